@@ -1,0 +1,351 @@
+"""The kernels for callers: each validates its arguments, picks a backend and calls it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from . import _validation as check
+from .kernels import contract, resolve_backend, resolve_threads
+
+__all__ = ["LossGradient", "Moments", "SGDEpoch", "gram", "loss_gradient", "predict", "sgd_epoch"]
+
+
+class LossGradient(NamedTuple):
+    """The objective and its gradient."""
+
+    loss: float
+    coef: np.ndarray
+    intercept: float | np.ndarray
+
+
+class Moments(NamedTuple):
+    """Weighted sums of products, as :func:`gram` returns them."""
+
+    xx: np.ndarray
+    xy: np.ndarray | None
+    x: np.ndarray
+    y: float | np.ndarray | None
+    weight: float
+
+
+class SGDEpoch(NamedTuple):
+    """The weights after an epoch, and the mean loss seen on the way."""
+
+    coef: np.ndarray
+    intercept: float | np.ndarray
+    loss: float
+
+
+def loss_gradient(
+    X,
+    y,
+    coef,
+    intercept=0.0,
+    *,
+    sample_weight=None,
+    alpha: float = 0.0,
+    l1_ratio: float = 0.0,
+    backend: str | None = None,
+) -> LossGradient:
+    """Least-squares objective and its gradient, in one pass over X.
+
+    With r_i = x_i . coef + intercept - y_i, weights s_i and S = sum s_i::
+
+        loss      = 1/(2 S) sum_i s_i r_i^2 + alpha (l1_ratio |coef|_1 + (1 - l1_ratio)/2 |coef|_2^2)
+        coef      = 1/S sum_i s_i r_i x_i   + alpha (l1_ratio sign(coef) + (1 - l1_ratio) coef)
+        intercept = 1/S sum_i s_i r_i
+
+    This is scikit-learn's convention; Keras and PyTorch "MSE" is twice this loss.
+
+    Parameters
+    ----------
+    X : array-like or SciPy sparse of shape (n_samples, n_features)
+        float32 and float64 are used as they are, in any memory order, without a copy;
+        other numbers become float64. Sparse formats other than CSR are converted.
+    y : array-like of shape (n_samples,) or (n_samples, n_targets)
+    coef : array-like of shape (n_features,) or (n_targets, n_features)
+    intercept : float or array-like of shape (n_targets,), default=0.0
+    sample_weight : array-like of shape (n_samples,), optional
+        Not negative and not all zero. Default: ones.
+    alpha : float >= 0, default=0.0
+        Strength of the penalty. The intercept is never penalised.
+    l1_ratio : float in [0, 1], default=0.0
+        Share of L1 in the penalty. At a weight of zero the subgradient 0 is taken.
+    backend : {"auto", "native", "numba", "reference"}, optional
+        Default: as set by :func:`set_config`.
+
+    Returns
+    -------
+    result : LossGradient
+        Named tuple of ``loss`` (float, summed over targets), ``coef`` (the gradient, of the
+        shape of `coef` and the dtype of X) and ``intercept`` (float, or one a target).
+
+    Raises
+    ------
+    ValueError
+        If a shape, a dtype or a value is not allowed, or NaN or infinity is found.
+    ImportError
+        If `backend` is not installed.
+
+    Notes
+    -----
+    For each block of rows the residuals are made and the block's share of X^T r is added
+    while the block is in cache, so that X is read from memory once, not twice.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastlsgd
+    >>> X, y = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([1.0, 2.0])
+    >>> loss, coef, intercept = fastlsgd.loss_gradient(X, y, np.zeros(2))
+    >>> loss, coef.tolist(), intercept
+    (1.25, [-3.5, -5.0], -1.5)
+    """
+    X, y, w, b, s, one_target = _problem(X, y, coef, intercept, sample_weight)
+    alpha = check.check_real(alpha, "alpha", 0.0)
+    l1_ratio = check.check_real(l1_ratio, "l1_ratio", 0.0, 1.0)
+    kernels = resolve_backend(backend)
+    losses, dw, db = kernels.loss_gradient(X, y, w, b, s, resolve_threads())
+    loss = float(losses.sum())
+    if not np.isfinite(loss) or not np.isfinite(dw).all():
+        check.explain_non_finite(X=X, y=y, coef=w, intercept=b)
+        raise ValueError("The loss overflows: rescale X, y or coef.")
+    if alpha > 0.0:
+        l1, l2 = alpha * l1_ratio, alpha * (1.0 - l1_ratio)
+        loss += l1 * float(np.abs(w).sum()) + 0.5 * l2 * float((w * w).sum())
+        dw = dw + (l1 * np.sign(w) + l2 * w)
+    dw = dw.astype(X.dtype, copy=False)
+    if one_target:
+        return LossGradient(loss, dw[0], float(db[0]))
+    return LossGradient(loss, dw, db)
+
+
+def predict(X, coef, intercept=0.0, *, backend: str | None = None) -> np.ndarray:
+    """X coef + intercept.
+
+    Parameters
+    ----------
+    X : array-like or SciPy sparse of shape (n_samples, n_features)
+    coef : array-like of shape (n_features,) or (n_targets, n_features)
+    intercept : float or array-like of shape (n_targets,), default=0.0
+    backend : {"auto", "native", "numba", "reference"}, optional
+
+    Returns
+    -------
+    y : ndarray of shape (n_samples,) or (n_samples, n_targets), of X's dtype
+
+    Raises
+    ------
+    ValueError
+        If a shape, a dtype or a value is not allowed, or NaN or infinity is found.
+
+    Examples
+    --------
+    >>> import fastlsgd
+    >>> fastlsgd.predict([[1.0, 2.0]], [3.0, 4.0], 0.5).tolist()
+    [11.5]
+    """
+    X = check.as_matrix(X)
+    one_target = np.ndim(coef) == 1
+    w, b = check.as_coefficients(coef, intercept, X.shape[1])
+    kernels = resolve_backend(backend)
+    out = kernels.predict(X, w, b, resolve_threads())
+    if not np.isfinite(out).all():
+        check.explain_non_finite(X=X, coef=w, intercept=b)
+        raise ValueError(f"The prediction overflows {X.dtype}.")
+    return out[:, 0] if one_target else out
+
+
+def gram(X, y=None, *, sample_weight=None, shift=None, backend: str | None = None) -> Moments:
+    """Weighted sums of products of the columns of X, and with y, in one pass over X.
+
+    Parameters
+    ----------
+    X : array-like or SciPy sparse of shape (n_samples, n_features)
+    y : array-like of shape (n_samples,) or (n_samples, n_targets), optional
+    sample_weight : array-like of shape (n_samples,), optional
+    shift : array-like of shape (n_features,), optional
+        Origin c that is taken from each row first. With c near the mean, columns far from
+        zero lose no digits. Default: zero.
+    backend : {"auto", "native", "numba", "reference"}, optional
+
+    Returns
+    -------
+    moments : Moments
+        Named tuple of ``xx`` = sum_i s_i (x_i - c)(x_i - c)^T, ``xy`` = sum_i s_i (x_i - c) y_i,
+        ``x`` = sum_i s_i (x_i - c), ``y`` = sum_i s_i y_i and ``weight`` = sum_i s_i,
+        all float64; ``xy`` and ``y`` are None without `y`.
+
+    Raises
+    ------
+    ValueError
+        If a shape, a dtype or a value is not allowed, or NaN or infinity is found.
+
+    Examples
+    --------
+    >>> import fastlsgd
+    >>> fastlsgd.gram([[1.0, 2.0], [3.0, 4.0]]).xx.tolist()
+    [[10.0, 14.0], [14.0, 20.0]]
+    """
+    X = check.as_matrix(X)
+    n, d = X.shape
+    targets = np.empty((n, 0), X.dtype) if y is None else check.as_targets(y, n, X.dtype)
+    s = check.as_sample_weight(sample_weight, n, X.dtype)
+    if shift is not None:
+        shift = check.as_float_array(shift, "shift", np.float64)
+        if shift.shape != (d,):
+            raise ValueError(f"shift must have shape ({d},), got shape {shift.shape}.")
+        shift = np.ascontiguousarray(shift)
+    kernels = resolve_backend(backend)
+    xx, xy, x_sum, y_sum, weight = kernels.gram(X, targets, s, shift, resolve_threads())
+    if not (np.isfinite(xx).all() and np.isfinite(xy).all()):
+        check.explain_non_finite(X=X, y=targets, shift=shift)
+        raise ValueError("The sums of products overflow: rescale X or y.")
+    if y is None:
+        return Moments(xx, None, x_sum, None, weight)
+    if np.ndim(y) == 1:
+        return Moments(xx, xy[:, 0], x_sum, float(y_sum[0]), weight)
+    return Moments(xx, xy, x_sum, y_sum, weight)
+
+
+def sgd_epoch(
+    X,
+    y,
+    coef,
+    intercept=0.0,
+    *,
+    learning_rate,
+    batch_size: int = 1,
+    order=None,
+    sample_weight=None,
+    alpha: float = 0.0,
+    l1_ratio: float = 0.0,
+    fit_intercept: bool = True,
+    backend: str | None = None,
+) -> SGDEpoch:
+    """One epoch of stochastic gradient descent, row by row or in mini-batches.
+
+    Parameters
+    ----------
+    X : array-like or SciPy sparse of shape (n_samples, n_features)
+    y : array-like of shape (n_samples,) or (n_samples, n_targets)
+    coef : array-like of shape (n_features,) or (n_targets, n_features)
+        Weights to start from; left as they are.
+    intercept : float or array-like of shape (n_targets,), default=0.0
+    learning_rate : float >= 0 or array-like of shape (n_updates,)
+        Rate of each update, n_updates = ceil(rows / batch_size).
+    batch_size : int >= 1, default=1
+        Rows of an update; their gradients are averaged. The last batch may be smaller.
+    order : array-like of int of shape (n_visits,), optional
+        Rows in the order of the visit; a row may come more than once, or never.
+        Default: 0, 1, ..., n_samples - 1.
+    sample_weight : array-like of shape (n_samples,), optional
+        Factor of each row's gradient.
+    alpha, l1_ratio : float, default=0.0
+        Penalty, as in :func:`loss_gradient`. L1 is the cumulative penalty of [1]_.
+    fit_intercept : bool, default=True
+        Whether the intercept is updated too.
+    backend : {"auto", "native", "numba", "reference"}, optional
+
+    Returns
+    -------
+    result : SGDEpoch
+        Named tuple of ``coef`` and ``intercept`` after the epoch and ``loss``, the mean over
+        the visited rows of r^2/2 before each update, summed over targets.
+
+    Raises
+    ------
+    ValueError
+        If a shape, a dtype or a value is not allowed, NaN or infinity is found, or the rate is
+        too large and the weights diverge.
+
+    References
+    ----------
+    .. [1] Tsuruoka, Tsujii, Ananiadou (2009), "Stochastic gradient descent training for
+       L1-regularized log-linear models with cumulative penalty", ACL.
+
+    Examples
+    --------
+    >>> import fastlsgd
+    >>> coef, intercept, loss = fastlsgd.sgd_epoch(
+    ...     [[1.0], [2.0]], [1.0, 2.0], [0.0], learning_rate=0.1)
+    >>> coef.tolist(), loss
+    ([0.44], 0.97)
+    """
+    if np.ndim(coef) not in (1, 2):
+        raise ValueError(f"coef must have 1 or 2 dimensions, got {np.ndim(coef)}.")
+    X, y, w, b, s, one_target = _problem(X, y, coef, intercept, sample_weight)
+    w, b = w.astype(X.dtype), b.copy()
+    batch_size = check.check_whole(batch_size, "batch_size", 1)
+    visit = _order(order, X.shape[0])
+    n_rows = X.shape[0] if visit is None else len(visit)
+    rates = _rates(learning_rate, -(-n_rows // batch_size))
+    alpha = check.check_real(alpha, "alpha", 0.0)
+    l1_ratio = check.check_real(l1_ratio, "l1_ratio", 0.0, 1.0)
+    state = contract.SGDState(l1_paid=np.zeros_like(w) if alpha * l1_ratio > 0 else None)
+    kernels = resolve_backend(backend)
+    total = kernels.sgd_epoch(
+        X,
+        y,
+        w,
+        b,
+        visit,
+        rates,
+        batch_size,
+        s,
+        alpha,
+        l1_ratio,
+        bool(fit_intercept),
+        None,
+        False,
+        state,
+        resolve_threads(),
+    )
+    if not (np.isfinite(total) and np.isfinite(w).all() and np.isfinite(b).all()):
+        check.explain_non_finite(X=X, y=y, coef=coef, intercept=intercept)
+        raise ValueError(f"learning_rate={rates.max():.3g} is too large: the weights diverge.")
+    if one_target:
+        return SGDEpoch(w[0], float(b[0]), total / n_rows)
+    return SGDEpoch(w, b, total / n_rows)
+
+
+def _problem(X, y, coef, intercept, sample_weight):
+    X = check.as_matrix(X)
+    n, d = X.shape
+    targets = check.as_targets(y, n, X.dtype)
+    w, b = check.as_coefficients(coef, intercept, d)
+    if targets.shape[1] != w.shape[0]:
+        raise ValueError(
+            f"coef is for {w.shape[0]} targets but y has {targets.shape[1]}: "
+            f"coef must have shape ({targets.shape[1]}, {d})."
+        )
+    s = check.as_sample_weight(sample_weight, n, X.dtype)
+    return X, targets, w, b, s, np.ndim(coef) == 1
+
+
+def _order(order, n: int) -> np.ndarray | None:
+    if order is None:
+        return None
+    rows = np.asarray(order)
+    if rows.ndim != 1 or rows.dtype.kind not in "iu" or len(rows) == 0:
+        raise ValueError(
+            f"order must be whole row numbers of shape (n_visits,), got dtype {rows.dtype} "
+            f"and shape {rows.shape}."
+        )
+    if rows.min() < 0 or rows.max() >= n:
+        raise ValueError(f"order must hold row numbers in [0, {n}), got {rows.min()} to {rows.max()}.")
+    return np.ascontiguousarray(rows, dtype=np.int64)
+
+
+def _rates(learning_rate, n_updates: int) -> np.ndarray:
+    rates = check.as_float_array(learning_rate, "learning_rate", np.float64)
+    if rates.shape not in ((), (n_updates,)):
+        raise ValueError(
+            f"learning_rate must be a number or have shape ({n_updates},), one rate an update, "
+            f"got shape {rates.shape}."
+        )
+    if not np.isfinite(rates).all() or rates.min() < 0:
+        raise ValueError("learning_rate must be finite and not negative.")
+    return np.ascontiguousarray(np.broadcast_to(rates, (n_updates,)))

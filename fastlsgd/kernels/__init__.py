@@ -1,0 +1,108 @@
+"""The dispatcher: from what the user asked and what is installed to a backend.
+
+`BACKENDS` is the whole of it: a new backend is one module and one line in that table.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from functools import cache
+from types import ModuleType
+from typing import NamedTuple
+
+from .._config import check_backend_name, check_n_threads, get_config
+
+__all__ = ["BACKENDS", "available_backends", "load_backend", "resolve_backend", "resolve_threads"]
+
+
+class Backend(NamedTuple):
+    """A line of the table."""
+
+    module: str
+    how_to_install: str
+
+
+# In the order in which "auto" tries them.
+BACKENDS = {
+    "native": Backend(
+        "fastlsgd.kernels.native",
+        "reinstall fastlsgd where a C compiler is found: pip install --force-reinstall fastlsgd",
+    ),
+    "numba": Backend("fastlsgd.kernels.numba_cpu", "pip install numba"),
+    "reference": Backend("fastlsgd.kernels.reference", "pip install --force-reinstall fastlsgd"),
+}
+
+
+@cache
+def _import_backend(name: str) -> ModuleType | ImportError:
+    try:
+        return importlib.import_module(BACKENDS[name].module)
+    except ImportError as error:
+        return error
+
+
+def load_backend(name: str) -> ModuleType:
+    """The module of kernels with this name; "auto" takes the first that can be imported.
+
+    Raises
+    ------
+    ImportError
+        If it can't be imported; the message says what to install.
+    """
+    if name == "auto":
+        for candidate in BACKENDS:
+            module = _import_backend(candidate)
+            if isinstance(module, ModuleType):
+                return module
+        name = "reference"
+    module = _import_backend(name)
+    if isinstance(module, ModuleType):
+        return module
+    raise ImportError(
+        f"The backend {name!r} is not available here ({module}). "
+        f"To have it: {BACKENDS[name].how_to_install}"
+    ) from module
+
+
+def resolve_backend(backend: str | None = None) -> ModuleType:
+    """The kernels to use: the argument if there is one, else the config, else the environment."""
+    if backend is None:
+        return load_backend(get_config()["backend"])
+    return load_backend(check_backend_name(backend))
+
+
+def resolve_threads(n_threads: int | None = None) -> int:
+    """The upper limit on threads: argument, config, environment, else what the process may use.
+
+    OMP_NUM_THREADS and threadpoolctl limit the native backend further, in the kernel itself.
+    """
+    n_threads = check_n_threads(n_threads) or get_config()["n_threads"]
+    if n_threads is None:
+        n_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    return n_threads or os.cpu_count() or 1
+
+
+def available_backends() -> dict[str, str]:
+    """Say which backends can be used here, and why the others cannot.
+
+    Returns
+    -------
+    backends : dict of str to str
+        For each backend by name "available", or the reason why it is not and what to install.
+
+    Examples
+    --------
+    >>> import fastlsgd
+    >>> fastlsgd.available_backends()["reference"]
+    'available'
+    """
+    status = {}
+    for name, backend in BACKENDS.items():
+        module = _import_backend(name)
+        status[name] = (
+            "available"
+            if isinstance(module, ModuleType)
+            else f"not available ({module}); to have it: {backend.how_to_install}"
+        )
+    return status

@@ -1,0 +1,154 @@
+"""The contract in NumPy: short, plain, and what every other backend is checked against."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .contract import CSR, Gram, LossGradient, Matrix, Prox, SGDState, rows_per_group
+
+__all__ = ["gram", "loss_gradient", "predict", "sgd_epoch"]
+
+BLOCK_ROWS = 1024  # nothing of the size of X is allocated
+
+
+def isa() -> str:
+    """Instruction set in use: NumPy's own affair."""
+    return "numpy"
+
+
+def loss_gradient(X, y, w, b, sample_weight, n_threads) -> LossGradient:
+    n, d = X.shape
+    t = y.shape[1]
+    loss, coef, intercept = np.zeros(t), np.zeros((t, d)), np.zeros(t)
+    total = 0.0
+    for rows in _blocks(n):
+        A, s = _dense_rows(X, rows), _weights(sample_weight, rows)
+        r = A @ w.T + b - y[rows]
+        sr = s[:, None] * r
+        loss += 0.5 * (sr * r).sum(axis=0)
+        coef += sr.T @ A
+        intercept += sr.sum(axis=0)
+        total += s.sum()
+    return LossGradient(loss / total, coef / total, intercept / total)
+
+
+def predict(X, w, b, n_threads) -> np.ndarray:
+    out = np.empty((X.shape[0], w.shape[0]), dtype=X.dtype)
+    for rows in _blocks(X.shape[0]):
+        out[rows] = _dense_rows(X, rows) @ w.T + b
+    return out
+
+
+def gram(X, y, sample_weight, shift, n_threads) -> Gram:
+    n, d = X.shape
+    t = y.shape[1]
+    xx, xy, x_sum, y_sum = np.zeros((d, d)), np.zeros((d, t)), np.zeros(d), np.zeros(t)
+    total = 0.0
+    for rows in _blocks(n):
+        A, s = _dense_rows(X, rows), _weights(sample_weight, rows)
+        if shift is not None:
+            A -= shift
+        sA = s[:, None] * A
+        xx += sA.T @ A
+        xy += sA.T @ y[rows]
+        x_sum += sA.sum(axis=0)
+        y_sum += s @ y[rows]
+        total += s.sum()
+    return Gram(xx, xy, x_sum, y_sum, float(total))
+
+
+def sgd_epoch(
+    X,
+    y,
+    w,
+    b,
+    order,
+    rates,
+    batch_size,
+    sample_weight,
+    alpha,
+    l1_ratio,
+    fit_intercept,
+    prox,
+    implicit,
+    state,
+    n_threads,
+) -> float:
+    if order is None:
+        order = np.arange(X.shape[0])
+    l2, l1 = alpha * (1.0 - l1_ratio), alpha * l1_ratio
+    group = rows_per_group(batch_size)
+    pending = loss = 0.0  # pending: sum of rates since the last proximal step
+    for k, start in enumerate(range(0, len(order), batch_size)):
+        rows = order[start : start + batch_size]
+        A, s, rate = _dense_rows(X, rows), _weights(sample_weight, rows), rates[k]
+        r = A @ w.T.astype(np.float64) + b - y[rows]
+        loss += 0.5 * float((r * r).sum())
+        g = rate / len(rows) * s
+        if implicit:
+            g = g / (1.0 + g * ((A * A).sum(axis=1) + fit_intercept))
+        c = g[:, None] * r
+        w *= max(0.0, 1.0 - rate * l2)
+        w -= (c.T @ A).astype(w.dtype)
+        if fit_intercept:
+            b -= c.sum(axis=0)
+        _average(w, b, state)
+        if l1 > 0.0:
+            _cumulative_l1(w, rate * l1, state)
+        pending += rate
+        end = start + len(rows)
+        if prox is not None and (end % group == 0 or end == len(order)):
+            _proximal_step(w, prox, pending)
+            pending = 0.0
+    return loss
+
+
+def _average(w: np.ndarray, b: np.ndarray, state: SGDState) -> None:
+    if state.average_after is None:
+        return
+    if state.average_after > 0:
+        state.average_after -= 1
+        return
+    assert state.coef_sum is not None and state.intercept_sum is not None
+    state.coef_sum += w
+    state.intercept_sum += b
+    state.n_summed += 1
+
+
+def _cumulative_l1(w: np.ndarray, due: float, state: SGDState) -> None:
+    """Tsuruoka, Tsujii and Ananiadou (2009), section 3.2: each weight pays what it owes."""
+    assert state.l1_paid is not None
+    q = state.l1_paid
+    state.l1_due += due
+    before = w.copy()
+    w[:] = np.where(
+        before > 0,
+        np.maximum(0, before - (state.l1_due + q)),
+        np.where(before < 0, np.minimum(0, before + (state.l1_due - q)), before),
+    )
+    q += w - before
+
+
+def _proximal_step(w: np.ndarray, prox: Prox, h: float) -> None:
+    soft = np.sign(w) * np.maximum(0, np.abs(w) - h * prox.soft)
+    w[:] = soft / (1 + h * prox.shrink)
+
+
+def _blocks(n: int):
+    for start in range(0, n, BLOCK_ROWS):
+        yield np.arange(start, min(start + BLOCK_ROWS, n))
+
+
+def _weights(sample_weight: np.ndarray | None, rows: np.ndarray) -> np.ndarray:
+    return np.ones(len(rows)) if sample_weight is None else sample_weight[rows].astype(np.float64)
+
+
+def _dense_rows(X: Matrix, rows: np.ndarray) -> np.ndarray:
+    """These rows of X, dense and in float64."""
+    if not isinstance(X, CSR):
+        return X[rows].astype(np.float64)
+    out = np.zeros((len(rows), X.shape[1]))
+    for i, row in enumerate(rows):
+        span = slice(X.indptr[row], X.indptr[row + 1])
+        np.add.at(out[i], X.indices[span], X.data[span])
+    return out
