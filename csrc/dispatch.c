@@ -1,0 +1,114 @@
+/* Picks the instruction set when the library is loaded, and sends each call to its kernels. */
+
+#include "table.h"
+
+#include <stddef.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+extern const fastlsgd_kernels fastlsgd_table_baseline[2];
+#ifdef FASTLSGD_X86
+extern const fastlsgd_kernels fastlsgd_table_avx2[2];
+extern const fastlsgd_kernels fastlsgd_table_avx512[2];
+#endif
+
+#ifdef FASTLSGD_X86
+/* __builtin_cpu_supports asks the operating system too, whether it saves the registers. */
+static int has_avx2(void) {
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+static int has_avx512(void) {
+  __builtin_cpu_init();
+  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
+}
+#endif
+static int always(void) { return 1; }
+
+static const struct {
+  const char *name;
+  int (*supported)(void);
+  const fastlsgd_kernels *kernels; /* by dtype */
+} isas[] = {
+#ifdef FASTLSGD_X86
+    {"sse2", always, fastlsgd_table_baseline},
+    {"avx2", has_avx2, fastlsgd_table_avx2},
+    {"avx512", has_avx512, fastlsgd_table_avx512},
+#elif defined(__aarch64__)
+    {"neon", always, fastlsgd_table_baseline},
+#else
+    {"baseline", always, fastlsgd_table_baseline},
+#endif
+};
+enum { N_ISAS = sizeof isas / sizeof isas[0] };
+
+static int current = 0;
+static int forked = 0;
+
+__attribute__((constructor)) static void choose_isa(void) {
+  for (int k = 0; k < N_ISAS; ++k)
+    if (isas[k].supported()) current = k;
+}
+
+const char *fastlsgd_isa_name(int k) { return k >= 0 && k < N_ISAS ? isas[k].name : NULL; }
+
+int fastlsgd_isa_supported(int k) { return k >= 0 && k < N_ISAS && isas[k].supported(); }
+
+int fastlsgd_isa(void) { return current; }
+
+int fastlsgd_set_isa(int k) {
+  if (!fastlsgd_isa_supported(k)) return 0;
+  current = k;
+  return 1;
+}
+
+const char *fastlsgd_compiler(void) {
+#if defined(__clang__)
+  return "clang " __clang_version__;
+#else
+  return "gcc " __VERSION__;
+#endif
+}
+
+#ifdef _OPENMP
+int fastlsgd_has_openmp(void) { return 1; }
+int fastlsgd_max_threads(void) { return forked ? 1 : omp_get_max_threads(); }
+#else
+int fastlsgd_has_openmp(void) { return 0; }
+int fastlsgd_max_threads(void) { return 1; }
+#endif
+
+void fastlsgd_after_fork(void) { forked = 1; }
+
+static int limit_threads(int n_threads) {
+  int most = fastlsgd_max_threads();
+  return n_threads < most ? n_threads : most;
+}
+
+int fastlsgd_loss_gradient(double *loss, double *dw, double *db, const fastlsgd_matrix *X,
+                           const fastlsgd_targets *y, const double *w, const double *b,
+                           const void *sample_weight, int n_threads) {
+  return isas[current].kernels[X->dtype].loss_gradient(loss, dw, db, X, y, w, b, sample_weight,
+                                                       limit_threads(n_threads));
+}
+
+int fastlsgd_predict(void *out, const fastlsgd_matrix *X, const double *w, const double *b,
+                     int64_t n_targets, int n_threads) {
+  return isas[current].kernels[X->dtype].predict(out, X, w, b, n_targets,
+                                                 limit_threads(n_threads));
+}
+
+int fastlsgd_gram(double *out, const fastlsgd_matrix *X, const fastlsgd_targets *y,
+                  const void *sample_weight, const double *shift, int n_threads) {
+  return isas[current].kernels[X->dtype].gram(out, X, y, sample_weight, shift,
+                                              limit_threads(n_threads));
+}
+
+int fastlsgd_sgd_epoch(double *loss, void *w, double *b, const fastlsgd_matrix *X,
+                       const fastlsgd_targets *y, const void *sample_weight,
+                       const fastlsgd_epoch *epoch, fastlsgd_state *state, int n_threads) {
+  (void)n_threads; /* the updates of an epoch follow one another */
+  return isas[current].kernels[X->dtype].sgd_epoch(loss, w, b, X, y, sample_weight, epoch, state);
+}

@@ -1,0 +1,102 @@
+/* fastlsgd: least-squares kernels in C.
+ *
+ * The same contract as fastlsgd/kernels/contract.py, for callers in C, C++ and Cython.
+ * Arguments are trusted: shapes, indices and finiteness are the caller's to check.
+ * Every function returns FASTLSGD_OK, or FASTLSGD_NO_MEMORY with nothing written.
+ *
+ * n rows, d features, t targets. Strides are in elements, and may be zero or negative.
+ * S is the sum of the sample weights.
+ */
+#ifndef FASTLSGD_H
+#define FASTLSGD_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { FASTLSGD_OK = 0, FASTLSGD_NO_MEMORY = 1 };
+
+typedef enum { FASTLSGD_F32 = 0, FASTLSGD_F64 = 1 } fastlsgd_dtype;
+
+/* X (n, d): dense where `indices` is NULL, else CSR. */
+typedef struct {
+  int64_t n_rows, n_cols;
+  fastlsgd_dtype dtype;
+  const void *data;
+  int64_t row_stride, col_stride; /* dense */
+  const void *indices;            /* CSR: (nnz,), each in [0, n_cols), unique within a row */
+  const void *indptr;             /* CSR: (n_rows + 1,); need not start at 0 */
+  int index_bytes;                /* CSR: 4 or 8, of both indices and indptr */
+} fastlsgd_matrix;
+
+/* y (n, t), of X's dtype. */
+typedef struct {
+  const void *data;
+  int64_t n_targets, row_stride, col_stride;
+} fastlsgd_targets;
+
+/* What an epoch of SGD is made of; the meaning of each is in contract.py. */
+typedef struct {
+  const int64_t *order; /* (n_visits,) or NULL for 0..n_visits-1 */
+  int64_t n_visits;
+  const double *rates; /* (ceil(n_visits / batch_size),) */
+  int64_t batch_size;
+  double alpha, l1_ratio;
+  int fit_intercept, implicit;
+  const void *prox_soft, *prox_shrink; /* (d,) of X's dtype, or both NULL */
+} fastlsgd_epoch;
+
+/* What an epoch hands to the next; updated in place. */
+typedef struct {
+  double l1_due;
+  void *l1_paid;         /* (t, d) of X's dtype; needed where alpha * l1_ratio > 0 */
+  int64_t average_after; /* -1: no average is kept */
+  double *coef_sum;      /* (t, d), where an average is kept */
+  double *intercept_sum; /* (t,), where an average is kept */
+  int64_t n_summed;
+} fastlsgd_state;
+
+/* loss (t,), dw (t, d), db (t,): 1/(2 S) sum s r^2 and its gradient at w (t, d), b (t,).
+ * sample_weight (n,) of X's dtype, or NULL for ones. */
+int fastlsgd_loss_gradient(double *loss, double *dw, double *db, const fastlsgd_matrix *X,
+                           const fastlsgd_targets *y, const double *w, const double *b,
+                           const void *sample_weight, int n_threads);
+
+/* out (n, t), C-contiguous, of X's dtype: X w + b. */
+int fastlsgd_predict(void *out, const fastlsgd_matrix *X, const double *w, const double *b,
+                     int64_t n_targets, int n_threads);
+
+/* out (m, m), m = d + t + 1: sum_i s_i z_i z_i^T of z_i = [x_i - shift, y_i, 1].
+ * shift (d,) or NULL for zero. */
+int fastlsgd_gram(double *out, const fastlsgd_matrix *X, const fastlsgd_targets *y,
+                  const void *sample_weight, const double *shift, int n_threads);
+
+/* w (t, d) of X's dtype, b (t,) and state change in place; *loss is the sum of r^2 / 2. */
+int fastlsgd_sgd_epoch(double *loss, void *w, double *b, const fastlsgd_matrix *X,
+                       const fastlsgd_targets *y, const void *sample_weight,
+                       const fastlsgd_epoch *epoch, fastlsgd_state *state, int n_threads);
+
+/* The instruction sets that were built, from the plainest; NULL beyond the last. */
+const char *fastlsgd_isa_name(int k);
+/* Whether this machine (processor and operating system) runs it. */
+int fastlsgd_isa_supported(int k);
+/* The one in use: at load the best that is supported. */
+int fastlsgd_isa(void);
+/* Use another; 0 if it is not supported, and then nothing changes. Not for use while a kernel runs. */
+int fastlsgd_set_isa(int k);
+
+/* Text on how the library was built. */
+const char *fastlsgd_compiler(void);
+int fastlsgd_has_openmp(void);
+/* As many threads as OpenMP would start now (OMP_NUM_THREADS, threadpoolctl); 1 without it. */
+int fastlsgd_max_threads(void);
+/* To be called in a child after fork: OpenMP's threads do not survive it, so use one only. */
+void fastlsgd_after_fork(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,204 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+# cython: freethreading_compatible=True
+"""The contract over the C library in csrc/: arrays become pointers, and the GIL is released.
+
+Nothing is computed here. The arrays are taken as `contract.py` says they come; what C needs of
+them (shape, strides, dtype) is read off, never changed or copied.
+"""
+
+import os
+
+import numpy as np
+
+cimport numpy as cnp
+from libc.stdint cimport int64_t
+
+from .contract import CSR, Gram, LossGradient
+
+cnp.import_array()
+
+__all__ = ["gram", "loss_gradient", "predict", "sgd_epoch"]
+
+
+cdef int _matrix(object X, fastlsgd_matrix *out) except -1:
+    cdef cnp.ndarray data, indices, indptr
+    cdef int64_t size
+    if isinstance(X, CSR):
+        data, indices, indptr = X.data, X.indices, X.indptr
+        out.n_rows, out.n_cols = X.shape
+        out.indices = cnp.PyArray_DATA(indices)
+        out.indptr = cnp.PyArray_DATA(indptr)
+        out.index_bytes = cnp.PyArray_ITEMSIZE(indices)
+        out.row_stride = out.col_stride = 0
+    else:
+        data = X
+        size = cnp.PyArray_ITEMSIZE(data)
+        out.n_rows, out.n_cols = cnp.PyArray_DIM(data, 0), cnp.PyArray_DIM(data, 1)
+        out.row_stride = cnp.PyArray_STRIDE(data, 0) // size
+        out.col_stride = cnp.PyArray_STRIDE(data, 1) // size
+        out.indices = out.indptr = NULL
+        out.index_bytes = 0
+    out.data = cnp.PyArray_DATA(data)
+    out.dtype = FASTLSGD_F32 if cnp.PyArray_ITEMSIZE(data) == 4 else FASTLSGD_F64
+    return 0
+
+
+cdef void _targets(cnp.ndarray y, fastlsgd_targets *out) noexcept:
+    cdef int64_t size = cnp.PyArray_ITEMSIZE(y)
+    out.data = cnp.PyArray_DATA(y)
+    out.n_targets = cnp.PyArray_DIM(y, 1)
+    out.row_stride = cnp.PyArray_STRIDE(y, 0) // size
+    out.col_stride = cnp.PyArray_STRIDE(y, 1) // size
+
+
+cdef inline void *_data(cnp.ndarray array) noexcept:
+    return NULL if array is None else cnp.PyArray_DATA(array)
+
+
+cdef inline cnp.ndarray _empty(int64_t rows, int64_t columns, int typenum):
+    cdef cnp.npy_intp shape[2]
+    shape[0], shape[1] = rows, columns
+    return cnp.PyArray_EMPTY(2 if columns >= 0 else 1, shape, typenum, 0)
+
+
+def loss_gradient(X, cnp.ndarray y, cnp.ndarray w, cnp.ndarray b, cnp.ndarray sample_weight,
+                  int n_threads):
+    cdef fastlsgd_matrix matrix
+    cdef fastlsgd_targets targets
+    _matrix(X, &matrix)
+    _targets(y, &targets)
+    cdef cnp.ndarray loss = _empty(targets.n_targets, -1, cnp.NPY_FLOAT64)
+    cdef cnp.ndarray dw = _empty(targets.n_targets, matrix.n_cols, cnp.NPY_FLOAT64)
+    cdef cnp.ndarray db = _empty(targets.n_targets, -1, cnp.NPY_FLOAT64)
+    cdef double *loss_p = <double *>_data(loss)
+    cdef double *dw_p = <double *>_data(dw)
+    cdef double *db_p = <double *>_data(db)
+    cdef const double *w_p = <const double *>_data(w)
+    cdef const double *b_p = <const double *>_data(b)
+    cdef const void *s_p = _data(sample_weight)
+    cdef int status
+    with nogil:
+        status = fastlsgd_loss_gradient(loss_p, dw_p, db_p, &matrix, &targets, w_p, b_p, s_p,
+                                        n_threads)
+    if status != FASTLSGD_OK:
+        raise MemoryError("loss_gradient: no memory for the partial sums of the gradient.")
+    return LossGradient(loss, dw, db)
+
+
+def predict(X, cnp.ndarray w, cnp.ndarray b, int n_threads):
+    cdef fastlsgd_matrix matrix
+    _matrix(X, &matrix)
+    cdef int64_t n_targets = cnp.PyArray_DIM(w, 0)
+    cdef cnp.ndarray out = _empty(matrix.n_rows, n_targets, cnp.NPY_FLOAT32
+                                  if matrix.dtype == FASTLSGD_F32 else cnp.NPY_FLOAT64)
+    cdef void *out_p = _data(out)
+    cdef const double *w_p = <const double *>_data(w)
+    cdef const double *b_p = <const double *>_data(b)
+    cdef int status
+    with nogil:
+        status = fastlsgd_predict(out_p, &matrix, w_p, b_p, n_targets, n_threads)
+    if status != FASTLSGD_OK:
+        raise MemoryError("predict: no memory for a block of rows.")
+    return out
+
+
+def gram(X, cnp.ndarray y, cnp.ndarray sample_weight, cnp.ndarray shift, int n_threads):
+    cdef fastlsgd_matrix matrix
+    cdef fastlsgd_targets targets
+    _matrix(X, &matrix)
+    _targets(y, &targets)
+    cdef int64_t d = matrix.n_cols, t = targets.n_targets
+    cdef cnp.ndarray out = _empty(d + t + 1, d + t + 1, cnp.NPY_FLOAT64)
+    cdef double *out_p = <double *>_data(out)
+    cdef const void *s_p = _data(sample_weight)
+    cdef const double *shift_p = <const double *>_data(shift)
+    cdef int status
+    with nogil:
+        status = fastlsgd_gram(out_p, &matrix, &targets, s_p, shift_p, n_threads)
+    if status != FASTLSGD_OK:
+        raise MemoryError(f"gram: no memory for sums of {d + t + 1} x {d + t + 1} numbers.")
+    return Gram(out[:d, :d], out[:d, d:d + t], out[:d, d + t], out[d:d + t, d + t],
+                float(out[d + t, d + t]))
+
+
+def sgd_epoch(X, cnp.ndarray y, cnp.ndarray w, cnp.ndarray b, cnp.ndarray order,
+              cnp.ndarray rates, int64_t batch_size, cnp.ndarray sample_weight, double alpha,
+              double l1_ratio, bint fit_intercept, prox, bint implicit, state, int n_threads):
+    cdef fastlsgd_matrix matrix
+    cdef fastlsgd_targets targets
+    cdef fastlsgd_epoch epoch
+    cdef fastlsgd_state carried
+    _matrix(X, &matrix)
+    _targets(y, &targets)
+    epoch.order = <const int64_t *>_data(order)
+    epoch.n_visits = matrix.n_rows if order is None else cnp.PyArray_DIM(order, 0)
+    epoch.rates = <const double *>_data(rates)
+    epoch.batch_size = batch_size
+    epoch.alpha, epoch.l1_ratio = alpha, l1_ratio
+    epoch.fit_intercept, epoch.implicit = fit_intercept, implicit
+    epoch.prox_soft = NULL if prox is None else _data(prox.soft)
+    epoch.prox_shrink = NULL if prox is None else _data(prox.shrink)
+    carried.l1_due = state.l1_due
+    carried.l1_paid = _data(state.l1_paid)
+    carried.average_after = -1 if state.average_after is None else state.average_after
+    carried.coef_sum = <double *>_data(state.coef_sum)
+    carried.intercept_sum = <double *>_data(state.intercept_sum)
+    carried.n_summed = state.n_summed
+    cdef void *w_p = _data(w)
+    cdef double *b_p = <double *>_data(b)
+    cdef const void *s_p = _data(sample_weight)
+    cdef double loss = 0.0
+    cdef int status
+    with nogil:
+        status = fastlsgd_sgd_epoch(&loss, w_p, b_p, &matrix, &targets, s_p, &epoch, &carried,
+                                    n_threads)
+    if status != FASTLSGD_OK:
+        raise MemoryError("sgd_epoch: no memory for a block of rows.")
+    state.l1_due = carried.l1_due
+    state.average_after = None if carried.average_after < 0 else carried.average_after
+    state.n_summed = carried.n_summed
+    return loss
+
+
+def isas():
+    """Names of the instruction sets that this machine runs, from the plainest."""
+    names, k = [], 0
+    while fastlsgd_isa_name(k) is not NULL:
+        if fastlsgd_isa_supported(k):
+            names.append(fastlsgd_isa_name(k).decode())
+        k += 1
+    return names
+
+
+def isa():
+    """Name of the instruction set in use."""
+    return fastlsgd_isa_name(fastlsgd_isa()).decode()
+
+
+def set_isa(name):
+    """Use this instruction set; ValueError if it was not built or this machine lacks it."""
+    k = 0
+    while fastlsgd_isa_name(k) is not NULL:
+        if fastlsgd_isa_name(k).decode() == name and fastlsgd_set_isa(k):
+            return
+        k += 1
+    allowed = ", ".join(repr(known) for known in isas())
+    raise ValueError(f"The instruction set (FASTLSGD_ISA) must be one of {allowed} "
+                     f"on this machine, got {name!r}.")
+
+
+def build_info():
+    """How the C library was built: compiler, OpenMP, instruction sets."""
+    return {"compiler": fastlsgd_compiler().decode(),
+            "openmp": "yes" if fastlsgd_has_openmp() else "no",
+            "isas": ", ".join(isas())}
+
+
+def _after_fork():
+    fastlsgd_after_fork()
+
+
+if os.environ.get("FASTLSGD_ISA"):
+    set_isa(os.environ["FASTLSGD_ISA"])
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
