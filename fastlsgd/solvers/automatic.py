@@ -1,0 +1,282 @@
+"""learning_rate="auto": stochastic descent whose step sizes come from the data.
+
+1. One pass takes the moments of X; they give a metric (`metric.py`). Where each column's own scale
+   is enough to converge within an epoch, the metric is diagonal; else, for up to
+   `FULL_METRIC_FEATURES` features, it is full and the problem becomes round.
+2. Rates. For mini-batches of m rows with mean square norm R^2 and largest curvature L, descent is
+   stable below 2 m / (R^2 + (m - 1) L) (Jain et al. 2018, JMLR 18(223), theorem 1). Epoch e takes
+   m / (2 (1 + e) R^2 + (m - 1) L): the part that makes noise decays, the other does not.
+   Each row's step is implicit, rate / (1 + rate |z|^2): an outlier cannot throw the weights
+   (Toulis and Airoldi 2017, Annals of Statistics 45(4)).
+3. The weights reported are a mean over the updates, in which later epochs count more
+   (polynomial-decay averaging, Shamir and Zhang 2013, ICML): the noise of the steps cancels.
+4. In the full metric, the exact gradient at the mean of the epoch before is summed while a chunk
+   is in cache, as an SVRG snapshot would be (Johnson and Zhang 2013, NIPS). One step along it
+   takes out what bias and noise the mean still has: rows of high leverage, whose implicit steps
+   are short, then count in full.
+5. Should an epoch diverge all the same, it is taken back and run again with smaller rates.
+
+The rows of X are moved to the metric's coordinates a chunk at a time; nothing of the size of X is
+ever allocated. Weights and chunks are float64 whatever X's dtype.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..kernels.contract import Kernels, Matrix, Prox, SGDState, rows_per_group
+from .metric import Metric, Moments, add_moments, diagonal_metric, full_metric
+from .rows import row_slice, take_rows
+
+AVERAGE_POWER = 3.0
+CHUNK_NUMBERS = 2**17  # of a chunk of rows: a megabyte, which stays in cache
+# A direction that explains less of the target's variance than this need not converge.
+NEGLIGIBLE_R2 = 1e-4
+MAX_RETRIES = 20
+
+
+@dataclass
+class AutomaticMemory:
+    """What `partial_fit` keeps between its calls."""
+
+    moments: Moments
+    coef: np.ndarray  # (t, d): the last weights, not averaged
+    intercept: np.ndarray  # (t,)
+    epochs: int = 0
+    damping: float = 1.0  # share of the rates that held
+
+
+class AutomaticDescent:
+    """The protocol of `stochastic.Descent` with rates from the data.
+
+    Parameters
+    ----------
+    kernels : Kernels
+    X, y, sample_weight
+        As in the kernel contract.
+    coef, intercept : ndarrays of shape (t, d) and (t,)
+        Start; left as they are.
+    batch_size : int
+    alpha, l1_ratio : float
+    fit_intercept : bool
+    n_threads : int
+    memory : AutomaticMemory or None
+        Of an earlier descent on other rows of the same problem.
+
+    Attributes
+    ----------
+    memory : AutomaticMemory
+        For the next descent.
+    loss_scale : float
+        Loss of predicting the mean of y: the unit of a tolerance.
+    """
+
+    def __init__(
+        self,
+        kernels: Kernels,
+        X: Matrix,
+        y: np.ndarray,
+        coef: np.ndarray,
+        intercept: np.ndarray,
+        *,
+        sample_weight: np.ndarray | None,
+        batch_size: int,
+        alpha: float,
+        l1_ratio: float,
+        fit_intercept: bool,
+        n_threads: int,
+        memory: AutomaticMemory | None = None,
+    ) -> None:
+        self.kernels, self.n_threads = kernels, n_threads
+        self.X, self.y, self.sample_weight = X, y, sample_weight
+        self.batch_size, self.fit_intercept = batch_size, fit_intercept
+        coef, intercept = coef.astype(np.float64), intercept.astype(np.float64)
+        moments = add_moments(
+            kernels, X, y, sample_weight, n_threads, memory.moments if memory else None
+        )
+        self.loss_scale = 0.5 * float(moments.y_variance().sum())
+        self.metric = self._choose_metric(moments, alpha * l1_ratio, alpha * (1.0 - l1_ratio))
+        self.prox = self._penalty(alpha * l1_ratio)
+        self.memory = memory or AutomaticMemory(moments, coef, intercept)
+        self.v, self.b = self._inwards(self.memory.coef, self.memory.intercept)
+        self.mean_v, self.mean_b = self._inwards(coef, intercept)
+        if memory is None and fit_intercept:
+            # The rows are centred, so that this is the best intercept whatever the weights.
+            self.b = moments.y_origin + moments.y / moments.weight
+        self.reported = self.mean_v, self.mean_b
+        self.visited = False  # whether mean_v is of these rows
+        self.last_loss = np.inf
+        self.rates = np.empty(-(-X.shape[0] // batch_size))
+
+    def epoch(self, order: np.ndarray | None) -> float:
+        """One visit of the rows; the mean loss, summed over targets.
+
+        The loss is that of the weights as they moved, or, in the full metric from the second
+        epoch on, that of the mean weights before it.
+        """
+        memory, start_v, start_b = self.memory, self.v.copy(), self.b.copy()
+        limit = 10.0 * max(self.loss_scale, self.last_loss)
+        for _ in range(MAX_RETRIES):
+            rate = _rate(self.metric, self.batch_size, self.fit_intercept, memory.epochs)
+            self.rates[:] = memory.damping * rate
+            loss, state, gradient = self._visit(order)
+            if np.isfinite(loss) and loss <= limit:
+                break
+            memory.damping *= 0.25
+            self.v, self.b = start_v.copy(), start_b.copy()
+        self.last_loss = loss
+        if gradient is not None:
+            loss = gradient.loss
+            self.reported = gradient.step(self.mean_v, self.mean_b, self.metric.shrink)
+        self._average(state)
+        if gradient is None:
+            self.reported = self.mean_v, self.mean_b
+        self.visited = True
+        memory.epochs += 1
+        memory.coef, memory.intercept = self._outwards(self.v, self.b)
+        return loss
+
+    def weights(self) -> tuple[np.ndarray, np.ndarray]:
+        """The averaged weights, float64, of X as it was given."""
+        return self._outwards(*self.reported)
+
+    def lower_rate(self) -> bool:
+        """The schedule is its own: nothing to lower."""
+        return False
+
+    def _choose_metric(self, moments: Moments, l1: float, l2: float) -> Metric:
+        """The diagonal one where it converges within an epoch, or for L1; else the full one."""
+        eps = float(np.finfo(self.X.dtype).eps)
+        diagonal = diagonal_metric(moments, l2, self.fit_intercept, eps)
+        if l1 > 0.0 or not moments.is_full:
+            return diagonal
+        full = full_metric(moments, l2, self.fit_intercept, eps)
+        slope = moments.slope(self.fit_intercept)
+        rate = _rate(diagonal, self.batch_size, self.fit_intercept, 1)
+        epoch = rate * moments.rows / self.batch_size
+        slowest = _slowest_curvature(diagonal, moments, slope, l2, self.fit_intercept)
+        return diagonal if epoch * slowest >= 3.0 else full
+
+    def _penalty(self, l1: float) -> Prox | None:
+        """L2 in the metric's coordinates; L1 too where they are the columns', scaled."""
+        soft = l1 * self.metric.transform if l1 > 0.0 else np.zeros_like(self.metric.shrink)
+        if not soft.any() and not self.metric.shrink.any():
+            return None
+        return Prox(soft, self.metric.shrink)
+
+    def _inwards(self, coef: np.ndarray, intercept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        v = np.ascontiguousarray(self.metric.to_weights(coef))
+        return v, intercept + self.metric.to_coef(v) @ self.metric.shift
+
+    def _outwards(self, v: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        coef = self.metric.to_coef(v)
+        return coef, b - coef @ self.metric.shift
+
+    def _visit(self, order: np.ndarray | None) -> tuple[float, SGDState, _Gradient | None]:
+        n, batch = self.X.shape[0], self.batch_size
+        state = SGDState(
+            average_after=len(self.rates) // 2 if self.memory.epochs == 0 else 0,
+            coef_sum=np.zeros_like(self.v),
+            intercept_sum=np.zeros_like(self.b),
+        )
+        gradient = None
+        if self.visited and not self.metric.is_diagonal:
+            gradient = _Gradient(self.mean_v, self.mean_b, self.fit_intercept)
+        group = rows_per_group(batch)
+        step = max(1, CHUNK_NUMBERS // self.X.shape[1] // group) * group
+        total = 0.0
+        for start in range(0, n, step):
+            stop = min(start + step, n)
+            rates = self.rates[start // batch : -(-stop // batch)]
+            Z, y, s = self._chunk(order, start, stop)
+            if gradient is not None:
+                gradient.add(Z, y, s)
+            total += self._updates(Z, y, s, rates, state)
+            if not np.isfinite(total):
+                break
+        return total / n, state, gradient
+
+    def _chunk(self, order, start: int, stop: int):
+        rows = slice(start, stop) if order is None else order[start:stop]
+        chunk = row_slice(self.X, start, stop) if order is None else take_rows(self.X, rows)
+        s = self.sample_weight
+        y = self.y[rows].astype(np.float64)
+        return self.metric.rows(chunk), y, None if s is None else s[rows].astype(np.float64)
+
+    def _updates(self, Z, y, s, rates: np.ndarray, state: SGDState) -> float:
+        return self.kernels.sgd_epoch(
+            Z,
+            y,
+            self.v,
+            self.b,
+            None,
+            rates,
+            self.batch_size,
+            s,
+            0.0,
+            0.0,
+            self.fit_intercept,
+            self.prox,
+            True,
+            state,
+            self.n_threads,
+        )
+
+    def _average(self, state: SGDState) -> None:
+        """Polynomial decay, an epoch at a time; epoch 0 takes the place of the start."""
+        e = self.memory.epochs
+        share = (AVERAGE_POWER + 1.0) / (e + 1.0 + AVERAGE_POWER)
+        self.mean_v += share * (state.coef_sum / state.n_summed - self.mean_v)
+        self.mean_b += share * (state.intercept_sum / state.n_summed - self.mean_b)
+
+
+class _Gradient:
+    """Loss and gradient at weights that stay, summed a chunk at a time."""
+
+    def __init__(self, v: np.ndarray, b: np.ndarray, fit_intercept: bool) -> None:
+        self.v, self.b, self.fit_intercept = v.copy(), b.copy(), fit_intercept
+        self.dv, self.db = np.zeros_like(v), np.zeros_like(b)
+        self.weight = self.rows = 0.0
+        self.square = 0.0
+
+    def add(self, Z: np.ndarray, y: np.ndarray, s: np.ndarray | None) -> None:
+        r = Z @ self.v.T + self.b - y
+        self.square += float(np.vdot(r, r))
+        self.rows += len(y)
+        if s is not None:
+            r *= s[:, None]
+        self.weight += len(y) if s is None else s.sum()
+        self.dv += r.T @ Z
+        self.db += r.sum(axis=0)
+
+    @property
+    def loss(self) -> float:
+        return 0.5 * self.square / self.rows
+
+    def step(self, v: np.ndarray, b: np.ndarray, shrink: np.ndarray):
+        """A unit step along it: in the full metric all curvatures are one."""
+        v = v - (self.dv / self.weight + shrink * v)
+        return v, b - self.db / self.weight if self.fit_intercept else b
+
+
+def _rate(metric: Metric, batch_size: int, fit_intercept: bool, epoch: int) -> float:
+    """Rate of an epoch: at most half of the largest stable one (Jain et al. 2018)."""
+    square_norm = metric.trace + fit_intercept
+    largest = max(metric.largest, float(fit_intercept))
+    return batch_size / (2.0 * (1.0 + epoch) * square_norm + (batch_size - 1) * largest)
+
+
+def _slowest_curvature(
+    diagonal: Metric, moments: Moments, slope: np.ndarray, l2: float, centred: bool
+) -> float:
+    """Smallest curvature, in the diagonal metric, among the directions that matter for R2."""
+    t = diagonal.transform
+    H = t[:, None] * moments.curvature(centred) * t + np.diag(diagonal.shrink)
+    values, vectors = np.linalg.eigh(H)
+    keep = values > 1e-10 * values[-1]
+    gain = (vectors[:, keep].T @ (t[:, None] * slope)) ** 2 / values[keep, None]
+    variance = np.maximum(moments.y_variance(), np.finfo(np.float64).tiny)
+    matters = (gain / variance > NEGLIGIBLE_R2).any(axis=1)
+    return float(values[keep][matters].min()) if matters.any() else 1.0
