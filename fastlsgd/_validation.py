@@ -40,9 +40,9 @@ def _convert(value, name: str) -> np.ndarray:
         raise ValueError(f"{name} must be an array of numbers: {error}") from error
     kind = array.dtype.kind
     if kind == "f" and array.dtype.itemsize <= 4:
-        dtype = np.float32
+        dtype: np.dtype = np.dtype(np.float32)
     elif kind in "fbiu":
-        dtype = np.float64
+        dtype = np.dtype(np.float64)
     elif kind == "O":
         try:
             return array.astype(np.float64)
@@ -75,6 +75,7 @@ def as_csr(X, name: str = "X") -> CSR:
     """A SciPy sparse matrix or array as `CSR`; the user's own matrix is left as it is."""
     if len(X.shape) != 2:
         raise ValueError(f"{name} must have 2 dimensions (rows, features), got shape {X.shape}.")
+    check_sparse_indices(X, name)
     X = X.tocsr()
     data = as_float_array(X.data, name)
     indices, indptr = np.asarray(X.indices), np.asarray(X.indptr)
@@ -92,6 +93,18 @@ def as_csr(X, name: str = "X") -> CSR:
         np.ascontiguousarray(indptr),
         (int(X.shape[0]), int(X.shape[1])),
     )
+
+
+def check_sparse_indices(X, name: str = "X") -> None:
+    """Refuse CSC whose indices lie outside, before SciPy converts it: it would write there.
+
+    Anything else passes: CSR is checked when it becomes `CSR`, other formats by SciPy.
+    """
+    if getattr(X, "format", None) == "csc" and len(X.shape) == 2:
+        try:
+            X.check_format(full_check=True)
+        except ValueError as error:
+            raise ValueError(f"{name}: CSC indices or indptr are not valid: {error}") from error
 
 
 def _check_csr_structure(indices, indptr, nnz, shape, name) -> None:
@@ -177,7 +190,7 @@ def check_real(value, name: str, low: float, high: float = np.inf, *, open_low=F
 
 def check_whole(value, name: str, low: int) -> int:
     """`value` as an int >= low, else ValueError."""
-    if isinstance(value, Integral) and not isinstance(value, bool) and value >= low:
+    if isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= low:
         return int(value)
     raise ValueError(f"{name} must be a whole number >= {low}, got {value!r}.")
 

@@ -175,9 +175,10 @@ class AutomaticDescent:
         return coef, b - coef @ self.metric.shift
 
     def _visit(self, order: np.ndarray | None) -> tuple[float, SGDState, _Gradient | None]:
-        n, batch = self.X.shape[0], self.batch_size
+        n, batch = self.X.shape[0] if order is None else len(order), self.batch_size
+        n_updates = -(-n // batch)
         state = SGDState(
-            average_after=len(self.rates) // 2 if self.memory.epochs == 0 else 0,
+            average_after=n_updates // 2 if self.memory.epochs == 0 else 0,
             coef_sum=np.zeros_like(self.v),
             intercept_sum=np.zeros_like(self.b),
         )

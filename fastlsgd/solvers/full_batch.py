@@ -14,7 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..kernels.contract import Kernels, Matrix
-from .metric import Metric, Moments, add_moments, diagonal_metric, full_metric
+from .metric import (
+    Metric,
+    Moments,
+    add_moments,
+    diagonal_metric,
+    full_metric,
+    standard_scale,
+)
 
 
 @dataclass
@@ -98,7 +105,8 @@ def fit_full_batch(
     """Minimise J from `coef` and `intercept` (None: zero) until the relative gradient is `tol`.
 
     The gradient is measured in the metric and relative to the one at zero weights and the mean
-    intercept; under L1 it is the proximal gradient mapping.
+    intercept; under L1 it is the proximal gradient mapping. A `tol` below what rounding allows
+    counts as that.
     """
     l1, l2 = alpha * l1_ratio, alpha * (1.0 - l1_ratio)
     moments = add_moments(kernels, X, y, sample_weight, n_threads)
@@ -113,7 +121,24 @@ def fit_full_batch(
         if not fit_intercept:
             start.b = np.zeros(y.shape[1])
     scale = _mapping_norm(objective, zero, _lipschitz(metric))
+    tol = max(tol, _rounding_floor(moments, fit_intercept, X))
     return _accelerate(objective, start, scale, tol, max_iter)
+
+
+def _rounding_floor(moments: Moments, centred: bool, X: Matrix) -> float:
+    """What rounding leaves of the relative gradient, so that no descent gets below.
+
+    Products in X's dtype are off by eps of their size, at random; columns far from zero count
+    with their offset in standard deviations, since the gradient of the centred column is what
+    is left of theirs.
+    """
+    eps = float(np.finfo(X.dtype).eps)
+    offset = 1.0
+    if centred:
+        curvature = moments.curvature(True)
+        scale = standard_scale(moments, np.diag(curvature) if moments.is_full else curvature, eps)
+        offset = max(1.0, float(np.abs(moments.x_mean() * scale).max()))
+    return 2.0 * eps * offset / np.sqrt(X.shape[0])
 
 
 def choose_metric(moments: Moments, l1: float, l2: float, centred: bool, dtype) -> Metric:
@@ -143,7 +168,7 @@ def _accelerate(
     here, ahead, momentum = start, start, 1.0
     last_point = last_gradient = None
     best, best_norm, losses = start, np.inf, []
-    for n_iter in range(1, max_iter + 1):
+    for _ in range(max_iter):
         loss, gradient = objective.smooth(ahead)
         losses.append(loss + objective.penalty(ahead))
         if not np.isfinite(loss):

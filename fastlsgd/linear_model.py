@@ -1,0 +1,782 @@
+"""The estimators: scikit-learn's contract on the outside, a solver on the inside.
+
+Here are validation, parameters and fitted attributes; nothing numerical.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial as partial_call
+from numbers import Integral
+
+import numpy as np
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import ShuffleSplit
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+
+from . import _validation as check
+from .kernels import BACKENDS, resolve_backend, resolve_threads
+from .solvers.automatic import AutomaticDescent, AutomaticMemory
+from .solvers.full_batch import fit_full_batch
+from .solvers.rows import take_rows
+from .solvers.stochastic import (
+    SCHEDULES,
+    Descent,
+    Holdout,
+    PlainDescent,
+    PlainMemory,
+    Schedule,
+    fit_stochastic,
+    penalty_value,
+)
+
+__all__ = ["LeastSquaresRegressor", "SGDRegressor"]
+
+DEFAULT_ETA0 = 0.01  # what eta0=None stands for with a schedule that needs one
+OTHER_LOSSES = ("huber", "epsilon_insensitive", "squared_epsilon_insensitive")
+
+
+class _LeastSquaresModel(RegressorMixin, BaseEstimator):
+    """What both estimators share: the door for X and y, and predict."""
+
+    def predict(self, X) -> np.ndarray:
+        """Predict with the linear model.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_targets)
+            Predicted values, of X's dtype.
+        """
+        check_is_fitted(self)
+        check.check_sparse_indices(X)
+        X = check.as_matrix(validate_data(self, X, reset=False, **_ACCEPTED))
+        coef, intercept = check.as_coefficients(self.coef_, self.intercept_, X.shape[1])
+        out = resolve_backend(self.backend).predict(X, coef, intercept, self._n_threads())
+        if not np.isfinite(out).all():
+            check.explain_non_finite(X=X, coef_=coef, intercept_=intercept)
+            raise ValueError(f"The prediction overflows {out.dtype}.")
+        return out[:, 0] if self.coef_.ndim == 1 else out
+
+    def _validate(self, X, y, sample_weight, *, reset: bool, ravel: bool = False):
+        """X, y (n, t), sample_weight as the kernels take them, and whether y has one target."""
+        check.check_sparse_indices(X)
+        X, y = validate_data(
+            self, X, y, reset=reset, multi_output=True, y_numeric=True, **_ACCEPTED
+        )
+        X = check.as_matrix(X)
+        if ravel and y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        targets = check.as_targets(y, X.shape[0], X.dtype)
+        return X, targets, check.as_sample_weight(sample_weight, X.shape[0], X.dtype), y.ndim == 1
+
+    def _n_threads(self) -> int:
+        n_jobs = self.n_jobs
+        if n_jobs is None:
+            return resolve_threads()
+        if isinstance(n_jobs, Integral) and not isinstance(n_jobs, bool) and n_jobs != 0:
+            n_jobs = int(n_jobs)
+            return n_jobs if n_jobs > 0 else max(1, _n_processors() + 1 + n_jobs)
+        raise ValueError(
+            f"n_jobs must be None, a whole number >= 1, or negative to count down from all "
+            f"processors (-1), got {n_jobs!r}."
+        )
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.target_tags.multi_output = True
+        return tags
+
+
+# float32 stays float32; any memory order and 64-bit indices pass without a copy.
+_ACCEPTED: dict = {
+    "accept_sparse": "csr",
+    "accept_large_sparse": True,
+    "dtype": [np.float64, np.float32],
+    "order": None,
+}
+
+
+class SGDRegressor(_LeastSquaresModel):
+    """Linear least squares by stochastic gradient descent.
+
+    Minimises, over n rows of weights s_i::
+
+        1/n sum_i s_i (x_i . coef + intercept - y_i)^2 / 2
+            + alpha (l1_ratio |coef|_1 + (1 - l1_ratio)/2 |coef|_2^2)
+
+    A drop-in for :class:`sklearn.linear_model.SGDRegressor` with its squared loss: the same
+    parameters, and with ``shuffle=False`` and an explicit `learning_rate` the same weights to
+    rounding. What differs is named under Notes.
+
+    Parameters
+    ----------
+    loss : {"squared_error"}, default="squared_error"
+        scikit-learn's SGDRegressor has other losses.
+    penalty : {"l2", "l1", "elasticnet"} or None, default="l2"
+        Kind of penalty. The intercept is never penalised.
+    alpha : float >= 0, default=0.0001
+        Strength of the penalty; learning_rate="optimal" derives its rates from it too.
+    l1_ratio : float in [0, 1] or None, default=0.15
+        Share of L1 in the "elasticnet" penalty; not used with the others.
+    fit_intercept : bool, default=True
+        Whether to fit an intercept.
+    max_iter : int >= 1, default=1000
+        Most epochs of `fit`; `partial_fit` always does one.
+    tol : float >= 0 or None, default=1e-3
+        The fit ends when the objective has not fallen by `tol` below its best for
+        `n_iter_no_change` epochs in a row. With an explicit `learning_rate` this is absolute,
+        as in scikit-learn; with "auto" it is relative to the scale of the loss on these data.
+        None: always `max_iter` epochs.
+    shuffle : bool, default=True
+        Whether to visit the rows in a new random order in each epoch.
+    verbose : int >= 0, default=0
+        Above 0, print a line for each epoch.
+    epsilon : float, default=0.1
+        Not used: squared error has no use for it. Accepted since scikit-learn has it.
+    random_state : int, RandomState or None, default=None
+        For shuffling, and for choosing the rows held out by `early_stopping`.
+    learning_rate : {"auto", "constant", "invscaling", "optimal", "adaptive"}, default="auto"
+        - "auto": rates, and a scale for each column, come from the data, so that columns need
+          not be scaled first. Give `eta0` and it stands for "invscaling".
+        - "constant": eta0
+        - "invscaling": eta0 / t^power_t, where t = 1, 2, ... counts the updates
+        - "optimal": 1 / (alpha (t0 + t - 1)), with t0 such that the first is alpha^(-1/4)
+        - "adaptive": eta0, divided by 5 whenever the stopping rule would end the fit, until
+          it is below 1e-6
+    eta0 : float > 0 or None, default=None
+        Rate of "constant", "invscaling" and "adaptive". None: 0.01 with these.
+    power_t : float >= 0, default=0.25
+        Exponent of "invscaling".
+    early_stopping : bool, default=False
+        Whether to hold out some rows, and let R2 on them decide when the fit ends.
+    validation_fraction : float in (0, 1), default=0.1
+        Share of the rows held out by `early_stopping`.
+    n_iter_no_change : int >= 1, default=5
+        Epochs without improvement after which the fit ends.
+    warm_start : bool, default=False
+        Whether `fit` begins from the weights of the fit before.
+    average : bool or int >= 1, default=False
+        Report the mean of the weights over all updates (True), or from update number
+        `average` on. With learning_rate="auto" this is left to the method.
+    batch_size : int >= 1, default=1
+        Rows of an update, whose gradients are averaged. The last of an epoch may have fewer.
+    backend : {"auto", "native", "numba", "reference"} or None, default=None
+        Kernels to use. None: as set by :func:`fastlsgd.set_config`.
+    n_jobs : int or None, default=None
+        Most threads of a kernel; -1 for all processors. None: as set by
+        :func:`fastlsgd.set_config`.
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (n_features,) or (n_targets, n_features)
+        Weights, of X's dtype.
+    intercept_ : ndarray of shape (1,) or (n_targets,)
+        Intercept, float64.
+    n_iter_ : int
+        Epochs of the last call.
+    t_ : float
+        1 + the number of updates since `fit` began.
+    loss_curve_ : list of float
+        For each epoch the mean of half the squared residuals as they were met, before the
+        update that they led to; summed over targets, unweighted, without the penalty.
+        `partial_fit` adds to it.
+    validation_scores_ : list of float
+        R2 on the held-out rows after each epoch. Only with `early_stopping`.
+    backend_ : str
+        Name of the backend that did the work.
+    n_features_in_ : int
+        Number of columns of X.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, where X has names that are all strings.
+
+    See Also
+    --------
+    LeastSquaresRegressor : Full-batch descent, to a tolerance.
+
+    Notes
+    -----
+    Differences from scikit-learn's SGDRegressor:
+
+    - Sparse X gives the weights that the same numbers give as a dense X. There, the
+      intercept's steps are multiplied by 0.01 for sparse X (issues 11178 and 25198).
+    - Where the rates are too large, `fit` raises ValueError and names a rate that holds,
+      instead of limiting the residuals to 1e12.
+    - The stopping rule takes the penalty at the weights after each epoch, not its mean over
+      the epoch, and R2 on held-out rows is that of the weights that would be reported.
+    - Shuffling uses another generator, so the weights differ with ``shuffle=True``.
+    - y may have many targets; all of them see the rows in the same order.
+
+    An interrupted or failed fit leaves the estimator as it was.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastlsgd import SGDRegressor
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(200, 2)) * [1.0, 1000.0]
+    >>> y = X @ [3.0, 0.002] + 1.0
+    >>> model = SGDRegressor(random_state=0).fit(X, y)
+    >>> model.score(X, y) > 0.99
+    True
+
+    With a rate of one's own, on columns of like scale:
+
+    >>> model = SGDRegressor(learning_rate="constant", eta0=0.01, random_state=0)
+    >>> model.fit(X / [1.0, 1000.0], y).coef_.round(1).tolist()
+    [3.0, 2.0]
+    """
+
+    def __init__(
+        self,
+        loss="squared_error",
+        *,
+        penalty="l2",
+        alpha=0.0001,
+        l1_ratio=0.15,
+        fit_intercept=True,
+        max_iter=1000,
+        tol=1e-3,
+        shuffle=True,
+        verbose=0,
+        epsilon=0.1,
+        random_state=None,
+        learning_rate="auto",
+        eta0=None,
+        power_t=0.25,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=5,
+        warm_start=False,
+        average=False,
+        batch_size=1,
+        backend=None,
+        n_jobs=None,
+    ):
+        self.loss = loss
+        self.penalty = penalty
+        self.alpha = alpha
+        self.l1_ratio = l1_ratio
+        self.fit_intercept = fit_intercept
+        self.max_iter = max_iter
+        self.tol = tol
+        self.shuffle = shuffle
+        self.verbose = verbose
+        self.epsilon = epsilon
+        self.random_state = random_state
+        self.learning_rate = learning_rate
+        self.eta0 = eta0
+        self.power_t = power_t
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
+        self.average = average
+        self.batch_size = batch_size
+        self.backend = backend
+        self.n_jobs = n_jobs
+
+    def fit(self, X, y, coef_init=None, intercept_init=None, sample_weight=None):
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            float32 and float64 are used as they are, in any memory order, without a copy.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+        coef_init : array-like of shape (n_features,) or (n_targets, n_features), optional
+            Weights to begin from. Default: zeros, or the last ones with `warm_start`.
+        intercept_init : float or array-like of shape (1,) or (n_targets,), optional
+            Intercept to begin from.
+        sample_weight : array-like of shape (n_samples,), optional
+            Factor of each row's gradient. Not negative, not all zero. Default: ones.
+
+        Returns
+        -------
+        self : SGDRegressor
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data are not allowed, or the rates are too large.
+        ImportError
+            If `backend` is not installed.
+        """
+        with _all_or_nothing(self):
+            return self._fit(
+                X, y, sample_weight, coef_init, intercept_init, go_on=False, partial=False
+            )
+
+    def partial_fit(self, X, y, sample_weight=None):
+        """Do one epoch on these rows, from where the last call ended.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+        sample_weight : array-like of shape (n_samples,), optional
+
+        Returns
+        -------
+        self : SGDRegressor
+
+        Raises
+        ------
+        ValueError
+            As for `fit`, or if `early_stopping` is on: one epoch leaves nothing to stop.
+        """
+        if self.early_stopping:
+            raise ValueError("early_stopping must be False for partial_fit, which does one epoch.")
+        with _all_or_nothing(self):
+            return self._fit(X, y, sample_weight, go_on=hasattr(self, "coef_"), partial=True)
+
+    def _fit(self, X, y, sample_weight, coef_init=None, intercept_init=None, *, go_on, partial):
+        """`go_on`: from where the last call ended, its count of updates included."""
+        self._check_parameters()
+        kernels, n_threads = resolve_backend(self.backend), self._n_threads()
+        warm = go_on or (self.warm_start and not partial and hasattr(self, "coef_"))
+        X, y, s, one_target = self._validate(X, y, sample_weight, reset=not warm, ravel=True)
+        random_state = check_random_state(self.random_state)
+        rows, score = None, None
+        if self.early_stopping:
+            rows, holdout = self._hold_out(X, y, s)
+            score = partial_call(holdout.r_squared, kernels, n_threads=n_threads)
+        coef, intercept = self._start(X, y.shape[1], warm, coef_init, intercept_init)
+        updates_done = int(self.t_) - 1 if go_on else 0
+        with _overflow_explained(X, y):
+            descent = self._descent(
+                kernels,
+                X,
+                y,
+                coef,
+                intercept,
+                memory=self._memory_to_go_on_with(
+                    go_on, warm and coef_init is None and intercept_init is None
+                ),
+                updates_done=updates_done,
+                sample_weight=s,
+                n_threads=n_threads,
+            )
+            result = fit_stochastic(
+                descent,
+                X,
+                y,
+                sample_weight=s,
+                rows=rows,
+                max_iter=1 if partial else self.max_iter,
+                tol=None if partial else self.tol,
+                n_iter_no_change=self.n_iter_no_change,
+                random_state=random_state if self.shuffle else None,
+                penalty=partial_call(penalty_value, alpha=self._alpha, l1_ratio=self._l1_ratio),
+                score=score,
+                fit_intercept=bool(self.fit_intercept),
+                described=self._rates_in_words(),
+                report=print if self.verbose else None,
+            )
+        n_visits = X.shape[0] if rows is None else len(rows)
+        n_updates = result.n_iter * -(-n_visits // self.batch_size)
+        before = self.loss_curve_ if go_on else []
+        self._set_weights(result.coef, result.intercept, X.dtype, one_target)
+        self.n_iter_ = result.n_iter
+        self.t_ = 1.0 + updates_done + n_updates
+        self.loss_curve_ = before + result.loss_curve
+        self.backend_ = _backend_name(kernels)
+        self._memory = descent.memory
+        if self.early_stopping:
+            self.validation_scores_ = result.validation_scores
+        else:
+            vars(self).pop("validation_scores_", None)
+        if not (partial or result.converged or self.tol is None):
+            warnings.warn(
+                f"The loss still falls after max_iter={self.max_iter} epochs (the last: "
+                f"{result.loss_curve[-1]:.6g}). Raise max_iter, or tol={self.tol}.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        return self
+
+    def _set_weights(self, coef, intercept, dtype, one_target: bool) -> None:
+        coef = _cast(coef, dtype)
+        self.coef_ = coef[0] if one_target else coef
+        self.intercept_ = np.array(intercept)
+
+    def _start(self, X, n_targets: int, warm: bool, coef_init, intercept_init):
+        """Weights to begin from, (t, d) and (t,), of the shapes that the data ask for."""
+        d = X.shape[1]
+        coef, intercept = np.zeros((n_targets, d)), np.zeros(n_targets)
+        if warm:
+            coef, intercept = check.as_coefficients(self.coef_, self.intercept_, d)
+            if len(coef) != n_targets:
+                raise ValueError(
+                    f"y has {n_targets} targets, but the weights so far are for {len(coef)}."
+                )
+        if coef_init is not None:
+            coef = _given(coef_init, "coef_init", (n_targets, d))
+        if intercept_init is not None:
+            intercept = _given(intercept_init, "intercept_init", (n_targets,))
+        return coef.astype(X.dtype), intercept
+
+    def _memory_to_go_on_with(self, go_on: bool, warm: bool):
+        """What the last call left for this one, if the parameters still ask for that method.
+
+        A copy: a descent may write to it, and this call may yet be interrupted.
+        """
+        memory = getattr(self, "_memory", None)
+        kind = AutomaticMemory if self._schedule_name == "auto" else PlainMemory
+        if go_on and isinstance(memory, kind):
+            return copy.deepcopy(memory)
+        if kind is PlainMemory and warm and self.average and isinstance(memory, PlainMemory):
+            # As in scikit-learn: on from the weights themselves, with a new average of them.
+            return PlainMemory(memory.coef, memory.intercept)
+        return None
+
+    def _descent(self, kernels, X, y, coef, intercept, *, memory, updates_done, **rest) -> Descent:
+        rest |= {
+            "batch_size": int(self.batch_size),
+            "alpha": self._alpha,
+            "l1_ratio": self._l1_ratio,
+            "fit_intercept": bool(self.fit_intercept),
+            "memory": memory,
+        }
+        if self._schedule_name == "auto":
+            return AutomaticDescent(kernels, X, y, coef, intercept, **rest)
+        return PlainDescent(
+            kernels,
+            X,
+            y,
+            coef,
+            intercept,
+            schedule=Schedule(self._schedule_name, self._eta0, self.power_t, self.alpha),
+            average=int(self.average),
+            updates_done=updates_done,
+            **rest,
+        )
+
+    def _hold_out(self, X, y, s) -> tuple[np.ndarray, Holdout]:
+        """The rows to descend on, and those that are kept to judge."""
+        n = X.shape[0]
+        split = ShuffleSplit(test_size=self.validation_fraction, random_state=self.random_state)
+        try:
+            train, held = next(split.split(np.empty((n, 1))))
+        except ValueError as error:
+            raise ValueError(
+                f"early_stopping can't split {n} rows with validation_fraction="
+                f"{self.validation_fraction}: {error}"
+            ) from error
+        train, held = np.sort(train), np.sort(held)
+        if len(held) < 2:
+            raise ValueError(
+                f"early_stopping needs two held-out rows for R2, but validation_fraction="
+                f"{self.validation_fraction} of {n} rows is {len(held)}."
+            )
+        for rows, which in ((held, "held-out rows"), (train, "rows to fit")):
+            if s is not None and not s[rows].any():
+                raise ValueError(
+                    f"sample_weight is all zero on the {which} of early_stopping: take another "
+                    f"random_state."
+                )
+        return train, Holdout(take_rows(X, held), y[held], None if s is None else s[held])
+
+    # What the parameters come to.
+
+    @property
+    def _schedule_name(self) -> str:
+        if self.learning_rate == "auto" and self.eta0 is not None:
+            return "invscaling"
+        return self.learning_rate
+
+    @property
+    def _eta0(self) -> float:
+        return DEFAULT_ETA0 if self.eta0 is None else float(self.eta0)
+
+    @property
+    def _alpha(self) -> float:
+        return 0.0 if self.penalty is None else float(self.alpha)
+
+    @property
+    def _l1_ratio(self) -> float:
+        return {"l1": 1.0, "elasticnet": self.l1_ratio}.get(self.penalty, 0.0)
+
+    def _rates_in_words(self) -> str:
+        name = self._schedule_name
+        own = {"auto": "", "optimal": f", alpha={self.alpha:g}"}
+        return f"learning_rate={name!r}" + own.get(name, f", eta0={self._eta0:g}")
+
+    def _check_parameters(self) -> None:
+        if self.loss in OTHER_LOSSES:
+            raise ValueError(
+                f"loss must be 'squared_error', got {self.loss!r}: scikit-learn's SGDRegressor "
+                f"(sklearn.linear_model.SGDRegressor) has that loss."
+            )
+        check.check_choice(self.loss, "loss", ("squared_error",))
+        check.check_choice(self.penalty, "penalty", ("l2", "l1", "elasticnet", None))
+        check.check_choice(self.learning_rate, "learning_rate", ("auto", *SCHEDULES))
+        check.check_real(self.alpha, "alpha", 0.0)
+        if self.l1_ratio is not None or self.penalty == "elasticnet":
+            check.check_real(self.l1_ratio, "l1_ratio", 0.0, 1.0)
+        check.check_whole(self.max_iter, "max_iter", 1)
+        if self.tol is not None:
+            check.check_real(self.tol, "tol", 0.0)
+        if self.eta0 is not None:
+            check.check_real(self.eta0, "eta0", 0.0, open_low=True)
+        check.check_real(self.power_t, "power_t", 0.0)
+        check.check_whole(self.n_iter_no_change, "n_iter_no_change", 1)
+        check.check_whole(self.batch_size, "batch_size", 1)
+        for name in ("fit_intercept", "shuffle", "early_stopping", "warm_start"):
+            _check_flag(getattr(self, name), name)
+        if not isinstance(self.verbose, (bool, np.bool_)):
+            check.check_whole(self.verbose, "verbose", 0)
+        if not isinstance(self.average, (bool, np.bool_)):
+            check.check_whole(self.average, "average", 1)
+        if self.early_stopping:
+            check.check_real(
+                self.validation_fraction, "validation_fraction", 0.0, 1.0, open_low=True
+            )
+            if self.validation_fraction == 1.0:
+                raise ValueError("validation_fraction must be below 1: no row is left to fit.")
+        if self._schedule_name == "optimal" and self.alpha == 0.0:
+            raise ValueError("alpha must be > 0 for learning_rate='optimal', whose rates go by it.")
+
+
+class LeastSquaresRegressor(_LeastSquaresModel):
+    """Linear least squares by full-batch descent, to a tolerance that is checked.
+
+    Minimises, over rows of weights s_i that sum to S::
+
+        1/(2 S) sum_i s_i (x_i . coef + intercept - y_i)^2
+            + alpha (l1_ratio |coef|_1 + (1 - l1_ratio)/2 |coef|_2^2)
+
+    One pass over X takes its moments, which give coordinates in which the problem is round;
+    each iteration after that is one pass too, and a few of them reach rounding, whatever the
+    units, offsets and correlations of the columns. Columns need not be scaled.
+
+    Parameters
+    ----------
+    alpha : float >= 0, default=0.0
+        Strength of the penalty. The intercept is never penalised.
+    l1_ratio : float in [0, 1], default=0.0
+        Share of L1 in the penalty: 0 is ridge, 1 the lasso.
+    fit_intercept : bool, default=True
+        Whether to fit an intercept.
+    tol : float >= 0, default=1e-10
+        The fit ends when the norm of the gradient, relative to that at zero weights, is at
+        most this.
+    max_iter : int >= 1, default=1000
+        Most iterations.
+    warm_start : bool, default=False
+        Whether `fit` begins from the weights of the fit before.
+    backend : {"auto", "native", "numba", "reference"} or None, default=None
+        Kernels to use. None: as set by :func:`fastlsgd.set_config`.
+    n_jobs : int or None, default=None
+        Most threads of a kernel; -1 for all processors. None: as set by
+        :func:`fastlsgd.set_config`.
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (n_features,) or (n_targets, n_features)
+        Weights, of X's dtype.
+    intercept_ : float or ndarray of shape (n_targets,)
+        Intercept.
+    n_iter_ : int
+        Iterations.
+    loss_curve_ : list of float
+        The objective, penalty included, before each iteration.
+    relative_gradient_ : float
+        What the norm of the gradient came down to, in units of `tol`.
+    backend_ : str
+        Name of the backend that did the work.
+    n_features_in_ : int
+        Number of columns of X.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, where X has names that are all strings.
+
+    See Also
+    --------
+    SGDRegressor : Stochastic descent, for a few passes over more data.
+
+    Notes
+    -----
+    With ``alpha = a / n`` the ridge solution is that of :class:`sklearn.linear_model.Ridge`
+    with ``alpha=a``, since the loss here is a mean. Where columns depend on each other and
+    nothing is penalised, many weights give the same predictions; one of them is returned.
+
+    An interrupted or failed fit leaves the estimator as it was.
+
+    Examples
+    --------
+    >>> from fastlsgd import LeastSquaresRegressor
+    >>> X, y = [[0.0, 1.0], [1.0, 1000.0], [2.0, 3000.0], [5.0, 0.0]], [1.0, 3.0, 5.0, 11.0]
+    >>> model = LeastSquaresRegressor().fit(X, y)
+    >>> abs(model.coef_.round(6)).tolist(), round(model.intercept_, 6)
+    ([2.0, 0.0], 1.0)
+    """
+
+    def __init__(
+        self,
+        *,
+        alpha=0.0,
+        l1_ratio=0.0,
+        fit_intercept=True,
+        tol=1e-10,
+        max_iter=1000,
+        warm_start=False,
+        backend=None,
+        n_jobs=None,
+    ):
+        self.alpha = alpha
+        self.l1_ratio = l1_ratio
+        self.fit_intercept = fit_intercept
+        self.tol = tol
+        self.max_iter = max_iter
+        self.warm_start = warm_start
+        self.backend = backend
+        self.n_jobs = n_jobs
+
+    def fit(self, X, y, sample_weight=None):
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            float32 and float64 are used as they are, in any memory order, without a copy.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+        sample_weight : array-like of shape (n_samples,), optional
+            Not negative, not all zero. Default: ones.
+
+        Returns
+        -------
+        self : LeastSquaresRegressor
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data are not allowed.
+        ImportError
+            If `backend` is not installed.
+        """
+        with _all_or_nothing(self):
+            return self._fit(X, y, sample_weight)
+
+    def _fit(self, X, y, sample_weight):
+        self._check_parameters()
+        kernels, n_threads = resolve_backend(self.backend), self._n_threads()
+        warm = self.warm_start and hasattr(self, "coef_")
+        X, y, s, one_target = self._validate(X, y, sample_weight, reset=not warm)
+        coef = intercept = None
+        if warm:
+            coef, intercept = check.as_coefficients(self.coef_, self.intercept_, X.shape[1])
+            if len(coef) != y.shape[1]:
+                raise ValueError(
+                    f"y has {y.shape[1]} targets, but the weights so far are for {len(coef)}."
+                )
+        with _overflow_explained(X, y):
+            result = fit_full_batch(
+                kernels,
+                X,
+                y,
+                coef,
+                intercept,
+                sample_weight=s,
+                alpha=float(self.alpha),
+                l1_ratio=float(self.l1_ratio),
+                fit_intercept=bool(self.fit_intercept),
+                tol=float(self.tol),
+                max_iter=int(self.max_iter),
+                n_threads=n_threads,
+            )
+            if not (np.isfinite(result.coef).all() and np.isfinite(result.intercept).all()):
+                raise np.linalg.LinAlgError("weights that are not finite")
+        coef = _cast(result.coef, X.dtype)
+        self.coef_ = coef[0] if one_target else coef
+        self.intercept_ = float(result.intercept[0]) if one_target else result.intercept
+        self.n_iter_ = result.n_iter
+        self.loss_curve_ = result.loss_curve
+        self.relative_gradient_ = result.relative_gradient
+        self.backend_ = _backend_name(kernels)
+        if not result.converged:
+            warnings.warn(
+                f"The relative gradient is {result.relative_gradient:.2g} after {result.n_iter} "
+                f"iterations, not tol={self.tol:g}. Raise max_iter, or tol.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        return self
+
+    def _check_parameters(self) -> None:
+        check.check_real(self.alpha, "alpha", 0.0)
+        check.check_real(self.l1_ratio, "l1_ratio", 0.0, 1.0)
+        check.check_real(self.tol, "tol", 0.0)
+        check.check_whole(self.max_iter, "max_iter", 1)
+        for name in ("fit_intercept", "warm_start"):
+            _check_flag(getattr(self, name), name)
+
+
+# Shared by both.
+
+
+def _backend_name(kernels) -> str:
+    return next(name for name, line in BACKENDS.items() if line.module == kernels.__name__)
+
+
+def _n_processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _check_flag(value, name: str) -> None:
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"{name} must be True or False, got {value!r}.")
+
+
+def _given(value, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """A start that the user gave; one target may leave out its axis."""
+    array = check.as_float_array(value, name, np.float64)
+    if array.shape != shape and not (shape[0] == 1 and array.shape == shape[1:]):
+        raise ValueError(f"{name} must have shape {shape}, got shape {array.shape}.")
+    check.explain_non_finite(**{name: array})
+    return array.reshape(shape)
+
+
+def _cast(coef: np.ndarray, dtype) -> np.ndarray:
+    """Weights in X's dtype, and the user's own: nothing else keeps this array."""
+    with np.errstate(over="ignore"):
+        coef = np.array(coef, dtype=dtype)
+    if not np.isfinite(coef).all():
+        raise ValueError(
+            f"The weights overflow {np.dtype(dtype)}: rescale X, or give it as float64."
+        )
+    return coef
+
+
+@contextmanager
+def _overflow_explained(X, y) -> Iterator[None]:
+    """Where sums overflow, say so instead of naming the factorisation that met them."""
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            yield
+    except np.linalg.LinAlgError as error:
+        check.explain_non_finite(X=X, y=y)
+        raise ValueError(f"Sums of squares of X or y overflow ({error}): rescale them.") from error
+
+
+@contextmanager
+def _all_or_nothing(estimator) -> Iterator[None]:
+    """Leave the estimator as it was if the block raises, be it KeyboardInterrupt."""
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise

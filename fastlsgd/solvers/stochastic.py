@@ -1,0 +1,483 @@
+"""Stochastic descent: the loop over epochs, its stopping rules, and rates that the user chose.
+
+`fit_stochastic` turns epochs of a `Descent` until the loss stands still. `PlainDescent` is the
+descent whose rates follow a `Schedule`; the one that finds its own rates is in `automatic.py`.
+
+An epoch costs one pass over X in calls of `sgd_epoch` that each last a fraction of a second,
+so that Ctrl-C is heard between them, and 8 bytes an update of that call for the rates.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from .._validation import explain_non_finite
+from ..kernels.contract import CSR, Kernels, Matrix, SGDState, rows_per_group
+from .rows import row_slice
+
+__all__ = [
+    "Descent",
+    "Holdout",
+    "PlainDescent",
+    "PlainMemory",
+    "Schedule",
+    "StochasticResult",
+    "chunks",
+    "fit_stochastic",
+    "penalty_value",
+    "rate_that_holds",
+]
+
+# Limits on one call of a kernel: updates (their rates take 8 bytes each) and numbers of X.
+CHUNK_UPDATES = 2**16
+CHUNK_NUMBERS = 2**26
+
+# A fit that ends with so many times the loss of predicting zero has run away, not converged.
+RUNAWAY = 1e3
+
+
+# ---------------------------------------------------------------------- what is iterated
+
+
+class Descent(Protocol):
+    """What `fit_stochastic` needs to know of a descent.
+
+    Attributes
+    ----------
+    loss_scale : float
+        Unit in which `tol` is measured; 1.0 makes it absolute.
+    memory : object
+        What a later descent needs in order to carry on where this one is (`partial_fit`).
+    """
+
+    loss_scale: float
+
+    @property
+    def memory(self) -> object: ...
+
+    def epoch(self, order: np.ndarray | None) -> float:
+        """Visit these rows (None: all of them); the mean of r^2/2 seen, summed over targets."""
+
+    def weights(self) -> tuple[np.ndarray, np.ndarray]:
+        """The weights to report at this moment: coef (t, d) and intercept (t,)."""
+
+    def lower_rate(self) -> bool:
+        """Take a smaller rate if the schedule is one that adapts; False where it can't."""
+
+
+# ------------------------------------------------------------------------------- schedules
+
+
+@dataclass
+class Schedule:
+    """Learning rates by name. Update t = 1, 2, ... over all epochs and `partial_fit` calls.
+
+    ===========  ==========================================================================
+    constant     eta0
+    invscaling   eta0 / t^power_t
+    optimal      1 / (alpha (t0 + t - 1)), t0 such that the first rate is alpha^(-1/4);
+                 Bottou (2012), "Stochastic gradient descent tricks", section 5.2
+    adaptive     eta0, divided by 5 whenever the loss stands still, down to 1e-6
+    ===========  ==========================================================================
+    """
+
+    name: str
+    eta0: float = 0.01
+    power_t: float = 0.25
+    alpha: float = 1e-4
+
+    def rates(self, t: np.ndarray) -> np.ndarray:
+        """The rates of the updates numbered `t`, float64."""
+        return SCHEDULES[self.name](self, t)
+
+    def lower(self) -> bool:
+        """For "adaptive": divide the rate by 5, unless it is 1e-6 or less already."""
+        if self.name != "adaptive" or self.eta0 <= 1e-6:
+            return False
+        self.eta0 /= 5
+        return True
+
+
+def _constant(schedule: Schedule, t: np.ndarray) -> np.ndarray:
+    return np.full(len(t), float(schedule.eta0))
+
+
+def _invscaling(schedule: Schedule, t: np.ndarray) -> np.ndarray:
+    return schedule.eta0 / t**schedule.power_t
+
+
+def _optimal(schedule: Schedule, t: np.ndarray) -> np.ndarray:
+    first = math.sqrt(1.0 / math.sqrt(schedule.alpha))
+    t0 = 1.0 / (first * schedule.alpha)
+    return 1.0 / (schedule.alpha * (t0 + t - 1.0))
+
+
+SCHEDULES: dict[str, Callable[[Schedule, np.ndarray], np.ndarray]] = {
+    "constant": _constant,
+    "invscaling": _invscaling,
+    "optimal": _optimal,
+    "adaptive": _constant,
+}
+
+
+# --------------------------------------------------------------------------- plain descent
+
+
+@dataclass(frozen=True)
+class PlainMemory:
+    """Where a descent with averaging stands: its weights, and the sums of them so far."""
+
+    coef: np.ndarray  # (t, d)
+    intercept: np.ndarray  # (t,)
+    # Sums of coef and intercept after each averaged update, float64, and how many there were.
+    sums: tuple[np.ndarray, np.ndarray, int] | None = None
+
+
+class PlainDescent:
+    """Stochastic gradient descent with the rates of a `Schedule`, with averaging on request.
+
+    Parameters
+    ----------
+    kernels : Kernels
+    X, y, sample_weight
+        As in the contract.
+    coef, intercept : ndarray of shape (t, d) and (t,)
+        Start; left as they are. A `memory` brings its own start.
+    batch_size, alpha, l1_ratio, fit_intercept, n_threads
+        As in the contract.
+    schedule : Schedule
+        Changed by `lower_rate`.
+    average : int
+        0, or the first update whose weights enter the average; that is then what is reported.
+    updates_done : int
+        Updates before this descent: what the schedule counts from.
+    memory : PlainMemory, optional
+        That of a former descent, to go on with its average.
+    """
+
+    loss_scale = 1.0
+
+    def __init__(
+        self,
+        kernels: Kernels,
+        X: Matrix,
+        y: np.ndarray,
+        coef: np.ndarray,
+        intercept: np.ndarray,
+        *,
+        sample_weight: np.ndarray | None,
+        batch_size: int,
+        alpha: float,
+        l1_ratio: float,
+        fit_intercept: bool,
+        n_threads: int,
+        schedule: Schedule,
+        average: int = 0,
+        updates_done: int = 0,
+        memory: PlainMemory | None = None,
+    ):
+        self.kernels, self.X, self.y, self.sample_weight = kernels, X, y, sample_weight
+        self.batch_size, self.fit_intercept = batch_size, fit_intercept
+        self.alpha, self.l1_ratio, self.n_threads = alpha, l1_ratio, n_threads
+        self.schedule = replace(schedule)
+        self.updates_done = updates_done
+        if not average:
+            memory = None
+        if memory is not None:
+            coef, intercept = memory.coef, memory.intercept
+        # A kernel writes to these; the caller's stay as they are, so that an interrupted fit
+        # leaves no trace.
+        self.coef = np.array(coef, dtype=X.dtype, order="C")
+        self.intercept = np.array(intercept, dtype=np.float64)
+        # The L1 account starts anew with each descent, as it does in scikit-learn.
+        self.state = SGDState(l1_paid=np.zeros_like(self.coef) if alpha * l1_ratio > 0 else None)
+        if average:
+            self.state.average_after = max(0, average - 1 - updates_done)
+            sums = memory.sums if memory is not None else None
+            coef_sum, intercept_sum, n_summed = sums or (
+                np.zeros(self.coef.shape),
+                np.zeros(self.intercept.shape),
+                0,
+            )
+            self.state.coef_sum = coef_sum.copy()
+            self.state.intercept_sum = intercept_sum.copy()
+            self.state.n_summed = n_summed
+
+    def epoch(self, order: np.ndarray | None) -> float:
+        total, n_rows = 0.0, 0
+        for chunk in chunks(self.X, self.y, self.sample_weight, order, self.batch_size):
+            n_updates = -(-chunk.n_rows // self.batch_size)
+            t = np.arange(self.updates_done + 1.0, self.updates_done + 1.0 + n_updates)
+            total += self.kernels.sgd_epoch(
+                chunk.X,
+                chunk.y,
+                self.coef,
+                self.intercept,
+                chunk.order,
+                self.schedule.rates(t),
+                self.batch_size,
+                chunk.sample_weight,
+                self.alpha,
+                self.l1_ratio,
+                self.fit_intercept,
+                None,
+                False,
+                self.state,
+                self.n_threads,
+            )
+            self.updates_done += n_updates
+            n_rows += chunk.n_rows
+            if not math.isfinite(total):
+                return math.inf
+        return total / n_rows
+
+    def weights(self) -> tuple[np.ndarray, np.ndarray]:
+        state = self.state
+        if not state.n_summed:
+            return self.coef, self.intercept
+        assert state.coef_sum is not None
+        assert state.intercept_sum is not None
+        coef = (state.coef_sum / state.n_summed).astype(self.coef.dtype)
+        return coef, state.intercept_sum / state.n_summed
+
+    def lower_rate(self) -> bool:
+        return self.schedule.lower()
+
+    @property
+    def memory(self) -> PlainMemory | None:
+        state = self.state
+        if state.coef_sum is None or state.intercept_sum is None:
+            return None
+        sums = state.coef_sum, state.intercept_sum, state.n_summed
+        return PlainMemory(self.coef, self.intercept, sums)
+
+
+class Chunk(NamedTuple):
+    """The share of an epoch that one call of a kernel gets."""
+
+    X: Matrix
+    y: np.ndarray
+    sample_weight: np.ndarray | None
+    order: np.ndarray | None
+    n_rows: int  # rows visited
+
+
+def chunks(
+    X: Matrix,
+    y: np.ndarray,
+    sample_weight: np.ndarray | None,
+    order: np.ndarray | None,
+    batch_size: int,
+) -> Iterator[Chunk]:
+    """Cut an epoch into calls of bounded length, without a copy, on borders of groups of rows."""
+    n, d = X.shape
+    n_visits = n if order is None else len(order)
+    width = max(1, len(X.data) // n) if isinstance(X, CSR) else d
+    rows = min(CHUNK_UPDATES * batch_size, CHUNK_NUMBERS // (width * y.shape[1]))
+    group = rows_per_group(batch_size)
+    rows = max(1, rows // group) * group
+    for start in range(0, n_visits, rows):
+        stop = min(start + rows, n_visits)
+        if order is not None:
+            yield Chunk(X, y, sample_weight, order[start:stop], stop - start)
+        else:
+            s = None if sample_weight is None else sample_weight[start:stop]
+            yield Chunk(row_slice(X, start, stop), y[start:stop], s, None, stop - start)
+
+
+# ---------------------------------------------------------------------------------- the fit
+
+
+class Holdout(NamedTuple):
+    """Rows that are kept out of the descent, to stop it early."""
+
+    X: Matrix
+    y: np.ndarray  # (n, t)
+    sample_weight: np.ndarray | None
+
+    def r_squared(self, kernels: Kernels, coef, intercept, n_threads: int) -> float:
+        """R2 of the weights on these rows, the mean over targets."""
+        from sklearn.metrics import r2_score
+
+        w = np.ascontiguousarray(coef, dtype=np.float64)
+        predicted = kernels.predict(self.X, w, intercept, n_threads)
+        if not np.isfinite(predicted).all():
+            return -math.inf
+        return float(r2_score(self.y, predicted, sample_weight=self.sample_weight))
+
+
+class StochasticResult(NamedTuple):
+    """Weights, and the way there."""
+
+    coef: np.ndarray  # (t, d)  X's dtype
+    intercept: np.ndarray  # (t,)  float64
+    n_iter: int
+    loss_curve: list[float]
+    validation_scores: list[float]
+    converged: bool
+
+
+def fit_stochastic(
+    descent: Descent,
+    X: Matrix,
+    y: np.ndarray,
+    *,
+    sample_weight: np.ndarray | None = None,
+    rows: np.ndarray | None = None,
+    max_iter: int = 1000,
+    tol: float | None = 1e-3,
+    n_iter_no_change: int = 5,
+    random_state: np.random.RandomState | None = None,
+    penalty: Callable[[np.ndarray], float] | None = None,
+    score: Callable[[np.ndarray, np.ndarray], float] | None = None,
+    fit_intercept: bool = True,
+    described: str = "this learning rate",
+    report: Callable[[str], None] | None = None,
+) -> StochasticResult:
+    """Turn epochs of `descent` until nothing improves any more, as scikit-learn's SGD does.
+
+    An epoch is without improvement if its objective is not `tol` below the best so far, or,
+    with `score`, the score not `tol` above the best so far. After `n_iter_no_change` of them
+    in a row the rate is lowered where the schedule allows that, else the fit has converged.
+
+    Parameters
+    ----------
+    descent : Descent
+        It has X, y and sample_weight already; they are here for naming the culprit where it
+        diverges.
+    rows : ndarray of int64, optional
+        Rows to visit. Default: all.
+    max_iter, n_iter_no_change : int
+    tol : float or None
+        In units of ``descent.loss_scale``, but absolute for `score`. None: all of `max_iter`.
+    random_state : RandomState, optional
+        Shuffles the rows anew before each epoch. Default: no shuffling.
+    penalty : callable, optional
+        From coef to what the objective has beyond the loss.
+    score : callable, optional
+        From coef and intercept to a score that decides instead of the objective.
+    described : str
+        How the message of a divergence names the rates.
+    report : callable, optional
+        Called with a line of text for each epoch.
+
+    Raises
+    ------
+    ValueError
+        If the descent diverges: the loss or a weight is no longer finite, or the fit ends
+        with a loss a thousand times that of predicting zero.
+    """
+    curve: list[float] = []
+    scores: list[float] = []
+    best = math.inf
+    idle, converged = 0, False
+    limit = RUNAWAY * 0.5 * float(np.einsum("nt,nt->", y, y, dtype=np.float64)) / len(y)
+    from_zero = not any(np.any(part) for part in descent.weights())
+    threshold = -math.inf if tol is None else tol * (1.0 if score else descent.loss_scale)
+
+    def fail(epoch: int, loss: float) -> ValueError:
+        explain_non_finite(X=X, y=y, sample_weight=sample_weight)
+        return _divergence(X, sample_weight, fit_intercept, epoch, loss, described)
+
+    # Overflow is looked for here; NumPy need not warn of it too.
+    with np.errstate(over="ignore", invalid="ignore"):
+        for epoch in range(1, max_iter + 1):
+            loss = descent.epoch(_visit(rows, len(y), random_state))
+            coef, intercept = descent.weights()
+            if not (
+                math.isfinite(loss) and np.isfinite(coef).all() and np.isfinite(intercept).all()
+            ):
+                raise fail(epoch, loss)
+            curve.append(loss)
+            # Smaller is better for both, so that one rule serves.
+            if score is None:
+                watched = loss + (0.0 if penalty is None else penalty(coef))
+            else:
+                scores.append(score(coef, intercept))
+                watched = -scores[-1]
+            if report is not None:
+                report(_progress(epoch, loss, scores))
+            idle = idle + 1 if tol is not None and watched >= best - threshold else 0
+            best = min(best, watched)
+            if idle >= n_iter_no_change:
+                if not descent.lower_rate():
+                    converged = True
+                    break
+                idle = 0
+        if curve[-1] > (limit if from_zero else max(limit, RUNAWAY * curve[0])):
+            raise fail(epoch, curve[-1])
+    return StochasticResult(coef, intercept, epoch, curve, scores, converged)
+
+
+def _visit(rows, n: int, random_state) -> np.ndarray | None:
+    """The order of the next epoch."""
+    if random_state is None:
+        return rows
+    return random_state.permutation(n if rows is None else rows).astype(np.int64, copy=False)
+
+
+def penalty_value(coef: np.ndarray, *, alpha: float, l1_ratio: float) -> float:
+    """alpha R(w), summed over targets."""
+    if alpha == 0.0:
+        return 0.0
+    w = np.asarray(coef, dtype=np.float64)
+    l1, l2 = float(np.abs(w).sum()), 0.5 * float(np.vdot(w, w))
+    return alpha * (l1_ratio * l1 + (1.0 - l1_ratio) * l2)
+
+
+def _progress(epoch: int, loss: float, scores: list[float]) -> str:
+    held_out = f", R2 on held-out rows {scores[-1]:.6g}" if scores else ""
+    return f"epoch {epoch}: mean loss {loss:.6g}{held_out}"
+
+
+# ------------------------------------------------------------------------------- divergence
+
+
+def _divergence(X, sample_weight, fit_intercept, epoch, loss, described) -> ValueError:
+    rate = rate_that_holds(X, sample_weight, fit_intercept)
+    reached = f"reached {loss:.3g}" if math.isfinite(loss) else "overflowed"
+    if rate == 0.0:
+        return ValueError(
+            f"The mean loss {reached} in epoch {epoch}: X holds numbers whose squares overflow. "
+            f"Rescale its columns."
+        )
+    return ValueError(
+        f"The fit diverges with {described}: the mean loss {reached} in epoch {epoch}. "
+        f"A rate that holds on these rows is {rate:.2g} or less (learning_rate='constant', "
+        f"eta0={rate:.2g}). Larger ones hold once the columns of X are scaled, which "
+        f"learning_rate='auto' does by itself."
+    )
+
+
+def rate_that_holds(X: Matrix, sample_weight: np.ndarray | None, fit_intercept: bool) -> float:
+    """1 / max_i s_i (|x_i|^2 + 1): with it or less no update of any batch size can grow.
+
+    An update multiplies the error of the weights by I - h s_i x_i x_i^T (or the mean of such
+    matrices), whose eigenvalues lie in [0, 1] for these h. Rounded down to two digits.
+    """
+    largest = 0.0
+    for start in range(0, X.shape[0], 4096):
+        stop = min(start + 4096, X.shape[0])
+        squares = _squared_norms(row_slice(X, start, stop)) + float(fit_intercept)
+        if sample_weight is not None:
+            squares *= sample_weight[start:stop]
+        largest = max(largest, float(squares.max()))
+    if largest == 0.0 or not math.isfinite(largest):
+        return 0.0
+    unit = 10.0 ** (math.floor(math.log10(1.0 / largest)) - 1)
+    return math.floor(1.0 / largest / unit) * unit
+
+
+def _squared_norms(X: Matrix) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        if not isinstance(X, CSR):
+            return np.einsum("nd,nd->n", X, X, dtype=np.float64)
+        span = slice(X.indptr[0], X.indptr[-1])
+        row = np.repeat(np.arange(X.shape[0]), np.diff(X.indptr))
+        squares = X.data[span].astype(np.float64) ** 2
+        return np.bincount(row, weights=squares, minlength=X.shape[0])
