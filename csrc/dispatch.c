@@ -96,8 +96,7 @@ int fastlsgd_loss_gradient(double *loss, double *dw, double *db, const fastlsgd_
 
 int fastlsgd_predict(void *out, const fastlsgd_matrix *X, const double *w, const double *b,
                      int64_t n_targets, int n_threads) {
-  return isas[current].kernels[X->dtype].predict(out, X, w, b, n_targets,
-                                                 limit_threads(n_threads));
+  return isas[current].kernels[X->dtype].predict(out, X, w, b, n_targets, limit_threads(n_threads));
 }
 
 int fastlsgd_gram(double *out, const fastlsgd_matrix *X, const fastlsgd_targets *y,

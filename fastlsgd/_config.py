@@ -17,16 +17,13 @@ _UNSET: Any = object()
 def _environment() -> dict[str, Any]:
     """The weakest settings, read each time so that a test or a notebook may change them."""
     backend = os.environ.get("FASTLSGD_BACKEND", "") or "auto"
-    threads = os.environ.get("FASTLSGD_NUM_THREADS", "") or None
-    if threads is not None:
-        try:
-            threads = int(threads)
-        except ValueError:
-            raise ValueError(
-                f"The environment variable FASTLSGD_NUM_THREADS must be a whole number >= 1, "
-                f"got {threads!r}."
-            ) from None
-    return {"backend": backend, "n_threads": threads}
+    threads = os.environ.get("FASTLSGD_NUM_THREADS", "")
+    if threads and not (threads.isdecimal() and int(threads) >= 1):
+        raise ValueError(
+            f"The environment variable FASTLSGD_NUM_THREADS must be a whole number >= 1, "
+            f"got {threads!r}."
+        )
+    return {"backend": backend, "n_threads": int(threads) if threads else None}
 
 
 # A context variable, so that a setting is seen by its own thread and asyncio task alone.
@@ -41,13 +38,13 @@ def check_backend_name(name: object, origin: str = "backend") -> str:
     raise ValueError(f"{origin} must be one of {allowed}, got {name!r}.")
 
 
-def check_n_threads(n_threads: object, origin: str = "n_threads") -> int | None:
+def check_n_threads(n_threads: object) -> int | None:
     """Return `n_threads` as an int (None: as many as there are), else raise ValueError."""
     if n_threads is None:
         return None
-    if isinstance(n_threads, Integral) and not isinstance(n_threads, bool) and n_threads >= 1:
+    if isinstance(n_threads, Integral) and not isinstance(n_threads, bool) and int(n_threads) >= 1:
         return int(n_threads)
-    raise ValueError(f"{origin} must be None or a whole number >= 1, got {n_threads!r}.")
+    raise ValueError(f"n_threads must be None or a whole number >= 1, got {n_threads!r}.")
 
 
 def get_config() -> dict[str, Any]:
@@ -71,7 +68,6 @@ def get_config() -> dict[str, Any]:
     """
     config = {**_environment(), **(_settings.get() or {})}
     check_backend_name(config["backend"], "The environment variable FASTLSGD_BACKEND")
-    check_n_threads(config["n_threads"], "The environment variable FASTLSGD_NUM_THREADS")
     return config
 
 

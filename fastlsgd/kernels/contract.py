@@ -163,7 +163,9 @@ class Kernels(Protocol):
             b   <- b - sum_i g_i r_i                 where `fit_intercept`
             coef_sum += w, intercept_sum += b        once `average_after` updates are over
             L1: u += h alpha l1_ratio, then the cumulative penalty of Tsuruoka et al. (2009)
-            `prox` at the end of each group of `rows_per_group(batch_size)` rows
+            `prox` at the end of each group of `rows_per_group(batch_size)` rows; what it does
+            to w counts for coef_sum too, as part of the group's last update: so that the mean
+            of the weights is where gradient and penalty balance
 
         CSR and dense rows of the same numbers give the same weights. Returns the sum over
         the visited rows and targets of r^2 / 2, each taken before its update.

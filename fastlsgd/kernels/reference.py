@@ -92,27 +92,33 @@ def sgd_epoch(
         w -= (c.T @ A).astype(w.dtype)
         if fit_intercept:
             b -= c.sum(axis=0)
-        _average(w, b, state)
+        averaged = _average(w, b, state)
         if l1 > 0.0:
             _cumulative_l1(w, rate * l1, state)
         pending += rate
         end = start + len(rows)
         if prox is not None and (end % group == 0 or end == len(order)):
+            before = w.copy()
             _proximal_step(w, prox, pending)
+            if averaged:
+                state.coef_sum += w - before
             pending = 0.0
     return loss
 
 
-def _average(w: np.ndarray, b: np.ndarray, state: SGDState) -> None:
+def _average(w: np.ndarray, b: np.ndarray, state: SGDState) -> bool:
+    """Take in the weights if it is time; whether it was."""
     if state.average_after is None:
-        return
+        return False
     if state.average_after > 0:
         state.average_after -= 1
-        return
-    assert state.coef_sum is not None and state.intercept_sum is not None
+        return False
+    assert state.coef_sum is not None
+    assert state.intercept_sum is not None
     state.coef_sum += w
     state.intercept_sum += b
     state.n_summed += 1
+    return True
 
 
 def _cumulative_l1(w: np.ndarray, due: float, state: SGDState) -> None:

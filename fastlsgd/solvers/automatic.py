@@ -10,10 +10,10 @@
    (Toulis and Airoldi 2017, Annals of Statistics 45(4)).
 3. The weights reported are a mean over the updates, in which later epochs count more
    (polynomial-decay averaging, Shamir and Zhang 2013, ICML): the noise of the steps cancels.
-4. In the full metric, the exact gradient at the mean of the epoch before is summed while a chunk
-   is in cache, as an SVRG snapshot would be (Johnson and Zhang 2013, NIPS). One step along it
-   takes out what bias and noise the mean still has: rows of high leverage, whose implicit steps
-   are short, then count in full.
+4. The exact gradient at the mean of the epoch before is summed while a chunk is in cache, as an
+   SVRG snapshot would be (Johnson and Zhang 2013, NIPS). One proximal step along it takes out
+   what bias and noise the mean still has: rows of high leverage, whose implicit steps are short,
+   then count in full, and zeros under L1 are exact. In a full metric it is a Newton step.
 5. Should an epoch diverge all the same, it is taken back and run again with smaller rates.
 
 The rows of X are moved to the metric's coordinates a chunk at a time; nothing of the size of X is
@@ -98,7 +98,8 @@ class AutomaticDescent:
         )
         self.loss_scale = 0.5 * float(moments.y_variance().sum())
         self.metric = self._choose_metric(moments, alpha * l1_ratio, alpha * (1.0 - l1_ratio))
-        self.prox = self._penalty(alpha * l1_ratio)
+        self.soft = alpha * l1_ratio * self.metric.transform if alpha * l1_ratio > 0.0 else None
+        self.prox = self._penalty()
         self.memory = memory or AutomaticMemory(moments, coef, intercept)
         self.v, self.b = self._inwards(self.memory.coef, self.memory.intercept)
         self.mean_v, self.mean_b = self._inwards(coef, intercept)
@@ -113,8 +114,8 @@ class AutomaticDescent:
     def epoch(self, order: np.ndarray | None) -> float:
         """One visit of the rows; the mean loss, summed over targets.
 
-        The loss is that of the weights as they moved, or, in the full metric from the second
-        epoch on, that of the mean weights before it.
+        In the first epoch it is that of the weights as they moved, then that of the mean
+        weights of the epoch before.
         """
         memory, start_v, start_b = self.memory, self.v.copy(), self.b.copy()
         limit = 10.0 * max(self.loss_scale, self.last_loss)
@@ -129,7 +130,7 @@ class AutomaticDescent:
         self.last_loss = loss
         if gradient is not None:
             loss = gradient.loss
-            self.reported = gradient.step(self.mean_v, self.mean_b, self.metric.shrink)
+            self.reported = gradient.step(self.metric, self.soft)
         self._average(state)
         if gradient is None:
             self.reported = self.mean_v, self.mean_b
@@ -150,21 +151,22 @@ class AutomaticDescent:
         """The diagonal one where it converges within an epoch, or for L1; else the full one."""
         eps = float(np.finfo(self.X.dtype).eps)
         diagonal = diagonal_metric(moments, l2, self.fit_intercept, eps)
-        if l1 > 0.0 or not moments.is_full:
-            return diagonal
-        full = full_metric(moments, l2, self.fit_intercept, eps)
         slope = moments.slope(self.fit_intercept)
+        if l1 > 0.0 or slope is None:
+            return diagonal
         rate = _rate(diagonal, self.batch_size, self.fit_intercept, 1)
         epoch = rate * moments.rows / self.batch_size
         slowest = _slowest_curvature(diagonal, moments, slope, l2, self.fit_intercept)
-        return diagonal if epoch * slowest >= 3.0 else full
+        if epoch * slowest >= 3.0:
+            return diagonal
+        return full_metric(moments, l2, self.fit_intercept, eps)
 
-    def _penalty(self, l1: float) -> Prox | None:
-        """L2 in the metric's coordinates; L1 too where they are the columns', scaled."""
-        soft = l1 * self.metric.transform if l1 > 0.0 else np.zeros_like(self.metric.shrink)
-        if not soft.any() and not self.metric.shrink.any():
+    def _penalty(self) -> Prox | None:
+        """L2 in the metric's coordinates; L1 too, where they are the columns', scaled."""
+        shrink = self.metric.shrink
+        if self.soft is None and not shrink.any():
             return None
-        return Prox(soft, self.metric.shrink)
+        return Prox(np.zeros_like(shrink) if self.soft is None else self.soft, shrink)
 
     def _inwards(self, coef: np.ndarray, intercept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         v = np.ascontiguousarray(self.metric.to_weights(coef))
@@ -183,7 +185,7 @@ class AutomaticDescent:
             intercept_sum=np.zeros_like(self.b),
         )
         gradient = None
-        if self.visited and not self.metric.is_diagonal:
+        if self.visited:
             gradient = _Gradient(self.mean_v, self.mean_b, self.fit_intercept)
         group = rows_per_group(batch)
         step = max(1, CHUNK_NUMBERS // self.X.shape[1] // group) * group
@@ -200,8 +202,11 @@ class AutomaticDescent:
         return total / n, state, gradient
 
     def _chunk(self, order, start: int, stop: int):
-        rows = slice(start, stop) if order is None else order[start:stop]
-        chunk = row_slice(self.X, start, stop) if order is None else take_rows(self.X, rows)
+        rows: slice | np.ndarray
+        if order is None:
+            rows, chunk = slice(start, stop), row_slice(self.X, start, stop)
+        else:
+            rows, chunk = order[start:stop], take_rows(self.X, order[start:stop])
         s = self.sample_weight
         y = self.y[rows].astype(np.float64)
         return self.metric.rows(chunk), y, None if s is None else s[rows].astype(np.float64)
@@ -227,6 +232,8 @@ class AutomaticDescent:
 
     def _average(self, state: SGDState) -> None:
         """Polynomial decay, an epoch at a time; epoch 0 takes the place of the start."""
+        assert state.coef_sum is not None
+        assert state.intercept_sum is not None
         e = self.memory.epochs
         share = (AVERAGE_POWER + 1.0) / (e + 1.0 + AVERAGE_POWER)
         self.mean_v += share * (state.coef_sum / state.n_summed - self.mean_v)
@@ -256,10 +263,13 @@ class _Gradient:
     def loss(self) -> float:
         return 0.5 * self.square / self.rows
 
-    def step(self, v: np.ndarray, b: np.ndarray, shrink: np.ndarray):
-        """A unit step along it: in the full metric all curvatures are one."""
-        v = v - (self.dv / self.weight + shrink * v)
-        return v, b - self.db / self.weight if self.fit_intercept else b
+    def step(self, metric: Metric, soft: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """The weights after a proximal step of one over the largest curvature along it."""
+        curvature = max(metric.curvature_bound, float(self.fit_intercept))
+        v = self.v - (self.dv / self.weight + metric.shrink * self.v) / curvature
+        if soft is not None:
+            v = np.sign(v) * np.maximum(np.abs(v) - soft / curvature, 0.0)
+        return v, self.b - self.db / self.weight / curvature if self.fit_intercept else self.b
 
 
 def _rate(metric: Metric, batch_size: int, fit_intercept: bool, epoch: int) -> float:

@@ -120,7 +120,7 @@ def fit_full_batch(
         start = _Point(metric.to_weights(coef.astype(np.float64)), zero.b)
         if not fit_intercept:
             start.b = np.zeros(y.shape[1])
-    scale = _mapping_norm(objective, zero, _lipschitz(metric))
+    scale = _mapping_norm(objective, zero, _first_curvature(metric))
     tol = max(tol, _rounding_floor(moments, fit_intercept, X))
     return _accelerate(objective, start, scale, tol, max_iter)
 
@@ -149,10 +149,9 @@ def choose_metric(moments: Moments, l1: float, l2: float, centred: bool, dtype) 
     return diagonal_metric(moments, l2, centred, eps)
 
 
-def _lipschitz(metric: Metric) -> float:
-    """Largest curvature that is expected; the descent raises it if it meets a larger one."""
-    penalty = float(metric.shrink.max(initial=0.0))
-    return max(metric.largest + (penalty if metric.is_diagonal else 0.0), 1.0)
+def _first_curvature(metric: Metric) -> float:
+    """The descent raises it if it meets a larger one; the intercept's is one."""
+    return max(metric.curvature_bound, 1.0)
 
 
 def _mapping_norm(objective: _Objective, at: _Point, curvature: float) -> float:
@@ -164,21 +163,21 @@ def _mapping_norm(objective: _Objective, at: _Point, curvature: float) -> float:
 def _accelerate(
     objective: _Objective, start: _Point, scale: float, tol: float, max_iter: int
 ) -> FullBatchResult:
-    curvature = _lipschitz(objective.metric)
+    curvature = _first_curvature(objective.metric)
     here, ahead, momentum = start, start, 1.0
-    last_point = last_gradient = None
+    last: tuple[_Point, _Point] | None = None  # where the last gradient was taken, and it
     best, best_norm, losses = start, np.inf, []
     for _ in range(max_iter):
         loss, gradient = objective.smooth(ahead)
         losses.append(loss + objective.penalty(ahead))
         if not np.isfinite(loss):
             break
-        if last_point is not None:  # a quadratic's curvature along the last move, for free
-            move = ahead - last_point
+        if last is not None:  # a quadratic's curvature along the last move, for free
+            move = ahead - last[0]
             square = move.dot(move)
             if square > 0.0:
-                curvature = max(curvature, move.dot(gradient - last_gradient) / square)
-        last_point, last_gradient = ahead, gradient
+                curvature = max(curvature, move.dot(gradient - last[1]) / square)
+        last = ahead, gradient
         following = objective.proximal(ahead.plus(-1.0 / curvature, gradient), 1.0 / curvature)
         mapping = ahead - following
         norm = curvature * float(np.sqrt(mapping.dot(mapping)))

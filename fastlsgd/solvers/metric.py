@@ -155,6 +155,11 @@ class Metric:
     def is_diagonal(self) -> bool:
         return self.transform.ndim == 1
 
+    @property
+    def curvature_bound(self) -> float:
+        """Of the largest curvature of J in z, penalty included; 1 in a full metric."""
+        return self.largest + float(self.shrink.max(initial=0.0)) if self.is_diagonal else 1.0
+
     def rows(self, X: Matrix) -> np.ndarray:
         """Z = (X - shift) T^T of a chunk of rows, float64."""
         Z = as_dense(X)

@@ -1,0 +1,47 @@
+"""Before anything is timed: does it compute the right thing? Held against kernels/reference.py."""
+
+from __future__ import annotations
+
+import numpy as np
+from arrays import Problem
+from peers import ALPHA
+
+# Largest error over largest value. fastlsgd adds up in float64; a peer adds up float32 in float32.
+EXACT = {"float32": 1e-6, "float64": 1e-11}
+ROUNDED = {"float32": 2e-3, "float64": 1e-9}
+
+SGD_ROWS = 1_000  # the reference takes some 20 microseconds a row
+
+
+def assert_close(actual, expected: np.ndarray, tolerance: float, what: str) -> None:
+    actual = np.asarray(actual, dtype=np.float64)
+    error = np.abs(actual - expected).max() / np.abs(expected).max()
+    assert error <= tolerance, f"{what} is off by {error:.1e} of its largest value"
+
+
+def check_gradient(result, problem: Problem, *, exact: bool) -> None:
+    """Loss and gradient, on all rows."""
+    tolerance = (EXACT if exact else ROUNDED)[problem.dtype]
+    expected = problem.gradient
+    coef = expected.coef.reshape(problem.coef.shape)
+    assert_close(result.loss, expected.loss.sum(), tolerance, "the loss")
+    assert_close(result.coef, coef, tolerance, "the gradient")
+
+
+def check_epoch(epoch, problem: Problem, batch_size: int) -> None:
+    """Weights after an epoch over the first rows; `epoch` makes a call from a problem.
+
+    The call must visit the rows in order, from zero weights and without an intercept.
+    """
+    head = problem.head(SGD_ROWS * min(batch_size, 10))
+    expected = head.epoch(batch_size, ALPHA)
+    assert_close(epoch(head)(), expected, ROUNDED[problem.dtype], "the weights")
+
+
+def check_predictions(result: np.ndarray, problem: Problem) -> None:
+    assert_close(result, problem.predictions, EXACT[problem.dtype], "the prediction")
+
+
+def check_moments(result, problem: Problem) -> None:
+    assert_close(result.xx, problem.moments.xx, EXACT["float32"], "X^T X")
+    assert_close(result.xy, problem.moments.xy[:, 0], EXACT["float32"], "X^T y")

@@ -1,0 +1,215 @@
+"""What a user would pick instead of fastlsgd, on the same arrays.
+
+Each function takes a `Problem` and returns a call that does the work once. A library that is not
+installed raises `NotInstalled`, which says how to get it. All use the threads that fastlsgd uses;
+JAX has no setting for that, and takes every core that the process may run on.
+
+Gradients read X twice here: once for the residuals, once for X^T r. None of them checks X for NaN.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from types import ModuleType
+from typing import NamedTuple
+
+import numpy as np
+from arrays import Problem
+
+import fastlsgd
+from fastlsgd.kernels import resolve_threads
+
+HOW_TO_INSTALL = {
+    "numpy": "pip install numpy",
+    "sklearn": "pip install scikit-learn",
+    "torch": "pip install torch --index-url https://download.pytorch.org/whl/cpu",
+    "jax": "pip install jax",
+}
+ALPHA = 1e-4  # scikit-learn's default L2 penalty
+
+
+class NotInstalled(ImportError):
+    """A peer that can't be compared with here."""
+
+
+class Gradient(NamedTuple):
+    """Arrays of the peer's own kind."""
+
+    loss: object
+    coef: object
+    intercept: object
+
+
+def load(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise NotInstalled(f"{name} is not installed: {HOW_TO_INSTALL[name]}") from error
+
+
+def load_torch() -> ModuleType:
+    torch = load("torch")
+    torch.set_num_threads(resolve_threads())
+    return torch
+
+
+def load_jax() -> ModuleType:
+    jax = load("jax")
+    jax.config.update("jax_enable_x64", True)  # else float64 arrays become float32
+    jax.config.update("jax_platforms", "cpu")
+    return jax
+
+
+# --------------------------------------------------------------------------- full-batch gradients
+
+
+def fastlsgd_gradient(problem: Problem, backend: str) -> Callable[[], Gradient]:
+    """The public call, with its checks."""
+    X, y, w, b = problem.X, problem.y, problem.coef, problem.intercept
+    return lambda: fastlsgd.loss_gradient(X, y, w, b, backend=backend)
+
+
+def numpy_gradient(problem: Problem) -> Callable[[], Gradient]:
+    X, y, w, b = problem.X, problem.y, problem.coef, problem.X.dtype.type(problem.intercept)
+    n = len(y)
+
+    def call() -> Gradient:
+        r = X @ w.T
+        r += b
+        r -= y
+        return Gradient(0.5 * np.vdot(r, r) / n, r.T @ X / n, r.mean(axis=0))
+
+    return call
+
+
+def torch_gradient(problem: Problem) -> Callable[[], Gradient]:
+    """The formula on tensors: autograd makes the same two products, and takes no less time."""
+    torch = load_torch()
+    X, y, w = (torch.from_numpy(a) for a in (problem.X, problem.y, problem.coef))
+    b, n = problem.intercept, len(y)
+
+    def call() -> Gradient:
+        r = X @ w.T if w.ndim == 2 else X @ w
+        r += b
+        r -= y
+        dw = r.T @ X if w.ndim == 2 else r @ X
+        return Gradient(0.5 * (r * r).sum() / n, dw / n, r.mean(dim=0))
+
+    return call
+
+
+def jax_gradient(problem: Problem) -> Callable[[], Gradient]:
+    jax = load_jax()
+    X, y, w, b = (jax.numpy.asarray(a) for a in (problem.X, problem.y, problem.coef, _b(problem)))
+
+    def objective(w, b, X, y):
+        r = X @ w.T + b - y
+        return 0.5 * (r * r).sum() / len(y)
+
+    step = jax.jit(jax.value_and_grad(objective, argnums=(0, 1)))
+
+    def call() -> Gradient:
+        loss, (dw, db) = jax.block_until_ready(step(w, b, X, y))
+        return Gradient(loss, dw, db)
+
+    return call
+
+
+def _b(problem: Problem) -> np.ndarray:
+    return np.full(problem.y.shape[1:], problem.intercept, problem.dtype)
+
+
+GRADIENTS: dict[str, Callable[[Problem], Callable[[], Gradient]]] = {
+    "numpy": numpy_gradient,
+    "torch": torch_gradient,
+    "jax": jax_gradient,
+}
+
+
+def gradient(library: str, problem: Problem) -> Callable[[], Gradient]:
+    """By name: one of fastlsgd's backends, or a peer."""
+    if library in GRADIENTS:
+        return GRADIENTS[library](problem)
+    return fastlsgd_gradient(problem, library)
+
+
+# -------------------------------------------------------------------------- stochastic descent
+
+
+def sgd_fit(
+    library: str,
+    problem: Problem,
+    *,
+    shuffle: bool,
+    batch_size: int = 1,
+    fit_intercept: bool = True,
+    n_jobs: int | None = None,
+) -> Callable[[int], np.ndarray]:
+    """A function that fits so many epochs and returns the weights.
+
+    The same estimator parameters for scikit-learn and for fastlsgd: L2 penalty, constant rate.
+    """
+    common = {
+        "alpha": ALPHA,
+        "fit_intercept": fit_intercept,
+        "tol": None,
+        "shuffle": shuffle,
+        "random_state": 0,
+        "learning_rate": "constant",
+        "eta0": problem.rate,
+    }
+    if library == "scikit-learn":
+        assert batch_size == 1, "scikit-learn's SGDRegressor has no mini-batches"
+        estimator = load("sklearn").linear_model.SGDRegressor(**common)
+    else:
+        own = {"batch_size": batch_size, "backend": library, "n_jobs": n_jobs}
+        estimator = fastlsgd.SGDRegressor(**common, **own)
+    X, y = problem.X, problem.y
+
+    def fit(n_epochs: int) -> np.ndarray:
+        return estimator.set_params(max_iter=n_epochs).fit(X, y).coef_
+
+    return fit
+
+
+def sklearn_epoch(
+    problem: Problem, *, shuffle: bool, fit_intercept: bool = True
+) -> Callable[[], np.ndarray]:
+    """One epoch without the fit around it: no check of X for NaN."""
+    sklearn = load("sklearn")
+    fit = sgd_fit("scikit-learn", problem, shuffle=shuffle, fit_intercept=fit_intercept)
+
+    def call() -> np.ndarray:
+        with sklearn.config_context(assume_finite=True):
+            return fit(1)
+
+    return call
+
+
+def torch_epoch(
+    problem: Problem, *, shuffle: bool, batch_size: int = 32, fit_intercept: bool = True
+) -> Callable[[], np.ndarray]:
+    """An epoch from zero of a Linear layer under torch.optim.SGD, batches cut from tensors.
+
+    A DataLoader would take several times as long. Torch's mean squared error is twice ours, so
+    its rate is half of ours; its weight decay is the L2 penalty alike.
+    """
+    torch = load_torch()
+    X, y = torch.from_numpy(problem.X), torch.from_numpy(problem.y)[:, None]
+    layer = torch.nn.Linear(X.shape[1], 1, bias=fit_intercept, dtype=X.dtype)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=problem.rate / 2, weight_decay=2 * ALPHA)
+
+    def call() -> np.ndarray:
+        for parameter in layer.parameters():
+            torch.nn.init.zeros_(parameter)
+        order = torch.randperm(len(X)) if shuffle else slice(None)
+        for rows, targets in zip(
+            X[order].split(batch_size), y[order].split(batch_size), strict=True
+        ):
+            optimizer.zero_grad()
+            torch.nn.functional.mse_loss(layer(rows), targets).backward()
+            optimizer.step()
+        return layer.weight.detach().numpy()[0]
+
+    return call

@@ -1,0 +1,58 @@
+"""How fast this machine reads memory and multiplies matrices: what the kernels are held against.
+
+The read probe adds up 512 MB of float32 (16 times the last-level cache of the machine that the
+bars were set on), each thread a contiguous part. Numba compiles the sum to vector additions into
+several accumulators, whose latency hides behind the memory; a C loop over four AVX-512 registers
+read no faster on 1 or on 2 threads of that machine, and np.add.reduce a tenth slower.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+import numba
+import numpy as np
+from timing import best_of
+
+PROBE_BYTES = 512 * 2**20
+
+
+@numba.njit(nogil=True, fastmath={"reassoc", "nsz"})
+def _sum(numbers):
+    total = np.float32(0)
+    for i in range(numbers.size):
+        total += numbers[i]
+    return total
+
+
+@cache
+def _numbers() -> np.ndarray:
+    return np.ones(PROBE_BYTES // 4, np.float32)  # written, so that each page is there
+
+
+@cache
+def reader(n_threads: int) -> Callable[[], object]:
+    """A call that reads `PROBE_BYTES` on this many threads, once."""
+    parts = np.array_split(_numbers(), n_threads)
+    _sum(parts[0][:16])  # compiles
+    if n_threads == 1:
+        return lambda: _sum(parts[0])
+    pool = ThreadPoolExecutor(n_threads)
+    return lambda: list(pool.map(_sum, parts))
+
+
+@cache
+def read_bandwidth(n_threads: int) -> float:
+    """Bytes per second, the best of 15 reads; measured once a session."""
+    return PROBE_BYTES / best_of(reader(n_threads), 15)
+
+
+@cache
+def gemm_rate(dtype: str) -> float:
+    """Floating-point operations per second of NumPy's product of 2,048 x 2,048 matrices."""
+    size = 2048
+    a = np.ones((size, size), dtype)
+    out = np.empty_like(a)
+    return 2.0 * size**3 / best_of(lambda: np.matmul(a, a, out=out), 7)

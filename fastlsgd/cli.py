@@ -1,0 +1,254 @@
+"""The command ``fastlsgd``: a demo on real house prices, and a report of versions.
+
+Only what parses the command line is imported here: ``fastlsgd --version`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from ._config import BACKEND_NAMES
+from ._version import __version__
+
+__all__ = ["main"]
+
+_EXIT_FAILED, _EXIT_USAGE, _EXIT_INTERRUPTED = 1, 2, 130
+
+
+class _CommandError(Exception):
+    """Something that the user can mend: it is told in one line, without a traceback."""
+
+    def __init__(self, message: object, exit_code: int):
+        super().__init__(" ".join(str(message).split()))
+        self.exit_code = exit_code
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise _CommandError(f"{message} (see {self.prog} --help)", _EXIT_USAGE)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments after the command's name. Default: those of the process.
+
+    Returns
+    -------
+    exit_code : int
+        0: done; 1: a file or a backend failed; 2: wrong arguments; 130: interrupted.
+
+    Examples
+    --------
+    >>> from fastlsgd.cli import main
+    >>> main(["demo", "--backend", "abacus"])
+    2
+    """
+    try:
+        arguments = _parser().parse_args(argv)
+        arguments.run(arguments)
+        sys.stdout.flush()
+        return 0
+    except SystemExit as stop:  # argparse, after --help and --version
+        return int(stop.code or 0)
+    except _CommandError as error:
+        print(f"fastlsgd: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):  # then the reader, such as `head`, has gone
+            print(f"fastlsgd: error: {error}", file=sys.stderr)
+        _give_up_stdout()
+        return _EXIT_FAILED
+    except KeyboardInterrupt:
+        print("\nfastlsgd: interrupted", file=sys.stderr)
+        return _EXIT_INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="fastlsgd", description="Least squares by fast gradient descent.")
+    parser.add_argument("--version", action="version", version=f"fastlsgd {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    demo = commands.add_parser(
+        "demo",
+        help="fit real house prices, report, draw two pictures",
+        description="Fit log(price) of 25,357 house sales by gradient descent on raw columns, "
+        "compare with exact least squares, and draw the loss curve and the predictions.",
+    )
+    demo.add_argument(
+        "--output-dir",
+        metavar="DIR",
+        default=".",
+        help="folder for the pictures, made if missing (default: the current folder)",
+    )
+    demo.add_argument(
+        "--backend",
+        metavar="NAME",
+        choices=BACKEND_NAMES,
+        help=f"kernels to use: {', '.join(BACKEND_NAMES)} (default: FASTLSGD_BACKEND, else auto)",
+    )
+    demo.set_defaults(run=_demo)
+
+    versions = commands.add_parser("show-versions", help="print what a bug report needs")
+    versions.set_defaults(run=_show_versions)
+    return parser
+
+
+def _show_versions(arguments: argparse.Namespace) -> None:
+    from ._show_versions import show_versions
+
+    show_versions()
+
+
+def _demo(arguments: argparse.Namespace) -> None:
+    """Everything that the user may have got wrong is checked before the work begins."""
+    pictures = _pictures(arguments.output_dir)
+    kernels, n_threads = _kernels(arguments.backend)
+    _say(f"fastlsgd {__version__}: log(price) of houses in Lucas County, Ohio, 1993 to 1998\n")
+
+    import numpy as np
+    from sklearn.linear_model import LinearRegression
+    from sklearn.model_selection import train_test_split
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    from .datasets import house_sales_transformer, load_house_sales
+    from .linear_model import SGDRegressor
+
+    sales, price = load_house_sales(return_X_y=True)
+    sales, held_out_sales, price, held_out_price = train_test_split(
+        sales, price, test_size=0.2, random_state=0
+    )
+    transformer = house_sales_transformer()
+    X, y = transformer.fit_transform(sales), np.log(price)
+    X_held_out = transformer.transform(held_out_sales)
+    n_one_hot = len(transformer.named_transformers_["categories"].get_feature_names_out())
+    _say(f"data      {len(X):,} sales to train, {len(X_held_out):,} held out")
+    _say(
+        f"features  {X.shape[1] - n_one_hot} raw numeric columns, {n_one_hot} one-hot columns; "
+        f"{X.dtype}, {X.nbytes / 1e6:.1f} MB"
+    )
+
+    two_epochs = SGDRegressor(max_iter=2, random_state=0, backend=arguments.backend)
+    model = SGDRegressor(random_state=0, backend=arguments.backend)
+    warm_up, seconds = _seconds_of_fit(two_epochs, X, y), _seconds_of_fit(model, X, y)
+    exact = make_pipeline(StandardScaler(), LinearRegression()).fit(X, y)
+    _say(
+        f"backend   {model.backend_}, instruction set {kernels.isa()}, at most {n_threads} threads"
+    )
+    _say(
+        f"fit       {model.n_iter_} epochs in {seconds:.3f} s, "
+        f"{X.nbytes * model.n_iter_ / seconds / 1e9:.2f} GB/s of features"
+    )
+    _say(f"          (before it two epochs to load and compile, {warm_up:.3f} s, not counted)\n")
+
+    predicted = {
+        "SGDRegressor": np.exp(model.predict(X_held_out)),
+        "exact least squares": np.exp(exact.predict(X_held_out)),
+    }
+    _report_quality(held_out_price, predicted)
+    _draw(model.loss_curve_, held_out_price, predicted["SGDRegressor"], pictures)
+
+
+def _report_quality(price, predicted: dict) -> None:
+    import numpy as np
+    from sklearn.metrics import r2_score, root_mean_squared_error
+
+    _say("held-out fifth          R2 of log(price)    RMSE of price")
+    for name, prices in predicted.items():
+        rmse = f"${root_mean_squared_error(price, prices):,.0f}"
+        _say(f"{name:<22}  {r2_score(np.log(price), np.log(prices)):>16.4f}    {rmse:>13}")
+    _say("")
+
+
+def _draw(loss_curve, price, predicted, pictures: tuple[Path, Path]) -> None:
+    import numpy as np
+
+    from .plotting import plot_loss_curve, plot_predictions
+
+    loss = plot_loss_curve(loss_curve)
+    loss.set_title("House sales: loss in each epoch")
+    predictions = plot_predictions(price, predicted, unit="$")
+    half = np.median(np.abs(predicted / price - 1))
+    predictions.set_title(f"{len(price):,} held-out sales, half predicted within {half:.0%}")
+    for ax, path in zip((loss, predictions), pictures, strict=True):
+        _save(ax.figure, path)
+
+
+def _pictures(directory: str) -> tuple[Path, Path]:
+    """Where the pictures go, once it is known that they can be written there."""
+    if not directory:  # an unset shell variable, and Path("") would be the current folder
+        raise _CommandError("--output-dir is empty", _EXIT_USAGE)
+    folder = Path(directory)
+    pictures = (folder / "fastlsgd_loss_curve.png", folder / "fastlsgd_predictions.png")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Permission bits don't tell about read-only disks or full quotas: a file does.
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        if isinstance(error, FileExistsError):
+            reason = "it is a file, not a folder"
+        raise _CommandError(
+            f"can't write to --output-dir {directory!r}: {reason}", _EXIT_USAGE
+        ) from error
+    for path in pictures:
+        if path.is_dir() or (path.exists() and not os.access(path, os.W_OK)):
+            raise _CommandError(f"can't overwrite {str(path)!r}", _EXIT_USAGE)
+    return pictures
+
+
+def _kernels(backend: str | None):
+    """The module of kernels and the limit on threads that the fit will use."""
+    from .kernels import resolve_backend, resolve_threads
+
+    try:
+        return resolve_backend(backend), resolve_threads()
+    except ValueError as error:  # an environment variable
+        raise _CommandError(error, _EXIT_USAGE) from error
+    except ImportError as error:
+        raise _CommandError(error, _EXIT_FAILED) from error
+
+
+def _seconds_of_fit(model, X, y) -> float:
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():
+        # The warm-up's two epochs are not meant to converge; the report says how many there were.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        start = time.perf_counter()
+        model.fit(X, y)
+        return time.perf_counter() - start
+
+
+def _save(figure, path: Path) -> None:
+    try:
+        figure.savefig(path)
+    except OSError as error:
+        raise _CommandError(
+            f"can't write {str(path)!r}: {error.strerror or error}", _EXIT_FAILED
+        ) from error
+    _say(f"wrote     {path}")
+
+
+def _give_up_stdout() -> None:
+    """Python flushes stdout once more at exit: let it succeed, so that our exit code stands."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _say(line: str) -> None:
+    """Print at once, whatever the encoding of stdout: a folder's name may not fit in it."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(line.encode(encoding, "backslashreplace").decode(encoding), flush=True)

@@ -1,0 +1,1261 @@
+"""The contract compiled by Numba: for machines where the C library could not be built.
+
+What to know before changing this file:
+
+* Each kernel is compiled once for a dtype, with declared types: inputs are read-only and of any
+  layout, so C, F, strided and read-only arrays all meet the same machine code.
+* Rows that are contiguous are read where they lie. Others are copied a block at a time into a
+  scratch of a few thousand numbers (`_fetch`); nothing of the size of X is ever allocated.
+* Threads are our own (`_in_chunks`), around kernels that release the GIL. Numba's layers are not
+  used: its workqueue aborts the process when two threads call it at once (numba issue 10565).
+  Chunks depend on the shape and n_threads alone and are added up in order, so that results are
+  bit-identical for a fixed n_threads.
+* Array offsets in hot loops are unsigned. Numba lets a signed index count from the end of an
+  array; that test turns each load of ``A[i + j]`` into a gather.
+* fastmath never holds nnan or ninf: a diverging run must show NaN, not garbage.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import zlib
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from types import FunctionType
+from typing import Any, Literal
+
+import numba
+import numpy as np
+from llvmlite import binding, ir
+from numba import types
+from numba.extending import intrinsic
+
+from .contract import CSR, Gram, LossGradient, rows_per_group
+
+__all__ = ["gram", "isa", "loss_gradient", "predict", "sgd_epoch"]
+
+SERIAL_WORK = 200_000  # multiply-adds below which handing work to a thread costs more than it gains
+BLOCK_BYTES = 16_384  # rows that are read twice stay in half of a 32 KiB L1 cache in between
+MAX_BLOCK_ROWS = 64
+MIN_PACKED_ROWS = 16  # of an F-ordered X: 16 float32 are a cache line
+
+GRAM_ROWS = 32  # a panel of 32 rows and 64 columns of float64 is 16 KiB
+GRAM_COLUMNS = 64
+
+AHEAD = 16  # rows to prefetch before their turn
+TRAIL_LENGTH = 65_536  # CSR: updates after which every weight is brought up to date
+TINY_SCALE = 1e-4  # a smaller common scale is multiplied into the weights
+
+
+def isa() -> str:
+    """The processor that LLVM compiles for."""
+    return f"llvm ({os.environ.get('NUMBA_CPU_NAME') or binding.get_host_cpu_name()})"
+
+
+# ----------------------------------------------------------------------------------------------
+# Compilation
+# ----------------------------------------------------------------------------------------------
+
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+# Helpers are inlined: an array is seven words on the stack, and to copy them to and fro took 40 of
+# the 87 ns that a row of SGD took. They allocate nothing and count no references, which in a loop
+# is two atomic operations a call; so only kernels themselves, outside their loops, may allocate.
+_HELPER = {"_nrt": False, "forceinline": True, **_OPTIONS}
+_plain = numba.njit(**_HELPER)
+_fast = numba.njit(fastmath={"contract", "reassoc", "arcp", "nsz"}, **_HELPER)
+_compiling = threading.Lock()
+
+
+def _in(dtype, ndim: int, layout: Literal["A", "C"] = "A"):
+    """An input: read-only, so that writable arrays are accepted too; "A" accepts every layout."""
+    return types.Array(dtype, ndim, layout, readonly=True)
+
+
+def _out(dtype, ndim: int):
+    return types.Array(dtype, ndim, "C")
+
+
+def _dense_types(f):
+    """X, flat, offset, stride: as `_dense` returns them."""
+    return [_in(f, 2), _in(f, 1, "C"), types.intp, types.intp]
+
+
+def _csr_types(f, i):
+    return [_in(f, 1, "C"), _in(i, 1, "C"), _in(i, 1, "C")]
+
+
+class _Kernel:
+    """A function that is compiled, or found in Numba's cache, when a dtype first needs it.
+
+    ``kernel[float32]`` or, for CSR, ``kernel[float32, int32]`` is the compiled function.
+    """
+
+    def __init__(self, function, signature):
+        self.function = function
+        self.signature = signature
+        self.compiled = {}
+
+    def __getitem__(self, dtypes):
+        try:
+            return self.compiled[dtypes]
+        except KeyError:
+            with _compiling:
+                if dtypes not in self.compiled:
+                    self.compiled[dtypes] = self._compile(dtypes)
+            return self.compiled[dtypes]
+
+    def _compile(self, dtypes):
+        arguments = dtypes if isinstance(dtypes, tuple) else (dtypes,)
+        dispatcher = numba.njit(**_OPTIONS)(self._named_for(arguments))
+        with suppress(RuntimeError):  # no folder that can be written to: compile in each process
+            dispatcher.enable_caching()
+        dispatcher.compile(tuple(self.signature(*map(numba.from_dtype, arguments))))
+        dispatcher.disable_compile()
+        return dispatcher
+
+    def _named_for(self, dtypes):
+        """A copy of the function whose name, and so whose cache file, is for one signature alone.
+
+        Numba keeps the signatures of one function under one index, which processes that compile
+        at the same time overwrite: an entry may then lead to another's code (numba issue 4807).
+        """
+        f = self.function
+        copy = FunctionType(f.__code__, f.__globals__, f.__name__, f.__defaults__, f.__closure__)
+        target = f"{isa()} {binding.get_host_cpu_features().flatten()}"
+        dtypes = "_".join(dtype.name for dtype in dtypes)
+        copy.__qualname__ = f"{f.__name__}_{dtypes}_{zlib.crc32(target.encode()):08x}"
+        copy.__module__ = f.__module__
+        return copy
+
+
+def _kernel(signature):
+    """Declare the types of a function's arguments, given the numba types of its dtypes."""
+    return lambda function: _Kernel(function, signature)
+
+
+# ----------------------------------------------------------------------------------------------
+# Threads
+# ----------------------------------------------------------------------------------------------
+
+_pool: ThreadPoolExecutor | None = None
+
+
+def _forget_pool() -> None:
+    """After a fork: the pool's threads live in the parent alone, and a lock may be held there."""
+    global _pool, _compiling
+    _pool, _compiling = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
+
+
+def _submit(chunk, low: int, high: int) -> Future:
+    global _pool
+    try:
+        if _pool is None:
+            _pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="fastlsgd")
+        return _pool.submit(chunk, low, high)
+    except RuntimeError:  # no more threads can be had, or the interpreter is shutting down
+        future: Future = Future()
+        future.set_result(chunk(low, high))
+        return future
+
+
+def _in_chunks(chunk, bounds) -> list:
+    """[chunk(bounds[0], bounds[1]), chunk(bounds[1], bounds[2]), ...], the first in this thread."""
+    futures = [_submit(chunk, *bounds[k : k + 2]) for k in range(1, len(bounds) - 1)]
+    return [chunk(*bounds[:2]), *(future.result() for future in futures)]
+
+
+def _chunk_bounds(X, work_per_element: int, n_threads: int) -> list[int]:
+    """Where to cut the rows, by shape and n_threads alone; CSR rows by their number of entries."""
+    n, d = X.shape
+    sparse = isinstance(X, CSR)
+    elements = int(X.indptr[-1] - X.indptr[0]) if sparse else n * d
+    chunks = min(n_threads, n) if elements * work_per_element >= SERIAL_WORK else 1
+    if chunks == 1:
+        return [0, n]
+    cuts = [k * elements // chunks for k in range(1, chunks)]
+    if not sparse:
+        return [0, *(cut // d for cut in cuts), n]
+    first = int(X.indptr[0])
+    return [0, *np.searchsorted(X.indptr, [first + cut for cut in cuts]).tolist(), n]
+
+
+# ----------------------------------------------------------------------------------------------
+# Rows of a dense X, wherever they lie
+# ----------------------------------------------------------------------------------------------
+
+
+def _dense(X: np.ndarray):
+    """X, flat, offset, stride: row i is flat[offset + i stride:][:d], or flat is empty.
+
+    Empty where the numbers of a row do not lie together; `_fetch` packs such rows.
+    """
+    n, d = X.shape
+    if X.flags.c_contiguous:
+        return X, X.reshape(-1), 0, d
+    size = X.itemsize
+    stride, rest = divmod(X.strides[0], size)
+    if rest or (d > 1 and X.strides[1] != size):
+        return X, np.empty(0, X.dtype), 0, 0
+    span = (n - 1) * abs(stride) + d
+    lowest = X if stride >= 0 else X[::-1]
+    flat = np.lib.stride_tricks.as_strided(lowest, (span,), (size,), writeable=False)
+    return X, flat, (0 if stride >= 0 else (1 - n) * stride), stride
+
+
+@_plain
+def _block_rows(X, flat):
+    """Rows in a block: what `BLOCK_BYTES` holds, a multiple of 4."""
+    fit = BLOCK_BYTES // (X.shape[1] * X.itemsize) // 4 * 4
+    return max(4 if flat.size > 0 else MIN_PACKED_ROWS, min(MAX_BLOCK_ROWS, fit))
+
+
+@intrinsic
+def _prefetch(typing_context, array, index):
+    """Ask for the cache line of array[index]; a hint, which LLVM's own `prefetch` emits."""
+
+    def emit(context, builder, signature, arguments):
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        byte = ir.IntType(8).as_pointer()
+        place = builder.bitcast(builder.gep(data, [arguments[1]]), byte)
+        i32 = ir.IntType(32)
+        types_of_hint = ir.FunctionType(ir.VoidType(), [byte, i32, i32, i32])
+        hint = builder.module.declare_intrinsic("llvm.prefetch", (byte,), types_of_hint)
+        builder.call(hint, [place, i32(0), i32(3), i32(1)])  # to read, into L1, data
+        return context.get_dummy_value()
+
+    return types.void(array, types.uintp), emit
+
+
+@_plain
+def _visit(order, i):
+    """The row number of visit i; an empty order is 0, 1, 2, ..."""
+    return order[i] if order.size > 0 else i
+
+
+@_plain
+def _locate(X, flat, offset, stride, order, first, rows, scratch, at):
+    """Find the rows of visits `first` and on: at[i] is where row i starts, in flat or in scratch.
+
+    Where `at` has room for more than these rows and there is an order, it says where the rows
+    after them start, for `_project` to prefetch.
+    """
+    if flat.size == 0:
+        _pack(X, order, first, rows, scratch, at)
+        return
+    for i in range(rows):
+        at[i] = np.uintp(offset + _visit(order, first + i) * stride)
+    for i in range(rows, at.size if order.size > 0 else 0):
+        at[i] = np.uintp(offset + order[min(first + i, order.size - 1)] * stride)
+
+
+@_plain
+def _pack(X, order, first, rows, scratch, at):
+    """Copy rows into the scratch, along the smaller of their strides."""
+    d = np.uintp(X.shape[1])
+    for i in range(rows):
+        at[i] = np.uintp(_visit(order, first + i))
+    if abs(X.strides[0]) < abs(X.strides[1]):
+        for j in range(d):
+            for i in range(np.uintp(rows)):
+                scratch[i * d + j] = X[at[i], j]
+    else:
+        for i in range(np.uintp(rows)):
+            for j in range(d):
+                scratch[i * d + j] = X[at[i], j]
+    for i in range(np.uintp(rows)):
+        at[i] = i * d
+    at[rows:] = 0
+
+
+@_plain
+def _fetch_targets(y, s, order, first, rows, Y, S):
+    """Targets and weights of a block of visits, in float64: Y (rows, t) and S (rows,)."""
+    for i in range(np.uintp(rows)):
+        row = np.uintp(_visit(order, first + i))
+        S[i] = s[row] if s.size > 0 else 1.0
+        for c in range(np.uintp(Y.shape[1])):
+            Y[i, c] = y[row, c]
+
+
+# The two halves of a pass: residuals of a block, then its share of X^T r. Four rows at a time,
+# so that each weight, and each entry of the gradient, is loaded once for four rows.
+
+
+@_fast
+def _dot(A, start, w, c):
+    """x . w_c in the arithmetic of w."""
+    total = w.dtype.type(0)
+    for j in range(np.uintp(w.shape[1])):
+        total += A[start + j] * w[c, j]
+    return total
+
+
+@_fast
+def _dot4(A, p0, p1, p2, p3, w, c):
+    zero = w.dtype.type(0)
+    r0, r1, r2, r3 = zero, zero, zero, zero
+    for j in range(np.uintp(w.shape[1])):
+        wj = w[c, j]
+        r0 += A[p0 + j] * wj
+        r1 += A[p1 + j] * wj
+        r2 += A[p2 + j] * wj
+        r3 += A[p3 + j] * wj
+    return r0, r1, r2, r3
+
+
+@_plain
+def _project(A, at, first, rows, w, scale, b, P, ahead):
+    """P[i, c] = scale x_i . w_c + b_c for `rows` rows from `first` on. 2 flops a number and target.
+
+    The first target reads row after row, as hardware prefetchers like it: four rows side by side
+    came from memory at 8 to 15 GB/s, one at 27 GB/s, whatever was prefetched by instruction.
+    """
+    _project_singly(A, at, first, first + rows, w, 0, scale, b[0], P, ahead)
+    quads = first + rows // 4 * 4
+    for c in range(1, w.shape[0]):
+        _project_by_four(A, at, first, quads, w, c, scale, b[c], P)
+        _project_singly(A, at, quads, first + rows, w, c, scale, b[c], P, 0)
+
+
+@_plain
+def _project_singly(A, at, first, end, w, c, scale, bc, P, ahead):
+    """Row by row. Rows in random order are prefetched `ahead` rows before their turn."""
+    for i in range(np.uintp(first), np.uintp(end)):
+        if ahead > 0:
+            for j in range(0, w.shape[1], 64 // A.itemsize):
+                _prefetch(A, at[i + np.uintp(ahead)] + np.uintp(j))
+        P[i, c] = scale * _dot(A, at[i], w, c) + bc
+
+
+@_plain
+def _project_by_four(A, at, first, end, w, c, scale, bc, P):
+    for i in range(first, end, 4):
+        dots = _dot4(A, at[i], at[i + 1], at[i + 2], at[i + 3], w, c)
+        P[i, c] = scale * dots[0] + bc
+        P[i + 1, c] = scale * dots[1] + bc
+        P[i + 2, c] = scale * dots[2] + bc
+        P[i + 3, c] = scale * dots[3] + bc
+
+
+@_fast
+def _add4(A, p0, p1, p2, p3, r0, r1, r2, r3, G, c):
+    for j in range(np.uintp(G.shape[1])):
+        G[c, j] += r0 * A[p0 + j] + r1 * A[p1 + j] + r2 * A[p2 + j] + r3 * A[p3 + j]
+
+
+@_fast
+def _add(A, start, r, G, c):
+    for j in range(np.uintp(G.shape[1])):
+        G[c, j] += r * A[start + j]
+
+
+@_plain
+def _spread(A, at, first, rows, R, G):
+    """G[c] += sum_i R[i, c] x_i for `rows` rows from `first` on. 2 flops a number and target."""
+    quads = first + rows // 4 * 4
+    for c in range(G.shape[0]):
+        _spread_by_four(A, at, first, quads, R, c, G)
+        _spread_singly(A, at, quads, first + rows, R, c, G)
+
+
+@_plain
+def _spread_by_four(A, at, first, end, R, c, G):
+    for i in range(first, end, 4):
+        _add4(
+            A, at[i], at[i + 1], at[i + 2], at[i + 3],
+            R[i, c], R[i + 1, c], R[i + 2, c], R[i + 3, c], G, c,
+        )  # fmt: skip
+
+
+@_plain
+def _spread_singly(A, at, first, end, R, c, G):
+    for i in range(first, end):
+        _add(A, at[i], R[i, c], G, c)
+
+
+# ----------------------------------------------------------------------------------------------
+# loss_gradient
+# ----------------------------------------------------------------------------------------------
+
+
+def loss_gradient(X, y, w, b, sample_weight, n_threads) -> LossGradient:
+    """The contract's `loss_gradient`: chunks of rows, their sums added up in order."""
+    t, s = w.shape[0], _weights(sample_weight, X.dtype)
+    if isinstance(X, CSR):
+        kernel = _csr_loss_gradient[X.dtype, X.indices.dtype]
+        matrix, w = (X.data, X.indices, X.indptr), np.ascontiguousarray(w.T)
+    else:
+        kernel, matrix = _dense_loss_gradient[X.dtype], _dense(X)
+
+    def chunk(low, high):
+        loss, coef, intercept = np.zeros(t), np.zeros(w.shape), np.zeros(t)
+        total = kernel(*matrix, y, w, b, s, low, high, loss, coef, intercept)
+        return loss, coef, intercept, total
+
+    parts = _in_chunks(chunk, _chunk_bounds(X, t, n_threads))
+    loss, coef, intercept, total = parts[0]
+    for part in parts[1:]:
+        loss += part[0]
+        coef += part[1]
+        intercept += part[2]
+        total += part[3]
+    coef = coef.T if isinstance(X, CSR) else coef
+    return LossGradient(loss / total, np.ascontiguousarray(coef / total), intercept / total)
+
+
+@_kernel(
+    lambda f: [
+        *_dense_types(f), _in(f, 2), _in(types.float64, 2, "C"), _in(types.float64, 1, "C"),
+        _in(f, 1, "C"), types.intp, types.intp,
+        _out(types.float64, 1), _out(types.float64, 2), _out(types.float64, 1),
+    ]
+)  # fmt: skip
+def _dense_loss_gradient(X, flat, offset, stride, y, w, b, s, low, high, loss, coef, intercept):
+    """r = X w + b - y, then loss += s r^2/2, coef += (s r)^T X, intercept += s r; returns sum s.
+
+    One pass: a block of rows is still in the L1 cache when its share of coef is added.
+    Reads d numbers a row, 4 d t flops.
+    """
+    block, t = _block_rows(X, flat), w.shape[0]
+    scratch = np.empty(0 if flat.size > 0 else block * X.shape[1], X.dtype)
+    A = flat if flat.size > 0 else scratch
+    at, every_row = np.empty(block, np.uintp), np.empty(0, np.int64)
+    R, Y, S = np.empty((block, t)), np.empty((block, t)), np.empty(block)
+    total = 0.0
+    for first in range(low, high, block):
+        rows = min(block, high - first)
+        _locate(X, flat, offset, stride, every_row, first, rows, scratch, at)
+        _fetch_targets(y, s, every_row, first, rows, Y, S)
+        _project(A, at, 0, rows, w, 1.0, b, R, 0)
+        total += _residuals(R, Y, S, rows, loss, intercept)
+        _spread(A, at, 0, rows, R, coef)
+    return total
+
+
+@_plain
+def _residuals(R, Y, S, rows, loss, intercept):
+    """From predictions R to weighted residuals s r in their place; returns the sum of s."""
+    total = 0.0
+    for i in range(np.uintp(rows)):
+        total += S[i]
+        for c in range(np.uintp(R.shape[1])):
+            r = R[i, c] - Y[i, c]
+            R[i, c] = S[i] * r
+            loss[c] += 0.5 * S[i] * r * r
+            intercept[c] += S[i] * r
+    return total
+
+
+@_kernel(
+    lambda f, i: [
+        *_csr_types(f, i), _in(f, 2), _in(types.float64, 2, "C"), _in(types.float64, 1, "C"),
+        _in(f, 1, "C"), types.intp, types.intp,
+        _out(types.float64, 1), _out(types.float64, 2), _out(types.float64, 1),
+    ]
+)  # fmt: skip
+def _csr_loss_gradient(data, indices, indptr, y, w, b, s, low, high, loss, coef, intercept):
+    """As `_dense_loss_gradient`; w and coef are (d, t), so that an entry meets all targets at once.
+
+    Reads a number and an index for each entry, 4 t flops.
+    """
+    R, Y, S = np.empty((1, w.shape[1])), np.empty((1, w.shape[1])), np.empty(1)
+    every_row = np.empty(0, np.int64)
+    total = 0.0
+    for i in range(low, high):
+        _sparse_project(data, indices, indptr[i], indptr[i + 1], w, b, R)
+        _fetch_targets(y, s, every_row, i, 1, Y, S)
+        total += _residuals(R, Y, S, 1, loss, intercept)
+        _sparse_spread(data, indices, indptr[i], indptr[i + 1], R, coef)
+    return total
+
+
+@_fast
+def _sparse_project(data, indices, begin, end, w, b, P):
+    """P[0] = x w + b for the entries [begin, end) and w of shape (d, t)."""
+    if w.shape[1] == 1:
+        total = 0.0
+        for k in range(np.uintp(begin), np.uintp(end)):
+            total += data[k] * w[np.uintp(indices[k]), 0]
+        P[0, 0] = total + b[0]
+        return
+    for c in range(b.size):
+        P[0, c] = b[c]
+    for k in range(np.uintp(begin), np.uintp(end)):
+        x, j = np.float64(data[k]), np.uintp(indices[k])
+        for c in range(np.uintp(b.size)):
+            P[0, c] += x * w[j, c]
+
+
+@_fast
+def _sparse_spread(data, indices, begin, end, R, G):
+    """G += x^T R[0] for the entries [begin, end) and G of shape (d, t)."""
+    if G.shape[1] == 1:
+        r = R[0, 0]
+        for k in range(np.uintp(begin), np.uintp(end)):
+            G[np.uintp(indices[k]), 0] += data[k] * r
+        return
+    for k in range(np.uintp(begin), np.uintp(end)):
+        x, j = np.float64(data[k]), np.uintp(indices[k])
+        for c in range(np.uintp(G.shape[1])):
+            G[j, c] += x * R[0, c]
+
+
+def _weights(sample_weight, dtype) -> np.ndarray:
+    """Sample weights; empty for all ones."""
+    return np.empty(0, dtype) if sample_weight is None else sample_weight
+
+
+# ----------------------------------------------------------------------------------------------
+# predict
+# ----------------------------------------------------------------------------------------------
+
+
+def predict(X, w, b, n_threads) -> np.ndarray:
+    """The contract's `predict`: each chunk of rows fills its own part of the result."""
+    t = w.shape[0]
+    out = np.empty((X.shape[0], t), X.dtype)
+    if isinstance(X, CSR):
+        kernel = _csr_predict[X.dtype, X.indices.dtype]
+        matrix, w = (X.data, X.indices, X.indptr), np.ascontiguousarray(w.T)
+    else:
+        kernel, matrix = _dense_predict[X.dtype], _dense(X)
+    _in_chunks(
+        lambda low, high: kernel(*matrix, w, b, low, high, out), _chunk_bounds(X, t, n_threads)
+    )
+    return out
+
+
+@_kernel(
+    lambda f: [
+        *_dense_types(f), _in(types.float64, 2, "C"), _in(types.float64, 1, "C"),
+        types.intp, types.intp, _out(f, 2),
+    ]
+)  # fmt: skip
+def _dense_predict(X, flat, offset, stride, w, b, low, high, out):
+    """out = X w + b. Reads d numbers a row, 2 d t flops."""
+    block = _block_rows(X, flat)
+    scratch = np.empty(0 if flat.size > 0 else block * X.shape[1], X.dtype)
+    A = flat if flat.size > 0 else scratch
+    at, every_row = np.empty(block, np.uintp), np.empty(0, np.int64)
+    P = np.empty((block, w.shape[0]))
+    for first in range(low, high, block):
+        rows = min(block, high - first)
+        _locate(X, flat, offset, stride, every_row, first, rows, scratch, at)
+        _project(A, at, 0, rows, w, 1.0, b, P, 0)
+        _round_rows(P, rows, first, out)
+
+
+@_plain
+def _round_rows(P, rows, first, out):
+    """out[first + i] = P[i], in out's dtype."""
+    for i in range(rows):
+        for c in range(P.shape[1]):
+            out[first + i, c] = P[i, c]
+
+
+@_kernel(
+    lambda f, i: [
+        *_csr_types(f, i), _in(types.float64, 2, "C"), _in(types.float64, 1, "C"),
+        types.intp, types.intp, _out(f, 2),
+    ]
+)  # fmt: skip
+def _csr_predict(data, indices, indptr, w, b, low, high, out):
+    """out = X w + b with w of shape (d, t). Reads a number and an index an entry, 2 t flops."""
+    P = np.empty((1, w.shape[1]))
+    for i in range(low, high):
+        _sparse_project(data, indices, indptr[i], indptr[i + 1], w, b, P)
+        _round_rows(P, 1, i, out)
+
+
+# ----------------------------------------------------------------------------------------------
+# gram
+# ----------------------------------------------------------------------------------------------
+
+
+def gram(X, y, sample_weight, shift, n_threads) -> Gram:
+    """The contract's `gram`: the upper triangle by chunks of rows, mirrored at the end."""
+    (n, d), t = X.shape, y.shape[1]
+    s = _weights(sample_weight, X.dtype)
+    c = np.zeros(d) if shift is None else shift
+    if isinstance(X, CSR):
+        # Products of entries alone where they are few and c = 0. Taking c off afterwards, as
+        # in xx - x c^T - c x^T + S c c^T, would cancel the digits that a shift is there to save.
+        entries = int(X.indptr[-1] - X.indptr[0])
+        sparse = shift is None and entries < n * d // 4
+        kernel = (_csr_gram if sparse else _csr_dense_gram)[X.dtype, X.indices.dtype]
+        matrix, work = (X.data, X.indices, X.indptr), entries // n if sparse else d
+    else:
+        kernel, matrix, work = _dense_gram[X.dtype], _dense(X), d
+
+    def chunk(low, high):
+        xx, sides, sums = np.zeros((d, d)), np.zeros((t + 1, d)), np.zeros(t + 1)
+        kernel(*matrix, y, s, c, low, high, xx, sides, sums)
+        return xx, sides, sums
+
+    xx, sides, sums = _add_up(_in_chunks(chunk, _chunk_bounds(X, max(1, work), n_threads)))
+    xx += np.triu(xx, 1).T
+    return Gram(xx, np.ascontiguousarray(sides[:t].T), sides[t], sums[:t], float(sums[t]))
+
+
+def _add_up(parts):
+    """Sum of the chunks' arrays, in order, into those of the first."""
+    for part in parts[1:]:
+        for total, summand in zip(parts[0], part, strict=True):
+            total += summand
+    return parts[0]
+
+
+_GRAM_OUT = [
+    types.intp, types.intp,
+    _out(types.float64, 2), _out(types.float64, 2), _out(types.float64, 1),
+]  # fmt: skip
+
+
+@_kernel(
+    lambda f: [
+        *_dense_types(f), _in(f, 2), _in(f, 1, "C"), _in(types.float64, 1, "C"), *_GRAM_OUT,
+    ]
+)  # fmt: skip
+def _dense_gram(X, flat, offset, stride, y, s, shift, low, high, xx, sides, sums):
+    """xx += sum_i s_i (x_i - c)(x_i - c)^T, upper triangle; sides = (xy^T, x), sums = (y, S).
+
+    A block of rows becomes panels of float64 (`_panels`), of which `_add_panels` takes all
+    pairs. Reads d numbers a row, d^2 flops for xx and 2 d (t + 1) for the sides.
+    """
+    scratch = np.empty(0 if flat.size > 0 else GRAM_ROWS * X.shape[1], X.dtype)
+    A = flat if flat.size > 0 else scratch
+    at, every_row = np.empty(GRAM_ROWS, np.uintp), np.empty(0, np.int64)
+    panels, K = np.zeros(_panels_shape(X.shape[1])), np.zeros((GRAM_ROWS, sums.size))
+    tile = np.empty((4, GRAM_COLUMNS))
+    for first in range(low, high, GRAM_ROWS):
+        rows = min(GRAM_ROWS, high - first)
+        _locate(X, flat, offset, stride, every_row, first, rows, scratch, at)
+        _fill_panels(A, at, rows, shift, panels)
+        _gram_factors(y, s, first, rows, K, sums)
+        _add_panels(panels, K, rows, tile, xx, sides)
+
+
+@_plain
+def _fill_panels(A, at, rows, shift, panels):
+    """panels = x_i - c."""
+    for i in range(rows):
+        for p in range(panels.shape[0]):
+            first = p * GRAM_COLUMNS
+            for j in range(min(GRAM_COLUMNS, shift.size - first)):
+                panels[p, i, j] = A[at[i] + np.uintp(first + j)] - shift[first + j]
+
+
+@_kernel(
+    lambda f, i: [
+        *_csr_types(f, i), _in(f, 2), _in(f, 1, "C"), _in(types.float64, 1, "C"), *_GRAM_OUT,
+    ]
+)  # fmt: skip
+def _csr_dense_gram(data, indices, indptr, y, s, shift, low, high, xx, sides, sums):
+    """As `_dense_gram`, from CSR rows made dense a block at a time: x_i - c has no zeros."""
+    panels, K = np.zeros(_panels_shape(shift.size)), np.zeros((GRAM_ROWS, sums.size))
+    tile = np.empty((4, GRAM_COLUMNS))
+    for first in range(low, high, GRAM_ROWS):
+        rows = min(GRAM_ROWS, high - first)
+        _fill_panels_sparse(data, indices, indptr, first, rows, shift, panels)
+        _gram_factors(y, s, first, rows, K, sums)
+        _add_panels(panels, K, rows, tile, xx, sides)
+
+
+@_plain
+def _fill_panels_sparse(data, indices, indptr, first, rows, shift, panels):
+    """As `_fill_panels`, for rows `first` and on of a CSR matrix."""
+    for i in range(rows):
+        for j in range(shift.size):
+            panels[j // GRAM_COLUMNS, i, j % GRAM_COLUMNS] = -shift[j]
+        for k in range(indptr[first + i], indptr[first + i + 1]):
+            j = indices[k]
+            panels[j // GRAM_COLUMNS, i, j % GRAM_COLUMNS] = data[k] - shift[j]
+
+
+@_kernel(
+    lambda f, i: [
+        *_csr_types(f, i), _in(f, 2), _in(f, 1, "C"), _in(types.float64, 1, "C"), *_GRAM_OUT,
+    ]
+)  # fmt: skip
+def _csr_gram(data, indices, indptr, y, s, shift, low, high, xx, sides, sums):
+    """As `_dense_gram` for c = 0: products of entries alone, nnz^2 flops a row."""
+    K = np.zeros((GRAM_ROWS, sums.size))
+    for i in range(low, high):
+        _gram_factors(y, s, i, 1, K, sums)
+        _add_products(data, indices, indptr[i], indptr[i + 1], K, xx, sides)
+
+
+@_plain
+def _add_products(data, indices, begin, end, K, xx, sides):
+    """xx += s x x^T, upper triangle, and sides += K[0] x^T for one row."""
+    for k in range(begin, end):
+        x, j = np.float64(data[k]), indices[k]
+        for c in range(sides.shape[0]):
+            sides[c, j] += K[0, c] * x
+        x *= K[0, sides.shape[0] - 1]
+        for other in range(k, end):  # in any order: rows need not be sorted
+            j2 = indices[other]
+            xx[min(j, j2), max(j, j2)] += x * data[other]
+
+
+@_plain
+def _panels_shape(d):
+    """Panels [p, i, j] of GRAM_COLUMNS columns: rows at a constant distance, as LLVM wants it."""
+    return (d + GRAM_COLUMNS - 1) // GRAM_COLUMNS, GRAM_ROWS, GRAM_COLUMNS
+
+
+@_plain
+def _gram_factors(y, s, start, rows, K, sums):
+    """K[i] = (s_i y_i, s_i), zero for rows beyond the last; sums += K[i]."""
+    t = y.shape[1]
+    for i in range(K.shape[0]):
+        si = 0.0
+        if i < rows:
+            si = np.float64(s[start + i]) if s.size > 0 else 1.0
+        for c in range(t):
+            K[i, c] = si * y[start + i, c] if i < rows else 0.0
+            sums[c] += K[i, c]
+        K[i, t] = si
+        sums[t] += si
+
+
+@_plain
+def _add_panels(panels, K, rows, tile, xx, sides):
+    """All pairs of panels p <= q into xx, and each panel into the sides."""
+    d = xx.shape[0]
+    panels[:, rows:] = 0.0  # rows of an earlier block: zero, since 0 times their NaN is NaN
+    for q in range(panels.shape[0]):
+        width = min(GRAM_COLUMNS, d - q * GRAM_COLUMNS)
+        for c in range(sides.shape[0]):
+            for i in range(rows):
+                for j in range(width):
+                    sides[c, q * GRAM_COLUMNS + j] += K[i, c] * panels[q, i, j]
+        for first in range(0, min(d, (q + 1) * GRAM_COLUMNS), 4):
+            left = panels[first // GRAM_COLUMNS]
+            _gram_tile(left, first % GRAM_COLUMNS, panels[q], K, width, tile)
+            for i in range(first, min(d, first + 4)):
+                for j in range(max(0, i - q * GRAM_COLUMNS), width):
+                    xx[i, q * GRAM_COLUMNS + j] += tile[i - first, j]
+
+
+@_fast
+def _gram_tile(left, column, right, K, width, tile):
+    """tile[a, j] = sum_i s_i left[i, column + a] right[i, j], for 4 columns and 4 rows at a time.
+
+    16 multiply-adds for 4 loads of rows and 4 loads and stores of the tile.
+    """
+    tile[:, :] = 0.0
+    for i in range(0, GRAM_ROWS, 4):
+        a = _weighted(left, K, i, column)
+        b = _weighted(left, K, i, column + 1)
+        c = _weighted(left, K, i, column + 2)
+        d = _weighted(left, K, i, column + 3)
+        for j in range(np.uintp(width)):
+            x0, x1, x2, x3 = right[i, j], right[i + 1, j], right[i + 2, j], right[i + 3, j]
+            tile[0, j] += a[0] * x0 + a[1] * x1 + a[2] * x2 + a[3] * x3
+            tile[1, j] += b[0] * x0 + b[1] * x1 + b[2] * x2 + b[3] * x3
+            tile[2, j] += c[0] * x0 + c[1] * x1 + c[2] * x2 + c[3] * x3
+            tile[3, j] += d[0] * x0 + d[1] * x1 + d[2] * x2 + d[3] * x3
+
+
+@_fast
+def _weighted(left, K, i, column):
+    """s left[:, column] for 4 rows from i on; the weights s are K's last column."""
+    s = K.shape[1] - 1
+    return (
+        K[i, s] * left[i, column],
+        K[i + 1, s] * left[i + 1, column],
+        K[i + 2, s] * left[i + 2, column],
+        K[i + 3, s] * left[i + 3, column],
+    )
+
+
+# ----------------------------------------------------------------------------------------------
+# sgd_epoch
+# ----------------------------------------------------------------------------------------------
+#
+# Weights are kept as ``w = scale v``, v in w's own memory: L2 shrinkage then costs one product
+# an update, and is not lost to float32's rounding where rate * alpha is below 1e-8.
+
+
+def sgd_epoch(
+    X,
+    y,
+    w,
+    b,
+    order,
+    rates,
+    batch_size,
+    sample_weight,
+    alpha,
+    l1_ratio,
+    fit_intercept,
+    prox,
+    implicit,
+    state,
+    n_threads,
+) -> float:
+    """The contract's `sgd_epoch`, in the calling thread: each update needs the one before."""
+    t = w.shape[0]
+    if isinstance(X, CSR):
+        kernel, matrix = _csr_sgd[X.dtype, X.indices.dtype], (X.data, X.indices, X.indptr)
+    else:
+        kernel, matrix = _dense_sgd[X.dtype], _dense(X)
+    nothing, no_sum = np.empty(0, w.dtype), np.empty((0, 0))
+    averages = state.average_after is not None
+    skipped = min(state.average_after, len(rates)) if averages else len(rates)
+    summed = skipped < len(rates)
+    loss, state.l1_due = kernel(
+        *matrix,
+        y,
+        w,
+        b,
+        np.empty(0, np.int64) if order is None else order,
+        X.shape[0] if order is None else len(order),
+        rates,
+        batch_size,
+        _weights(sample_weight, X.dtype),
+        alpha * (1.0 - l1_ratio),
+        alpha * l1_ratio,
+        fit_intercept,
+        implicit,
+        nothing if prox is None else prox.soft,
+        nothing if prox is None else prox.shrink,
+        rows_per_group(batch_size),
+        state.l1_due,
+        state.l1_paid if alpha * l1_ratio > 0.0 else np.empty((0, 0), w.dtype),
+        skipped,
+        state.coef_sum if summed else no_sum,
+        state.intercept_sum if summed else np.empty(t),
+    )
+    if averages:
+        state.average_after -= skipped
+        state.n_summed += len(rates) - skipped
+    return loss
+
+
+def _sgd_types(f):
+    """The arguments after the matrix, as `sgd_epoch` passes them."""
+    return [
+        _in(f, 2), _out(f, 2), _out(types.float64, 1),  # y, w, b
+        _in(types.int64, 1, "C"), types.intp, _in(types.float64, 1, "C"), types.intp,
+        _in(f, 1, "C"), types.float64, types.float64, types.boolean, types.boolean,
+        _in(f, 1, "C"), _in(f, 1, "C"), types.intp,  # prox
+        types.float64, _out(f, 2), types.intp, _out(types.float64, 2), _out(types.float64, 1),
+    ]  # fmt: skip
+
+
+@_kernel(lambda f: [*_dense_types(f), *_sgd_types(f)])
+def _dense_sgd(
+    X, flat, offset, stride,
+    y, w, b, order, visits, rates, batch_size, s, l2, l1, fit_intercept, implicit,
+    soft, shrink, group, due, paid, skipped, coef_sum, intercept_sum,
+):  # fmt: skip
+    """The updates of an epoch, mini-batch by mini-batch; returns the loss and the L1 due.
+
+    Reads d numbers a row, from cache the second time; 4 d t flops a row. For each update more:
+    2 d t numbers of w; with averages, L1 or a mini-batch above 1, t d numbers of each of those.
+    """
+    block, t = _block_rows(X, flat), w.shape[0]
+    scratch = np.empty(0 if flat.size > 0 else block * X.shape[1], X.dtype)
+    A = flat if flat.size > 0 else scratch
+    at = np.empty(block + (AHEAD if order.size > 0 else 0), np.uintp)
+    R, Y, S = np.empty((block, t)), np.empty((block, t)), np.empty(block)
+    G, db = np.zeros(w.shape if batch_size > 1 else (0, 0)), np.zeros(t)
+    return _dense_updates(
+        X, flat, offset, stride, A, scratch, at, R, Y, S, G, db,
+        y, w, b, order, visits, rates, batch_size, s, l2, l1, fit_intercept, implicit,
+        soft, shrink, group, due, paid, skipped, coef_sum, intercept_sum,
+    )  # fmt: skip
+
+
+@_plain
+def _dense_updates(
+    X, flat, offset, stride, A, scratch, at, R, Y, S, G, db,
+    y, w, b, order, visits, rates, batch_size, s, l2, l1, fit_intercept, implicit,
+    soft, shrink, group, due, paid, skipped, coef_sum, intercept_sum,
+):  # fmt: skip
+    """`_dense_sgd` with its work space: A holds the rows; a block has R.shape[0] of them."""
+    block = R.shape[0]
+    loss, scale, pending, grouped = 0.0, 1.0, 0.0, 0
+    k, size, left = 0, min(batch_size, visits), min(batch_size, visits)  # left of mini-batch k
+    for first in range(0, visits, block):
+        rows = min(block, visits - first)
+        _locate(X, flat, offset, stride, order, first, rows, scratch, at)
+        _fetch_targets(y, s, order, first, rows, Y, S)
+        i = 0
+        while i < rows:
+            piece = min(left, rows - i)
+            _project(A, at, i, piece, w, scale, b, R, at.size - block)
+            if implicit:
+                _dampen(A, at, i, piece, w.shape[1], rates[k] / size, fit_intercept, S)
+            loss += _steps(R, Y, S, i, piece, rates[k] / size, db)
+            if size > 1:
+                _spread(A, at, i, piece, R, G)
+            left -= piece
+            i += piece
+            if left > 0:
+                continue
+            scale = _shrunk(w, scale, rates[k] * l2)
+            if size > 1:
+                _descend(w, G, scale)
+            else:
+                _descend_along(A, at[i - 1], w, R, i - 1, scale)
+            _shift_intercept(b, db, fit_intercept)
+            pending += rates[k]
+            grouped += size
+            at_group_end = soft.size > 0 and (grouped >= group or first + i == visits)
+            if l1 > 0.0 or k >= skipped or at_group_end:
+                scale = _unscale(w, scale)
+            if k >= skipped:
+                _add_coefficients(w, coef_sum)
+                _add_intercepts(b, intercept_sum)
+            if l1 > 0.0:
+                due += rates[k] * l1
+                _pay_l1(w, paid, due)
+            if at_group_end:
+                _proximal_step(w, soft, shrink, pending)
+                pending, grouped = 0.0, 0
+            k += 1
+            size = left = min(batch_size, visits - first - i)
+    _unscale(w, scale)
+    return loss, due
+
+
+@_plain
+def _dampen(A, at, first, rows, d, rate, fit_intercept, S):
+    """Weights of an implicit update: s / (1 + g (|x|^2 + 1)) with g = rate s."""
+    for i in range(first, first + rows):
+        S[i] /= 1.0 + rate * S[i] * (_squared_norm(A, at[i], d) + fit_intercept)
+
+
+@_plain
+def _steps(R, Y, S, first, rows, rate, db):
+    """From predictions R to steps rate s r along the rows; db takes their sum in.
+
+    Returns the sum of r^2 / 2.
+    """
+    loss = 0.0
+    for i in range(np.uintp(first), np.uintp(first + rows)):
+        for c in range(np.uintp(R.shape[1])):
+            r = R[i, c] - Y[i, c]
+            loss += 0.5 * r * r
+            R[i, c] = rate * S[i] * r
+            db[c] += R[i, c]
+    return loss
+
+
+@_fast
+def _squared_norm(A, start, d):
+    total = 0.0
+    for j in range(np.uintp(d)):
+        total += np.float64(A[start + j]) * np.float64(A[start + j])
+    return total
+
+
+@_plain
+def _shrunk(w, scale, h):
+    """The scale after one more factor 1 - h; into the weights with it before it is too small."""
+    scale *= max(0.0, 1.0 - h)
+    return scale if scale >= TINY_SCALE else _unscale(w, scale)
+
+
+@_plain
+def _unscale(w, scale):
+    """Multiply the scale into the weights; 1, the new one. Scale 0 is zero weights."""
+    if scale != 1.0:
+        for c in range(w.shape[0]):
+            for j in range(np.uintp(w.shape[1])):
+                w[c, j] *= scale
+    return 1.0
+
+
+@_fast
+def _descend(w, G, scale):
+    """v -= G / scale, and G is zero again."""
+    factor = 1.0 / scale
+    for c in range(w.shape[0]):
+        for j in range(np.uintp(w.shape[1])):
+            w[c, j] -= factor * G[c, j]
+            G[c, j] = 0.0
+
+
+@_fast
+def _descend_along(A, start, w, R, i, scale):
+    """v_c -= R[i, c] / scale x, in w's arithmetic."""
+    for c in range(w.shape[0]):
+        step = w.dtype.type(R[i, c] * (1.0 / scale))
+        for j in range(np.uintp(w.shape[1])):
+            w[c, j] -= step * A[start + j]
+
+
+@_plain
+def _shift_intercept(b, db, fit_intercept):
+    for c in range(b.size):
+        if fit_intercept:
+            b[c] -= db[c]
+        db[c] = 0.0
+
+
+@_plain
+def _add_intercepts(b, intercept_sum):
+    for c in range(b.size):
+        intercept_sum[c] += b[c]
+
+
+@_plain
+def _add_coefficients(w, coef_sum):
+    for c in range(w.shape[0]):
+        for j in range(np.uintp(w.shape[1])):
+            coef_sum[c, j] += w[c, j]
+
+
+@_plain
+def _pay_l1(w, paid, due):
+    """Tsuruoka et al. (2009), section 3.2: each weight pays up to `due`, but not beyond zero."""
+    for c in range(w.shape[0]):
+        for j in range(np.uintp(w.shape[1])):
+            before, q = np.float64(w[c, j]), np.float64(paid[c, j])
+            after = before
+            if before > 0.0:
+                after = max(0.0, before - (due + q))
+            elif before < 0.0:
+                after = min(0.0, before + (due - q))
+            w[c, j] = after
+            paid[c, j] = q + (after - before)
+
+
+@_plain
+def _proximal_step(w, soft, shrink, h):
+    """w_j <- soft(w_j, h soft_j) / (1 + h shrink_j)."""
+    for c in range(w.shape[0]):
+        for j in range(np.uintp(w.shape[1])):
+            size = max(0.0, abs(np.float64(w[c, j])) - h * soft[j]) / (1.0 + h * shrink[j])
+            w[c, j] = size if w[c, j] > 0 else -size
+
+
+# CSR: an update touches the entries of its rows alone. What the penalties and the averages do to
+# the other weights is made up for when such a weight is next touched, and every TRAIL_LENGTH
+# updates. In the scaled space ``v = w / P`` a weight that no row touches moves by L1 alone, and
+# all that is needed stands in the trail, of which line k is after update k since the last flush:
+#
+#     P_k = prod_{i<=k} (1 - h_i l2)                 scale
+#     U_k = u_0 + sum_{i<=k} h_i l1                  L1 due in all
+#     D_k = sum_{i<=k} h_i l1 / P_i                  L1 due in the scaled space
+#     S_k = sum_{i<=k} a_i P_i                       a_i = 1 where update i counts in the average
+#     E_k = sum_{i<=k} a_i P_i D_{i-1}
+
+_P, _U, _D, _S, _E = range(5)
+
+
+@_kernel(lambda f, i: [*_csr_types(f, i), *_sgd_types(f)])
+def _csr_sgd(
+    data, indices, indptr,
+    y, w, b, order, visits, rates, batch_size, s, l2, l1, fit_intercept, implicit,
+    soft, shrink, group, due, paid, skipped, coef_sum, intercept_sum,
+):  # fmt: skip
+    """As `_dense_sgd`, at the cost of a row's entries: 4 t flops each, and what is overdue.
+
+    A `Prox` has its own shrinkage for each weight, which has no such trail: it touches every
+    weight at the end of each group, t d numbers as for a dense X.
+    """
+    t, d = w.shape
+    lazy, batch = l1 > 0.0 or skipped < rates.size, batch_size > 1
+    trail = np.zeros((min(rates.size, TRAIL_LENGTH) + 1, 5))
+    seen = np.zeros(d if lazy else 0, np.int64)
+    G, touched = np.zeros((d, t) if batch else (0, 0)), np.empty(d if batch else 0, np.int64)
+    in_batch, at = np.full(d if batch else 0, -1), np.empty(1, np.uintp)
+    R, Y, S, db = np.empty((1, t)), np.empty((1, t)), np.empty(1), np.zeros(t)
+    return _csr_updates(
+        data, indices, indptr, trail, seen, G, touched, in_batch, at, R, Y, S, db,
+        y, w, b, order, visits, rates, batch_size, s, l2, l1, fit_intercept, implicit,
+        soft, shrink, group, due, paid, skipped, coef_sum, intercept_sum,
+    )  # fmt: skip
+
+
+@_plain
+def _csr_updates(
+    data, indices, indptr, trail, seen, G, touched, in_batch, at, R, Y, S, db,
+    y, w, b, order, visits, rates, batch_size, s, l2, l1, fit_intercept, implicit,
+    soft, shrink, group, due, paid, skipped, coef_sum, intercept_sum,
+):  # fmt: skip
+    """`_csr_sgd` with its work space.
+
+    seen[j] is the line of the trail that weight j has reached (empty: nothing is ever overdue),
+    in_batch[j] the last update to touch it, `touched` those of this update.
+    """
+    trail[0, _P], trail[0, _U] = 1.0, due
+    loss, pending, grouped, now = 0.0, 0.0, 0, 0
+    for k in range(rates.size):
+        first = k * batch_size
+        size, n_touched, begin, end = min(batch_size, visits - first), 0, 0, 0
+        for visit in range(first, first + size):
+            row = _visit(order, visit)
+            begin, end = indptr[row], indptr[row + 1]
+            if seen.size > 0:
+                _catch_up_row(indices, begin, end, w, paid, coef_sum, seen, trail, now)
+            _sparse_predict(data, indices, begin, end, w, trail[now, _P], b, R)
+            _fetch_targets(y, s, order, visit, 1, Y, S)
+            if implicit:
+                at[0] = begin
+                _dampen(data, at, 0, 1, end - begin, rates[k] / size, fit_intercept, S)
+            loss += _steps(R, Y, S, 0, 1, rates[k] / size, db)
+            if batch_size > 1:
+                _sparse_spread(data, indices, begin, end, R, G)
+                n_touched = _note_touched(indices, begin, end, k, in_batch, touched, n_touched)
+        now = _next_line(w, paid, coef_sum, seen, trail, now, rates[k], l2, l1, k >= skipped)
+        if batch_size > 1:
+            _sparse_descend(w, G, touched, n_touched, trail[now, _P])
+        else:
+            _sparse_descend_along(data, indices, begin, end, w, R, trail[now, _P])
+        _shift_intercept(b, db, fit_intercept)
+        if k >= skipped:
+            _add_intercepts(b, intercept_sum)
+        pending += rates[k]
+        grouped += size
+        if soft.size > 0 and (grouped >= group or first + size == visits):
+            _flush(w, paid, coef_sum, seen, trail, now, 1.0)
+            _proximal_step(w, soft, shrink, pending)
+            pending, grouped, now = 0.0, 0, 0
+    due = trail[now, _U]
+    _flush(w, paid, coef_sum, seen, trail, now, 1.0)
+    return loss, due
+
+
+@_fast
+def _sparse_predict(data, indices, begin, end, w, scale, b, P):
+    """P[0] = scale x v + b for w of shape (t, d)."""
+    for c in range(b.size):
+        total = 0.0
+        for k in range(np.uintp(begin), np.uintp(end)):
+            total += np.float64(data[k]) * w[c, np.uintp(indices[k])]
+        P[0, c] = scale * total + b[c]
+
+
+@_plain
+def _note_touched(indices, begin, end, update, in_batch, touched, n_touched):
+    """List the weights that this row is the first of its mini-batch to touch."""
+    for k in range(begin, end):
+        j = indices[k]
+        if in_batch[j] != update:
+            in_batch[j] = update
+            touched[n_touched] = j
+            n_touched += 1
+    return n_touched
+
+
+@_plain
+def _sparse_descend(w, G, touched, n_touched, scale):
+    """v -= G / scale for the touched weights, whose G is zero again."""
+    for i in range(n_touched):
+        j = np.uintp(touched[i])
+        for c in range(w.shape[0]):
+            w[c, j] -= G[j, c] / scale
+            G[j, c] = 0.0
+
+
+@_plain
+def _sparse_descend_along(data, indices, begin, end, w, R, scale):
+    """v_c -= R[0, c] / scale x."""
+    for c in range(w.shape[0]):
+        step = R[0, c] / scale
+        for k in range(np.uintp(begin), np.uintp(end)):
+            w[c, np.uintp(indices[k])] -= step * data[k]
+
+
+@_plain
+def _next_line(w, paid, coef_sum, seen, trail, now, h, l2, l1, averaged):
+    """Write the trail's line of an update of rate h; flush first where there is no going on."""
+    factor = max(0.0, 1.0 - h * l2)
+    if now + 1 == trail.shape[0] or trail[now, _P] * factor < TINY_SCALE:
+        _flush(w, paid, coef_sum, seen, trail, now, factor)
+        now, factor = 0, 1.0
+    before, line = trail[now], trail[now + 1]
+    a = 1.0 if averaged else 0.0
+    line[_P] = before[_P] * factor
+    line[_U] = before[_U] + h * l1
+    line[_D] = before[_D] + h * l1 / line[_P]
+    line[_S] = before[_S] + a * line[_P]
+    line[_E] = before[_E] + a * line[_P] * before[_D]
+    return now + 1
+
+
+@_plain
+def _flush(w, paid, coef_sum, seen, trail, now, factor):
+    """Bring every weight to line `now`, then multiply it by P and `factor`: the trail is at 0."""
+    for j in range(seen.size):
+        _catch_up(w, paid, coef_sum, j, seen[j], trail, now)
+        seen[j] = 0
+    _unscale(w, trail[now, _P] * factor)
+    due = trail[now, _U]
+    trail[0] = 0.0
+    trail[0, _P], trail[0, _U] = 1.0, due
+
+
+@_plain
+def _catch_up_row(indices, begin, end, w, paid, coef_sum, seen, trail, now):
+    """Bring the weights of a row's entries to line `now`."""
+    for k in range(begin, end):
+        j = indices[k]
+        if seen[j] != now:
+            _catch_up(w, paid, coef_sum, j, seen[j], trail, now)
+            seen[j] = now
+
+
+@_plain
+def _catch_up(w, paid, coef_sum, j, then, trail, now):
+    """Give the weights of feature j what updates then + 1 to now, which had no entry, did to them.
+
+    Such a v of sign z has moved towards 0 by ``taken_i = e + D_i - D_then`` after update i > then,
+    where e, scaled, is what it owed before: the first payment settles all that is due.
+    It stops at the first i with taken_i >= \\|v\\|, which is found by bisection.
+    The average took in ``P_i (|v| - taken_{i-1})`` at each i until then.
+    """
+    if now == then:
+        return
+    for c in range(w.shape[0]):
+        v = np.float64(w[c, j])
+        if v == 0.0:
+            continue
+        last = now
+        if paid.size == 0:
+            coef_sum[c, j] += v * (trail[last, _S] - trail[then, _S])
+            continue
+        z = 1.0 if v > 0.0 else -1.0
+        size, q = abs(v), np.float64(paid[c, j])
+        offset = (trail[then, _U] + z * q) / trail[then + 1, _P] - trail[then, _D]
+        if offset + trail[now, _D] < size:
+            w[c, j] = z * (size - (offset + trail[now, _D]))
+            paid[c, j] = -z * trail[now, _U]
+        else:
+            last = _reaches_zero(trail, offset, size, then, now)
+            if last > then + 1:
+                q = -z * trail[last - 1, _U]
+                rest = size - (offset + trail[last - 1, _D])
+            else:
+                rest = size
+            w[c, j] = 0.0
+            paid[c, j] = q - z * rest * trail[last, _P]
+        if coef_sum.size > 0:
+            total = size * (trail[last, _S] - trail[then, _S])
+            total -= offset * (trail[last, _S] - trail[then + 1, _S])
+            total -= trail[last, _E] - trail[then + 1, _E]
+            coef_sum[c, j] += z * total
+
+
+@_plain
+def _reaches_zero(trail, offset, size, then, now):
+    """The first line i in (then, now] with offset + D_i >= size; `now` is known to be one."""
+    low, high = then + 1, now
+    while low < high:
+        middle = (low + high) // 2
+        if offset + trail[middle, _D] >= size:
+            high = middle
+        else:
+            low = middle + 1
+    return low

@@ -1,0 +1,60 @@
+"""What all tests share: every backend as a fixture, and Hypothesis without surprises."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from fastlsgd.kernels import BACKENDS, load_backend
+
+# The same examples in each run, and no deadline: a first call compiles, and machines are shared.
+settings.register_profile(
+    "fastlsgd",
+    deadline=None,
+    derandomize=True,
+    max_examples=30,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("fastlsgd")
+
+ALLOW_MISSING = os.environ.get("FASTLSGD_TEST_ALLOW_MISSING") == "1"
+
+
+def _backends():
+    """Every backend, and the native one once for each instruction set of this machine."""
+    for name in BACKENDS:
+        try:
+            module = load_backend(name)
+        except ImportError:
+            yield pytest.param((name, None), id=name)
+            continue
+        if hasattr(module, "isas"):
+            for isa in module.isas():
+                yield pytest.param((name, isa), id=f"{name}[{isa}]")
+        else:
+            yield pytest.param((name, None), id=name)
+
+
+@pytest.fixture(scope="module", params=_backends())
+def backend(request):
+    """(name, instruction set or None) of a backend, set up so; skips where it is missing."""
+    name, isa = request.param
+    try:
+        module = load_backend(name)
+    except ImportError as error:
+        pytest.skip(str(error))
+    if isa is None:
+        yield name, None
+        return
+    before = module.isa()
+    module.set_isa(isa)
+    yield name, isa
+    module.set_isa(before)
+
+
+@pytest.fixture(scope="module")
+def kernels(backend):
+    """A backend's module of kernels."""
+    return load_backend(backend[0])

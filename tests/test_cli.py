@@ -1,0 +1,218 @@
+"""The command line, run as a user runs it."""
+
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+import fastlsgd
+from fastlsgd.cli import main
+
+COMMAND = [sys.executable, "-m", "fastlsgd"]
+PICTURES = ["fastlsgd_loss_curve.png", "fastlsgd_predictions.png"]
+
+
+def run(*arguments, cwd=None, **environment):
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def assert_one_line_error(finished, exit_code, *fragments):
+    assert finished.returncode == exit_code, finished.stderr
+    assert finished.stderr.count("\n") == 1, finished.stderr
+    assert finished.stderr.startswith("fastlsgd: error: ")
+    for fragment in fragments:
+        assert fragment in finished.stderr
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo") / "made" / "by the demo"
+    return run("demo", "--output-dir", folder), folder
+
+
+def test_demo_reports(demo):
+    finished, folder = demo
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stderr == ""
+    out = finished.stdout
+    assert "20,285 sales to train, 5,072 held out" in out
+    assert "15 raw numeric columns, 15 one-hot columns" in out
+    assert re.search(r"backend +\w+, instruction set \w+, at most \d+ threads", out)
+    assert re.search(r"fit +\d+ epochs in \d+\.\d+ s, \d+\.\d+ GB/s", out)
+    for name in PICTURES:
+        assert str(folder / name) in out
+
+
+def test_demo_is_as_good_as_exact_least_squares(demo):
+    rows = re.findall(r"^(SGDRegressor|exact .*?) +(\d\.\d+) +\$([\d,]+)$", demo[0].stdout, re.M)
+    (_, r2, rmse), (_, exact_r2, exact_rmse) = rows
+    assert abs(float(r2) - float(exact_r2)) < 0.005
+    rmse, exact_rmse = (float(text.replace(",", "")) for text in (rmse, exact_rmse))
+    assert rmse < 1.05 * exact_rmse
+
+
+def test_demo_draws(demo):
+    for name in PICTURES:
+        picture = (demo[1] / name).read_bytes()
+        assert picture.startswith(b"\x89PNG")
+        assert len(picture) > 20_000
+
+
+def test_demo_draws_into_the_current_folder_with_the_backend_asked_for(tmp_path):
+    finished = run("demo", "--backend", "reference", cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert "backend   reference, instruction set numpy" in finished.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == PICTURES
+
+
+def test_unknown_backend(tmp_path):
+    finished = run("demo", "--backend", "abacus", cwd=tmp_path)
+    assert_one_line_error(finished, 2, "'abacus'", "'native'", "'numba'", "'reference'")
+
+
+def test_missing_backend_says_what_to_install(monkeypatch, capsys, tmp_path):
+    from fastlsgd import kernels
+
+    monkeypatch.setitem(
+        kernels.BACKENDS, "numba", kernels.Backend("fastlsgd.kernels.absent", "pip install numba")
+    )
+    kernels._import_backend.cache_clear()
+    try:
+        assert main(["demo", "--backend", "numba", "--output-dir", str(tmp_path)]) == 1
+    finally:
+        kernels._import_backend.cache_clear()
+    assert "pip install numba" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("FASTLSGD_BACKEND", "abacus"), ("FASTLSGD_NUM_THREADS", "many")]
+)
+def test_bad_environment(variable, value, tmp_path):
+    finished = run("demo", cwd=tmp_path, **{variable: value})
+    assert_one_line_error(finished, 2, variable, value)
+
+
+def test_output_dir_is_a_file(tmp_path):
+    taken = tmp_path / "taken"
+    taken.write_text("keep me")
+    finished = run("demo", "--output-dir", taken)
+    assert_one_line_error(finished, 2, str(taken), "it is a file")
+    assert finished.stdout == ""  # found out before the work began
+    assert_one_line_error(run("demo", "--output-dir", taken / "below"), 2, str(taken))
+    assert taken.read_text() == "keep me"
+
+
+def test_output_dir_is_empty(tmp_path):
+    assert_one_line_error(run("demo", "--output-dir", "", cwd=tmp_path), 2, "empty")
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere"
+)
+def test_output_dir_is_not_writable(tmp_path):
+    tmp_path.chmod(0o500)
+    finished = run("demo", "--output-dir", tmp_path)
+    tmp_path.chmod(0o700)
+    assert_one_line_error(finished, 2, str(tmp_path), "Permission denied")
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs a folder that root can't write")
+def test_output_dir_takes_no_files():
+    assert_one_line_error(run("demo", "--output-dir", "/proc/self"), 2, "/proc/self")
+
+
+def test_a_folder_is_where_a_picture_goes(tmp_path):
+    (tmp_path / PICTURES[1]).mkdir()
+    finished = run("demo", "--output-dir", tmp_path)
+    assert_one_line_error(finished, 2, "can't overwrite", PICTURES[1])
+
+
+@pytest.mark.parametrize("arguments", [[], ["fit"], ["demo", "--colour"], ["demo", "extra"]])
+def test_wrong_arguments(arguments):
+    finished = run(*arguments)
+    assert_one_line_error(finished, 2, "--help")
+
+
+def test_version_and_help():
+    finished = run("--version")
+    assert (finished.returncode, finished.stdout) == (0, f"fastlsgd {fastlsgd.__version__}\n")
+    finished = run("demo", "--help")
+    assert finished.returncode == 0
+    assert "--output-dir" in finished.stdout
+
+
+def test_show_versions():
+    finished = run("show-versions")
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert finished.stdout.startswith(f"fastlsgd {fastlsgd.__version__}\n")
+    for name in (*fastlsgd.available_backends(), "python", "cpu", "numpy", "scikit-learn", "torch"):
+        assert re.search(rf"^  {name} +\S", finished.stdout, re.M), name
+
+
+def test_show_versions_tells_of_a_bad_environment(monkeypatch):
+    monkeypatch.setenv("FASTLSGD_BACKEND", "abacus")
+    report = io.StringIO()
+    fastlsgd.show_versions(report)
+    assert "in use        error" in report.getvalue()
+
+
+def test_main_returns_exit_codes(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"fastlsgd {fastlsgd.__version__}\n"
+    assert main(["demo", "--backend", "abacus"]) == 2
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+def test_interrupt(tmp_path):
+    process = subprocess.Popen(
+        [*COMMAND, "demo"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.strip() == "fastlsgd: interrupted"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a full device")
+def test_full_disk():
+    with open("/dev/full", "w") as full:
+        finished = subprocess.run(
+            [*COMMAND, "show-versions"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert_one_line_error(finished, 1, "No space left")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes as POSIX has them")
+def test_reader_that_leaves_early():
+    process = subprocess.Popen(
+        [*COMMAND, "show-versions"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    errors = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=60) == 1
+    assert errors == b""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of files in bytes")
+def test_names_that_stdout_cannot_encode(tmp_path):
+    finished = run("demo", "--output-dir", tmp_path / "é", PYTHONIOENCODING="ascii")
+    assert finished.returncode == 0, finished.stderr
+    assert r"\xe9" in finished.stdout
+    assert (tmp_path / "é" / PICTURES[0]).exists()

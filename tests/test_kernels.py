@@ -1,0 +1,744 @@
+"""The conformance suite of the kernel contract: every backend against `reference.py`.
+
+A test that takes the fixture `kernels` runs for each backend, the native one with each
+instruction set of the machine. Numbers around inputs are NaN and around outputs a mark, so that
+a read or a write outside an array shows.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from conftest import ALLOW_MISSING
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastlsgd.kernels import BACKENDS, load_backend, reference
+from fastlsgd.kernels.contract import CSR, Prox, SGDState, rows_per_group
+
+# ----------------------------------------------------------------------------------------------
+# Arrays in every layout
+# ----------------------------------------------------------------------------------------------
+
+
+def in_memory_like(values, layout):
+    """The same numbers, laid out so; whatever lies between and around them is NaN."""
+    n, d = values.shape
+    if layout == "C":
+        return values.copy(order="C")
+    if layout == "F":
+        return values.copy(order="F")
+    shape, view = {
+        "row steps": ((2 * n, d), np.s_[::2]),
+        "column steps": ((n, 2 * d), np.s_[:, ::2]),
+        "some columns": ((n, d + 3), np.s_[:, 1 : d + 1]),
+        "rows backwards": ((n, d), np.s_[::-1]),
+        "columns backwards": ((n, d), np.s_[:, ::-1]),
+        "backwards in steps": ((3 * n, 2 * d), np.s_[::-3, ::-2]),
+        "transposed": ((n, d + 1), np.s_[:, :d]),
+        "odd start": ((n, d), np.s_[:]),
+    }[layout]
+    room = np.full(int(np.prod(shape)) + 1, np.nan, values.dtype)
+    room = room[1:].reshape(shape, order="F" if layout == "transposed" else "C")
+    out = room[view]
+    out[:] = values
+    return out
+
+
+LAYOUTS = [
+    "C", "F", "row steps", "column steps", "some columns", "rows backwards", "columns backwards",
+    "backwards in steps", "transposed", "odd start",
+]  # fmt: skip
+
+
+def as_csr(values, index_dtype, rng):
+    """These numbers, zeros left out but for a few, with rows before and after that are NaN."""
+    n, d = values.shape
+    listed = (values != 0) | (rng.random((n, d)) < 0.05)
+    data, indices, indptr = [np.full(4, np.nan)], [np.zeros(4, int)], [4]
+    for row in range(n):
+        columns = rng.permutation(np.flatnonzero(listed[row]))
+        data.append(values[row, columns])
+        indices.append(columns)
+        indptr.append(indptr[-1] + len(columns))
+    data.append(np.full(3, np.nan))
+    indices.append(np.zeros(3, int))
+    return CSR(
+        np.concatenate(data).astype(values.dtype),
+        np.concatenate(indices).astype(index_dtype),
+        np.array(indptr, index_dtype),
+        (n, d),
+    )
+
+
+def guarded(values):
+    """A copy of `values` in the middle of marked memory, and a check that the marks stand."""
+    mark, pad = 12345.0, 17
+    room = np.full(values.size + 2 * pad, mark, values.dtype)
+    inner = room[pad : pad + values.size].reshape(values.shape)
+    inner[...] = values
+
+    def check():
+        assert (room[:pad] == mark).all()
+        assert (room[-pad:] == mark).all()
+
+    return inner, check
+
+
+def freeze(*arrays):
+    for array in arrays:
+        for part in array[:3] if isinstance(array, CSR) else (array,):
+            if part is not None:
+                part.flags.writeable = False
+
+
+# ----------------------------------------------------------------------------------------------
+# Problems
+# ----------------------------------------------------------------------------------------------
+
+
+class Problem(NamedTuple):
+    X: np.ndarray | CSR
+    y: np.ndarray
+    w: np.ndarray
+    b: np.ndarray
+    s: np.ndarray | None
+
+    @property
+    def dense(self) -> np.ndarray:
+        """X in float64."""
+        return reference._dense_rows(self.X, np.arange(self.X.shape[0]))
+
+
+def make_problem(seed, n, d, t, dtype, layout="C", weighted=True, density=1.0, y_layout="C"):
+    rng = np.random.default_rng(seed)
+    values = rng.standard_normal((n, d)) * (rng.random((n, d)) < density)
+    values = values.astype(dtype)
+    X = as_csr(values, layout, rng) if layout in (np.int32, np.int64) else None
+    if X is None:
+        X = in_memory_like(values, layout)
+    y = in_memory_like(rng.standard_normal((n, t)).astype(dtype), y_layout)
+    s = None
+    if weighted:
+        s = (rng.random(n) * (rng.random(n) < 0.8)).astype(dtype)
+        s[rng.integers(n)] = 0.5  # not all zero
+    freeze(X, y, s)
+    return Problem(X, y, rng.standard_normal((t, d)), rng.standard_normal(t), s)
+
+
+sizes = st.one_of(st.integers(1, 20), st.integers(1, 70))
+problems = st.builds(
+    make_problem,
+    seed=st.integers(0, 2**31),
+    n=sizes,
+    d=sizes,
+    t=st.integers(1, 4),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    layout=st.sampled_from([*LAYOUTS, np.int32, np.int64]),
+    weighted=st.booleans(),
+    density=st.sampled_from([1.0, 0.3, 0.05]),
+    y_layout=st.sampled_from(LAYOUTS),
+)
+threads = st.integers(1, 4)
+
+LARGE = [(5000, 33, 1), (3, 5000, 2), (300, 1000, 10), (40_000, 17, 3)]
+EVERY_KIND = ["C", "F", "rows backwards", np.int32]
+
+
+def large_problem(n, d, t, dtype, layout):
+    density = 0.1 if layout is np.int32 else 1.0
+    return make_problem(n + d, n, d, t, dtype, layout, density=density)
+
+
+large = pytest.mark.parametrize(("n", "d", "t"), LARGE)
+both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+every_kind = pytest.mark.parametrize("layout", EVERY_KIND, ids=str)
+
+
+def assert_close(actual, expected, magnitude, rtol):
+    """|actual - expected| <= rtol magnitude, where magnitude is of the terms that were added."""
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    assert actual.shape == expected.shape
+    assert np.isfinite(actual).all()
+    error = np.abs(actual.astype(float) - expected) - rtol * (np.asarray(magnitude) + 1e-30)
+    assert (error <= 0).all(), f"too far by {error.max():.3g} of {np.max(magnitude):.3g}"
+
+
+def sums_tolerance(problem):
+    """float32 data are added up in float64: what is left is the products' own rounding."""
+    return 1e-6 if problem.X.dtype == np.float32 else 1e-12
+
+
+# ----------------------------------------------------------------------------------------------
+# Which backends there are
+# ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_backend_can_be_imported(name):
+    if ALLOW_MISSING:
+        pytest.skip("FASTLSGD_TEST_ALLOW_MISSING=1")
+    load_backend(name)
+
+
+def test_isa_is_named(kernels, backend):
+    assert isinstance(kernels.isa(), str)
+    assert backend[1] in (None, kernels.isa())
+
+
+# ----------------------------------------------------------------------------------------------
+# loss_gradient
+# ----------------------------------------------------------------------------------------------
+
+
+def check_loss_gradient(kernels, problem, n_threads):
+    X, y, w, b, s = problem
+    w, check_w = guarded(w)
+    b, check_b = guarded(b)
+    actual = kernels.loss_gradient(X, y, w, b, s, n_threads)
+    check_w()
+    check_b()
+    expected = reference.loss_gradient(X, y, problem.w, problem.b, s, 1)
+    A, weight = np.abs(problem.dense), np.ones(len(y)) if s is None else s.astype(float)
+    r = A @ np.abs(w).T + np.abs(b) + np.abs(y)
+    total, rtol = weight.sum(), sums_tolerance(problem)
+    assert_close(actual.loss, expected.loss, weight @ (r * r) / total, rtol)
+    assert_close(actual.coef, expected.coef, (weight[:, None] * r).T @ A / total, rtol)
+    assert_close(actual.intercept, expected.intercept, weight @ r / total, rtol)
+    for part in actual:
+        assert part.dtype == np.float64
+
+
+@given(problem=problems, n_threads=threads)
+def test_loss_gradient(kernels, problem, n_threads):
+    check_loss_gradient(kernels, problem, n_threads)
+
+
+@large
+@both_dtypes
+@every_kind
+def test_loss_gradient_of_large_data(kernels, n, d, t, dtype, layout):
+    check_loss_gradient(kernels, large_problem(n, d, t, dtype, layout), n_threads=3)
+
+
+@every_kind
+def test_loss_gradient_is_the_derivative_of_the_loss(kernels, layout):
+    X, y, w, b, s = make_problem(0, 60, 9, 2, np.float64, layout, density=0.7)
+
+    def loss(w, b):
+        return kernels.loss_gradient(X, y, w, b, s, 1).loss
+
+    gradient, step = kernels.loss_gradient(X, y, w, b, s, 1), 1e-3
+    for c in range(2):
+        for j in range(9):
+            e = np.zeros_like(w)
+            e[c, j] = step
+            slope = (loss(w + e, b) - loss(w - e, b))[c] / (2 * step)  # exact: J is quadratic
+            assert gradient.coef[c, j] == pytest.approx(slope, abs=1e-9)
+    slope = (loss(w, b + step) - loss(w, b - step)) / (2 * step)
+    np.testing.assert_allclose(gradient.intercept, slope, atol=1e-9)
+
+
+def test_every_row_the_same(kernels):
+    """A row repeated by a stride of 0."""
+    X, y, w, b, _ = make_problem(0, 1, 13, 2, np.float32)
+    X, y = np.broadcast_to(X, (50, 13)), np.broadcast_to(y, (50, 2))
+    check_loss_gradient(kernels, Problem(X, y, w, b, None), 2)
+    column = np.broadcast_to(np.float32(1.5), (50, 13))
+    check_loss_gradient(kernels, Problem(column, y, w, b, None), 2)
+
+
+def test_float32_beyond_its_own_squares(kernels):
+    """Sums are float64: 1e25 squared is no float32."""
+    X, y, w, b, s = make_problem(0, 30, 7, 1, np.float32)
+    check_loss_gradient(kernels, Problem(X * np.float32(1e25), y, w, b, s), 1)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@both_dtypes
+@pytest.mark.parametrize("layout", ["C", "F", np.int64], ids=str)
+def test_what_is_not_finite_shows(kernels, bad, dtype, layout):
+    X, y, w, b, s = make_problem(0, 30, 19, 1, dtype, layout, weighted=False)
+    X = X._replace(data=X.data.copy()) if isinstance(X, CSR) else X.copy(order="K")
+    if isinstance(X, CSR):
+        X.data[X.indptr[12]] = bad
+    else:
+        X[12, 18] = bad
+    assert not np.isfinite(kernels.loss_gradient(X, y, w, b, s, 1).loss).any()
+    assert not np.isfinite(kernels.predict(X, w, b, 1)[12]).any()
+    assert np.isfinite(kernels.predict(X, w, b, 1)[13:]).all()
+    w, state = w.astype(dtype), SGDState()
+    rates = np.full(30, 1e-3)
+    kernels.sgd_epoch(X, y, w, b, None, rates, 1, s, 0, 0, True, None, False, state, 1)
+    assert not np.isfinite(w).all()
+
+
+# ----------------------------------------------------------------------------------------------
+# predict
+# ----------------------------------------------------------------------------------------------
+
+
+def check_predict(kernels, problem, n_threads):
+    X, _, w, b, _ = problem
+    w, check_w = guarded(w)
+    actual = kernels.predict(X, w, b, n_threads)
+    check_w()
+    expected = reference.predict(X, problem.w, b, 1)
+    assert actual.dtype == X.dtype
+    magnitude = np.abs(problem.dense) @ np.abs(w).T + np.abs(b)
+    assert_close(actual, expected, magnitude, sums_tolerance(problem))
+
+
+@given(problem=problems, n_threads=threads)
+def test_predict(kernels, problem, n_threads):
+    check_predict(kernels, problem, n_threads)
+
+
+@large
+@both_dtypes
+@every_kind
+def test_predict_of_large_data(kernels, n, d, t, dtype, layout):
+    check_predict(kernels, large_problem(n, d, t, dtype, layout), n_threads=3)
+
+
+# ----------------------------------------------------------------------------------------------
+# gram
+# ----------------------------------------------------------------------------------------------
+
+
+def check_gram(kernels, problem, shift, n_threads):
+    X, y, _, _, s = problem
+    actual = kernels.gram(X, y, s, shift, n_threads)
+    expected = reference.gram(X, y, s, shift, 1)
+    A = np.abs(problem.dense - (0.0 if shift is None else shift))
+    weight = np.ones(len(y)) if s is None else s.astype(float)
+    sA, rtol = weight[:, None] * A, sums_tolerance(problem)
+    assert_close(actual.xx, expected.xx, sA.T @ A, rtol)
+    assert_close(actual.xy, expected.xy, sA.T @ np.abs(y), rtol)
+    assert_close(actual.x, expected.x, sA.sum(axis=0), rtol)
+    assert_close(actual.y, expected.y, weight @ np.abs(y), rtol)
+    assert actual.weight == pytest.approx(expected.weight)
+    assert isinstance(actual.weight, float)
+
+
+@given(problem=problems, shifted=st.booleans(), n_threads=threads)
+def test_gram(kernels, problem, shifted, n_threads):
+    check_gram(kernels, problem, problem.w[0].copy() if shifted else None, n_threads)
+
+
+@pytest.mark.parametrize(("n", "d", "t"), [(5000, 33, 1), (3, 300, 2), (300, 200, 10)])
+@both_dtypes
+@every_kind
+@pytest.mark.parametrize("shifted", [False, True])
+def test_gram_of_large_data(kernels, n, d, t, dtype, layout, shifted):
+    problem = large_problem(n, d, t, dtype, layout)
+    check_gram(kernels, problem, problem.w[0].copy() if shifted else None, n_threads=3)
+
+
+@pytest.mark.parametrize("layout", ["C", np.int32], ids=str)
+def test_gram_without_targets(kernels, layout):
+    X, y, _, _, s = make_problem(0, 40, 11, 1, np.float64, layout)
+    actual = kernels.gram(X, y[:, :0], s, None, 2)
+    assert actual.xy.shape == (11, 0)
+    assert actual.y.shape == (0,)
+    np.testing.assert_allclose(actual.xx, reference.gram(X, y, s, None, 1).xx, atol=1e-12)
+
+
+@pytest.mark.parametrize("layout", ["C", np.int32], ids=str)
+def test_gram_about_the_mean_loses_no_digits(kernels, layout):
+    """Columns at 1e8 with a spread of 1."""
+    X, y, _, _, s = make_problem(0, 50, 6, 1, np.float64, layout)
+    far = X._replace(data=X.data + 1e8) if isinstance(X, CSR) else X + 1e8
+    moments = kernels.gram(far, y, s, np.full(6, 1e8), 1)
+    np.testing.assert_allclose(moments.xx, reference.gram(X, y, s, None, 1).xx, atol=1e-5)
+
+
+# ----------------------------------------------------------------------------------------------
+# sgd_epoch
+# ----------------------------------------------------------------------------------------------
+
+
+class Epoch(NamedTuple):
+    """Arguments of `sgd_epoch` besides the data."""
+
+    order: np.ndarray | None
+    rates: np.ndarray
+    batch_size: int
+    alpha: float = 0.0
+    l1_ratio: float = 0.0
+    fit_intercept: bool = True
+    prox: Prox | None = None
+    implicit: bool = False
+    average_after: int | None = None
+
+
+def fresh_state(epoch, w):
+    averages = epoch.average_after is not None
+    return SGDState(
+        l1_paid=np.zeros_like(w) if epoch.alpha * epoch.l1_ratio > 0 else None,
+        average_after=epoch.average_after,
+        coef_sum=np.zeros(w.shape) if averages else None,
+        intercept_sum=np.zeros(len(w)) if averages else None,
+    )
+
+
+def run(kernels, problem, epoch, w, b, state, n_threads=1):
+    return kernels.sgd_epoch(
+        problem.X, problem.y, w, b, epoch.order, epoch.rates, epoch.batch_size, problem.s,
+        epoch.alpha, epoch.l1_ratio, epoch.fit_intercept, epoch.prox, epoch.implicit, state,
+        n_threads,
+    )  # fmt: skip
+
+
+def run_guarded(kernels, problem, epoch, w, b, state, n_threads):
+    """As `run`, with all that is written to surrounded by marks."""
+    w_, check_w = guarded(w)
+    b_, check_b = guarded(b)
+    checks, inner = [check_w, check_b], replace(state)
+    for name in ("l1_paid", "coef_sum", "intercept_sum"):
+        if getattr(state, name) is not None:
+            array, check = guarded(getattr(state, name))
+            setattr(inner, name, array)
+            checks.append(check)
+    loss = run(kernels, problem, epoch, w_, b_, inner, n_threads)
+    for check in checks:
+        check()
+    w[...], b[...] = w_, b_
+    return loss, inner
+
+
+def check_epochs(kernels, problem, epochs, n_threads=1):
+    """The same epochs in a row, by this backend and by the reference."""
+    dtype = problem.X.dtype
+    w, b = problem.w.astype(dtype), problem.b.copy()
+    w_ref, b_ref = w.copy(), b.copy()
+    state, state_ref = fresh_state(epochs[0], w), fresh_state(epochs[0], w)
+    rtol = 5e-5 if dtype == np.float32 else 1e-11
+    for epoch in epochs:
+        freeze(epoch.rates, epoch.order, *(epoch.prox or ()))
+        loss, state = run_guarded(kernels, problem, epoch, w, b, state, n_threads)
+        loss_ref = run(reference, problem, epoch, w_ref, b_ref, state_ref)
+        assert isinstance(loss, float)
+        scale = 1.0 + np.abs(problem.w).max() + np.abs(w_ref).max()
+        assert_close(w, w_ref, scale, rtol)
+        assert_close(b, b_ref, scale + np.abs(b_ref).max(), rtol)
+        assert_close(loss, loss_ref, loss_ref + len(epoch.rates), rtol)
+        check_state(state, state_ref, scale + np.abs(b_ref).max(), rtol)
+
+
+def check_state(state, expected, scale, rtol):
+    assert state.average_after == expected.average_after
+    assert state.n_summed == expected.n_summed
+    assert state.l1_due == pytest.approx(expected.l1_due, rel=1e-9)
+    if expected.l1_paid is not None:
+        assert_close(state.l1_paid, expected.l1_paid, scale + expected.l1_due, rtol)
+    if expected.coef_sum is not None:
+        assert_close(state.coef_sum, expected.coef_sum, scale * (1 + expected.n_summed), rtol)
+        summed = scale * (1 + expected.n_summed)
+        assert_close(state.intercept_sum, expected.intercept_sum, summed, rtol)
+
+
+@st.composite
+def sgd_cases(draw):
+    """A problem and one or two epochs over it, with rates at which rounding does not grow."""
+    problem = draw(problems)
+    n, d = problem.X.shape
+    rng = np.random.default_rng(draw(st.integers(0, 2**31)))
+    alpha = draw(st.sampled_from([0.0, 0.01, 0.5, 3.0]))
+    prox = None
+    if draw(st.booleans()):
+        soft, shrink = rng.random((2, d)) * (rng.random((2, d)) < 0.7)
+        prox = Prox(soft.astype(problem.X.dtype), shrink.astype(problem.X.dtype))
+    common = Epoch(
+        None,
+        np.empty(0),
+        batch_size=draw(st.sampled_from([1, 1, 2, 3, 7, 8, 9, 32, 100])),
+        alpha=alpha,
+        l1_ratio=draw(st.sampled_from([0.0, 0.3, 1.0])),
+        fit_intercept=draw(st.booleans()),
+        prox=prox,
+        implicit=draw(st.booleans()),
+        average_after=draw(st.sampled_from([None, 0, 5])),
+    )
+    epochs = []
+    for _ in range(draw(st.integers(1, 2))):
+        order = draw(st.sampled_from([None, "permutation", "repeats"]))
+        if order == "permutation":
+            order = rng.permutation(n)
+        elif order == "repeats":
+            order = rng.integers(0, n, draw(st.integers(1, 2 * n)))
+        visits = n if order is None else len(order)
+        rates = rng.random(-(-visits // common.batch_size)) / (1 + d)
+        epochs.append(common._replace(order=order, rates=rates))
+    return problem, epochs
+
+
+@given(case=sgd_cases(), n_threads=threads)
+def test_sgd_epoch(kernels, case, n_threads):
+    check_epochs(kernels, *case, n_threads)
+
+
+PENALTIES = {
+    "plain": {},
+    "L2": {"alpha": 0.3},
+    "L1": {"alpha": 0.3, "l1_ratio": 1.0},
+    "elastic net": {"alpha": 0.3, "l1_ratio": 0.4},
+    "average": {"average_after": 7},
+    "average, L2": {"alpha": 0.3, "average_after": 7},
+    "average, elastic net": {"alpha": 0.3, "l1_ratio": 0.4, "average_after": 7},
+    "implicit": {"implicit": True},
+    "no intercept": {"fit_intercept": False},
+    "prox": {"prox": True},
+    "shrinks to zero": {"alpha": 200.0},
+    "everything": {
+        "alpha": 0.3, "l1_ratio": 0.4, "average_after": 7, "implicit": True, "prox": True,
+    },
+}  # fmt: skip
+
+
+def make_epoch(problem, batch_size, shuffled=False, prox=False, seed=1, **options):
+    n, d = problem.X.shape
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(n) if shuffled else None
+    rates = 0.7 * rng.random(-(-n // batch_size)) / (1 + d)
+    if prox:
+        soft, shrink = rng.random((2, d)).astype(problem.X.dtype)
+        options["prox"] = Prox(soft, shrink)
+    return Epoch(order, rates, batch_size, **options)
+
+
+@pytest.mark.parametrize("options", PENALTIES.values(), ids=PENALTIES)
+@pytest.mark.parametrize("batch_size", [1, 5, 64])
+@pytest.mark.parametrize("layout", ["C", "F", np.int32, np.int64], ids=str)
+@both_dtypes
+def test_sgd_epoch_with_each_option(kernels, options, batch_size, layout, dtype):
+    problem = make_problem(3, 93, 21, 2, dtype, layout, density=0.3)
+    epochs = [make_epoch(problem, batch_size, k > 0, seed=k, **options) for k in range(3)]
+    check_epochs(kernels, problem, epochs)
+
+
+@pytest.mark.parametrize(
+    ("n", "d", "t", "batch_size"),
+    [
+        (3000, 33, 1, 1),
+        (3000, 33, 2, 100),
+        (3, 5000, 2, 1),
+        (300, 1000, 10, 1),
+        (300, 1000, 10, 300),
+    ],
+)
+@both_dtypes
+@every_kind
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_sgd_epoch_of_large_data(kernels, n, d, t, batch_size, dtype, layout, shuffled):
+    problem = large_problem(n, d, t, dtype, layout)
+    epoch = make_epoch(problem, batch_size, shuffled, alpha=0.01)
+    check_epochs(kernels, problem, [epoch], n_threads=3)
+
+
+@pytest.mark.parametrize(("alpha", "l1_ratio"), [(0.0, 0.0), (5.0, 0.0), (0.02, 0.5), (0.02, 1.0)])
+def test_sgd_epoch_of_many_updates(kernels, alpha, l1_ratio):
+    """More updates than the buffers of a lazy CSR kernel hold; dense rows of the same numbers."""
+    if kernels is reference:
+        pytest.skip("the reference has no buffers, and is slow")
+    sparse = make_problem(0, 1000, 12, 1, np.float64, np.int32, density=0.1)
+    dense = sparse._replace(X=sparse.dense)
+    order = np.random.default_rng(0).integers(0, 1000, 70_001)
+    rates = np.linspace(0.03, 0.001, 70_001)
+    epoch = Epoch(order, rates, 1, alpha, l1_ratio, average_after=100)
+    results = []
+    for problem in (sparse, dense):
+        w, b = problem.w.copy(), problem.b.copy()
+        state = fresh_state(epoch, w)
+        run(kernels, problem, epoch, w, b, state)
+        paid = state.l1_paid if l1_ratio > 0 else 0.0
+        results.append((w, b, paid, state.coef_sum / state.n_summed, state.intercept_sum))
+    for actual, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-9, atol=1e-10)
+
+
+def test_epochs_in_pieces(kernels):
+    """An epoch cut after a group is the same epoch: all that is carried over is in the state."""
+    problem = make_problem(0, 96, 10, 2, np.float64)
+    options = {"alpha": 0.3, "l1_ratio": 0.4, "average_after": 5, "prox": True}
+    whole = make_epoch(problem, 4, **options)._replace(order=np.arange(96))
+    cut = 5 * rows_per_group(4)
+    results = []
+    for spans in ([slice(0, 96)], [slice(0, cut), slice(cut, 96)]):
+        w, b = problem.w.copy(), problem.b.copy()
+        state = fresh_state(whole, w)
+        loss = 0.0
+        for span in spans:
+            rates = whole.rates[span.start // 4 : span.stop // 4]
+            piece = whole._replace(order=whole.order[span], rates=rates)
+            loss += run(kernels, problem, piece, w, b, state)
+        results.append((w, b, loss, state.l1_paid, state.coef_sum, state.l1_due))
+    for actual, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-12)
+
+
+# What the contract says, each worked out here in a few lines rather than by the reference.
+
+
+@every_kind
+def test_one_batch_is_a_step_along_the_gradient(kernels, layout):
+    problem = make_problem(0, 40, 7, 2, np.float64, layout, density=0.6)
+    w, b = problem.w.copy(), problem.b.copy()
+    gradient = kernels.loss_gradient(*problem[:2], w, b, problem.s, 1)
+    share = problem.s.sum() / 40  # a batch divides by its rows, the loss by their weights
+    loss = run(kernels, problem, Epoch(None, np.array([0.1]), 40), w, b, SGDState())
+    np.testing.assert_allclose(w, problem.w - 0.1 * share * gradient.coef)
+    np.testing.assert_allclose(b, problem.b - 0.1 * share * gradient.intercept)
+    r = problem.dense @ problem.w.T + problem.b - problem.y
+    assert loss == pytest.approx(0.5 * (r * r).sum())
+
+
+@every_kind
+def test_implicit_step_solves_for_the_residual_after_it(kernels, layout):
+    """w' = w - h r' x where r' is the residual at w'."""
+    problem = make_problem(0, 1, 7, 1, np.float64, layout, weighted=False)
+    w, b = problem.w.copy(), problem.b.copy()
+    epoch = Epoch(None, np.array([5.0]), 1, implicit=True)
+    run(kernels, problem, epoch, w, b, SGDState())
+    after = problem.dense @ w.T + b - problem.y
+    np.testing.assert_allclose(w, problem.w - 5.0 * after.T @ problem.dense, atol=1e-12)
+    np.testing.assert_allclose(b, problem.b - 5.0 * after[0], atol=1e-12)
+
+
+@every_kind
+def test_averages_are_of_the_weights_after_each_update(kernels, layout):
+    problem = make_problem(0, 20, 5, 2, np.float64, layout, density=0.5)
+    epoch = make_epoch(problem, 1, alpha=0.5)._replace(average_after=8)
+    w, b = problem.w.copy(), problem.b.copy()
+    state = fresh_state(epoch, w)
+    run(kernels, problem, epoch, w, b, state)
+    assert (state.n_summed, state.average_after) == (12, 0)
+    v, c, total, total_b = problem.w.copy(), problem.b.copy(), 0.0, 0.0
+    for i in range(20):
+        one = epoch._replace(order=np.array([i]), rates=epoch.rates[i : i + 1], average_after=None)
+        run(kernels, problem, one, v, c, SGDState())
+        if i >= 8:
+            total, total_b = total + v, total_b + c
+    np.testing.assert_allclose(state.coef_sum, total, atol=1e-12)
+    np.testing.assert_allclose(state.intercept_sum, total_b, atol=1e-12)
+    np.testing.assert_allclose(w, v, atol=1e-12)
+
+
+@every_kind
+def test_cumulative_l1_stops_at_zero(kernels, layout):
+    """A weight whose feature is always 0 pays rate * alpha an update until it is 0."""
+    problem = make_problem(0, 20, 3, 1, np.float64, layout)
+    if isinstance(problem.X, CSR):
+        problem = problem._replace(X=problem.X._replace(data=0.0 * problem.X.data))
+    else:
+        problem = problem._replace(X=np.zeros((20, 3)))
+    w, b = np.array([[0.05, -0.0999, 1.0]]), np.zeros(1)
+    epoch = Epoch(None, np.full(20, 0.01), 1, alpha=1.0, l1_ratio=1.0)
+    state = fresh_state(epoch, w)
+    run(kernels, problem, epoch, w, b, state)
+    np.testing.assert_allclose(w, [[0.0, 0.0, 0.8]], atol=1e-12)
+    np.testing.assert_allclose(state.l1_paid, [[-0.05, 0.0999, -0.2]], atol=1e-12)
+    assert state.l1_due == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8, 9])
+@pytest.mark.parametrize("layout", ["C", np.int32], ids=str)
+def test_prox_acts_once_a_group(kernels, batch_size, layout):
+    """On features that are always 0, a prox is all that happens."""
+    problem = make_problem(0, 20, 3, 1, np.float64, layout)
+    if isinstance(problem.X, CSR):
+        problem = problem._replace(X=problem.X._replace(data=0.0 * problem.X.data))
+    else:
+        problem = problem._replace(X=np.zeros((20, 3)))
+    epoch = make_epoch(problem, batch_size, prox=True)
+    w, b = problem.w.copy(), problem.b.copy()
+    run(kernels, problem, epoch, w, b, SGDState())
+    v, updates = problem.w.copy(), rows_per_group(batch_size) // batch_size
+    for k in range(0, len(epoch.rates), updates):
+        h = epoch.rates[k : k + updates].sum()
+        v = np.sign(v) * np.maximum(0, np.abs(v) - h * epoch.prox.soft)
+        v /= 1 + h * epoch.prox.shrink
+    np.testing.assert_allclose(w, v, rtol=1e-12, atol=1e-15)
+
+
+# ----------------------------------------------------------------------------------------------
+# Threads and processes
+# ----------------------------------------------------------------------------------------------
+
+
+def all_kernels(kernels, problem, n_threads):
+    """The results of the four kernels."""
+    X, y, w, b, s = problem
+    v, c = w.astype(X.dtype), b.copy()
+    epoch = make_epoch(problem, 32)
+    loss = run(kernels, problem, epoch, v, c, SGDState(), n_threads)
+    return [
+        *kernels.loss_gradient(X, y, w, b, s, n_threads),
+        kernels.predict(X, w, b, n_threads),
+        *kernels.gram(X, y, s, w[0].copy(), n_threads),
+        *(v, c, loss),
+    ]
+
+
+def assert_same_bits(actual, expected):
+    for one, other in zip(actual, expected, strict=True):
+        assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
+
+
+@pytest.fixture(scope="module", params=["C", "F", np.int32], ids=str)
+def threaded_problem(request, kernels):
+    """Large enough for threads to pay."""
+    if kernels is reference:
+        pytest.skip("the reference has no threads of its own")
+    density = 0.4 if request.param is np.int32 else 1.0
+    return make_problem(0, 12_000, 40, 2, np.float32, request.param, density=density)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 3, 4])
+def test_bit_identical_for_as_many_threads(kernels, threaded_problem, n_threads):
+    first = all_kernels(kernels, threaded_problem, n_threads)
+    for _ in range(3):
+        assert_same_bits(all_kernels(kernels, threaded_problem, n_threads), first)
+
+
+def test_threads_differ_by_rounding_alone(kernels, threaded_problem):
+    X, y, w, b, s = threaded_problem
+    one, four = (kernels.loss_gradient(X, y, w, b, s, n_threads) for n_threads in (1, 4))
+    for actual, expected in zip(four, one, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_concurrent_callers(kernels, threaded_problem):
+    expected = all_kernels(kernels, threaded_problem, 2)
+    with ThreadPoolExecutor(8) as pool:
+        calls = [pool.submit(all_kernels, kernels, threaded_problem, 2) for _ in range(16)]
+        for call in calls:
+            assert_same_bits(call.result(timeout=120), expected)
+
+
+def kernels_in_a_child(backend, problem):
+    name, isa = backend
+    kernels = load_backend(name)
+    if isa is not None:
+        kernels.set_isa(isa)
+    return all_kernels(kernels, problem, 2)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_worker_processes(kernels, backend, method):
+    """A child process works, with threads of its own or without, after the parent used some."""
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"no {method} on this system")
+    problem = make_problem(0, 12_000, 40, 2, np.float32)
+    expected = all_kernels(kernels, problem, 2)
+    with multiprocessing.get_context(method).Pool(2) as pool:
+        calls = [pool.apply_async(kernels_in_a_child, (backend, problem)) for _ in range(4)]
+        for call in calls:
+            for actual, wanted in zip(call.get(timeout=120), expected, strict=True):
+                np.testing.assert_allclose(actual, wanted, rtol=1e-5, atol=1e-5)
