@@ -19,11 +19,21 @@ def _environment() -> dict[str, Any]:
     backend = os.environ.get("FASTLSGD_BACKEND", "") or "auto"
     threads = os.environ.get("FASTLSGD_NUM_THREADS", "")
     if threads and not (threads.isdecimal() and int(threads) >= 1):
+        given = threads if threads.isdecimal() else repr(threads)
         raise ValueError(
             f"The environment variable FASTLSGD_NUM_THREADS must be a whole number >= 1, "
-            f"got {threads!r}."
+            f"got {given}."
         )
     return {"backend": backend, "n_threads": int(threads) if threads else None}
+
+
+def settings_in_force() -> tuple[str, int | None]:
+    """Backend and number of threads, as `get_config` has them: what each call asks for."""
+    settings = _settings.get()
+    if settings is None or len(settings) < 2:
+        settings = _environment() | (settings or {})
+        check_backend_name(settings["backend"], "The environment variable FASTLSGD_BACKEND")
+    return settings["backend"], settings["n_threads"]
 
 
 # A context variable, so that a setting is seen by its own thread and asyncio task alone.
@@ -66,9 +76,8 @@ def get_config() -> dict[str, Any]:
     >>> sorted(fastlsgd.get_config())
     ['backend', 'n_threads']
     """
-    config = {**_environment(), **(_settings.get() or {})}
-    check_backend_name(config["backend"], "The environment variable FASTLSGD_BACKEND")
-    return config
+    backend, n_threads = settings_in_force()
+    return {"backend": backend, "n_threads": n_threads}
 
 
 def set_config(*, backend: str | None = _UNSET, n_threads: int | None = _UNSET) -> None:

@@ -150,7 +150,11 @@ def as_coefficients(coef, intercept, d: int, dtype=np.float64) -> tuple[np.ndarr
             f"coef must have shape ({d},) or (n_targets, {d}) to go with the {d} features of X, "
             f"got shape {coef.shape}."
         )
-    coef = np.ascontiguousarray(coef if coef.ndim == 2 else coef[None, :])
+    coef = coef if coef.ndim == 2 else coef[None, :]
+    if not coef.flags.c_contiguous:
+        coef = np.ascontiguousarray(coef)
+    if type(intercept) is float and coef.shape[0] == 1:
+        return coef, np.array([intercept])
     b = as_float_array(intercept, "intercept", np.float64)
     if b.shape not in ((), (coef.shape[0],)) and not (b.shape == (1,)):
         raise ValueError(
@@ -179,7 +183,7 @@ def as_sample_weight(sample_weight, n: int, dtype) -> np.ndarray | None:
 
 def check_real(value, name: str, low: float, high: float = np.inf, *, open_low=False) -> float:
     """`value` as a float in [low, high] (or (low, high]), else ValueError."""
-    if isinstance(value, Real) and not isinstance(value, bool):
+    if type(value) is float or (isinstance(value, Real) and not isinstance(value, bool)):
         number = float(value)
         if (low < number if open_low else low <= number) and number <= high and number < np.inf:
             return number

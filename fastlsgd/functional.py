@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
 from . import _validation as check
-from .kernels import contract, resolve_backend, resolve_threads
+from .kernels import contract, resolve
 
 __all__ = ["LossGradient", "Moments", "SGDEpoch", "gram", "loss_gradient", "predict", "sgd_epoch"]
 
@@ -110,19 +111,21 @@ def loss_gradient(
     X, y, w, b, s, one_target = _problem(X, y, coef, intercept, sample_weight)
     alpha = check.check_real(alpha, "alpha", 0.0)
     l1_ratio = check.check_real(l1_ratio, "l1_ratio", 0.0, 1.0)
-    kernels = resolve_backend(backend)
-    losses, dw, db = kernels.loss_gradient(X, y, w, b, s, resolve_threads())
-    loss = float(losses.sum())
-    if not np.isfinite(loss) or not np.isfinite(dw).all():
+    kernels, n_threads = resolve(backend)
+    losses, dw, db = kernels.loss_gradient(X, y, w, b, s, n_threads)
+    loss = float(losses[0] if one_target else losses.sum())
+    if not math.isfinite(loss):
         check.explain_non_finite(X=X, y=y, coef=w, intercept=b)
         raise ValueError(_OVERFLOW)
     if alpha > 0.0:
         l1, l2 = alpha * l1_ratio, alpha * (1.0 - l1_ratio)
         loss += l1 * float(np.abs(w).sum()) + 0.5 * l2 * float((w * w).sum())
         dw = dw + (l1 * np.sign(w) + l2 * w)
-    with np.errstate(over="ignore"):
-        dw = dw.astype(X.dtype, copy=False)
-    if not np.isfinite(loss) or not np.isfinite(dw).all():
+    if X.dtype != np.float64:
+        with np.errstate(over="ignore"):
+            dw = dw.astype(X.dtype)
+    # A sum is quick, and finite unless a number is not or the numbers are huge.
+    if not (math.isfinite(loss) and math.isfinite(dw.sum()) or np.isfinite(dw).all()):
         raise ValueError(_OVERFLOW)
     if one_target:
         return LossGradient(loss, dw[0], float(db[0]))
@@ -157,8 +160,8 @@ def predict(X, coef, intercept=0.0, *, backend: str | None = None) -> np.ndarray
     X = check.as_matrix(X)
     one_target = np.ndim(coef) == 1
     w, b = check.as_coefficients(coef, intercept, X.shape[1])
-    kernels = resolve_backend(backend)
-    out = kernels.predict(X, w, b, resolve_threads())
+    kernels, n_threads = resolve(backend)
+    out = kernels.predict(X, w, b, n_threads)
     if not np.isfinite(out).all():
         check.explain_non_finite(X=X, coef=w, intercept=b)
         raise ValueError(f"The prediction overflows {X.dtype}.")
@@ -205,8 +208,8 @@ def gram(X, y=None, *, sample_weight=None, shift=None, backend: str | None = Non
         if shift.shape != (d,):
             raise ValueError(f"shift must have shape ({d},), got shape {shift.shape}.")
         shift = np.ascontiguousarray(shift)
-    kernels = resolve_backend(backend)
-    xx, xy, x_sum, y_sum, weight = kernels.gram(X, targets, s, shift, resolve_threads())
+    kernels, n_threads = resolve(backend)
+    xx, xy, x_sum, y_sum, weight = kernels.gram(X, targets, s, shift, n_threads)
     if not (np.isfinite(xx).all() and np.isfinite(xy).all()):
         check.explain_non_finite(X=X, y=targets, shift=shift)
         raise ValueError("The sums of products overflow: rescale X or y.")
@@ -292,7 +295,7 @@ def sgd_epoch(
     alpha = check.check_real(alpha, "alpha", 0.0)
     l1_ratio = check.check_real(l1_ratio, "l1_ratio", 0.0, 1.0)
     state = contract.SGDState(l1_paid=np.zeros_like(w) if alpha * l1_ratio > 0 else None)
-    kernels = resolve_backend(backend)
+    kernels, n_threads = resolve(backend)
     total = kernels.sgd_epoch(
         X,
         y,
@@ -308,7 +311,7 @@ def sgd_epoch(
         None,
         False,
         state,
-        resolve_threads(),
+        n_threads,
     )
     if not (np.isfinite(total) and np.isfinite(w).all() and np.isfinite(b).all()):
         check.explain_non_finite(X=X, y=y, coef=start_w, intercept=start_b)
@@ -329,7 +332,7 @@ def _problem(X, y, coef, intercept, sample_weight):
             f"coef must have shape ({targets.shape[1]}, {d})."
         )
     s = check.as_sample_weight(sample_weight, n, X.dtype)
-    return X, targets, w, b, s, np.ndim(coef) == 1
+    return X, targets, w, b, s, getattr(coef, "ndim", 0) == 1 or np.ndim(coef) == 1
 
 
 def _order(order, n: int) -> np.ndarray | None:

@@ -11,9 +11,16 @@ from functools import cache
 from types import ModuleType
 from typing import NamedTuple
 
-from .._config import check_backend_name, check_n_threads, get_config
+from .._config import check_backend_name, check_n_threads, settings_in_force
 
-__all__ = ["BACKENDS", "available_backends", "load_backend", "resolve_backend", "resolve_threads"]
+__all__ = [
+    "BACKENDS",
+    "available_backends",
+    "load_backend",
+    "resolve",
+    "resolve_backend",
+    "resolve_threads",
+]
 
 
 class Backend(NamedTuple):
@@ -32,14 +39,6 @@ BACKENDS = {
     "numba": Backend("fastlsgd.kernels.numba_cpu", "pip install numba"),
     "reference": Backend("fastlsgd.kernels.reference", "pip install --force-reinstall fastlsgd"),
 }
-
-
-@cache
-def _import_backend(name: str) -> ModuleType | ImportError:
-    try:
-        return importlib.import_module(BACKENDS[name].module)
-    except ImportError as error:
-        return error
 
 
 def load_backend(name: str) -> ModuleType:
@@ -65,11 +64,17 @@ def load_backend(name: str) -> ModuleType:
     ) from module
 
 
+@cache
+def _import_backend(name: str) -> ModuleType | ImportError:
+    try:
+        return importlib.import_module(BACKENDS[name].module)
+    except ImportError as error:
+        return error
+
+
 def resolve_backend(backend: str | None = None) -> ModuleType:
     """The kernels to use: the argument if there is one, else the config, else the environment."""
-    if backend is None:
-        return load_backend(get_config()["backend"])
-    return load_backend(check_backend_name(backend))
+    return resolve(backend)[0]
 
 
 def resolve_threads(n_threads: int | None = None) -> int:
@@ -77,10 +82,20 @@ def resolve_threads(n_threads: int | None = None) -> int:
 
     OMP_NUM_THREADS and threadpoolctl limit the native backend further, in the kernel itself.
     """
-    n_threads = check_n_threads(n_threads) or get_config()["n_threads"]
-    if n_threads is None:
-        n_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-    return n_threads or os.cpu_count() or 1
+    return check_n_threads(n_threads) or settings_in_force()[1] or _usable_processors()
+
+
+def resolve(backend: str | None = None) -> tuple[ModuleType, int]:
+    """`resolve_backend` and `resolve_threads`, with one look at the settings."""
+    configured, n_threads = settings_in_force()
+    name = configured if backend is None else check_backend_name(backend)
+    return load_backend(name), n_threads or _usable_processors()
+
+
+def _usable_processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def available_backends() -> dict[str, str]:
