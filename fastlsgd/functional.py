@@ -125,7 +125,7 @@ def loss_gradient(
         with np.errstate(over="ignore"):
             dw = dw.astype(X.dtype)
     # A sum is quick, and finite unless a number is not or the numbers are huge.
-    if not (math.isfinite(loss) and math.isfinite(dw.sum()) or np.isfinite(dw).all()):
+    if not math.isfinite(loss) or not (math.isfinite(dw.sum()) or np.isfinite(dw).all()):
         raise ValueError(_OVERFLOW)
     if one_target:
         return LossGradient(loss, dw[0], float(db[0]))

@@ -5,14 +5,15 @@ What to know before changing this file:
 * Each kernel is compiled once for a dtype, with declared types: inputs are read-only and of any
   layout, so C, F, strided and read-only arrays all meet the same machine code.
 * Rows that are contiguous are read where they lie. Others are copied a block at a time into a
-  scratch of a few thousand numbers (`_fetch`); nothing of the size of X is ever allocated.
+  scratch of a few thousand numbers (`_locate`); nothing of the size of X is ever allocated.
 * Threads are our own (`_in_chunks`), around kernels that release the GIL. Numba's layers are not
   used: its workqueue aborts the process when two threads call it at once (numba issue 10565).
   Chunks depend on the shape and n_threads alone and are added up in order, so that results are
   bit-identical for a fixed n_threads.
 * Array offsets in hot loops are unsigned. Numba lets a signed index count from the end of an
   array; that test turns each load of ``A[i + j]`` into a gather.
-* fastmath never holds nnan or ninf: a diverging run must show NaN, not garbage.
+* A diverging run must show: fastmath never holds nnan or ninf, and as ``max(0, NaN)`` is 0 in
+  Numba, numbers are cut off by comparisons that NaN fails.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 _HELPER = {"_nrt": False, "forceinline": True, **_OPTIONS}
 _plain = numba.njit(**_HELPER)
 _fast = numba.njit(fastmath={"contract", "reassoc", "arcp", "nsz"}, **_HELPER)
-_compiling = threading.Lock()
+_lock = threading.Lock()  # held to compile, and to start the pool of threads
 
 
 def _in(dtype, ndim: int, layout: Literal["A", "C"] = "A"):
@@ -100,7 +101,7 @@ class _Kernel:
         try:
             return self.compiled[dtypes]
         except KeyError:
-            with _compiling:
+            with _lock:
                 if dtypes not in self.compiled:
                     self.compiled[dtypes] = self._compile(dtypes)
             return self.compiled[dtypes]
@@ -143,8 +144,8 @@ _pool: ThreadPoolExecutor | None = None
 
 def _forget_pool() -> None:
     """After a fork: the pool's threads live in the parent alone, and a lock may be held there."""
-    global _pool, _compiling
-    _pool, _compiling = None, threading.Lock()
+    global _pool, _lock
+    _pool, _lock = None, threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -153,9 +154,10 @@ if hasattr(os, "register_at_fork"):
 
 def _submit(chunk, low: int, high: int) -> Future:
     global _pool
-    try:
+    with _lock:
         if _pool is None:
             _pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="fastlsgd")
+    try:
         return _pool.submit(chunk, low, high)
     except RuntimeError:  # no more threads can be had, or the interpreter is shutting down
         future: Future = Future()
@@ -174,8 +176,9 @@ def _chunk_bounds(X, work_per_element: int, n_threads: int) -> list[int]:
     n, d = X.shape
     sparse = isinstance(X, CSR)
     elements = int(X.indptr[-1] - X.indptr[0]) if sparse else n * d
-    chunks = min(n_threads, n) if elements * work_per_element >= SERIAL_WORK else 1
-    if chunks == 1:
+    # Each chunk has sums of its own, of d numbers for each target: few entries are no match for it.
+    chunks = min(n_threads, elements // d)
+    if chunks <= 1 or elements * work_per_element < SERIAL_WORK:
         return [0, n]
     cuts = [k * elements // chunks for k in range(1, chunks)]
     if not sparse:
@@ -192,7 +195,7 @@ def _chunk_bounds(X, work_per_element: int, n_threads: int) -> list[int]:
 def _dense(X: np.ndarray):
     """X, flat, offset, stride: row i is flat[offset + i stride:][:d], or flat is empty.
 
-    Empty where the numbers of a row do not lie together; `_fetch` packs such rows.
+    Empty where the numbers of a row do not lie together; `_locate` packs such rows.
     """
     n, d = X.shape
     if X.flags.c_contiguous:
@@ -597,6 +600,7 @@ def gram(X, y, sample_weight, shift, n_threads) -> Gram:
         kernel(*matrix, y, s, c, low, high, xx, sides, sums)
         return xx, sides, sums
 
+    n_threads = min(n_threads, n // GRAM_ROWS)  # each has d^2 sums of its own
     xx, sides, sums = _add_up(_in_chunks(chunk, _chunk_bounds(X, max(1, work), n_threads)))
     xx += np.triu(xx, 1).T
     return Gram(xx, np.ascontiguousarray(sides[:t].T), sides[t], sums[:t], float(sums[t]))
@@ -618,7 +622,7 @@ _GRAM_OUT = [
 
 @_kernel(
     lambda f: [
-        *_dense_types(f), _in(f, 2), _in(f, 1, "C"), _in(types.float64, 1, "C"), *_GRAM_OUT,
+        *_dense_types(f), _in(f, 2), _in(f, 1, "C"), _in(types.float64, 1), *_GRAM_OUT,
     ]
 )  # fmt: skip
 def _dense_gram(X, flat, offset, stride, y, s, shift, low, high, xx, sides, sums):
@@ -652,7 +656,7 @@ def _fill_panels(A, at, rows, shift, panels):
 
 @_kernel(
     lambda f, i: [
-        *_csr_types(f, i), _in(f, 2), _in(f, 1, "C"), _in(types.float64, 1, "C"), *_GRAM_OUT,
+        *_csr_types(f, i), _in(f, 2), _in(f, 1, "C"), _in(types.float64, 1), *_GRAM_OUT,
     ]
 )  # fmt: skip
 def _csr_dense_gram(data, indices, indptr, y, s, shift, low, high, xx, sides, sums):
@@ -679,7 +683,7 @@ def _fill_panels_sparse(data, indices, indptr, first, rows, shift, panels):
 
 @_kernel(
     lambda f, i: [
-        *_csr_types(f, i), _in(f, 2), _in(f, 1, "C"), _in(types.float64, 1, "C"), *_GRAM_OUT,
+        *_csr_types(f, i), _in(f, 2), _in(f, 1, "C"), _in(types.float64, 1), *_GRAM_OUT,
     ]
 )  # fmt: skip
 def _csr_gram(data, indices, indptr, y, s, shift, low, high, xx, sides, sums):
@@ -843,9 +847,9 @@ def _sgd_types(f):
     """The arguments after the matrix, as `sgd_epoch` passes them."""
     return [
         _in(f, 2), _out(f, 2), _out(types.float64, 1),  # y, w, b
-        _in(types.int64, 1, "C"), types.intp, _in(types.float64, 1, "C"), types.intp,
+        _in(types.int64, 1), types.intp, _in(types.float64, 1), types.intp,  # order to batch_size
         _in(f, 1, "C"), types.float64, types.float64, types.boolean, types.boolean,
-        _in(f, 1, "C"), _in(f, 1, "C"), types.intp,  # prox
+        _in(f, 1), _in(f, 1), types.intp,  # prox
         types.float64, _out(f, 2), types.intp, _out(types.float64, 2), _out(types.float64, 1),
     ]  # fmt: skip
 
@@ -881,7 +885,7 @@ def _dense_updates(
     soft, shrink, group, due, paid, skipped, coef_sum, intercept_sum,
 ):  # fmt: skip
     """`_dense_sgd` with its work space: A holds the rows; a block has R.shape[0] of them."""
-    block = R.shape[0]
+    block, ahead = R.shape[0], at.size - R.shape[0]
     loss, scale, pending, grouped = 0.0, 1.0, 0.0, 0
     k, size, left = 0, min(batch_size, visits), min(batch_size, visits)  # left of mini-batch k
     for first in range(0, visits, block):
@@ -891,7 +895,7 @@ def _dense_updates(
         i = 0
         while i < rows:
             piece = min(left, rows - i)
-            _project(A, at, i, piece, w, scale, b, R, at.size - block)
+            _project(A, at, i, piece, w, scale, b, R, ahead)
             if implicit:
                 _dampen(A, at, i, piece, w.shape[1], rates[k] / size, fit_intercept, S)
             loss += _steps(R, Y, S, i, piece, rates[k] / size, db)
@@ -919,7 +923,7 @@ def _dense_updates(
                 due += rates[k] * l1
                 _pay_l1(w, paid, due)
             if at_group_end:
-                _proximal_step(w, soft, shrink, pending)
+                _proximal_step(w, soft, shrink, pending, coef_sum, k >= skipped)
                 pending, grouped = 0.0, 0
             k += 1
             size = left = min(batch_size, visits - first - i)
@@ -1023,20 +1027,26 @@ def _pay_l1(w, paid, due):
             before, q = np.float64(w[c, j]), np.float64(paid[c, j])
             after = before
             if before > 0.0:
-                after = max(0.0, before - (due + q))
+                after = before - (due + q)
+                after = 0.0 if after < 0.0 else after
             elif before < 0.0:
-                after = min(0.0, before + (due - q))
+                after = before + (due - q)
+                after = 0.0 if after > 0.0 else after
             w[c, j] = after
             paid[c, j] = q + (after - before)
 
 
 @_plain
-def _proximal_step(w, soft, shrink, h):
-    """w_j <- soft(w_j, h soft_j) / (1 + h shrink_j)."""
+def _proximal_step(w, soft, shrink, h, coef_sum, averaged):
+    """w_j <- soft(w_j, h soft_j) / (1 + h shrink_j); the sums of weights take the change in."""
     for c in range(w.shape[0]):
         for j in range(np.uintp(w.shape[1])):
-            size = max(0.0, abs(np.float64(w[c, j])) - h * soft[j]) / (1.0 + h * shrink[j])
-            w[c, j] = size if w[c, j] > 0 else -size
+            before = np.float64(w[c, j])
+            size = abs(before) - h * soft[j]
+            size = 0.0 if size < 0.0 else size / (1.0 + h * shrink[j])
+            w[c, j] = size if before > 0.0 else -size
+            if averaged:
+                coef_sum[c, j] += w[c, j] - before
 
 
 # CSR: an update touches the entries of its rows alone. What the penalties and the averages do to
@@ -1120,7 +1130,7 @@ def _csr_updates(
         grouped += size
         if soft.size > 0 and (grouped >= group or first + size == visits):
             _flush(w, paid, coef_sum, seen, trail, now, 1.0)
-            _proximal_step(w, soft, shrink, pending)
+            _proximal_step(w, soft, shrink, pending, coef_sum, k >= skipped)
             pending, grouped, now = 0.0, 0, 0
     due = trail[now, _U]
     _flush(w, paid, coef_sum, seen, trail, now, 1.0)
@@ -1213,7 +1223,7 @@ def _catch_up(w, paid, coef_sum, j, then, trail, now):
 
     Such a v of sign z has moved towards 0 by ``taken_i = e + D_i - D_then`` after update i > then,
     where e, scaled, is what it owed before: the first payment settles all that is due.
-    It stops at the first i with taken_i >= \\|v\\|, which is found by bisection.
+    It stops at the first i with taken_i >= |v|, which is found by bisection.
     The average took in ``P_i (|v| - taken_{i-1})`` at each i until then.
     """
     if now == then:
@@ -1229,7 +1239,7 @@ def _catch_up(w, paid, coef_sum, j, then, trail, now):
         z = 1.0 if v > 0.0 else -1.0
         size, q = abs(v), np.float64(paid[c, j])
         offset = (trail[then, _U] + z * q) / trail[then + 1, _P] - trail[then, _D]
-        if offset + trail[now, _D] < size:
+        if not offset + trail[now, _D] >= size:  # or it is NaN, and stays so
             w[c, j] = z * (size - (offset + trail[now, _D]))
             paid[c, j] = -z * trail[now, _U]
         else:
