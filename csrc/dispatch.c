@@ -45,7 +45,7 @@ static const struct {
 enum { N_ISAS = sizeof isas / sizeof isas[0] };
 
 static int current = 0;
-static int forked = 0;
+int fastlsgd_forked = 0;
 
 __attribute__((constructor)) static void choose_isa(void) {
   for (int k = 0; k < N_ISAS; ++k)
@@ -74,13 +74,13 @@ const char *fastlsgd_compiler(void) {
 
 #ifdef _OPENMP
 int fastlsgd_has_openmp(void) { return 1; }
-int fastlsgd_max_threads(void) { return forked ? 1 : omp_get_max_threads(); }
+int fastlsgd_max_threads(void) { return omp_get_max_threads(); }
 #else
 int fastlsgd_has_openmp(void) { return 0; }
 int fastlsgd_max_threads(void) { return 1; }
 #endif
 
-void fastlsgd_after_fork(void) { forked = 1; }
+void fastlsgd_after_fork(void) { fastlsgd_forked = 1; }
 
 static int limit_threads(int n_threads) {
   int most = fastlsgd_max_threads();

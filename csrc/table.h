@@ -4,6 +4,10 @@
 
 #include "fastlsgd.h"
 
+/* Set in a child after fork, where no thread may be started: the parts of the work, and so the bits
+ * of the result, stay those of the parent. */
+extern int fastlsgd_forked __attribute__((visibility("hidden")));
+
 typedef struct {
   int (*loss_gradient)(double *, double *, double *, const fastlsgd_matrix *,
                        const fastlsgd_targets *, const double *, const double *, const void *, int);

@@ -272,10 +272,11 @@ def test_what_is_not_finite_shows(kernels, bad, dtype, layout):
     assert not np.isfinite(kernels.loss_gradient(X, y, w, b, s, 1).loss).any()
     assert not np.isfinite(kernels.predict(X, w, b, 1)[12]).any()
     assert np.isfinite(kernels.predict(X, w, b, 1)[13:]).all()
-    w, state = w.astype(dtype), SGDState()
-    rates = np.full(30, 1e-3)
-    kernels.sgd_epoch(X, y, w, b, None, rates, 1, s, 0, 0, True, None, False, state, 1)
-    assert not np.isfinite(w).all()
+    problem = Problem(X, y, w, b, s)
+    for options in PENALTIES.values():
+        v, epoch = w.astype(dtype), make_epoch(problem, 1, **options)
+        run(kernels, problem, epoch, v, b.copy(), fresh_state(epoch, v))
+        assert not np.isfinite(v).all()
 
 
 # ----------------------------------------------------------------------------------------------

@@ -688,7 +688,7 @@ def _fill_panels_sparse(data, indices, indptr, first, rows, shift, panels):
 )  # fmt: skip
 def _csr_gram(data, indices, indptr, y, s, shift, low, high, xx, sides, sums):
     """As `_dense_gram` for c = 0: products of entries alone, nnz^2 flops a row."""
-    K = np.zeros((GRAM_ROWS, sums.size))
+    K = np.zeros((1, sums.size))
     for i in range(low, high):
         _gram_factors(y, s, i, 1, K, sums)
         _add_products(data, indices, indptr[i], indptr[i + 1], K, xx, sides)
@@ -730,9 +730,11 @@ def _gram_factors(y, s, start, rows, K, sums):
 
 @_plain
 def _add_panels(panels, K, rows, tile, xx, sides):
-    """All pairs of panels p <= q into xx, and each panel into the sides."""
+    """All pairs of panels p <= q into xx, and each panel into the sides.
+
+    Rows beyond the last are left from an earlier block; their weights in K are 0.
+    """
     d = xx.shape[0]
-    panels[:, rows:] = 0.0  # rows of an earlier block: zero, since 0 times their NaN is NaN
     for q in range(panels.shape[0]):
         width = min(GRAM_COLUMNS, d - q * GRAM_COLUMNS)
         for c in range(sides.shape[0]):
