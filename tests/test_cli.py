@@ -12,7 +12,8 @@ import pytest
 import fastlsgd
 from fastlsgd.cli import main
 
-COMMAND = [sys.executable, "-m", "fastlsgd"]
+# -P: not the sources of the folder that the tests are run from, but what is installed.
+COMMAND = [sys.executable, "-P", "-m", "fastlsgd"]
 PICTURES = ["fastlsgd_loss_curve.png", "fastlsgd_predictions.png"]
 
 

@@ -101,7 +101,7 @@ def test_loading_needs_no_pandas():
         from fastlsgd.datasets import house_sales_transformer, load_house_sales
         print(house_sales_transformer().fit_transform(load_house_sales().data).shape)
     """
-    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    finished = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
     assert finished.stdout.strip() == "(25357, 30)", finished.stderr
 
 

@@ -78,5 +78,5 @@ def test_no_pyplot_and_no_matplotlib_before_the_first_picture():
         "plotting.plot_loss_curve([1.0, 0.5])\n"
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
-    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    finished = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr

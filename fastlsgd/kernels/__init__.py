@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import warnings
 from functools import cache
 from types import ModuleType
 from typing import NamedTuple
@@ -50,11 +51,15 @@ def load_backend(name: str) -> ModuleType:
         If it can't be imported; the message says what to install.
     """
     if name == "auto":
-        for candidate in BACKENDS:
-            module = _import_backend(candidate)
-            if isinstance(module, ModuleType):
-                return module
-        name = "reference"
+        name = next(each for each in BACKENDS if isinstance(_import_backend(each), ModuleType))
+        if name != "native":
+            warnings.warn(
+                f"fastlsgd uses its slower backend {name!r}: native is not available here "
+                f"({_import_backend('native')}). To have it: {BACKENDS['native'].how_to_install}. "
+                f"In a clone, start Python elsewhere: it takes the folder fastlsgd/ of sources.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
     module = _import_backend(name)
     if isinstance(module, ModuleType):
         return module
