@@ -13,6 +13,8 @@ from .kernels import contract, resolve
 __all__ = ["LossGradient", "Moments", "SGDEpoch", "gram", "loss_gradient", "predict", "sgd_epoch"]
 
 
+# A sum of squares below this: every number is finite in float32 too.
+_NO_DOUBT = 1e70
 _OVERFLOW = "The loss or its gradient overflows: rescale X, y or coef."
 
 
@@ -121,12 +123,11 @@ def loss_gradient(
         l1, l2 = alpha * l1_ratio, alpha * (1.0 - l1_ratio)
         loss += l1 * float(np.abs(w).sum()) + 0.5 * l2 * float((w * w).sum())
         dw = dw + (l1 * np.sign(w) + l2 * w)
-    if X.dtype != np.float64:
-        with np.errstate(over="ignore"):
-            dw = dw.astype(X.dtype)
-    # A sum is quick, and finite unless a number is not or the numbers are huge.
-    if not math.isfinite(loss) or not (math.isfinite(dw.sum()) or np.isfinite(dw).all()):
+    square = float(np.vdot(dw, dw))
+    if not (math.isfinite(loss) and square < _NO_DOUBT) and not _fits(loss, dw, X.dtype):
         raise ValueError(_OVERFLOW)
+    if X.dtype != np.float64:
+        dw = dw.astype(X.dtype)
     if one_target:
         return LossGradient(loss, dw[0], float(db[0]))
     return LossGradient(loss, dw, db)
@@ -319,6 +320,10 @@ def sgd_epoch(
     if one_target:
         return SGDEpoch(w[0], float(b[0]), total / n_rows)
     return SGDEpoch(w, b, total / n_rows)
+
+
+def _fits(loss: float, dw: np.ndarray, dtype) -> bool:
+    return math.isfinite(loss) and float(np.abs(dw).max()) <= float(np.finfo(dtype).max)
 
 
 def _problem(X, y, coef, intercept, sample_weight):

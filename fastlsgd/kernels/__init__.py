@@ -51,7 +51,9 @@ def load_backend(name: str) -> ModuleType:
         If it can't be imported; the message says what to install.
     """
     if name == "auto":
-        name = next(each for each in BACKENDS if isinstance(_import_backend(each), ModuleType))
+        for name in BACKENDS:  # noqa: B020
+            if isinstance(_import_backend(name), ModuleType):
+                break
         if name != "native":
             warnings.warn(
                 f"fastlsgd uses its slower backend {name!r}: native is not available here "
