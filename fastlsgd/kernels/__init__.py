@@ -51,7 +51,7 @@ def load_backend(name: str) -> ModuleType:
         If it can't be imported; the message says what to install.
     """
     if name == "auto":
-        for name in BACKENDS:  # noqa: B020
+        for name in BACKENDS:
             if isinstance(_import_backend(name), ModuleType):
                 break
         if name != "native":
