@@ -1,31 +1,21 @@
-"""The estimators: scikit-learn's contract on the outside, a solver on the inside.
-
-Here are validation, parameters and fitted attributes; nothing numerical.
-"""
+"""Stochastic gradient descent behind scikit-learn's contract: parameters and fitted attributes."""
 
 from __future__ import annotations
 
 import copy
-import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial as partial_call
-from numbers import Integral
 
 import numpy as np
-from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import ShuffleSplit
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from . import _validation as check
-from .kernels import BACKENDS, resolve_backend, resolve_threads
-from .solvers.automatic import AutomaticDescent, AutomaticMemory
-from .solvers.full_batch import fit_full_batch
-from .solvers.rows import take_rows
-from .solvers.stochastic import (
+from .. import _validation as check
+from ..kernels import resolve_backend
+from ..solvers.automatic import AutomaticDescent, AutomaticMemory
+from ..solvers.rows import take_rows
+from ..solvers.stochastic import (
     SCHEDULES,
     Descent,
     Holdout,
@@ -35,79 +25,20 @@ from .solvers.stochastic import (
     fit_stochastic,
     penalty_value,
 )
-
-__all__ = ["LeastSquaresRegressor", "SGDRegressor"]
+from ._base import (
+    LinearModel,
+    all_or_nothing,
+    backend_name,
+    cast_coef,
+    check_flag,
+    overflow_explained,
+)
 
 DEFAULT_ETA0 = 0.01  # what eta0=None stands for with a schedule that needs one
 OTHER_LOSSES = ("huber", "epsilon_insensitive", "squared_epsilon_insensitive")
 
 
-class _LeastSquaresModel(RegressorMixin, BaseEstimator):
-    """What both estimators share: the door for X and y, and predict."""
-
-    def predict(self, X) -> np.ndarray:
-        """Predict with the linear model.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,) or (n_samples, n_targets)
-            Predicted values, of X's dtype.
-        """
-        check_is_fitted(self)
-        check.check_sparse_indices(X)
-        X = check.as_matrix(validate_data(self, X, reset=False, **_ACCEPTED))
-        coef, intercept = check.as_coefficients(self.coef_, self.intercept_, X.shape[1])
-        out = resolve_backend(self.backend).predict(X, coef, intercept, self._n_threads())
-        if not np.isfinite(out).all():
-            check.explain_non_finite(X=X, coef_=coef, intercept_=intercept)
-            raise ValueError(f"The prediction overflows {out.dtype}.")
-        return out[:, 0] if self.coef_.ndim == 1 else out
-
-    def _validate(self, X, y, sample_weight, *, reset: bool, ravel: bool = False):
-        """X, y (n, t), sample_weight as the kernels take them, and whether y has one target."""
-        check.check_sparse_indices(X)
-        X, y = validate_data(
-            self, X, y, reset=reset, multi_output=True, y_numeric=True, **_ACCEPTED
-        )
-        X = check.as_matrix(X)
-        if ravel and y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
-        targets = check.as_targets(y, X.shape[0], X.dtype)
-        return X, targets, check.as_sample_weight(sample_weight, X.shape[0], X.dtype), y.ndim == 1
-
-    def _n_threads(self) -> int:
-        n_jobs = self.n_jobs
-        if n_jobs is None:
-            return resolve_threads()
-        if isinstance(n_jobs, Integral) and not isinstance(n_jobs, bool) and n_jobs != 0:
-            n_jobs = int(n_jobs)
-            return n_jobs if n_jobs > 0 else max(1, _n_processors() + 1 + n_jobs)
-        raise ValueError(
-            f"n_jobs must be None, a whole number >= 1, or negative to count down from all "
-            f"processors (-1), got {n_jobs!r}."
-        )
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        tags.target_tags.multi_output = True
-        return tags
-
-
-# float32 stays float32; any memory order and 64-bit indices pass without a copy.
-_ACCEPTED: dict = {
-    "accept_sparse": "csr",
-    "accept_large_sparse": True,
-    "dtype": [np.float64, np.float32],
-    "order": None,
-}
-
-
-class SGDRegressor(_LeastSquaresModel):
+class SGDRegressor(LinearModel):
     """Linear least squares by stochastic gradient descent.
 
     Minimises, over n rows of weights s_i::
@@ -312,7 +243,7 @@ class SGDRegressor(_LeastSquaresModel):
         ImportError
             If `backend` is not installed.
         """
-        with _all_or_nothing(self):
+        with all_or_nothing(self):
             return self._fit(
                 X, y, sample_weight, coef_init, intercept_init, go_on=False, partial=False
             )
@@ -337,7 +268,7 @@ class SGDRegressor(_LeastSquaresModel):
         """
         if self.early_stopping:
             raise ValueError("early_stopping must be False for partial_fit, which does one epoch.")
-        with _all_or_nothing(self):
+        with all_or_nothing(self):
             return self._fit(X, y, sample_weight, go_on=hasattr(self, "coef_"), partial=True)
 
     def _fit(self, X, y, sample_weight, coef_init=None, intercept_init=None, *, go_on, partial):
@@ -353,7 +284,7 @@ class SGDRegressor(_LeastSquaresModel):
             score = partial_call(holdout.r_squared, kernels, n_threads=n_threads)
         coef, intercept = self._start(X, y.shape[1], warm, coef_init, intercept_init)
         updates_done = int(self.t_) - 1 if go_on else 0
-        with _overflow_explained(X, y):
+        with overflow_explained(X, y):
             descent = self._descent(
                 kernels,
                 X,
@@ -390,7 +321,7 @@ class SGDRegressor(_LeastSquaresModel):
         self.n_iter_ = result.n_iter
         self.t_ = 1.0 + updates_done + n_updates
         self.loss_curve_ = before + result.loss_curve
-        self.backend_ = _backend_name(kernels)
+        self.backend_ = backend_name(kernels)
         self._memory = descent.memory
         if self.early_stopping:
             self.validation_scores_ = result.validation_scores
@@ -406,7 +337,7 @@ class SGDRegressor(_LeastSquaresModel):
         return self
 
     def _set_weights(self, coef, intercept, dtype, one_target: bool) -> None:
-        coef = _cast(coef, dtype)
+        coef = cast_coef(coef, dtype)
         self.coef_ = coef[0] if one_target else coef
         self.intercept_ = np.array(intercept)
 
@@ -533,7 +464,7 @@ class SGDRegressor(_LeastSquaresModel):
         check.check_whole(self.n_iter_no_change, "n_iter_no_change", 1)
         check.check_whole(self.batch_size, "batch_size", 1)
         for name in ("fit_intercept", "shuffle", "early_stopping", "warm_start"):
-            _check_flag(getattr(self, name), name)
+            check_flag(getattr(self, name), name)
         if not isinstance(self.verbose, (bool, np.bool_)):
             check.check_whole(self.verbose, "verbose", 0)
         if not isinstance(self.average, (bool, np.bool_)):
@@ -548,197 +479,6 @@ class SGDRegressor(_LeastSquaresModel):
             raise ValueError("alpha must be > 0 for learning_rate='optimal', whose rates go by it.")
 
 
-class LeastSquaresRegressor(_LeastSquaresModel):
-    """Linear least squares by full-batch descent, to a tolerance that is checked.
-
-    Minimises, over rows of weights s_i that sum to S::
-
-        1/(2 S) sum_i s_i (x_i . coef + intercept - y_i)^2
-            + alpha (l1_ratio |coef|_1 + (1 - l1_ratio)/2 |coef|_2^2)
-
-    One pass over X takes its moments, which give coordinates in which the problem is round;
-    each iteration after that is one pass too, and a few of them reach rounding, whatever the
-    units, offsets and correlations of the columns. Columns need not be scaled.
-
-    Parameters
-    ----------
-    alpha : float >= 0, default=0.0
-        Strength of the penalty. The intercept is never penalised.
-    l1_ratio : float in [0, 1], default=0.0
-        Share of L1 in the penalty: 0 is ridge, 1 the lasso.
-    fit_intercept : bool, default=True
-        Whether to fit an intercept.
-    tol : float >= 0, default=1e-10
-        The fit ends when the norm of the gradient, relative to that at zero weights, is at
-        most this.
-    max_iter : int >= 1, default=1000
-        Most iterations.
-    warm_start : bool, default=False
-        Whether `fit` begins from the weights of the fit before.
-    backend : {"auto", "native", "numba", "reference"} or None, default=None
-        Kernels to use. None: as set by :func:`fastlsgd.set_config`.
-    n_jobs : int or None, default=None
-        Most threads of a kernel; -1 for all processors. None: as set by
-        :func:`fastlsgd.set_config`.
-
-    Attributes
-    ----------
-    coef_ : ndarray of shape (n_features,) or (n_targets, n_features)
-        Weights, of X's dtype.
-    intercept_ : float or ndarray of shape (n_targets,)
-        Intercept.
-    n_iter_ : int
-        Iterations.
-    loss_curve_ : list of float
-        The objective, penalty included, before each iteration.
-    relative_gradient_ : float
-        What the norm of the gradient came down to, in units of `tol`.
-    backend_ : str
-        Name of the backend that did the work.
-    n_features_in_ : int
-        Number of columns of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the columns, where X has names that are all strings.
-
-    See Also
-    --------
-    SGDRegressor : Stochastic descent, for a few passes over more data.
-
-    Notes
-    -----
-    With ``alpha = a / n`` the ridge solution is that of :class:`sklearn.linear_model.Ridge`
-    with ``alpha=a``, since the loss here is a mean. Where columns depend on each other and
-    nothing is penalised, many weights give the same predictions; one of them is returned.
-
-    An interrupted or failed fit leaves the estimator as it was.
-
-    Examples
-    --------
-    >>> from fastlsgd import LeastSquaresRegressor
-    >>> X, y = [[0.0, 1.0], [1.0, 1000.0], [2.0, 3000.0], [5.0, 0.0]], [1.0, 3.0, 5.0, 11.0]
-    >>> model = LeastSquaresRegressor().fit(X, y)
-    >>> abs(model.coef_.round(6)).tolist(), round(model.intercept_, 6)
-    ([2.0, 0.0], 1.0)
-    """
-
-    def __init__(
-        self,
-        *,
-        alpha=0.0,
-        l1_ratio=0.0,
-        fit_intercept=True,
-        tol=1e-10,
-        max_iter=1000,
-        warm_start=False,
-        backend=None,
-        n_jobs=None,
-    ):
-        self.alpha = alpha
-        self.l1_ratio = l1_ratio
-        self.fit_intercept = fit_intercept
-        self.tol = tol
-        self.max_iter = max_iter
-        self.warm_start = warm_start
-        self.backend = backend
-        self.n_jobs = n_jobs
-
-    def fit(self, X, y, sample_weight=None):
-        """Fit the model.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            float32 and float64 are used as they are, in any memory order, without a copy.
-        y : array-like of shape (n_samples,) or (n_samples, n_targets)
-        sample_weight : array-like of shape (n_samples,), optional
-            Not negative, not all zero. Default: ones.
-
-        Returns
-        -------
-        self : LeastSquaresRegressor
-
-        Raises
-        ------
-        ValueError
-            If a parameter or the data are not allowed.
-        ImportError
-            If `backend` is not installed.
-        """
-        with _all_or_nothing(self):
-            return self._fit(X, y, sample_weight)
-
-    def _fit(self, X, y, sample_weight):
-        self._check_parameters()
-        kernels, n_threads = resolve_backend(self.backend), self._n_threads()
-        warm = self.warm_start and hasattr(self, "coef_")
-        X, y, s, one_target = self._validate(X, y, sample_weight, reset=not warm)
-        coef = intercept = None
-        if warm:
-            coef, intercept = check.as_coefficients(self.coef_, self.intercept_, X.shape[1])
-            if len(coef) != y.shape[1]:
-                raise ValueError(
-                    f"y has {y.shape[1]} targets, but the weights so far are for {len(coef)}."
-                )
-        with _overflow_explained(X, y):
-            result = fit_full_batch(
-                kernels,
-                X,
-                y,
-                coef,
-                intercept,
-                sample_weight=s,
-                alpha=float(self.alpha),
-                l1_ratio=float(self.l1_ratio),
-                fit_intercept=bool(self.fit_intercept),
-                tol=float(self.tol),
-                max_iter=int(self.max_iter),
-                n_threads=n_threads,
-            )
-            if not (np.isfinite(result.coef).all() and np.isfinite(result.intercept).all()):
-                raise np.linalg.LinAlgError("weights that are not finite")
-        coef = _cast(result.coef, X.dtype)
-        self.coef_ = coef[0] if one_target else coef
-        self.intercept_ = float(result.intercept[0]) if one_target else result.intercept
-        self.n_iter_ = result.n_iter
-        self.loss_curve_ = result.loss_curve
-        self.relative_gradient_ = result.relative_gradient
-        self.backend_ = _backend_name(kernels)
-        if not result.converged:
-            warnings.warn(
-                f"The relative gradient is {result.relative_gradient:.2g} after {result.n_iter} "
-                f"iterations, not tol={self.tol:g}. Raise max_iter, or tol.",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
-        return self
-
-    def _check_parameters(self) -> None:
-        check.check_real(self.alpha, "alpha", 0.0)
-        check.check_real(self.l1_ratio, "l1_ratio", 0.0, 1.0)
-        check.check_real(self.tol, "tol", 0.0)
-        check.check_whole(self.max_iter, "max_iter", 1)
-        for name in ("fit_intercept", "warm_start"):
-            _check_flag(getattr(self, name), name)
-
-
-# Shared by both.
-
-
-def _backend_name(kernels) -> str:
-    return next(name for name, line in BACKENDS.items() if line.module == kernels.__name__)
-
-
-def _n_processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _check_flag(value, name: str) -> None:
-    if not isinstance(value, (bool, np.bool_)):
-        raise ValueError(f"{name} must be True or False, got {value!r}.")
-
-
 def _given(value, name: str, shape: tuple[int, ...]) -> np.ndarray:
     """A start that the user gave; one target may leave out its axis."""
     array = check.as_float_array(value, name, np.float64)
@@ -746,37 +486,3 @@ def _given(value, name: str, shape: tuple[int, ...]) -> np.ndarray:
         raise ValueError(f"{name} must have shape {shape}, got shape {array.shape}.")
     check.explain_non_finite(**{name: array})
     return array.reshape(shape)
-
-
-def _cast(coef: np.ndarray, dtype) -> np.ndarray:
-    """Weights in X's dtype, and the user's own: nothing else keeps this array."""
-    with np.errstate(over="ignore"):
-        coef = np.array(coef, dtype=dtype)
-    if not np.isfinite(coef).all():
-        raise ValueError(
-            f"The weights overflow {np.dtype(dtype)}: rescale X, or give it as float64."
-        )
-    return coef
-
-
-@contextmanager
-def _overflow_explained(X, y) -> Iterator[None]:
-    """Where sums overflow, say so instead of naming the factorisation that met them."""
-    try:
-        with np.errstate(over="ignore", invalid="ignore"):
-            yield
-    except np.linalg.LinAlgError as error:
-        check.explain_non_finite(X=X, y=y)
-        raise ValueError(f"Sums of squares of X or y overflow ({error}): rescale them.") from error
-
-
-@contextmanager
-def _all_or_nothing(estimator) -> Iterator[None]:
-    """Leave the estimator as it was if the block raises, be it KeyboardInterrupt."""
-    before = dict(vars(estimator))
-    try:
-        yield
-    except BaseException:
-        vars(estimator).clear()
-        vars(estimator).update(before)
-        raise

@@ -1,0 +1,9 @@
+"""The estimators: scikit-learn's contract on the outside, a solver on the inside.
+
+Here are validation, parameters and fitted attributes; nothing numerical.
+"""
+
+from ._least_squares import LeastSquaresRegressor
+from ._sgd import SGDRegressor
+
+__all__ = ["LeastSquaresRegressor", "SGDRegressor"]

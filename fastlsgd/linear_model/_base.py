@@ -1,0 +1,129 @@
+"""What the estimators share: the door for X and y, predict, and fits that leave no trace."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from numbers import Integral
+
+import numpy as np
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+
+from .. import _validation as check
+from ..kernels import BACKENDS, resolve_backend, resolve_threads
+
+
+class LinearModel(RegressorMixin, BaseEstimator):
+    """The door for X and y, the number of threads, and predict."""
+
+    def predict(self, X) -> np.ndarray:
+        """Predict with the linear model.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_targets)
+            Predicted values, of X's dtype.
+        """
+        check_is_fitted(self)
+        check.check_sparse_indices(X)
+        X = check.as_matrix(validate_data(self, X, reset=False, **_ACCEPTED))
+        coef, intercept = check.as_coefficients(self.coef_, self.intercept_, X.shape[1])
+        out = resolve_backend(self.backend).predict(X, coef, intercept, self._n_threads())
+        if not np.isfinite(out).all():
+            check.explain_non_finite(X=X, coef_=coef, intercept_=intercept)
+            raise ValueError(f"The prediction overflows {out.dtype}.")
+        return out[:, 0] if self.coef_.ndim == 1 else out
+
+    def _validate(self, X, y, sample_weight, *, reset: bool, ravel: bool = False):
+        """X, y (n, t), sample_weight as the kernels take them, and whether y has one target."""
+        check.check_sparse_indices(X)
+        X, y = validate_data(
+            self, X, y, reset=reset, multi_output=True, y_numeric=True, **_ACCEPTED
+        )
+        X = check.as_matrix(X)
+        if ravel and y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        targets = check.as_targets(y, X.shape[0], X.dtype)
+        return X, targets, check.as_sample_weight(sample_weight, X.shape[0], X.dtype), y.ndim == 1
+
+    def _n_threads(self) -> int:
+        n_jobs = self.n_jobs
+        if n_jobs is None:
+            return resolve_threads()
+        if isinstance(n_jobs, Integral) and not isinstance(n_jobs, bool) and n_jobs != 0:
+            n_jobs = int(n_jobs)
+            return n_jobs if n_jobs > 0 else max(1, _n_processors() + 1 + n_jobs)
+        raise ValueError(
+            f"n_jobs must be None, a whole number >= 1, or negative to count down from all "
+            f"processors (-1), got {n_jobs!r}."
+        )
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.target_tags.multi_output = True
+        return tags
+
+
+# float32 stays float32; any memory order and 64-bit indices pass without a copy.
+_ACCEPTED: dict = {
+    "accept_sparse": "csr",
+    "accept_large_sparse": True,
+    "dtype": [np.float64, np.float32],
+    "order": None,
+}
+
+
+def backend_name(kernels) -> str:
+    return next(name for name, line in BACKENDS.items() if line.module == kernels.__name__)
+
+
+def _n_processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def check_flag(value, name: str) -> None:
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"{name} must be True or False, got {value!r}.")
+
+
+def cast_coef(coef: np.ndarray, dtype) -> np.ndarray:
+    """Weights in X's dtype, and the user's own: nothing else keeps this array."""
+    with np.errstate(over="ignore"):
+        coef = np.array(coef, dtype=dtype)
+    if not np.isfinite(coef).all():
+        raise ValueError(
+            f"The weights overflow {np.dtype(dtype)}: rescale X, or give it as float64."
+        )
+    return coef
+
+
+@contextmanager
+def overflow_explained(X, y) -> Iterator[None]:
+    """Where sums overflow, say so instead of naming the factorisation that met them."""
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            yield
+    except np.linalg.LinAlgError as error:
+        check.explain_non_finite(X=X, y=y)
+        raise ValueError(f"Sums of squares of X or y overflow ({error}): rescale them.") from error
+
+
+@contextmanager
+def all_or_nothing(estimator) -> Iterator[None]:
+    """Leave the estimator as it was if the block raises, be it KeyboardInterrupt."""
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
