@@ -531,6 +531,7 @@ def test_sgd_epoch_with_each_option(kernels, options, batch_size, layout, dtype)
         (3, 5000, 2, 1),
         (300, 1000, 10, 1),
         (300, 1000, 10, 300),
+        (3000, 200, 2, 1700),  # batches that are worth several threads
     ],
 )
 @both_dtypes
@@ -540,6 +541,25 @@ def test_sgd_epoch_of_large_data(kernels, n, d, t, batch_size, dtype, layout, sh
     problem = large_problem(n, d, t, dtype, layout)
     epoch = make_epoch(problem, batch_size, shuffled, alpha=0.01)
     check_epochs(kernels, problem, [epoch], n_threads=3)
+
+
+@pytest.mark.parametrize("layout", ["C", "F"])
+@both_dtypes
+def test_sgd_epoch_divides_a_batch_with_each_option(kernels, dtype, layout):
+    problem = large_problem(2600, 120, 2, dtype, layout)
+    epochs = [make_epoch(problem, 2000, k > 0, **PENALTIES["everything"]) for k in range(2)]
+    check_epochs(kernels, problem, epochs, n_threads=3)
+
+
+def test_sgd_epoch_on_several_threads_repeats_its_bits(kernels):
+    problem = large_problem(4000, 100, 1, np.float32, "C")
+    epoch = make_epoch(problem, 3000, alpha=0.01)
+    results = []
+    for _ in range(3):
+        w, b = problem.w.astype(np.float32), problem.b.copy()
+        loss = run(kernels, problem, epoch, w, b, fresh_state(epoch, w), n_threads=2)
+        results.append((w.tobytes(), b.tobytes(), loss))
+    assert results[0] == results[1] == results[2]
 
 
 @pytest.mark.parametrize(("alpha", "l1_ratio"), [(0.0, 0.0), (5.0, 0.0), (0.02, 0.5), (0.02, 1.0)])
