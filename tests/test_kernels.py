@@ -253,9 +253,21 @@ def test_every_row_the_same(kernels):
     check_loss_gradient(kernels, Problem(column, y, w, b, None), 2)
 
 
-def test_float32_beyond_its_own_squares(kernels):
+@pytest.mark.parametrize("t", range(2, 15))
+@pytest.mark.parametrize("layout", ["C", "F", "row steps"])
+@both_dtypes
+def test_each_number_of_targets(kernels, t, dtype, layout):
+    """Kernels may take targets several at a time: each has its place in such a group, or after."""
+    problem = make_problem(t, 45, 37, t, dtype, layout)
+    check_loss_gradient(kernels, problem, 2)
+    check_predict(kernels, problem, 2)
+    check_epochs(kernels, problem, [make_epoch(problem, 1, alpha=0.3, average_after=7)])
+
+
+@pytest.mark.parametrize("t", [1, 3])
+def test_float32_beyond_its_own_squares(kernels, t):
     """Sums are float64: 1e25 squared is no float32."""
-    X, y, w, b, s = make_problem(0, 30, 7, 1, np.float32)
+    X, y, w, b, s = make_problem(0, 30, 7, t, np.float32)
     check_loss_gradient(kernels, Problem(X * np.float32(1e25), y, w, b, s), 1)
 
 
