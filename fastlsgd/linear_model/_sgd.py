@@ -26,7 +26,7 @@ from ..solvers.stochastic import (
     penalty_value,
 )
 from ._base import (
-    LinearModel,
+    LinearRegressor,
     all_or_nothing,
     backend_name,
     cast_coef,
@@ -38,7 +38,7 @@ DEFAULT_ETA0 = 0.01  # what eta0=None stands for with a schedule that needs one
 OTHER_LOSSES = ("huber", "epsilon_insensitive", "squared_epsilon_insensitive")
 
 
-class SGDRegressor(LinearModel):
+class SGDRegressor(LinearRegressor):
     """Linear least squares by stochastic gradient descent.
 
     Minimises, over n rows of weights s_i::
