@@ -26,6 +26,7 @@ from ..solvers.stochastic import (
     penalty_value,
 )
 from ._base import (
+    LinearModel,
     LinearRegressor,
     all_or_nothing,
     backend_name,
@@ -38,7 +39,218 @@ DEFAULT_ETA0 = 0.01  # what eta0=None stands for with a schedule that needs one
 OTHER_LOSSES = ("huber", "epsilon_insensitive", "squared_epsilon_insensitive")
 
 
-class SGDRegressor(LinearRegressor):
+class BaseSGD(LinearModel):
+    """What the stochastic estimators share: from their parameters to a descent, and back."""
+
+    def _fit(self, X, y, sample_weight, coef_init=None, intercept_init=None, *, go_on, partial):
+        """`go_on`: from where the last call ended, its count of updates included."""
+        self._check_parameters()
+        kernels, n_threads = resolve_backend(self.backend), self._n_threads()
+        warm = go_on or (self.warm_start and not partial and hasattr(self, "coef_"))
+        X, y, s, one_target = self._validate(X, y, sample_weight, reset=not warm, ravel=True)
+        random_state = check_random_state(self.random_state)
+        rows, score = None, None
+        if self.early_stopping:
+            rows, holdout = self._hold_out(X, y, s)
+            score = partial_call(holdout.r_squared, kernels, n_threads=n_threads)
+        coef, intercept = self._start(X, y.shape[1], warm, coef_init, intercept_init)
+        updates_done = int(self.t_) - 1 if go_on else 0
+        with overflow_explained(X, y):
+            descent = self._descent(
+                kernels,
+                X,
+                y,
+                coef,
+                intercept,
+                memory=self._memory_to_go_on_with(
+                    go_on, warm and coef_init is None and intercept_init is None
+                ),
+                updates_done=updates_done,
+                sample_weight=s,
+                n_threads=n_threads,
+            )
+            result = fit_stochastic(
+                descent,
+                X,
+                y,
+                sample_weight=s,
+                rows=rows,
+                max_iter=1 if partial else self.max_iter,
+                tol=None if partial else self.tol,
+                n_iter_no_change=self.n_iter_no_change,
+                random_state=random_state if self.shuffle else None,
+                penalty=partial_call(penalty_value, alpha=self._alpha, l1_ratio=self._l1_ratio),
+                score=score,
+                fit_intercept=bool(self.fit_intercept),
+                described=self._rates_in_words(),
+                report=print if self.verbose else None,
+            )
+        n_visits = X.shape[0] if rows is None else len(rows)
+        n_updates = result.n_iter * -(-n_visits // self.batch_size)
+        before = self.loss_curve_ if go_on else []
+        self._set_weights(result.coef, result.intercept, X.dtype, one_target)
+        self.n_iter_ = result.n_iter
+        self.t_ = 1.0 + updates_done + n_updates
+        self.loss_curve_ = before + result.loss_curve
+        self.backend_ = backend_name(kernels)
+        self._memory = descent.memory
+        if self.early_stopping:
+            self.validation_scores_ = result.validation_scores
+        else:
+            vars(self).pop("validation_scores_", None)
+        if not (partial or result.converged or self.tol is None):
+            warnings.warn(
+                f"The loss still falls after max_iter={self.max_iter} epochs (the last: "
+                f"{result.loss_curve[-1]:.6g}). Raise max_iter, or tol={self.tol}.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        return self
+
+    def _set_weights(self, coef, intercept, dtype, one_target: bool) -> None:
+        coef = cast_coef(coef, dtype)
+        self.coef_ = coef[0] if one_target else coef
+        self.intercept_ = np.array(intercept)
+
+    def _start(self, X, n_targets: int, warm: bool, coef_init, intercept_init):
+        """Weights to begin from, (t, d) and (t,), of the shapes that the data ask for."""
+        d = X.shape[1]
+        coef, intercept = np.zeros((n_targets, d)), np.zeros(n_targets)
+        if warm:
+            coef, intercept = check.as_coefficients(self.coef_, self.intercept_, d)
+            if len(coef) != n_targets:
+                raise ValueError(
+                    f"y has {n_targets} targets, but the weights so far are for {len(coef)}."
+                )
+        if coef_init is not None:
+            coef = _given(coef_init, "coef_init", (n_targets, d))
+        if intercept_init is not None:
+            intercept = _given(intercept_init, "intercept_init", (n_targets,))
+        return coef.astype(X.dtype), intercept
+
+    def _memory_to_go_on_with(self, go_on: bool, warm: bool):
+        """What the last call left for this one, if the parameters still ask for that method.
+
+        A copy: a descent may write to it, and this call may yet be interrupted.
+        """
+        memory = getattr(self, "_memory", None)
+        kind = AutomaticMemory if self._schedule_name == "auto" else PlainMemory
+        if go_on and isinstance(memory, kind):
+            return copy.deepcopy(memory)
+        if kind is PlainMemory and warm and self.average and isinstance(memory, PlainMemory):
+            # As in scikit-learn: on from the weights themselves, with a new average of them.
+            return PlainMemory(memory.coef, memory.intercept)
+        return None
+
+    def _descent(self, kernels, X, y, coef, intercept, *, memory, updates_done, **rest) -> Descent:
+        rest |= {
+            "batch_size": int(self.batch_size),
+            "alpha": self._alpha,
+            "l1_ratio": self._l1_ratio,
+            "fit_intercept": bool(self.fit_intercept),
+            "memory": memory,
+        }
+        if self._schedule_name == "auto":
+            return AutomaticDescent(kernels, X, y, coef, intercept, **rest)
+        return PlainDescent(
+            kernels,
+            X,
+            y,
+            coef,
+            intercept,
+            schedule=Schedule(self._schedule_name, self._eta0, self.power_t, self.alpha),
+            average=int(self.average),
+            updates_done=updates_done,
+            **rest,
+        )
+
+    def _hold_out(self, X, y, s) -> tuple[np.ndarray, Holdout]:
+        """The rows to descend on, and those that are kept to judge."""
+        n = X.shape[0]
+        split = ShuffleSplit(test_size=self.validation_fraction, random_state=self.random_state)
+        try:
+            train, held = next(split.split(np.empty((n, 1))))
+        except ValueError as error:
+            raise ValueError(
+                f"early_stopping can't split {n} rows with validation_fraction="
+                f"{self.validation_fraction}: {error}"
+            ) from error
+        train, held = np.sort(train), np.sort(held)
+        if len(held) < 2:
+            raise ValueError(
+                f"early_stopping needs two held-out rows for R2, but validation_fraction="
+                f"{self.validation_fraction} of {n} rows is {len(held)}."
+            )
+        for rows, which in ((held, "held-out rows"), (train, "rows to fit")):
+            if s is not None and not s[rows].any():
+                raise ValueError(
+                    f"sample_weight is all zero on the {which} of early_stopping: take another "
+                    f"random_state."
+                )
+        return train, Holdout(take_rows(X, held), y[held], None if s is None else s[held])
+
+    # What the parameters come to.
+
+    @property
+    def _schedule_name(self) -> str:
+        if self.learning_rate == "auto" and self.eta0 is not None:
+            return "invscaling"
+        return self.learning_rate
+
+    @property
+    def _eta0(self) -> float:
+        return DEFAULT_ETA0 if self.eta0 is None else float(self.eta0)
+
+    @property
+    def _alpha(self) -> float:
+        return 0.0 if self.penalty is None else float(self.alpha)
+
+    @property
+    def _l1_ratio(self) -> float:
+        return {"l1": 1.0, "elasticnet": self.l1_ratio}.get(self.penalty, 0.0)
+
+    def _rates_in_words(self) -> str:
+        name = self._schedule_name
+        own = {"auto": "", "optimal": f", alpha={self.alpha:g}"}
+        return f"learning_rate={name!r}" + own.get(name, f", eta0={self._eta0:g}")
+
+    def _check_parameters(self) -> None:
+        if self.loss in OTHER_LOSSES:
+            raise ValueError(
+                f"loss must be 'squared_error', got {self.loss!r}: scikit-learn's SGDRegressor "
+                f"(sklearn.linear_model.SGDRegressor) has that loss."
+            )
+        check.check_choice(self.loss, "loss", ("squared_error",))
+        check.check_choice(self.penalty, "penalty", ("l2", "l1", "elasticnet", None))
+        check.check_choice(self.learning_rate, "learning_rate", ("auto", *SCHEDULES))
+        check.check_real(self.alpha, "alpha", 0.0)
+        if self.l1_ratio is not None or self.penalty == "elasticnet":
+            check.check_real(self.l1_ratio, "l1_ratio", 0.0, 1.0)
+        check.check_whole(self.max_iter, "max_iter", 1)
+        if self.tol is not None:
+            check.check_real(self.tol, "tol", 0.0)
+        if self.eta0 is not None:
+            check.check_real(self.eta0, "eta0", 0.0, open_low=True)
+        check.check_real(self.power_t, "power_t", 0.0)
+        check.check_whole(self.n_iter_no_change, "n_iter_no_change", 1)
+        check.check_whole(self.batch_size, "batch_size", 1)
+        for name in ("fit_intercept", "shuffle", "early_stopping", "warm_start"):
+            check_flag(getattr(self, name), name)
+        if not isinstance(self.verbose, (bool, np.bool_)):
+            check.check_whole(self.verbose, "verbose", 0)
+        if not isinstance(self.average, (bool, np.bool_)):
+            check.check_whole(self.average, "average", 1)
+        if self.early_stopping:
+            check.check_real(
+                self.validation_fraction, "validation_fraction", 0.0, 1.0, open_low=True
+            )
+            if self.validation_fraction == 1.0:
+                raise ValueError("validation_fraction must be below 1: no row is left to fit.")
+        if self._schedule_name == "optimal" and self.alpha == 0.0:
+            raise ValueError("alpha must be > 0 for learning_rate='optimal', whose rates go by it.")
+
+
+class SGDRegressor(LinearRegressor, BaseSGD):
     """Linear least squares by stochastic gradient descent.
 
     Minimises, over n rows of weights s_i::
@@ -270,213 +482,6 @@ class SGDRegressor(LinearRegressor):
             raise ValueError("early_stopping must be False for partial_fit, which does one epoch.")
         with all_or_nothing(self):
             return self._fit(X, y, sample_weight, go_on=hasattr(self, "coef_"), partial=True)
-
-    def _fit(self, X, y, sample_weight, coef_init=None, intercept_init=None, *, go_on, partial):
-        """`go_on`: from where the last call ended, its count of updates included."""
-        self._check_parameters()
-        kernels, n_threads = resolve_backend(self.backend), self._n_threads()
-        warm = go_on or (self.warm_start and not partial and hasattr(self, "coef_"))
-        X, y, s, one_target = self._validate(X, y, sample_weight, reset=not warm, ravel=True)
-        random_state = check_random_state(self.random_state)
-        rows, score = None, None
-        if self.early_stopping:
-            rows, holdout = self._hold_out(X, y, s)
-            score = partial_call(holdout.r_squared, kernels, n_threads=n_threads)
-        coef, intercept = self._start(X, y.shape[1], warm, coef_init, intercept_init)
-        updates_done = int(self.t_) - 1 if go_on else 0
-        with overflow_explained(X, y):
-            descent = self._descent(
-                kernels,
-                X,
-                y,
-                coef,
-                intercept,
-                memory=self._memory_to_go_on_with(
-                    go_on, warm and coef_init is None and intercept_init is None
-                ),
-                updates_done=updates_done,
-                sample_weight=s,
-                n_threads=n_threads,
-            )
-            result = fit_stochastic(
-                descent,
-                X,
-                y,
-                sample_weight=s,
-                rows=rows,
-                max_iter=1 if partial else self.max_iter,
-                tol=None if partial else self.tol,
-                n_iter_no_change=self.n_iter_no_change,
-                random_state=random_state if self.shuffle else None,
-                penalty=partial_call(penalty_value, alpha=self._alpha, l1_ratio=self._l1_ratio),
-                score=score,
-                fit_intercept=bool(self.fit_intercept),
-                described=self._rates_in_words(),
-                report=print if self.verbose else None,
-            )
-        n_visits = X.shape[0] if rows is None else len(rows)
-        n_updates = result.n_iter * -(-n_visits // self.batch_size)
-        before = self.loss_curve_ if go_on else []
-        self._set_weights(result.coef, result.intercept, X.dtype, one_target)
-        self.n_iter_ = result.n_iter
-        self.t_ = 1.0 + updates_done + n_updates
-        self.loss_curve_ = before + result.loss_curve
-        self.backend_ = backend_name(kernels)
-        self._memory = descent.memory
-        if self.early_stopping:
-            self.validation_scores_ = result.validation_scores
-        else:
-            vars(self).pop("validation_scores_", None)
-        if not (partial or result.converged or self.tol is None):
-            warnings.warn(
-                f"The loss still falls after max_iter={self.max_iter} epochs (the last: "
-                f"{result.loss_curve[-1]:.6g}). Raise max_iter, or tol={self.tol}.",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
-        return self
-
-    def _set_weights(self, coef, intercept, dtype, one_target: bool) -> None:
-        coef = cast_coef(coef, dtype)
-        self.coef_ = coef[0] if one_target else coef
-        self.intercept_ = np.array(intercept)
-
-    def _start(self, X, n_targets: int, warm: bool, coef_init, intercept_init):
-        """Weights to begin from, (t, d) and (t,), of the shapes that the data ask for."""
-        d = X.shape[1]
-        coef, intercept = np.zeros((n_targets, d)), np.zeros(n_targets)
-        if warm:
-            coef, intercept = check.as_coefficients(self.coef_, self.intercept_, d)
-            if len(coef) != n_targets:
-                raise ValueError(
-                    f"y has {n_targets} targets, but the weights so far are for {len(coef)}."
-                )
-        if coef_init is not None:
-            coef = _given(coef_init, "coef_init", (n_targets, d))
-        if intercept_init is not None:
-            intercept = _given(intercept_init, "intercept_init", (n_targets,))
-        return coef.astype(X.dtype), intercept
-
-    def _memory_to_go_on_with(self, go_on: bool, warm: bool):
-        """What the last call left for this one, if the parameters still ask for that method.
-
-        A copy: a descent may write to it, and this call may yet be interrupted.
-        """
-        memory = getattr(self, "_memory", None)
-        kind = AutomaticMemory if self._schedule_name == "auto" else PlainMemory
-        if go_on and isinstance(memory, kind):
-            return copy.deepcopy(memory)
-        if kind is PlainMemory and warm and self.average and isinstance(memory, PlainMemory):
-            # As in scikit-learn: on from the weights themselves, with a new average of them.
-            return PlainMemory(memory.coef, memory.intercept)
-        return None
-
-    def _descent(self, kernels, X, y, coef, intercept, *, memory, updates_done, **rest) -> Descent:
-        rest |= {
-            "batch_size": int(self.batch_size),
-            "alpha": self._alpha,
-            "l1_ratio": self._l1_ratio,
-            "fit_intercept": bool(self.fit_intercept),
-            "memory": memory,
-        }
-        if self._schedule_name == "auto":
-            return AutomaticDescent(kernels, X, y, coef, intercept, **rest)
-        return PlainDescent(
-            kernels,
-            X,
-            y,
-            coef,
-            intercept,
-            schedule=Schedule(self._schedule_name, self._eta0, self.power_t, self.alpha),
-            average=int(self.average),
-            updates_done=updates_done,
-            **rest,
-        )
-
-    def _hold_out(self, X, y, s) -> tuple[np.ndarray, Holdout]:
-        """The rows to descend on, and those that are kept to judge."""
-        n = X.shape[0]
-        split = ShuffleSplit(test_size=self.validation_fraction, random_state=self.random_state)
-        try:
-            train, held = next(split.split(np.empty((n, 1))))
-        except ValueError as error:
-            raise ValueError(
-                f"early_stopping can't split {n} rows with validation_fraction="
-                f"{self.validation_fraction}: {error}"
-            ) from error
-        train, held = np.sort(train), np.sort(held)
-        if len(held) < 2:
-            raise ValueError(
-                f"early_stopping needs two held-out rows for R2, but validation_fraction="
-                f"{self.validation_fraction} of {n} rows is {len(held)}."
-            )
-        for rows, which in ((held, "held-out rows"), (train, "rows to fit")):
-            if s is not None and not s[rows].any():
-                raise ValueError(
-                    f"sample_weight is all zero on the {which} of early_stopping: take another "
-                    f"random_state."
-                )
-        return train, Holdout(take_rows(X, held), y[held], None if s is None else s[held])
-
-    # What the parameters come to.
-
-    @property
-    def _schedule_name(self) -> str:
-        if self.learning_rate == "auto" and self.eta0 is not None:
-            return "invscaling"
-        return self.learning_rate
-
-    @property
-    def _eta0(self) -> float:
-        return DEFAULT_ETA0 if self.eta0 is None else float(self.eta0)
-
-    @property
-    def _alpha(self) -> float:
-        return 0.0 if self.penalty is None else float(self.alpha)
-
-    @property
-    def _l1_ratio(self) -> float:
-        return {"l1": 1.0, "elasticnet": self.l1_ratio}.get(self.penalty, 0.0)
-
-    def _rates_in_words(self) -> str:
-        name = self._schedule_name
-        own = {"auto": "", "optimal": f", alpha={self.alpha:g}"}
-        return f"learning_rate={name!r}" + own.get(name, f", eta0={self._eta0:g}")
-
-    def _check_parameters(self) -> None:
-        if self.loss in OTHER_LOSSES:
-            raise ValueError(
-                f"loss must be 'squared_error', got {self.loss!r}: scikit-learn's SGDRegressor "
-                f"(sklearn.linear_model.SGDRegressor) has that loss."
-            )
-        check.check_choice(self.loss, "loss", ("squared_error",))
-        check.check_choice(self.penalty, "penalty", ("l2", "l1", "elasticnet", None))
-        check.check_choice(self.learning_rate, "learning_rate", ("auto", *SCHEDULES))
-        check.check_real(self.alpha, "alpha", 0.0)
-        if self.l1_ratio is not None or self.penalty == "elasticnet":
-            check.check_real(self.l1_ratio, "l1_ratio", 0.0, 1.0)
-        check.check_whole(self.max_iter, "max_iter", 1)
-        if self.tol is not None:
-            check.check_real(self.tol, "tol", 0.0)
-        if self.eta0 is not None:
-            check.check_real(self.eta0, "eta0", 0.0, open_low=True)
-        check.check_real(self.power_t, "power_t", 0.0)
-        check.check_whole(self.n_iter_no_change, "n_iter_no_change", 1)
-        check.check_whole(self.batch_size, "batch_size", 1)
-        for name in ("fit_intercept", "shuffle", "early_stopping", "warm_start"):
-            check_flag(getattr(self, name), name)
-        if not isinstance(self.verbose, (bool, np.bool_)):
-            check.check_whole(self.verbose, "verbose", 0)
-        if not isinstance(self.average, (bool, np.bool_)):
-            check.check_whole(self.average, "average", 1)
-        if self.early_stopping:
-            check.check_real(
-                self.validation_fraction, "validation_fraction", 0.0, 1.0, open_low=True
-            )
-            if self.validation_fraction == 1.0:
-                raise ValueError("validation_fraction must be below 1: no row is left to fit.")
-        if self._schedule_name == "optimal" and self.alpha == 0.0:
-            raise ValueError("alpha must be > 0 for learning_rate='optimal', whose rates go by it.")
 
 
 def _given(value, name: str, shape: tuple[int, ...]) -> np.ndarray:
