@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from ._show_versions import show_versions
     from .functional import gram, loss_gradient, predict, sgd_epoch
     from .kernels import available_backends
-    from .linear_model import LeastSquaresRegressor, SGDRegressor
+    from .linear_model import LeastSquaresRegressor, SGDClassifier, SGDRegressor
 
 _LAZY = {
     "LeastSquaresRegressor": "linear_model",
+    "SGDClassifier": "linear_model",
     "SGDRegressor": "linear_model",
     "available_backends": "kernels",
     "gram": "functional",
@@ -30,6 +31,7 @@ _LAZY = {
 
 __all__ = [
     "LeastSquaresRegressor",
+    "SGDClassifier",
     "SGDRegressor",
     "__version__",
     "available_backends",

@@ -5,5 +5,6 @@ Here are validation, parameters and fitted attributes; nothing numerical.
 
 from ._least_squares import LeastSquaresRegressor
 from ._sgd import SGDRegressor
+from ._sgd_classifier import SGDClassifier
 
-__all__ = ["LeastSquaresRegressor", "SGDRegressor"]
+__all__ = ["LeastSquaresRegressor", "SGDClassifier", "SGDRegressor"]
