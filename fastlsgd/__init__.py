@@ -15,9 +15,15 @@ if TYPE_CHECKING:
     from ._show_versions import show_versions
     from .functional import gram, loss_gradient, predict, sgd_epoch
     from .kernels import available_backends
-    from .linear_model import LeastSquaresRegressor, SGDClassifier, SGDRegressor
+    from .linear_model import (
+        LeastSquaresClassifier,
+        LeastSquaresRegressor,
+        SGDClassifier,
+        SGDRegressor,
+    )
 
 _LAZY = {
+    "LeastSquaresClassifier": "linear_model",
     "LeastSquaresRegressor": "linear_model",
     "SGDClassifier": "linear_model",
     "SGDRegressor": "linear_model",
@@ -30,6 +36,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "LeastSquaresClassifier",
     "LeastSquaresRegressor",
     "SGDClassifier",
     "SGDRegressor",

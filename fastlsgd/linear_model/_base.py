@@ -121,7 +121,25 @@ class LinearClassifier(ClassifierMixin, LinearModel):
         y : ndarray of shape (n_samples,)
             Labels, as in `classes_`.
         """
-        return self.classes_[class_numbers(self._decide(X))]
+        numbers = class_numbers(self._decide(X))
+        return self.classes_[numbers]
+
+
+def check_classes(classes: np.ndarray) -> None:
+    if len(classes) < 2:
+        raise ValueError(
+            f"y has one class, {classes[0]!r}: a classifier needs two classes or more."
+        )
+
+
+def check_class_weight(class_weight) -> None:
+    if isinstance(class_weight, dict):
+        for label, factor in class_weight.items():
+            check.check_real(factor, f"class_weight[{label!r}]", 0.0)
+    elif class_weight is not None and not (
+        isinstance(class_weight, str) and class_weight == "balanced"
+    ):
+        raise ValueError(f"class_weight must be a dict, 'balanced' or None, got {class_weight!r}.")
 
 
 def signed_targets(y, classes: np.ndarray, dtype) -> np.ndarray:

@@ -161,18 +161,23 @@ class BaseSGD(SparseCoefMixin, LinearModel):
 
     def _descent(self, kernels, X, y, coef, intercept, *, memory, sample_weight, **rest) -> Descent:
         """One descent for all targets, or one for each if each weighs the rows in its own way."""
-        one = partial_call(self._one_descent, kernels, X, **rest)
         if np.ndim(sample_weight) < 2:
-            memory = None if isinstance(memory, tuple) else memory
-            return one(y, coef, intercept, memory=memory, sample_weight=sample_weight)
+            rest |= {
+                "memory": None if isinstance(memory, tuple) else memory,
+                "sample_weight": sample_weight,
+            }
+            return self._one_descent(kernels, X, y, coef, intercept, **rest)
         memory = memory if isinstance(memory, tuple) else (None,) * y.shape[1]
         descents = [
-            one(
+            self._one_descent(
+                kernels,
+                X,
                 y[:, [t]],
                 coef[[t]],
                 intercept[[t]],
                 memory=memory[t],
                 sample_weight=np.ascontiguousarray(sample_weight[:, t]),
+                **rest,
             )
             for t in range(y.shape[1])
         ]

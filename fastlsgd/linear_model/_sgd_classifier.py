@@ -10,7 +10,14 @@ from sklearn.utils.validation import validate_data
 
 from .. import _validation as check
 from ..solvers.stochastic import Holdout, class_numbers
-from ._base import ACCEPTED, LinearClassifier, all_or_nothing, signed_targets
+from ._base import (
+    ACCEPTED,
+    LinearClassifier,
+    all_or_nothing,
+    check_class_weight,
+    check_classes,
+    signed_targets,
+)
 from ._sgd import BaseSGD
 
 
@@ -301,10 +308,7 @@ class SGDClassifier(LinearClassifier, BaseSGD):
         X = check.as_matrix(X)
         if not hasattr(self, "classes_"):
             self.classes_ = np.unique(y)
-        if len(self.classes_) < 2:
-            raise ValueError(
-                f"y has one class, {self.classes_[0]!r}: a classifier needs two classes or more."
-            )
+        check_classes(self.classes_)
         n_targets = 1 if len(self.classes_) == 2 else len(self.classes_)
         if not reset and len(self.intercept_) != n_targets:
             raise ValueError(
@@ -322,10 +326,8 @@ class SGDClassifier(LinearClassifier, BaseSGD):
         factors = compute_class_weight(
             self.class_weight, classes=self.classes_, y=self.classes_[numbers]
         )
-        if not np.isfinite(factors).all() or factors.min() < 0:
-            raise ValueError(
-                f"class_weight must hold numbers in [0, inf), got {self.class_weight!r}."
-            )
+        if (factors == 1.0).all():
+            return s  # with this, all classes share a pass
         two = len(self.classes_) == 2
         weights = factors[numbers] if two else np.where(y > 0, factors, 1.0)
         if s is not None:
@@ -342,8 +344,7 @@ class SGDClassifier(LinearClassifier, BaseSGD):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        if not (self.class_weight is None or isinstance(self.class_weight, dict)):
-            check.check_choice(self.class_weight, "class_weight", ("balanced", None))
+        check_class_weight(self.class_weight)
 
     def __getattr__(self, name: str):
         # Called only for what is not there.
