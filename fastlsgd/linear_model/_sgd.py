@@ -424,6 +424,8 @@ class SGDRegressor(LinearRegressor, BaseSGD):
       intercept's steps are multiplied by 0.01 for sparse X (issues 11178 and 25198).
     - Where the rates are too large, `fit` raises ValueError and names a rate that holds,
       instead of limiting the residuals to 1e12.
+    - With learning_rate="auto" the weights of the rows count beside each other: they are divided
+      by their mean, so that weights of 2 are rows that stand there twice.
     - The stopping rule takes the penalty at the weights after each epoch, not its mean over
       the epoch, and R2 on held-out rows is that of the weights that would be reported.
     - Shuffling uses another generator, so the weights differ with ``shuffle=True``.
