@@ -97,7 +97,7 @@ def test_pickle_and_clone(model):
 
 def test_same_parameters_as_scikit_learn():
     theirs, ours = SklearnSGD().get_params(), SGDClassifier().get_params()
-    assert set(ours) - set(theirs) == {"batch_size", "backend"}
+    assert set(ours) - set(theirs) == {"batch_size", "backend", "optimizer", "clip_norm"}
     assert set(theirs) <= set(ours)
     differ = {name for name in theirs if ours[name] != theirs[name]}
     assert differ == {"loss", "learning_rate", "eta0"}
@@ -300,6 +300,29 @@ def test_warm_start(model):
     assert fitted.coef_.shape == (3, 6)
     assert fitted.classes_.tolist() == [0, 1, 2]
     assert fitted.set_params(warm_start=False).fit(X[y > 0], y[y > 0]).coef_.shape == (1, 6)
+
+
+@pytest.mark.parametrize("average", [False, True])
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_optimizers_keep_their_state(weights, average):
+    """Two fits of one epoch with warm_start are one of two: moments go on, for each class."""
+    X, y, _ = problem(3)
+    chosen = {"optimizer": "adam", "eta0": 0.01, "shuffle": False, "tol": None, "batch_size": 8}
+    model = SGDClassifier(**chosen, class_weight=WEIGHTS[weights], average=average)
+    whole = clone(model).set_params(max_iter=2).fit(X, y)
+    model.set_params(max_iter=1, warm_start=True).fit(X, y).fit(X, y)
+    if average:
+        # From the mean of the weights, as in scikit-learn, and with a mean of the last epoch.
+        assert np.abs(model.coef_ - whole.coef_).max() > 1e-6
+        assert model.score(X, y) > 0.5
+    else:
+        close(model.coef_, whole.coef_)
+    if WEIGHTS[weights] != "balanced":
+        model = clone(model)
+        for _ in range(2):
+            model.partial_fit(X, y, classes=[0, 1, 2])
+        close(model.coef_, whole.coef_)
+        assert model.t_ == whole.t_
 
 
 # --------------------------------------------------------------------------------- bad input

@@ -14,15 +14,14 @@ from sklearn.utils import check_random_state
 
 from .. import _validation as check
 from ..kernels import resolve_backend
+from ..optimizers import Course, Optimizer, Schedule, as_optimizer, as_schedule
 from ..solvers.automatic import AutomaticDescent, AutomaticMemory
 from ..solvers.rows import take_rows
 from ..solvers.stochastic import (
-    SCHEDULES,
     Descent,
     Holdout,
     PlainDescent,
     PlainMemory,
-    Schedule,
     fit_stochastic,
     penalty_value,
 )
@@ -36,8 +35,6 @@ from ._base import (
     check_flag,
     overflow_explained,
 )
-
-DEFAULT_ETA0 = 0.01  # what eta0=None stands for with a schedule that needs one
 
 
 class BaseSGD(SparseCoefMixin, LinearModel):
@@ -77,7 +74,7 @@ class BaseSGD(SparseCoefMixin, LinearModel):
                 coef,
                 intercept,
                 memory=self._memory_to_go_on_with(
-                    go_on, warm and coef_init is None and intercept_init is None
+                    go_on, warm and coef_init is None and intercept_init is None, coef, intercept
                 ),
                 updates_done=updates_done,
                 sample_weight=weights,
@@ -142,32 +139,43 @@ class BaseSGD(SparseCoefMixin, LinearModel):
             intercept = _given(intercept_init, "intercept_init", (n_targets,))
         return coef.astype(X.dtype), intercept
 
-    def _memory_to_go_on_with(self, go_on: bool, warm: bool):
+    def _memory_to_go_on_with(self, go_on: bool, warm: bool, coef, intercept):
         """What the last call left for this one, if the parameters still ask for that method.
 
         A copy: a descent may write to it, and this call may yet be interrupted.
         """
         memory = getattr(self, "_memory", None)
-        kind = AutomaticMemory if self._schedule_name == "auto" else PlainMemory
-        parts = memory if isinstance(memory, tuple) else (memory,)
-        if go_on and all(isinstance(part, kind) for part in parts):
-            return copy.deepcopy(memory)
-        if not self._warm_start_is_averaged and (
-            kind is PlainMemory and warm and self.average and isinstance(memory, PlainMemory)
-        ):
-            # As in scikit-learn: on from the weights themselves, with a new average of them.
-            return PlainMemory(memory.coef, memory.intercept)
-        return None
+        kind = AutomaticMemory if self._automatic else PlainMemory
+        parts = memory if isinstance(memory, list) else [memory]
+        if not (go_on or warm) or not all(isinstance(part, kind) for part in parts):
+            return None
+        memory = copy.deepcopy(memory)
+        if go_on:
+            return memory
+        if kind is AutomaticMemory:
+            return None
+        # As in scikit-learn: on from the weights themselves, or from their mean, with a new
+        # average of them.
+        if not isinstance(memory, list):
+            return self._without_average(memory, coef, intercept)
+        return [
+            self._without_average(part, coef[[t]], intercept[[t]]) for t, part in enumerate(memory)
+        ]
+
+    def _without_average(self, memory: PlainMemory, coef, intercept) -> PlainMemory:
+        if self._warm_start_is_averaged:
+            memory = memory._replace(coef=coef, intercept=intercept)
+        return memory._replace(sums=None)
 
     def _descent(self, kernels, X, y, coef, intercept, *, memory, sample_weight, **rest) -> Descent:
         """One descent for all targets, or one for each if each weighs the rows in its own way."""
         if np.ndim(sample_weight) < 2:
             rest |= {
-                "memory": None if isinstance(memory, tuple) else memory,
+                "memory": None if isinstance(memory, list) else memory,
                 "sample_weight": sample_weight,
             }
             return self._one_descent(kernels, X, y, coef, intercept, **rest)
-        memory = memory if isinstance(memory, tuple) else (None,) * y.shape[1]
+        memory = memory if isinstance(memory, list) else [None] * y.shape[1]
         descents = [
             self._one_descent(
                 kernels,
@@ -182,7 +190,7 @@ class BaseSGD(SparseCoefMixin, LinearModel):
             for t in range(y.shape[1])
         ]
         scales = [descent.loss_scale for descent in descents]
-        return TargetByTarget(descents, sum(scales) if self._schedule_name == "auto" else 1.0)
+        return TargetByTarget(descents, sum(scales) if self._automatic else 1.0)
 
     def _one_descent(
         self, kernels, X, y, coef, intercept, *, memory, updates_done, **rest
@@ -194,7 +202,7 @@ class BaseSGD(SparseCoefMixin, LinearModel):
             "fit_intercept": bool(self.fit_intercept),
             "memory": memory,
         }
-        if self._schedule_name == "auto":
+        if self._automatic:
             return AutomaticDescent(kernels, X, y, coef, intercept, **rest)
         return PlainDescent(
             kernels,
@@ -202,7 +210,10 @@ class BaseSGD(SparseCoefMixin, LinearModel):
             y,
             coef,
             intercept,
-            schedule=Schedule(self._schedule_name, self._eta0, self.power_t, self.alpha),
+            optimizer=self._optimizer,
+            schedule=self._schedule,
+            course=Course(self._eta0, float(self.alpha), int(self.max_iter)),
+            clip_norm=self.clip_norm,
             average=int(self.average),
             updates_done=updates_done,
             **rest,
@@ -260,14 +271,28 @@ class BaseSGD(SparseCoefMixin, LinearModel):
     # What the parameters come to.
 
     @property
-    def _schedule_name(self) -> str:
-        if self.learning_rate == "auto" and self.eta0 is not None:
-            return self._default_schedule
-        return self.learning_rate
+    def _automatic(self) -> bool:
+        """Whether rates come from the data: the default, until a rate or an optimizer is given."""
+        return self._left_to_us and self.eta0 is None and self._optimizer.rule == "sgd"
+
+    @property
+    def _left_to_us(self) -> bool:
+        return isinstance(self.learning_rate, str) and self.learning_rate == "auto"
+
+    @property
+    def _optimizer(self) -> Optimizer:
+        return as_optimizer(self.optimizer)
+
+    @property
+    def _schedule(self) -> Schedule:
+        if self._left_to_us:  # scikit-learn's default, torch's with its optimizers
+            name = self._default_schedule if self._optimizer.rule == "sgd" else "constant"
+            return as_schedule(name, self.power_t)
+        return as_schedule(self.learning_rate, self.power_t)
 
     @property
     def _eta0(self) -> float:
-        return DEFAULT_ETA0 if self.eta0 is None else float(self.eta0)
+        return self._optimizer.default_rate if self.eta0 is None else float(self.eta0)
 
     @property
     def _alpha(self) -> float:
@@ -278,9 +303,13 @@ class BaseSGD(SparseCoefMixin, LinearModel):
         return {"l1": 1.0, "elasticnet": self.l1_ratio}.get(self.penalty, 0.0)
 
     def _rates_in_words(self) -> str:
-        name = self._schedule_name
-        own = {"auto": "", "optimal": f", alpha={self.alpha:g}"}
-        return f"learning_rate={name!r}" + own.get(name, f", eta0={self._eta0:g}")
+        if self._automatic:
+            return "learning_rate='auto'"
+        schedule, rule = self._schedule, self._optimizer.rule
+        name = repr(schedule.name) if isinstance(self.learning_rate, str) else repr(schedule)
+        rate = f"alpha={self.alpha:g}" if schedule.name == "optimal" else f"eta0={self._eta0:g}"
+        optimizer = "" if rule == "sgd" else f"optimizer={rule!r}, "
+        return f"{optimizer}learning_rate={name}, {rate}"
 
     def _check_parameters(self) -> None:
         if self.loss in self._other_losses:
@@ -291,16 +320,16 @@ class BaseSGD(SparseCoefMixin, LinearModel):
             )
         check.check_choice(self.loss, "loss", ("squared_error",))
         check.check_choice(self.penalty, "penalty", ("l2", "l1", "elasticnet", None))
-        check.check_choice(self.learning_rate, "learning_rate", ("auto", *SCHEDULES))
         check.check_real(self.alpha, "alpha", 0.0)
+        if self.eta0 is not None:
+            check.check_real(self.eta0, "eta0", 0.0, open_low=True)
+        check.check_real(self.power_t, "power_t", 0.0)
+        self._check_rates()
         if self.l1_ratio is not None or self.penalty == "elasticnet":
             check.check_real(self.l1_ratio, "l1_ratio", 0.0, 1.0)
         check.check_whole(self.max_iter, "max_iter", 1)
         if self.tol is not None:
             check.check_real(self.tol, "tol", 0.0)
-        if self.eta0 is not None:
-            check.check_real(self.eta0, "eta0", 0.0, open_low=True)
-        check.check_real(self.power_t, "power_t", 0.0)
         check.check_whole(self.n_iter_no_change, "n_iter_no_change", 1)
         check.check_whole(self.batch_size, "batch_size", 1)
         for name in ("fit_intercept", "shuffle", "early_stopping", "warm_start"):
@@ -315,8 +344,27 @@ class BaseSGD(SparseCoefMixin, LinearModel):
             )
             if self.validation_fraction == 1.0:
                 raise ValueError("validation_fraction must be below 1: no row is left to fit.")
-        if self._schedule_name == "optimal" and self.alpha == 0.0:
-            raise ValueError("alpha must be > 0 for learning_rate='optimal', whose rates go by it.")
+
+    def _check_rates(self) -> None:
+        """The optimizer, the schedule, and what does not go together with them."""
+        schedule, optimizer = self._schedule, self._optimizer
+        if self.clip_norm is not None:
+            check.check_real(self.clip_norm, "clip_norm", 0.0, open_low=True)
+            if self._automatic:
+                raise ValueError(
+                    f"clip_norm={self.clip_norm} needs an optimizer or a learning_rate of your "
+                    f"own: learning_rate='auto' takes steps that can't be too long."
+                )
+        if schedule.name == "optimal":
+            if self.alpha == 0.0:
+                raise ValueError(
+                    "alpha must be > 0 for learning_rate='optimal', whose rates go by it."
+                )
+            if optimizer.rule != "sgd":
+                raise ValueError(
+                    f"learning_rate='optimal' is a rate for optimizer='sgd' alone, not for "
+                    f"{optimizer.rule!r}: take 'constant', 'cosine' or 'one_cycle'."
+                )
 
 
 class SGDRegressor(LinearRegressor, BaseSGD):
@@ -358,16 +406,26 @@ class SGDRegressor(LinearRegressor, BaseSGD):
         Not used: squared error has no use for it. Accepted since scikit-learn has it.
     random_state : int, RandomState or None, default=None
         For shuffling, and for choosing the rows held out by `early_stopping`.
-    learning_rate : {"auto", "constant", "invscaling", "optimal", "adaptive"}, default="auto"
+    learning_rate : str, :class:`fastlsgd.optimizers.Schedule` or callable, default="auto"
         - "auto": rates, and a scale for each column, come from the data, so that columns need
-          not be scaled first. Give `eta0` and it stands for "invscaling".
+          not be scaled first. Give `eta0` and it stands for "invscaling"; give an `optimizer`
+          other than "sgd" and it stands for "constant".
         - "constant": eta0
         - "invscaling": eta0 / t^power_t, where t = 1, 2, ... counts the updates
         - "optimal": 1 / (alpha (t0 + t - 1)), with t0 such that the first is alpha^(-1/4)
         - "adaptive": eta0, divided by 5 whenever the stopping rule would end the fit, until
           it is below 1e-6
+        - "step": eta0, divided by 10 every 10 epochs
+        - "cosine": half a cosine from eta0 to 0 over the updates of `max_iter` epochs
+        - "one_cycle": up from eta0 / 25 to eta0 and down again, over the same updates
+        - an instance from :mod:`fastlsgd.optimizers`, for other parameters than these
+        - a callable: the rate of epoch 0, 1, ...
+
+        t is counted on through `partial_fit`, where `max_iter` calls of equal size are what
+        `max_iter` epochs are in `fit`: beyond, "cosine" and "one_cycle" stay at their end.
     eta0 : float > 0 or None, default=None
-        Rate of "constant", "invscaling" and "adaptive". None: 0.01 with these.
+        Rate of all schedules but "optimal". None: the default of the `optimizer`, which is
+        0.01 for "sgd", "rmsprop" and "adagrad", 0.001 for the others.
     power_t : float >= 0, default=0.25
         Exponent of "invscaling".
     early_stopping : bool, default=False
@@ -383,6 +441,15 @@ class SGDRegressor(LinearRegressor, BaseSGD):
         `average` on. With learning_rate="auto" this is left to the method.
     batch_size : int >= 1, default=1
         Rows of an update, whose gradients are averaged. The last of an epoch may have fewer.
+    optimizer : str or :class:`fastlsgd.optimizers.Optimizer`, default="sgd"
+        "sgd", "momentum", "nesterov", "rmsprop", "adagrad", "adam", "adamw", or an instance from
+        :mod:`fastlsgd.optimizers`. Its steps are torch.optim's, with the L2 penalty as
+        `weight_decay`; columns should be of like scale. Its moments go on through `partial_fit`
+        and `warm_start`. L1 is a proximal step in the optimizer's metric, so that zeros are
+        exact. On sparse X an update costs n_features numbers, whatever the row holds.
+    clip_norm : float > 0 or None, default=None
+        Largest norm of the gradient of a mini-batch and target, the intercept's part included
+        and the penalty's not; a longer one is scaled down, as by torch's ``clip_grad_norm_``.
     backend : {"auto", "native", "numba", "reference"} or None, default=None
         Kernels to use. None: as set by :func:`fastlsgd.set_config`.
     n_jobs : int or None, default=None
@@ -474,6 +541,8 @@ class SGDRegressor(LinearRegressor, BaseSGD):
         warm_start=False,
         average=False,
         batch_size=1,
+        optimizer="sgd",
+        clip_norm=None,
         backend=None,
         n_jobs=None,
     ):
@@ -497,6 +566,8 @@ class SGDRegressor(LinearRegressor, BaseSGD):
         self.warm_start = warm_start
         self.average = average
         self.batch_size = batch_size
+        self.optimizer = optimizer
+        self.clip_norm = clip_norm
         self.backend = backend
         self.n_jobs = n_jobs
 

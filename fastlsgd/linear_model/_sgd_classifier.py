@@ -63,11 +63,12 @@ class SGDClassifier(LinearClassifier, BaseSGD):
         :func:`fastlsgd.set_config`.
     random_state : int, RandomState or None, default=None
         For shuffling, and for choosing the rows held out by `early_stopping`.
-    learning_rate : {"auto", "constant", "invscaling", "optimal", "adaptive"}, default="auto"
+    learning_rate : str, :class:`fastlsgd.optimizers.Schedule` or callable, default="auto"
         As in :class:`SGDRegressor`. With "auto", give `eta0` and it stands for "optimal",
         scikit-learn's default here, which does not use `eta0`.
     eta0 : float > 0 or None, default=None
-        Rate of "constant", "invscaling" and "adaptive". None: 0.01 with these.
+        Rate of all schedules but "optimal". None: the default of the `optimizer`, which is
+        0.01 for "sgd", "rmsprop" and "adagrad", 0.001 for the others.
     power_t : float >= 0, default=0.5
         Exponent of "invscaling".
     early_stopping : bool, default=False
@@ -89,6 +90,10 @@ class SGDClassifier(LinearClassifier, BaseSGD):
         `average` on. With learning_rate="auto" this is left to the method.
     batch_size : int >= 1, default=1
         Rows of an update, whose gradients are averaged. The last of an epoch may have fewer.
+    optimizer : str or :class:`fastlsgd.optimizers.Optimizer`, default="sgd"
+        As in :class:`SGDRegressor`.
+    clip_norm : float > 0 or None, default=None
+        Largest norm of the gradient of a mini-batch and class, as in :class:`SGDRegressor`.
     backend : {"auto", "native", "numba", "reference"} or None, default=None
         Kernels to use. None: as set by :func:`fastlsgd.set_config`.
 
@@ -191,6 +196,8 @@ class SGDClassifier(LinearClassifier, BaseSGD):
         warm_start=False,
         average=False,
         batch_size=1,
+        optimizer="sgd",
+        clip_norm=None,
         backend=None,
     ):
         self.loss = loss
@@ -215,6 +222,8 @@ class SGDClassifier(LinearClassifier, BaseSGD):
         self.warm_start = warm_start
         self.average = average
         self.batch_size = batch_size
+        self.optimizer = optimizer
+        self.clip_norm = clip_norm
         self.backend = backend
 
     def fit(self, X, y, coef_init=None, intercept_init=None, sample_weight=None):

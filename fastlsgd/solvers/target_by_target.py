@@ -41,5 +41,5 @@ class TargetByTarget:
         return all(lowered)
 
     @property
-    def memory(self) -> tuple[object, ...]:
-        return tuple(descent.memory for descent in self.descents)
+    def memory(self) -> list[object]:
+        return [descent.memory for descent in self.descents]
