@@ -16,10 +16,17 @@ if TYPE_CHECKING:
     from ._show_versions import show_versions
     from .functional import gram, loss_gradient, predict, sgd_epoch
     from .kernels import available_backends
-    from .linear_model import LeastSquaresRegressor, SGDRegressor
+    from .linear_model import (
+        LeastSquaresClassifier,
+        LeastSquaresRegressor,
+        SGDClassifier,
+        SGDRegressor,
+    )
 
 _LAZY = {
+    "LeastSquaresClassifier": "linear_model",
     "LeastSquaresRegressor": "linear_model",
+    "SGDClassifier": "linear_model",
     "SGDRegressor": "linear_model",
     "available_backends": "kernels",
     "gram": "functional",
@@ -33,7 +40,9 @@ _LAZY = {
 _MODULES = ("optimizers",)
 
 __all__ = [
+    "LeastSquaresClassifier",
     "LeastSquaresRegressor",
+    "SGDClassifier",
     "SGDRegressor",
     "__version__",
     "available_backends",

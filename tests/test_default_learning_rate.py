@@ -181,3 +181,24 @@ def test_partial_fit_on_a_stream():
     for start in range(0, 4000, 200):
         model.partial_fit(X[start : start + 200], y[start : start + 200])
     assert model.score(X, y) > 0.97
+
+
+@pytest.mark.parametrize("batch_size", [1, 32])
+def test_weights_of_the_rows_count_beside_each_other(batch_size):
+    """Their scale changes nothing: neither the rates nor the strength of the penalty."""
+    X, y = datasets.make_regression(1000, 8, noise=5.0, random_state=0)
+    s = np.random.default_rng(0).uniform(0.5, 2.0, 1000)
+    model = SGDRegressor(alpha=0.1, batch_size=batch_size, random_state=0)
+    expected = model.fit(X, y, sample_weight=s).coef_
+    for scale in (1e-6, 1e6):
+        coef = model.fit(X, y, sample_weight=scale * s).coef_
+        np.testing.assert_allclose(coef, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_nothing_but_zeros(fit_intercept):
+    X, y = np.zeros((20, 3)), np.arange(20.0)
+    for batch_size in (1, 32):
+        model = SGDRegressor(fit_intercept=fit_intercept, batch_size=batch_size).fit(X, y)
+        np.testing.assert_array_equal(model.coef_, 0.0)
+        np.testing.assert_allclose(model.intercept_, 9.5 * fit_intercept)

@@ -8,6 +8,7 @@ from functools import partial as partial_call
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model._base import SparseCoefMixin
 from sklearn.model_selection import ShuffleSplit
 from sklearn.utils import check_random_state
 
@@ -24,6 +25,7 @@ from ..solvers.stochastic import (
     fit_stochastic,
     penalty_value,
 )
+from ..solvers.target_by_target import TargetByTarget
 from ._base import (
     LinearModel,
     LinearRegressor,
@@ -34,11 +36,21 @@ from ._base import (
     overflow_explained,
 )
 
-OTHER_LOSSES = ("huber", "epsilon_insensitive", "squared_epsilon_insensitive")
 
+class BaseSGD(SparseCoefMixin, LinearModel):
+    """What the stochastic estimators share: from their parameters to a descent, and back.
 
-class BaseSGD(LinearModel):
-    """What the stochastic estimators share: from their parameters to a descent, and back."""
+    A subclass says how rows are split for early stopping (`_splits`) and what judges the weights
+    on them (`_score`), and may weigh the rows of each target (`_weights`).
+    """
+
+    # What scikit-learn's estimator of the same name has beside squared error.
+    _other_losses: tuple[str, ...] = ("huber", "epsilon_insensitive", "squared_epsilon_insensitive")
+    # What `eta0` alone stands for: scikit-learn's default for this estimator.
+    _default_schedule = "invscaling"
+    # Whether `warm_start` begins from the mean of the weights where there is one, as scikit-learn's
+    # classifier does, or from the last ones, as its regressor does.
+    _warm_start_is_averaged = False
 
     def _fit(self, X, y, sample_weight, coef_init=None, intercept_init=None, *, go_on, partial):
         """`go_on`: from where the last call ended, its count of updates included."""
@@ -50,7 +62,8 @@ class BaseSGD(LinearModel):
         rows, score = None, None
         if self.early_stopping:
             rows, holdout = self._hold_out(X, y, s)
-            score = partial_call(holdout.r_squared, kernels, n_threads=n_threads)
+            score = partial_call(self._score(holdout), kernels, n_threads=n_threads)
+        weights = self._weights(y, s)
         coef, intercept = self._start(X, y.shape[1], warm, coef_init, intercept_init)
         updates_done = int(self.t_) - 1 if go_on else 0
         with overflow_explained(X, y):
@@ -61,17 +74,17 @@ class BaseSGD(LinearModel):
                 coef,
                 intercept,
                 memory=self._memory_to_go_on_with(
-                    go_on, warm and coef_init is None and intercept_init is None
+                    go_on, warm and coef_init is None and intercept_init is None, coef, intercept
                 ),
                 updates_done=updates_done,
-                sample_weight=s,
+                sample_weight=weights,
                 n_threads=n_threads,
             )
             result = fit_stochastic(
                 descent,
                 X,
                 y,
-                sample_weight=s,
+                sample_weight=weights if np.ndim(weights) < 2 else weights.max(axis=1),
                 rows=rows,
                 max_iter=1 if partial else self.max_iter,
                 tol=None if partial else self.tol,
@@ -115,7 +128,7 @@ class BaseSGD(LinearModel):
         d = X.shape[1]
         coef, intercept = np.zeros((n_targets, d)), np.zeros(n_targets)
         if warm:
-            coef, intercept = check.as_coefficients(self.coef_, self.intercept_, d)
+            coef, intercept = self._coefficients(d)
             if len(coef) != n_targets:
                 raise ValueError(
                     f"y has {n_targets} targets, but the weights so far are for {len(coef)}."
@@ -126,22 +139,62 @@ class BaseSGD(LinearModel):
             intercept = _given(intercept_init, "intercept_init", (n_targets,))
         return coef.astype(X.dtype), intercept
 
-    def _memory_to_go_on_with(self, go_on: bool, warm: bool):
+    def _memory_to_go_on_with(self, go_on: bool, warm: bool, coef, intercept):
         """What the last call left for this one, if the parameters still ask for that method.
 
         A copy: a descent may write to it, and this call may yet be interrupted.
         """
         memory = getattr(self, "_memory", None)
         kind = AutomaticMemory if self._automatic else PlainMemory
-        if not (go_on or warm) or not isinstance(memory, kind):
+        parts = memory if isinstance(memory, list) else [memory]
+        if not (go_on or warm) or not all(isinstance(part, kind) for part in parts):
             return None
         memory = copy.deepcopy(memory)
         if go_on:
             return memory
-        # As in scikit-learn: on from the weights themselves, with a new average of them.
-        return memory._replace(sums=None) if isinstance(memory, PlainMemory) else None
+        if kind is AutomaticMemory:
+            return None
+        # As in scikit-learn: on from the weights themselves, or from their mean, with a new
+        # average of them.
+        if not isinstance(memory, list):
+            return self._without_average(memory, coef, intercept)
+        return [
+            self._without_average(part, coef[[t]], intercept[[t]]) for t, part in enumerate(memory)
+        ]
 
-    def _descent(self, kernels, X, y, coef, intercept, *, memory, updates_done, **rest) -> Descent:
+    def _without_average(self, memory: PlainMemory, coef, intercept) -> PlainMemory:
+        if self._warm_start_is_averaged:
+            memory = memory._replace(coef=coef, intercept=intercept)
+        return memory._replace(sums=None)
+
+    def _descent(self, kernels, X, y, coef, intercept, *, memory, sample_weight, **rest) -> Descent:
+        """One descent for all targets, or one for each if each weighs the rows in its own way."""
+        if np.ndim(sample_weight) < 2:
+            rest |= {
+                "memory": None if isinstance(memory, list) else memory,
+                "sample_weight": sample_weight,
+            }
+            return self._one_descent(kernels, X, y, coef, intercept, **rest)
+        memory = memory if isinstance(memory, list) else [None] * y.shape[1]
+        descents = [
+            self._one_descent(
+                kernels,
+                X,
+                y[:, [t]],
+                coef[[t]],
+                intercept[[t]],
+                memory=memory[t],
+                sample_weight=np.ascontiguousarray(sample_weight[:, t]),
+                **rest,
+            )
+            for t in range(y.shape[1])
+        ]
+        scales = [descent.loss_scale for descent in descents]
+        return TargetByTarget(descents, sum(scales) if self._automatic else 1.0)
+
+    def _one_descent(
+        self, kernels, X, y, coef, intercept, *, memory, updates_done, **rest
+    ) -> Descent:
         rest |= {
             "batch_size": int(self.batch_size),
             "alpha": self._alpha,
@@ -169,9 +222,10 @@ class BaseSGD(LinearModel):
     def _hold_out(self, X, y, s) -> tuple[np.ndarray, Holdout]:
         """The rows to descend on, and those that are kept to judge."""
         n = X.shape[0]
-        split = ShuffleSplit(test_size=self.validation_fraction, random_state=self.random_state)
         try:
-            train, held = next(split.split(np.empty((n, 1))))
+            train, held = next(
+                self._splits(y, test_size=self.validation_fraction, random_state=self.random_state)
+            )
         except ValueError as error:
             raise ValueError(
                 f"early_stopping can't split {n} rows with validation_fraction="
@@ -191,6 +245,29 @@ class BaseSGD(LinearModel):
                 )
         return train, Holdout(take_rows(X, held), y[held], None if s is None else s[held])
 
+    def _coefficients(self, d: int) -> tuple[np.ndarray, np.ndarray]:
+        """The weights so far, dense, as (t, d) and (t,)."""
+        coef = self.coef_.toarray() if hasattr(self.coef_, "toarray") else self.coef_
+        return check.as_coefficients(coef, self.intercept_, d)
+
+    def _check_partial_fit(self) -> None:
+        if self.early_stopping:
+            raise ValueError("early_stopping must be False for partial_fit, which does one epoch.")
+
+    # What a subclass decides.
+
+    def _weights(self, y, s):
+        """Weights of the rows: (n,), (n, t) where they differ from target to target, or None."""
+        return s
+
+    def _splits(self, y, **how):
+        """Pairs of row numbers: to fit, to judge."""
+        return ShuffleSplit(**how).split(y)
+
+    def _score(self, holdout: Holdout):
+        """What tells how good the weights are on these rows."""
+        return holdout.r_squared
+
     # What the parameters come to.
 
     @property
@@ -209,7 +286,7 @@ class BaseSGD(LinearModel):
     @property
     def _schedule(self) -> Schedule:
         if self._left_to_us:  # scikit-learn's default, torch's with its optimizers
-            name = "invscaling" if self._optimizer.rule == "sgd" else "constant"
+            name = self._default_schedule if self._optimizer.rule == "sgd" else "constant"
             return as_schedule(name, self.power_t)
         return as_schedule(self.learning_rate, self.power_t)
 
@@ -235,10 +312,11 @@ class BaseSGD(LinearModel):
         return f"{optimizer}learning_rate={name}, {rate}"
 
     def _check_parameters(self) -> None:
-        if self.loss in OTHER_LOSSES:
+        if self.loss in self._other_losses:
+            name = type(self).__name__
             raise ValueError(
-                f"loss must be 'squared_error', got {self.loss!r}: scikit-learn's SGDRegressor "
-                f"(sklearn.linear_model.SGDRegressor) has that loss."
+                f"loss must be 'squared_error', got {self.loss!r}: scikit-learn's {name} "
+                f"(sklearn.linear_model.{name}) has that loss."
             )
         check.check_choice(self.loss, "loss", ("squared_error",))
         check.check_choice(self.penalty, "penalty", ("l2", "l1", "elasticnet", None))
@@ -413,6 +491,8 @@ class SGDRegressor(LinearRegressor, BaseSGD):
       intercept's steps are multiplied by 0.01 for sparse X (issues 11178 and 25198).
     - Where the rates are too large, `fit` raises ValueError and names a rate that holds,
       instead of limiting the residuals to 1e12.
+    - With learning_rate="auto" the weights of the rows count beside each other: they are divided
+      by their mean, so that weights of 2 are rows that stand there twice.
     - The stopping rule takes the penalty at the weights after each epoch, not its mean over
       the epoch, and R2 on held-out rows is that of the weights that would be reported.
     - Shuffling uses another generator, so the weights differ with ``shuffle=True``.
@@ -491,6 +571,9 @@ class SGDRegressor(LinearRegressor, BaseSGD):
         self.backend = backend
         self.n_jobs = n_jobs
 
+    def _has_one_target(self) -> bool:
+        return len(self.intercept_) == 1  # sparsify gives coef_ two dimensions
+
     def fit(self, X, y, coef_init=None, intercept_init=None, sample_weight=None):
         """Fit the model.
 
@@ -540,8 +623,7 @@ class SGDRegressor(LinearRegressor, BaseSGD):
         ValueError
             As for `fit`, or if `early_stopping` is on: one epoch leaves nothing to stop.
         """
-        if self.early_stopping:
-            raise ValueError("early_stopping must be False for partial_fit, which does one epoch.")
+        self._check_partial_fit()
         with all_or_nothing(self):
             return self._fit(X, y, sample_weight, go_on=hasattr(self, "coef_"), partial=True)
 

@@ -28,6 +28,7 @@ __all__ = [
     "PlainMemory",
     "StochasticResult",
     "chunks",
+    "class_numbers",
     "fit_stochastic",
     "penalty_value",
     "rate_that_holds",
@@ -274,11 +275,32 @@ class Holdout(NamedTuple):
         """R2 of the weights on these rows, the mean over targets."""
         from sklearn.metrics import r2_score
 
-        w = np.ascontiguousarray(coef, dtype=np.float64)
-        predicted = kernels.predict(self.X, w, intercept, n_threads)
+        predicted = self._predict(kernels, coef, intercept, n_threads)
         if not np.isfinite(predicted).all():
             return -math.inf
         return float(r2_score(self.y, predicted, sample_weight=self.sample_weight))
+
+    def accuracy(self, kernels: Kernels, coef, intercept, n_threads: int) -> float:
+        """Share of rows whose class, the target that is 1 and not -1, has the highest score."""
+        from sklearn.metrics import accuracy_score
+
+        predicted = self._predict(kernels, coef, intercept, n_threads)
+        if not np.isfinite(predicted).all():
+            return -math.inf
+        return float(
+            accuracy_score(
+                class_numbers(self.y), class_numbers(predicted), sample_weight=self.sample_weight
+            )
+        )
+
+    def _predict(self, kernels: Kernels, coef, intercept, n_threads: int) -> np.ndarray:
+        w = np.ascontiguousarray(coef, dtype=np.float64)
+        return kernels.predict(self.X, w, intercept, n_threads)
+
+
+def class_numbers(scores: np.ndarray) -> np.ndarray:
+    """The class of each row: the sign of a single score, else which of them is the highest."""
+    return (scores[:, 0] > 0).astype(int) if scores.shape[1] == 1 else scores.argmax(axis=1)
 
 
 class StochasticResult(NamedTuple):
