@@ -22,8 +22,10 @@ if TYPE_CHECKING:
         SGDClassifier,
         SGDRegressor,
     )
+    from .solvers.stochastic import EpochReport
 
 _LAZY = {
+    "EpochReport": "solvers.stochastic",
     "LeastSquaresClassifier": "linear_model",
     "LeastSquaresRegressor": "linear_model",
     "SGDClassifier": "linear_model",
@@ -40,6 +42,7 @@ _LAZY = {
 _MODULES = ("optimizers",)
 
 __all__ = [
+    "EpochReport",
     "LeastSquaresClassifier",
     "LeastSquaresRegressor",
     "SGDClassifier",

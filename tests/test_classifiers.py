@@ -97,7 +97,10 @@ def test_pickle_and_clone(model):
 
 def test_same_parameters_as_scikit_learn():
     theirs, ours = SklearnSGD().get_params(), SGDClassifier().get_params()
-    assert set(ours) - set(theirs) == {"batch_size", "backend", "optimizer", "clip_norm"}
+    assert set(ours) - set(theirs) == {
+        "batch_size", "backend", "optimizer", "clip_norm", "restore_best_weights",
+        "keep_interrupted",
+    }  # fmt: skip
     assert set(theirs) <= set(ours)
     differ = {name for name in theirs if ours[name] != theirs[name]}
     assert differ == {"loss", "learning_rate", "eta0"}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import warnings
+from contextlib import nullcontext
 from functools import partial as partial_call
+from typing import Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -22,6 +24,7 @@ from ..solvers.stochastic import (
     Holdout,
     PlainDescent,
     PlainMemory,
+    StochasticResult,
     fit_stochastic,
     penalty_value,
 )
@@ -35,9 +38,13 @@ from ._base import (
     check_flag,
     overflow_explained,
 )
+from ._listeners import CallbackSupportMixin, Progress, ScikitLearnCallbacks, with_callbacks
+
+# Schedules whose fits are scikit-learn's, to the weights.
+SCIKIT_LEARN_SCHEDULES = ("constant", "invscaling", "optimal", "adaptive")
 
 
-class BaseSGD(SparseCoefMixin, LinearModel):
+class BaseSGD(SparseCoefMixin, CallbackSupportMixin, LinearModel):
     """What the stochastic estimators share: from their parameters to a descent, and back.
 
     A subclass says how rows are split for early stopping (`_splits`) and what judges the weights
@@ -52,7 +59,44 @@ class BaseSGD(SparseCoefMixin, LinearModel):
     # classifier does, or from the last ones, as its regressor does.
     _warm_start_is_averaged = False
 
-    def _fit(self, X, y, sample_weight, coef_init=None, intercept_init=None, *, go_on, partial):
+    def _fit_heard(self, X, y, sample_weight, coef_init, intercept_init, callback):
+        """`fit`, with scikit-learn's callbacks around it; all of it, or nothing."""
+        if callback is not None and not callable(callback):
+            raise ValueError(f"callback must be a callable or None, got {callback!r}.")
+        callbacks = None
+        if hasattr(self, "_skl_callbacks") or hasattr(self, "_parent_callback_ctx"):
+            self._check_parameters()
+            callbacks = ScikitLearnCallbacks(self, X, y, sample_weight)
+        with all_or_nothing(self):
+            self._forget()
+            self._fit(
+                X,
+                y,
+                sample_weight,
+                coef_init,
+                intercept_init,
+                go_on=False,
+                partial=False,
+                callback=callback,
+                callbacks=callbacks,
+            )
+        if callbacks is not None:
+            callbacks.end()
+        return self
+
+    def _fit(
+        self,
+        X,
+        y,
+        sample_weight,
+        coef_init=None,
+        intercept_init=None,
+        *,
+        go_on,
+        partial,
+        callback=None,
+        callbacks=None,
+    ):
         """`go_on`: from where the last call ended, its count of updates included."""
         self._check_parameters()
         kernels, n_threads = resolve_backend(self.backend), self._n_threads()
@@ -66,7 +110,9 @@ class BaseSGD(SparseCoefMixin, LinearModel):
         weights = self._weights(y, s)
         coef, intercept = self._start(X, y.shape[1], warm, coef_init, intercept_init)
         updates_done = int(self.t_) - 1 if go_on else 0
-        with overflow_explained(X, y):
+        progress = Progress(1 if partial else self.max_iter, self.verbose) if self.verbose else None
+        fitted = partial_call(self._as_if_fitted, dtype=X.dtype, one_target=one_target)
+        with overflow_explained(X, y), progress or nullcontext():
             descent = self._descent(
                 kernels,
                 X,
@@ -92,9 +138,12 @@ class BaseSGD(SparseCoefMixin, LinearModel):
                 random_state=random_state if self.shuffle else None,
                 penalty=partial_call(penalty_value, alpha=self._alpha, l1_ratio=self._l1_ratio),
                 score=score,
+                restore_best=self._restores_best,
+                keep_interrupted=bool(self.keep_interrupted),
                 fit_intercept=bool(self.fit_intercept),
                 described=self._rates_in_words(),
-                report=print if self.verbose else None,
+                before_epoch=callbacks and callbacks.begin_epoch,
+                on_epoch=partial_call(_tell, progress, callback, callbacks, fitted),
             )
         n_visits = X.shape[0] if rows is None else len(rows)
         n_updates = result.n_iter * -(-n_visits // self.batch_size)
@@ -104,19 +153,38 @@ class BaseSGD(SparseCoefMixin, LinearModel):
         self.t_ = 1.0 + updates_done + n_updates
         self.loss_curve_ = before + result.loss_curve
         self.backend_ = backend_name(kernels)
-        self._memory = descent.memory
+        # The moments and sums of other weights than these are of no use.
+        self._memory = descent.memory if result.is_last else None
         if self.early_stopping:
             self.validation_scores_ = result.validation_scores
         else:
             vars(self).pop("validation_scores_", None)
-        if not (partial or result.converged or self.tol is None):
-            warnings.warn(
-                f"The loss still falls after max_iter={self.max_iter} epochs (the last: "
-                f"{result.loss_curve[-1]:.6g}). Raise max_iter, or tol={self.tol}.",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
+        if not partial:
+            self._warn_unless_converged(result)
         return self
+
+    def _warn_unless_converged(self, result: StochasticResult) -> None:
+        loss = f"(the last: {result.loss_curve[-1]:.6g})"
+        if result.ended == "interrupted":
+            message = (
+                f"The fit was interrupted; kept are weights of its {result.n_iter} complete "
+                f"epochs {loss}."
+            )
+        elif result.ended == "max_iter" and self.tol is not None:
+            message = (
+                f"The loss still falls after max_iter={self.max_iter} epochs {loss}. "
+                f"Raise max_iter, or tol={self.tol}."
+            )
+        else:
+            return
+        warnings.warn(message, ConvergenceWarning, stacklevel=6)
+
+    def _as_if_fitted(self, coef, intercept, n_iter: int, *, dtype, one_target: bool):
+        """A copy of the estimator as if the fit had ended with these weights."""
+        fitted = copy.copy(self)
+        fitted._set_weights(coef, intercept, dtype, one_target)
+        fitted.n_iter_ = n_iter
+        return fitted
 
     def _set_weights(self, coef, intercept, dtype, one_target: bool) -> None:
         coef = cast_coef(coef, dtype)
@@ -144,7 +212,7 @@ class BaseSGD(SparseCoefMixin, LinearModel):
 
         A copy: a descent may write to it, and this call may yet be interrupted.
         """
-        memory = getattr(self, "_memory", None)
+        memory: Any = getattr(self, "_memory", None)
         kind = AutomaticMemory if self._automatic else PlainMemory
         parts = memory if isinstance(memory, list) else [memory]
         if not (go_on or warm) or not all(isinstance(part, kind) for part in parts):
@@ -256,6 +324,9 @@ class BaseSGD(SparseCoefMixin, LinearModel):
 
     # What a subclass decides.
 
+    def _forget(self) -> None:
+        """Drop what a fit from the start must find anew."""
+
     def _weights(self, y, s):
         """Weights of the rows: (n,), (n, t) where they differ from target to target, or None."""
         return s
@@ -302,6 +373,18 @@ class BaseSGD(SparseCoefMixin, LinearModel):
     def _l1_ratio(self) -> float:
         return {"l1": 1.0, "elasticnet": self.l1_ratio}.get(self.penalty, 0.0)
 
+    @property
+    def _restores_best(self) -> bool:
+        """Whether early stopping goes back to the best weights, where scikit-learn does not."""
+        if self.restore_best_weights is not None:
+            return bool(self.restore_best_weights)
+        scikit_learns = (
+            not self._automatic
+            and self._optimizer.rule == "sgd"
+            and self._schedule.name in SCIKIT_LEARN_SCHEDULES
+        )
+        return not scikit_learns
+
     def _rates_in_words(self) -> str:
         if self._automatic:
             return "learning_rate='auto'"
@@ -334,6 +417,9 @@ class BaseSGD(SparseCoefMixin, LinearModel):
         check.check_whole(self.batch_size, "batch_size", 1)
         for name in ("fit_intercept", "shuffle", "early_stopping", "warm_start"):
             check_flag(getattr(self, name), name)
+        check_flag(self.keep_interrupted, "keep_interrupted")
+        if self.restore_best_weights is not None:
+            check_flag(self.restore_best_weights, "restore_best_weights")
         if not isinstance(self.verbose, (bool, np.bool_)):
             check.check_whole(self.verbose, "verbose", 0)
         if not isinstance(self.average, (bool, np.bool_)):
@@ -401,7 +487,8 @@ class SGDRegressor(LinearRegressor, BaseSGD):
     shuffle : bool, default=True
         Whether to visit the rows in a new random order in each epoch.
     verbose : int >= 0, default=0
-        Above 0, print a line for each epoch.
+        1: a bar that follows the epochs in terminals and notebooks, a line for each in files
+        and pipes. 2 or more: always lines.
     epsilon : float, default=0.1
         Not used: squared error has no use for it. Accepted since scikit-learn has it.
     random_state : int, RandomState or None, default=None
@@ -434,6 +521,10 @@ class SGDRegressor(LinearRegressor, BaseSGD):
         Share of the rows held out by `early_stopping`.
     n_iter_no_change : int >= 1, default=5
         Epochs without improvement after which the fit ends.
+    restore_best_weights : bool or None, default=None
+        Whether `early_stopping` ends with the weights of the epoch with the best score, not with
+        the last ones. None: it does, but for optimizer="sgd" with scikit-learn's own schedules,
+        where the last ones are scikit-learn's.
     warm_start : bool, default=False
         Whether `fit` begins from the weights of the fit before.
     average : bool or int >= 1, default=False
@@ -450,6 +541,9 @@ class SGDRegressor(LinearRegressor, BaseSGD):
     clip_norm : float > 0 or None, default=None
         Largest norm of the gradient of a mini-batch and target, the intercept's part included
         and the penalty's not; a longer one is scaled down, as by torch's ``clip_grad_norm_``.
+    keep_interrupted : bool, default=False
+        Whether Ctrl-C ends `fit` with the weights of the last complete epoch and a warning, where
+        there is one. Else it leaves the estimator as it was.
     backend : {"auto", "native", "numba", "reference"} or None, default=None
         Kernels to use. None: as set by :func:`fastlsgd.set_config`.
     n_jobs : int or None, default=None
@@ -538,11 +632,13 @@ class SGDRegressor(LinearRegressor, BaseSGD):
         early_stopping=False,
         validation_fraction=0.1,
         n_iter_no_change=5,
+        restore_best_weights=None,
         warm_start=False,
         average=False,
         batch_size=1,
         optimizer="sgd",
         clip_norm=None,
+        keep_interrupted=False,
         backend=None,
         n_jobs=None,
     ):
@@ -563,18 +659,21 @@ class SGDRegressor(LinearRegressor, BaseSGD):
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        self.restore_best_weights = restore_best_weights
         self.warm_start = warm_start
         self.average = average
         self.batch_size = batch_size
         self.optimizer = optimizer
         self.clip_norm = clip_norm
+        self.keep_interrupted = keep_interrupted
         self.backend = backend
         self.n_jobs = n_jobs
 
     def _has_one_target(self) -> bool:
         return len(self.intercept_) == 1  # sparsify gives coef_ two dimensions
 
-    def fit(self, X, y, coef_init=None, intercept_init=None, sample_weight=None):
+    @with_callbacks
+    def fit(self, X, y, coef_init=None, intercept_init=None, sample_weight=None, *, callback=None):
         """Fit the model.
 
         Parameters
@@ -588,6 +687,9 @@ class SGDRegressor(LinearRegressor, BaseSGD):
             Intercept to begin from.
         sample_weight : array-like of shape (n_samples,), optional
             Factor of each row's gradient. Not negative, not all zero. Default: ones.
+        callback : callable, optional
+            Called after each epoch with an :class:`fastlsgd.EpochReport`: epoch, loss,
+            validation_score, rate, seconds. True ends the fit.
 
         Returns
         -------
@@ -600,10 +702,7 @@ class SGDRegressor(LinearRegressor, BaseSGD):
         ImportError
             If `backend` is not installed.
         """
-        with all_or_nothing(self):
-            return self._fit(
-                X, y, sample_weight, coef_init, intercept_init, go_on=False, partial=False
-            )
+        return self._fit_heard(X, y, sample_weight, coef_init, intercept_init, callback)
 
     def partial_fit(self, X, y, sample_weight=None):
         """Do one epoch on these rows, from where the last call ended.
@@ -626,6 +725,16 @@ class SGDRegressor(LinearRegressor, BaseSGD):
         self._check_partial_fit()
         with all_or_nothing(self):
             return self._fit(X, y, sample_weight, go_on=hasattr(self, "coef_"), partial=True)
+
+
+def _tell(progress, callback, callbacks, fitted, report, coef, intercept) -> bool:
+    """Tell all who listen of an epoch; whether one of them ends the fit."""
+    if progress is not None:
+        progress(report)
+    stop = callback is not None and bool(callback(report))
+    if callbacks is not None:
+        stop |= callbacks.end_epoch(partial_call(fitted, coef, intercept, report.epoch))
+    return stop
 
 
 def _given(value, name: str, shape: tuple[int, ...]) -> np.ndarray:

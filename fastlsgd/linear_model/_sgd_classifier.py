@@ -18,6 +18,7 @@ from ._base import (
     check_classes,
     signed_targets,
 )
+from ._listeners import with_callbacks
 from ._sgd import BaseSGD
 
 
@@ -55,7 +56,8 @@ class SGDClassifier(LinearClassifier, BaseSGD):
     shuffle : bool, default=True
         Whether to visit the rows in a new random order in each epoch.
     verbose : int >= 0, default=0
-        Above 0, print a line for each epoch.
+        1: a bar that follows the epochs in terminals and notebooks, a line for each in files
+        and pipes. 2 or more: always lines.
     epsilon : float, default=0.1
         Not used: squared error has no use for it. Accepted since scikit-learn has it.
     n_jobs : int or None, default=None
@@ -78,6 +80,10 @@ class SGDClassifier(LinearClassifier, BaseSGD):
         Share of the rows held out by `early_stopping`.
     n_iter_no_change : int >= 1, default=5
         Epochs without improvement after which the fit ends.
+    restore_best_weights : bool or None, default=None
+        Whether `early_stopping` ends with the weights of the epoch with the best score, not with
+        the last ones. None: it does, but for optimizer="sgd" with scikit-learn's own schedules,
+        where the last ones are scikit-learn's.
     class_weight : dict of label to float >= 0, "balanced" or None, default=None
         Factor of the gradient of a class's own rows, in the target of that class; with two
         classes each row has the factor of its own class. "balanced" stands for
@@ -94,6 +100,9 @@ class SGDClassifier(LinearClassifier, BaseSGD):
         As in :class:`SGDRegressor`.
     clip_norm : float > 0 or None, default=None
         Largest norm of the gradient of a mini-batch and class, as in :class:`SGDRegressor`.
+    keep_interrupted : bool, default=False
+        Whether Ctrl-C ends `fit` with the weights of the last complete epoch and a warning, where
+        there is one. Else it leaves the estimator as it was.
     backend : {"auto", "native", "numba", "reference"} or None, default=None
         Kernels to use. None: as set by :func:`fastlsgd.set_config`.
 
@@ -192,12 +201,14 @@ class SGDClassifier(LinearClassifier, BaseSGD):
         early_stopping=False,
         validation_fraction=0.1,
         n_iter_no_change=5,
+        restore_best_weights=None,
         class_weight=None,
         warm_start=False,
         average=False,
         batch_size=1,
         optimizer="sgd",
         clip_norm=None,
+        keep_interrupted=False,
         backend=None,
     ):
         self.loss = loss
@@ -218,15 +229,18 @@ class SGDClassifier(LinearClassifier, BaseSGD):
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        self.restore_best_weights = restore_best_weights
         self.class_weight = class_weight
         self.warm_start = warm_start
         self.average = average
         self.batch_size = batch_size
         self.optimizer = optimizer
         self.clip_norm = clip_norm
+        self.keep_interrupted = keep_interrupted
         self.backend = backend
 
-    def fit(self, X, y, coef_init=None, intercept_init=None, sample_weight=None):
+    @with_callbacks
+    def fit(self, X, y, coef_init=None, intercept_init=None, sample_weight=None, *, callback=None):
         """Fit the model.
 
         Parameters
@@ -242,6 +256,9 @@ class SGDClassifier(LinearClassifier, BaseSGD):
         sample_weight : array-like of shape (n_samples,), optional
             Factor of each row's gradient, beside that of `class_weight`. Not negative, not all
             zero. Default: ones.
+        callback : callable, optional
+            Called after each epoch with an :class:`fastlsgd.EpochReport`: epoch, loss,
+            validation_score, rate, seconds. True ends the fit.
 
         Returns
         -------
@@ -254,11 +271,7 @@ class SGDClassifier(LinearClassifier, BaseSGD):
         ImportError
             If `backend` is not installed.
         """
-        with all_or_nothing(self):
-            vars(self).pop("classes_", None)
-            return self._fit(
-                X, y, sample_weight, coef_init, intercept_init, go_on=False, partial=False
-            )
+        return self._fit_heard(X, y, sample_weight, coef_init, intercept_init, callback)
 
     def partial_fit(self, X, y, classes=None, sample_weight=None):
         """Do one epoch on these rows, from where the last call ended.
@@ -344,6 +357,9 @@ class SGDClassifier(LinearClassifier, BaseSGD):
         if not weights.any(axis=0).all():
             raise ValueError("class_weight and sample_weight are zero together in all rows.")
         return weights.astype(y.dtype)
+
+    def _forget(self) -> None:
+        self.__dict__.pop("classes_", None)
 
     def _splits(self, y, **how):
         return StratifiedShuffleSplit(**how).split(np.empty((len(y), 1)), class_numbers(y))

@@ -145,6 +145,11 @@ class AutomaticDescent:
         """The averaged weights, float64, of X as it was given."""
         return self._outwards(*self.reported)
 
+    @property
+    def rate(self) -> float:
+        """That of the last epoch, in the metric's coordinates."""
+        return float(self.rates[0])
+
     def lower_rate(self) -> bool:
         """The schedule is its own: nothing to lower."""
         return False

@@ -10,8 +10,9 @@ so that Ctrl-C is heard between them, and 8 bytes an update of that call for the
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -23,6 +24,7 @@ from .rows import row_slice
 
 __all__ = [
     "Descent",
+    "EpochReport",
     "Holdout",
     "PlainDescent",
     "PlainMemory",
@@ -52,11 +54,16 @@ class Descent(Protocol):
     ----------
     loss_scale : float
         Unit in which `tol` is measured; 1.0 makes it absolute.
+    rate : float
+        Learning rate of the last update.
     memory : object
         What a later descent needs in order to carry on where this one is (`partial_fit`).
     """
 
     loss_scale: float
+
+    @property
+    def rate(self) -> float: ...
 
     @property
     def memory(self) -> object: ...
@@ -137,7 +144,7 @@ class PlainDescent:
         self.kernels, self.X, self.y, self.sample_weight = kernels, X, y, sample_weight
         self.batch_size, self.fit_intercept = batch_size, fit_intercept
         self.alpha, self.l1_ratio, self.n_threads = alpha, l1_ratio, n_threads
-        self.schedule, self.course = schedule, course
+        self.schedule, self.course, self.rate = schedule, course, 0.0
         self.updates_done = updates_done
         if average and memory is not None:
             coef, intercept = memory.coef, memory.intercept
@@ -169,13 +176,14 @@ class PlainDescent:
         for chunk in chunks(self.X, self.y, self.sample_weight, order, self.batch_size):
             n_updates = -(-chunk.n_rows // self.batch_size)
             t = np.arange(self.updates_done + 1.0, self.updates_done + 1.0 + n_updates)
+            rates = self.schedule.rates(t, course)
             total += self.kernels.sgd_epoch(
                 chunk.X,
                 chunk.y,
                 self.coef,
                 self.intercept,
                 chunk.order,
-                self.schedule.rates(t, course),
+                rates,
                 self.batch_size,
                 chunk.sample_weight,
                 self.alpha,
@@ -187,6 +195,7 @@ class PlainDescent:
                 self.n_threads,
             )
             self.updates_done += n_updates
+            self.rate = float(rates[-1])
             n_rows += chunk.n_rows
             if not math.isfinite(total):
                 return math.inf
@@ -303,6 +312,30 @@ def class_numbers(scores: np.ndarray) -> np.ndarray:
     return (scores[:, 0] > 0).astype(int) if scores.shape[1] == 1 else scores.argmax(axis=1)
 
 
+class EpochReport(NamedTuple):
+    """What there is to tell after an epoch.
+
+    Attributes
+    ----------
+    epoch : int
+        1, 2, ...
+    loss : float
+        Mean of half the squared residuals as they were met, summed over targets.
+    validation_score : float or None
+        Score of the weights on the held-out rows; None where there are none.
+    rate : float
+        Learning rate of the last update.
+    seconds : float
+        Time that the epoch took.
+    """
+
+    epoch: int
+    loss: float
+    validation_score: float | None
+    rate: float
+    seconds: float
+
+
 class StochasticResult(NamedTuple):
     """Weights, and the way there."""
 
@@ -311,7 +344,29 @@ class StochasticResult(NamedTuple):
     n_iter: int
     loss_curve: list[float]
     validation_scores: list[float]
-    converged: bool
+    ended: str  # "converged", "max_iter", "stopped" or "interrupted"
+    is_last: bool  # whether these are the weights of the descent as it stands
+
+
+@dataclass
+class _Patience:
+    """The stopping rule: so many epochs without an improvement by the threshold end a fit."""
+
+    threshold: float
+    limit: int
+    best: float = math.inf
+    idle: int = 0
+
+    def improves(self, watched: float) -> bool:
+        return watched < self.best
+
+    def runs_out(self, watched: float) -> bool:
+        self.idle = self.idle + 1 if watched >= self.best - self.threshold else 0
+        self.best = min(self.best, watched)
+        if self.idle < self.limit:
+            return False
+        self.idle = 0
+        return True
 
 
 def fit_stochastic(
@@ -327,9 +382,12 @@ def fit_stochastic(
     random_state: np.random.RandomState | None = None,
     penalty: Callable[[np.ndarray], float] | None = None,
     score: Callable[[np.ndarray, np.ndarray], float] | None = None,
+    restore_best: bool = False,
+    keep_interrupted: bool = False,
     fit_intercept: bool = True,
     described: str = "this learning rate",
-    report: Callable[[str], None] | None = None,
+    before_epoch: Callable[[], None] | None = None,
+    on_epoch: Callable[[EpochReport, np.ndarray, np.ndarray], bool] | None = None,
 ) -> StochasticResult:
     """Turn epochs of `descent` until nothing improves any more, as scikit-learn's SGD does.
 
@@ -353,10 +411,16 @@ def fit_stochastic(
         From coef to what the objective has beyond the loss.
     score : callable, optional
         From coef and intercept to a score that decides instead of the objective.
+    restore_best : bool
+        Whether to end with the weights of the epoch with the best score.
+    keep_interrupted : bool
+        Whether KeyboardInterrupt ends the fit after the last complete epoch, if there is one.
     described : str
         How the message of a divergence names the rates.
-    report : callable, optional
-        Called with a line of text for each epoch.
+    before_epoch : callable, optional
+        Called before each epoch.
+    on_epoch : callable, optional
+        Called after each epoch, with the weights as they are then; True ends the fit.
 
     Raises
     ------
@@ -364,46 +428,106 @@ def fit_stochastic(
         If the descent diverges: the loss or a weight is no longer finite, or the fit ends
         with a loss a thousand times that of predicting zero.
     """
-    curve: list[float] = []
-    scores: list[float] = []
-    best = math.inf
-    idle, converged = 0, False
     limit = RUNAWAY * 0.5 * float(np.einsum("nt,nt->", y, y, dtype=np.float64)) / len(y)
     from_zero = not any(np.any(part) for part in descent.weights())
-    threshold = -math.inf if tol is None else tol * (1.0 if score else descent.loss_scale)
+    unit = 1.0 if score else descent.loss_scale
+    patience = _Patience(-math.inf if tol is None else tol * unit, n_iter_no_change)
+    fit = _Fit(descent, penalty, score, patience, restore_best, keep_interrupted, on_epoch)
 
-    def fail(epoch: int, loss: float) -> ValueError:
+    def fail() -> ValueError:
         explain_non_finite(X=X, y=y, sample_weight=sample_weight)
+        epoch, loss = len(fit.curve), fit.curve[-1]
         return _divergence(X, sample_weight, fit_intercept, epoch, loss, described)
 
+    ended = "max_iter"
     # Overflow is looked for here; NumPy need not warn of it too.
     with np.errstate(over="ignore", invalid="ignore"):
-        for epoch in range(1, max_iter + 1):
-            loss = descent.epoch(_visit(rows, len(y), random_state))
-            coef, intercept = descent.weights()
-            if not (
-                math.isfinite(loss) and np.isfinite(coef).all() and np.isfinite(intercept).all()
-            ):
-                raise fail(epoch, loss)
-            curve.append(loss)
-            # Smaller is better for both, so that one rule serves.
-            if score is None:
-                watched = loss + (0.0 if penalty is None else penalty(coef))
-            else:
-                scores.append(score(coef, intercept))
-                watched = -scores[-1]
-            if report is not None:
-                report(_progress(epoch, loss, scores))
-            idle = idle + 1 if tol is not None and watched >= best - threshold else 0
-            best = min(best, watched)
-            if idle >= n_iter_no_change:
-                if not descent.lower_rate():
-                    converged = True
+        try:
+            for _ in range(max_iter):
+                if before_epoch is not None:
+                    before_epoch()
+                fit.epoch(_visit(rows, len(y), random_state))
+                if not fit.finite:
+                    raise fail()
+                watched = fit.watch()
+                if fit.tell():
+                    ended = "stopped"
                     break
-                idle = 0
-        if curve[-1] > (limit if from_zero else max(limit, RUNAWAY * curve[0])):
-            raise fail(epoch, curve[-1])
-    return StochasticResult(coef, intercept, epoch, curve, scores, converged)
+                if patience.runs_out(watched) and not descent.lower_rate():
+                    ended = "converged"
+                    break
+        except KeyboardInterrupt:
+            if not (keep_interrupted and fit.scored):
+                raise
+            ended = "interrupted"
+        if fit.curve[-1] > (limit if from_zero else max(limit, RUNAWAY * fit.curve[0])):
+            raise fail()
+    return fit.result(ended)
+
+
+class _Fit:
+    """What a fit has seen so far, and the weights that it may end with."""
+
+    def __init__(
+        self, descent, penalty, score, patience, restore_best, keep_interrupted, on_epoch
+    ) -> None:
+        self.descent, self.penalty, self.score = descent, penalty, score
+        self.patience, self.on_epoch = patience, on_epoch
+        self.restore_best = restore_best and score is not None
+        self.keep_interrupted = keep_interrupted
+        self.curve: list[float] = []
+        self.scores: list[float] = []
+        self.kept: tuple[np.ndarray, np.ndarray] | None = None  # the best, or the last complete
+        self.scored = 0  # complete epochs
+        self.kept_epoch = 0
+
+    def epoch(self, order: np.ndarray | None) -> None:
+        self.start = time.perf_counter()
+        loss = self.descent.epoch(order)
+        self.curve.append(loss)
+        self.weights = self.descent.weights()
+
+    @property
+    def finite(self) -> bool:
+        return math.isfinite(self.curve[-1]) and all(
+            np.isfinite(part).all() for part in self.weights
+        )
+
+    def watch(self) -> float:
+        """What the stopping rule goes by: the objective or the negative score."""
+        coef, intercept = self.weights
+        if self.score is not None:
+            self.scores.append(self.score(coef, intercept))
+            watched = -self.scores[-1]
+        else:
+            watched = self.curve[-1] + (self.penalty(coef) if self.penalty else 0.0)
+        keep = self.patience.improves(watched) if self.restore_best else self.keep_interrupted
+        if keep:
+            self.kept = coef.copy(), intercept.copy()
+            self.kept_epoch = len(self.curve)
+        self.scored = len(self.curve)
+        return watched
+
+    def tell(self) -> bool:
+        """Report the epoch; whether the listener wants the fit to end."""
+        if self.on_epoch is None:
+            return False
+        report = EpochReport(
+            len(self.curve),
+            self.curve[-1],
+            self.scores[-1] if self.scores else None,
+            self.descent.rate,
+            time.perf_counter() - self.start,
+        )
+        return bool(self.on_epoch(report, *self.weights))
+
+    def result(self, ended: str) -> StochasticResult:
+        n = self.scored
+        last = ended != "interrupted" and (not self.restore_best or self.kept_epoch in (0, n))
+        coef, intercept = self.weights if last or self.kept is None else self.kept
+        return StochasticResult(
+            coef, intercept, n, self.curve[:n], self.scores[:n], ended, is_last=last
+        )
 
 
 def _visit(rows, n: int, random_state) -> np.ndarray | None:
@@ -420,11 +544,6 @@ def penalty_value(coef: np.ndarray, *, alpha: float, l1_ratio: float) -> float:
     w = np.asarray(coef, dtype=np.float64)
     l1, l2 = float(np.abs(w).sum()), 0.5 * float(np.vdot(w, w))
     return alpha * (l1_ratio * l1 + (1.0 - l1_ratio) * l2)
-
-
-def _progress(epoch: int, loss: float, scores: list[float]) -> str:
-    held_out = f", R2 on held-out rows {scores[-1]:.6g}" if scores else ""
-    return f"epoch {epoch}: mean loss {loss:.6g}{held_out}"
 
 
 # ------------------------------------------------------------------------------- divergence

@@ -41,5 +41,9 @@ class TargetByTarget:
         return all(lowered)
 
     @property
+    def rate(self) -> float:
+        return self.descents[0].rate
+
+    @property
     def memory(self) -> list[object]:
         return [descent.memory for descent in self.descents]
