@@ -7,6 +7,16 @@ A schedule gives the rates of a range of updates, as an array for one call of a 
 ``optimizer="adam"`` is short for ``optimizer=Adam()``, ``learning_rate="cosine"`` for
 ``learning_rate=Cosine()``. As parameters of an estimator they can be cloned, pickled, compared,
 and searched over: ``GridSearchCV(model, {"optimizer__beta1": [0.8, 0.9]})``.
+
+>>> import numpy as np
+>>> from fastlsgd import SGDRegressor
+>>> from fastlsgd.optimizers import Adam, OneCycle
+>>> X = np.random.default_rng(0).normal(size=(200, 3))
+>>> model = SGDRegressor(
+...     optimizer=Adam(beta2=0.99), learning_rate=OneCycle(), eta0=0.2, batch_size=8,
+...     max_iter=20, tol=None, random_state=0)
+>>> model.fit(X, X @ [1.0, -2.0, 0.5]).coef_.round(2).tolist()
+[1.0, -2.0, 0.5]
 """
 
 from __future__ import annotations

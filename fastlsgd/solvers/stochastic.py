@@ -173,7 +173,9 @@ class PlainDescent:
         total, n_rows = 0.0, 0
         n_visits = len(self.y) if order is None else len(order)
         course = self.course._replace(updates_per_epoch=-(-n_visits // self.batch_size))
-        for chunk in chunks(self.X, self.y, self.sample_weight, order, self.batch_size):
+        data = self.X, self.y, self.sample_weight
+        dense_updates = self.state.optimizer is not None
+        for chunk in chunks(*data, order, self.batch_size, dense_updates=dense_updates):
             n_updates = -(-chunk.n_rows // self.batch_size)
             t = np.arange(self.updates_done + 1.0, self.updates_done + 1.0 + n_updates)
             rates = self.schedule.rates(t, course)
@@ -253,11 +255,18 @@ def chunks(
     sample_weight: np.ndarray | None,
     order: np.ndarray | None,
     batch_size: int,
+    *,
+    dense_updates: bool = False,
 ) -> Iterator[Chunk]:
-    """Cut an epoch into calls of bounded length, without a copy, on borders of groups of rows."""
+    """Cut an epoch into calls of bounded length, without a copy, on borders of groups of rows.
+
+    `dense_updates`: an update takes a pass over all features, whatever its rows hold.
+    """
     n, d = X.shape
     n_visits = n if order is None else len(order)
     width = max(1, len(X.data) // n) if isinstance(X, CSR) else d
+    if dense_updates:
+        width += d // batch_size
     rows = min(CHUNK_UPDATES * batch_size, CHUNK_NUMBERS // (width * y.shape[1]))
     group = rows_per_group(batch_size)
     rows = max(1, rows // group) * group
@@ -559,8 +568,8 @@ def _divergence(X, sample_weight, fit_intercept, epoch, loss, described) -> Valu
         )
     return ValueError(
         f"The fit diverges with {described}: the mean loss {reached} in epoch {epoch}. "
-        f"A rate that holds on these rows is {rate:.2g} or less (learning_rate='constant', "
-        f"eta0={rate:.2g}). Larger ones hold once the columns of X are scaled, which "
+        f"A rate that holds on these rows is {rate:.2g} or less (optimizer='sgd', "
+        f"learning_rate='constant', eta0={rate:.2g}). Larger ones hold once the columns of X are scaled, which "
         f"learning_rate='auto' does by itself."
     )
 
