@@ -569,8 +569,8 @@ def _divergence(X, sample_weight, fit_intercept, epoch, loss, described) -> Valu
     return ValueError(
         f"The fit diverges with {described}: the mean loss {reached} in epoch {epoch}. "
         f"A rate that holds on these rows is {rate:.2g} or less (optimizer='sgd', "
-        f"learning_rate='constant', eta0={rate:.2g}). Larger ones hold once the columns of X are scaled, which "
-        f"learning_rate='auto' does by itself."
+        f"learning_rate='constant', eta0={rate:.2g}). Larger ones hold once the columns of X are "
+        f"scaled, which learning_rate='auto' does by itself."
     )
 
 
