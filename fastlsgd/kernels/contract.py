@@ -231,7 +231,8 @@ class Kernels(Protocol):
 
         With ``state.optimizer`` the update is that of `OptimizerState` instead; `prox` is None
         and `implicit` False then, and the average takes in w after its L1 step but for "sgd".
-        Such an update costs O(t d) on CSR rows too: every weight moves each time.
+        Such an update costs O(t d) on CSR rows too, since with moments or a penalty every weight
+        moves each time; a backend may leave out those that do not.
 
         CSR and dense rows of the same numbers give the same weights. Returns the sum over
         the visited rows and targets of r^2 / 2, each taken before its update.

@@ -537,7 +537,8 @@ class SGDRegressor(LinearRegressor, BaseSGD):
         :mod:`fastlsgd.optimizers`. Its steps are torch.optim's, with the L2 penalty as
         `weight_decay`; columns should be of like scale. Its moments go on through `partial_fit`
         and `warm_start`. L1 is a proximal step in the optimizer's metric, so that zeros are
-        exact. On sparse X an update costs n_features numbers, whatever the row holds.
+        exact. On sparse X an update costs n_features numbers, whatever its rows hold (see
+        docs/optimizers.md for exceptions).
     clip_norm : float > 0 or None, default=None
         Largest norm of the gradient of a mini-batch and target, the intercept's part included
         and the penalty's not; a longer one is scaled down, as by torch's ``clip_grad_norm_``.
