@@ -9,7 +9,6 @@ import sys
 
 import numpy as np
 import pytest
-import sklearn
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
@@ -317,8 +316,3 @@ def test_bad_parameters():
     for name in ("keep_interrupted", "restore_best_weights"):
         with pytest.raises(ValueError, match=f"{name} must be True or False"):
             SGDRegressor(**{name: "yes"}).fit(X, y)
-
-
-def test_version_of_scikit_learn_decides():
-    has = hasattr(SGDRegressor, "set_callbacks")
-    assert has == (sklearn.__version__ >= "1.9")
