@@ -108,6 +108,6 @@ int fastlsgd_gram(double *out, const fastlsgd_matrix *X, const fastlsgd_targets 
 int fastlsgd_sgd_epoch(double *loss, void *w, double *b, const fastlsgd_matrix *X,
                        const fastlsgd_targets *y, const void *sample_weight,
                        const fastlsgd_epoch *epoch, fastlsgd_state *state, int n_threads) {
-  (void)n_threads; /* the updates of an epoch follow one another */
-  return isas[current].kernels[X->dtype].sgd_epoch(loss, w, b, X, y, sample_weight, epoch, state);
+  return isas[current].kernels[X->dtype].sgd_epoch(loss, w, b, X, y, sample_weight, epoch, state,
+                                                   limit_threads(n_threads));
 }

@@ -20,7 +20,7 @@
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
 #include "simd.inc"
-#include "gemm.inc"
+#include "syrk.inc"
 
 #define SCALAR float
 #define NAME(x) PASTE(x, f32)

@@ -15,7 +15,7 @@ typedef struct {
   int (*gram)(double *, const fastlsgd_matrix *, const fastlsgd_targets *, const void *,
               const double *, int);
   int (*sgd_epoch)(double *, void *, double *, const fastlsgd_matrix *, const fastlsgd_targets *,
-                   const void *, const fastlsgd_epoch *, fastlsgd_state *);
+                   const void *, const fastlsgd_epoch *, fastlsgd_state *, int);
 } fastlsgd_kernels;
 
 #endif

@@ -7,6 +7,7 @@ import doctest
 import importlib
 import threading
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -680,9 +681,13 @@ def test_each_backend_that_is_there_has_the_contract():
     assert contract.rows_per_group(1) == contract.GROUP_ROWS
 
 
-@pytest.mark.parametrize(
-    "module", ["_config", "functional", "kernels", "linear_model", "optimizers"]
-)
+def _modules_with_examples() -> list[str]:
+    package = Path(fastlsgd.__file__).parent
+    paths = [path for path in package.rglob("*.py") if ">>>" in path.read_text("utf-8")]
+    return sorted(".".join(path.relative_to(package).with_suffix("").parts) for path in paths)
+
+
+@pytest.mark.parametrize("module", _modules_with_examples())
 def test_examples_in_docstrings(module):
     failed, attempted = doctest.testmod(importlib.import_module(f"fastlsgd.{module}"))
     assert attempted > 0

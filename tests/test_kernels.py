@@ -253,9 +253,21 @@ def test_every_row_the_same(kernels):
     check_loss_gradient(kernels, Problem(column, y, w, b, None), 2)
 
 
-def test_float32_beyond_its_own_squares(kernels):
+@pytest.mark.parametrize("t", range(2, 15))
+@pytest.mark.parametrize("layout", ["C", "F", "row steps"])
+@both_dtypes
+def test_each_number_of_targets(kernels, t, dtype, layout):
+    """Kernels may take targets several at a time: each has its place in such a group, or after."""
+    problem = make_problem(t, 45, 37, t, dtype, layout)
+    check_loss_gradient(kernels, problem, 2)
+    check_predict(kernels, problem, 2)
+    check_epochs(kernels, problem, [make_epoch(problem, 1, alpha=0.3, average_after=7)])
+
+
+@pytest.mark.parametrize("t", [1, 3])
+def test_float32_beyond_its_own_squares(kernels, t):
     """Sums are float64: 1e25 squared is no float32."""
-    X, y, w, b, s = make_problem(0, 30, 7, 1, np.float32)
+    X, y, w, b, s = make_problem(0, 30, 7, t, np.float32)
     check_loss_gradient(kernels, Problem(X * np.float32(1e25), y, w, b, s), 1)
 
 
@@ -690,6 +702,7 @@ def test_sgd_epoch_with_each_option(kernels, options, batch_size, layout, dtype)
         (3, 5000, 2, 1),
         (300, 1000, 10, 1),
         (300, 1000, 10, 300),
+        (3000, 200, 2, 1700),  # batches that are worth several threads
     ],
 )
 @both_dtypes
@@ -699,6 +712,25 @@ def test_sgd_epoch_of_large_data(kernels, n, d, t, batch_size, dtype, layout, sh
     problem = large_problem(n, d, t, dtype, layout)
     epoch = make_epoch(problem, batch_size, shuffled, alpha=0.01)
     check_epochs(kernels, problem, [epoch], n_threads=3)
+
+
+@pytest.mark.parametrize("layout", ["C", "F"])
+@both_dtypes
+def test_sgd_epoch_divides_a_batch_with_each_option(kernels, dtype, layout):
+    problem = large_problem(2600, 120, 2, dtype, layout)
+    epochs = [make_epoch(problem, 2000, k > 0, **PENALTIES["everything"]) for k in range(2)]
+    check_epochs(kernels, problem, epochs, n_threads=3)
+
+
+def test_sgd_epoch_on_several_threads_repeats_its_bits(kernels):
+    problem = large_problem(4000, 100, 1, np.float32, "C")
+    epoch = make_epoch(problem, 3000, alpha=0.01)
+    results = []
+    for _ in range(3):
+        w, b = problem.w.astype(np.float32), problem.b.copy()
+        loss = run(kernels, problem, epoch, w, b, fresh_state(epoch, w), n_threads=2)
+        results.append((w.tobytes(), b.tobytes(), loss))
+    assert results[0] == results[1] == results[2]
 
 
 @pytest.mark.parametrize(("alpha", "l1_ratio"), [(0.0, 0.0), (5.0, 0.0), (0.02, 0.5), (0.02, 1.0)])

@@ -37,14 +37,21 @@ from .contract import CSR, Gram, LossGradient, rows_per_group
 __all__ = ["gram", "isa", "loss_gradient", "predict", "sgd_epoch"]
 
 SERIAL_WORK = 200_000  # multiply-adds below which handing work to a thread costs more than it gains
-BLOCK_BYTES = 16_384  # rows that are read twice stay in half of a 32 KiB L1 cache in between
+BLOCK_BYTES = 16384  # rows that are read twice stay in half of a 32 KiB L1 cache in between
 MAX_BLOCK_ROWS = 64
+NARROW = 12  # features up to which rows are turned into columns: they are short for vectors
+COLUMN_BLOCK_BYTES = 262_144  # of columns that are read twice: they stay in the L2 cache
+MAX_COLUMN_ROWS = 2_048
 MIN_PACKED_ROWS = 16  # of an F-ordered X: 16 float32 are a cache line
 
 GRAM_ROWS = 32  # a panel of 32 rows and 64 columns of float64 is 16 KiB
 GRAM_COLUMNS = 64
 
-AHEAD = 16  # rows to prefetch before their turn
+AHEAD = 16  # rows in random order to prefetch before their turn
+AHEAD_BYTES = 32_768  # of rows in order: as much as is on its way from memory at a time
+MAX_ENTRIES_AHEAD = 256  # of a CSR row
+LINE_BYTES = 64
+SAFE_SHRINKAGE = 0.5  # rate * alpha below which 4 factors 1 - rate * alpha may be divided by
 TRAIL_LENGTH = 65_536  # CSR: updates after which every weight is brought up to date
 TINY_SCALE = 1e-4  # a smaller common scale is multiplied into the weights
 
@@ -228,10 +235,24 @@ def _prefetch(typing_context, array, index):
         i32 = ir.IntType(32)
         types_of_hint = ir.FunctionType(ir.VoidType(), [byte, i32, i32, i32])
         hint = builder.module.declare_intrinsic("llvm.prefetch", (byte,), types_of_hint)
-        builder.call(hint, [place, i32(0), i32(3), i32(1)])  # to read, into L1, data
+        builder.call(hint, [place, i32(0), i32(2), i32(1)])  # to read, into L2, data
         return context.get_dummy_value()
 
     return types.void(array, types.uintp), emit
+
+
+@_plain
+def _rows_ahead(A, d, stride):
+    """How many rows on AHEAD_BYTES reach; none where rows are packed."""
+    return max(4, min(128, AHEAD_BYTES // (d * A.itemsize))) if stride != 0 else 0
+
+
+@_plain
+def _prefetch_row(A, start, d):
+    j = np.uintp(0)
+    while j < np.uintp(d):  # a range with a step would divide
+        _prefetch(A, start + j)
+        j += np.uintp(LINE_BYTES // A.itemsize)
 
 
 @_plain
@@ -281,7 +302,10 @@ def _fetch_targets(y, s, order, first, rows, Y, S):
     for i in range(np.uintp(rows)):
         row = np.uintp(_visit(order, first + i))
         S[i] = s[row] if s.size > 0 else 1.0
-        for c in range(np.uintp(Y.shape[1])):
+        Y[i, np.uintp(0)] = y[row, np.uintp(0)]  # one target is the common case: no loop
+    for i in range(np.uintp(rows if Y.shape[1] > 1 else 0)):
+        row = np.uintp(_visit(order, first + i))
+        for c in range(np.uintp(1), np.uintp(Y.shape[1])):
             Y[i, c] = y[row, c]
 
 
@@ -315,34 +339,33 @@ def _dot4(A, p0, p1, p2, p3, w, c):
 def _project(A, at, first, rows, w, scale, b, P, ahead):
     """P[i, c] = scale x_i . w_c + b_c for `rows` rows from `first` on. 2 flops a number and target.
 
-    The first target reads row after row, as hardware prefetchers like it: four rows side by side
-    came from memory at 8 to 15 GB/s, one at 27 GB/s, whatever was prefetched by instruction.
+    Meanwhile asks for what lies `ahead` numbers further on, unless that is 0: four rows side by
+    side came from memory at 8 to 15 GB/s without.
     """
-    _project_singly(A, at, first, first + rows, w, 0, scale, b[0], P, ahead)
     quads = first + rows // 4 * 4
-    for c in range(1, w.shape[0]):
-        _project_by_four(A, at, first, quads, w, c, scale, b[c], P)
-        _project_singly(A, at, quads, first + rows, w, c, scale, b[c], P, 0)
+    for c in range(np.uintp(w.shape[0])):
+        _project_by_four(A, at, first, quads, w, c, scale, b[c], P, ahead if c == 0 else 0)
+        for i in range(np.uintp(quads), np.uintp(first + rows)):
+            P[i, c] = scale * _dot(A, at[i], w, c) + b[c]
 
 
 @_plain
-def _project_singly(A, at, first, end, w, c, scale, bc, P, ahead):
-    """Row by row. Rows in random order are prefetched `ahead` rows before their turn."""
-    for i in range(np.uintp(first), np.uintp(end)):
-        if ahead > 0:
-            for j in range(0, w.shape[1], 64 // A.itemsize):
-                _prefetch(A, at[i + np.uintp(ahead)] + np.uintp(j))
-        P[i, c] = scale * _dot(A, at[i], w, c) + bc
-
-
-@_plain
-def _project_by_four(A, at, first, end, w, c, scale, bc, P):
-    for i in range(first, end, 4):
-        dots = _dot4(A, at[i], at[i + 1], at[i + 2], at[i + 3], w, c)
+def _project_by_four(A, at, first, end, w, c, scale, bc, P, ahead):
+    one, two, three = np.uintp(1), np.uintp(2), np.uintp(3)
+    i = np.uintp(first)
+    while i < np.uintp(end):
+        p0, p1, p2, p3 = at[i], at[i + one], at[i + two], at[i + three]
+        if ahead != 0:
+            _prefetch_row(A, p0 + np.uintp(ahead), w.shape[1])
+            _prefetch_row(A, p1 + np.uintp(ahead), w.shape[1])
+            _prefetch_row(A, p2 + np.uintp(ahead), w.shape[1])
+            _prefetch_row(A, p3 + np.uintp(ahead), w.shape[1])
+        dots = _dot4(A, p0, p1, p2, p3, w, c)
         P[i, c] = scale * dots[0] + bc
-        P[i + 1, c] = scale * dots[1] + bc
-        P[i + 2, c] = scale * dots[2] + bc
-        P[i + 3, c] = scale * dots[3] + bc
+        P[i + one, c] = scale * dots[1] + bc
+        P[i + two, c] = scale * dots[2] + bc
+        P[i + three, c] = scale * dots[3] + bc
+        i += np.uintp(4)
 
 
 @_fast
@@ -361,24 +384,22 @@ def _add(A, start, r, G, c):
 def _spread(A, at, first, rows, R, G):
     """G[c] += sum_i R[i, c] x_i for `rows` rows from `first` on. 2 flops a number and target."""
     quads = first + rows // 4 * 4
-    for c in range(G.shape[0]):
+    for c in range(np.uintp(G.shape[0])):
         _spread_by_four(A, at, first, quads, R, c, G)
-        _spread_singly(A, at, quads, first + rows, R, c, G)
+        for i in range(np.uintp(quads), np.uintp(first + rows)):
+            _add(A, at[i], R[i, c], G, c)
 
 
 @_plain
 def _spread_by_four(A, at, first, end, R, c, G):
-    for i in range(first, end, 4):
+    one, two, three = np.uintp(1), np.uintp(2), np.uintp(3)
+    i = np.uintp(first)
+    while i < np.uintp(end):
         _add4(
-            A, at[i], at[i + 1], at[i + 2], at[i + 3],
-            R[i, c], R[i + 1, c], R[i + 2, c], R[i + 3, c], G, c,
+            A, at[i], at[i + one], at[i + two], at[i + three],
+            R[i, c], R[i + one, c], R[i + two, c], R[i + three, c], G, c,
         )  # fmt: skip
-
-
-@_plain
-def _spread_singly(A, at, first, end, R, c, G):
-    for i in range(first, end):
-        _add(A, at[i], R[i, c], G, c)
+        i += np.uintp(4)
 
 
 # ----------------------------------------------------------------------------------------------
@@ -394,9 +415,11 @@ def loss_gradient(X, y, w, b, sample_weight, n_threads) -> LossGradient:
         matrix, w = (X.data, X.indices, X.indptr), np.ascontiguousarray(w.T)
     else:
         kernel, matrix = _dense_loss_gradient[X.dtype], _dense(X)
+        if matrix[1].size == 0 or X.shape[1] <= NARROW:
+            kernel, matrix = _column_loss_gradient[X.dtype], _dense(X.T)
 
     def chunk(low, high):
-        loss, coef, intercept = np.zeros(t), np.zeros(w.shape), np.zeros(t)
+        loss, coef, intercept = _sums(t), _sums(w.size).reshape(w.shape), _sums(t)
         total = kernel(*matrix, y, w, b, s, low, high, loss, coef, intercept)
         return loss, coef, intercept, total
 
@@ -428,29 +451,144 @@ def _dense_loss_gradient(X, flat, offset, stride, y, w, b, s, low, high, loss, c
     scratch = np.empty(0 if flat.size > 0 else block * X.shape[1], X.dtype)
     A = flat if flat.size > 0 else scratch
     at, every_row = np.empty(block, np.uintp), np.empty(0, np.int64)
+    ahead = _rows_ahead(A, X.shape[1], stride) * stride
     R, Y, S = np.empty((block, t)), np.empty((block, t)), np.empty(block)
     total = 0.0
     for first in range(low, high, block):
         rows = min(block, high - first)
         _locate(X, flat, offset, stride, every_row, first, rows, scratch, at)
         _fetch_targets(y, s, every_row, first, rows, Y, S)
-        _project(A, at, 0, rows, w, 1.0, b, R, 0)
+        _project(A, at, 0, rows, w, 1.0, b, R, ahead)
         total += _residuals(R, Y, S, rows, loss, intercept)
         _spread(A, at, 0, rows, R, coef)
     return total
 
 
+@_kernel(
+    lambda f: [
+        *_dense_types(f), _in(f, 2), _in(types.float64, 2, "C"), _in(types.float64, 1, "C"),
+        _in(f, 1, "C"), types.intp, types.intp,
+        _out(types.float64, 1), _out(types.float64, 2), _out(types.float64, 1),
+    ]
+)  # fmt: skip
+def _column_loss_gradient(Xt, flat, offset, stride, y, w, b, s, low, high, loss, coef, intercept):
+    """As `_dense_loss_gradient` from columns: Xt is X's transpose, with what `_dense` says of it.
+
+    All loops run along the rows of a block. Columns that lie together are read where they lie;
+    others, for rows too short for vectors of their own, are copied into a scratch.
+    """
+    d, t = Xt.shape[0], w.shape[0]
+    block = min(MAX_COLUMN_ROWS, max(MAX_BLOCK_ROWS, COLUMN_BLOCK_BYTES // (d * Xt.itemsize)))
+    block = block // 16 * 16 if flat.size > 0 else MAX_BLOCK_ROWS
+    scratch = np.empty(0 if flat.size > 0 else block * d, Xt.dtype)
+    A, at = flat if flat.size > 0 else scratch, np.empty(d, np.uintp)
+    R, S = np.empty((t, block)), np.empty(block)
+    total = 0.0
+    for first in range(low, high, block):
+        rows = min(block, high - first)
+        if flat.size == 0:
+            _pack_columns(Xt, first, rows, block, scratch)
+        for j in range(d):
+            start = offset + j * stride + first if flat.size > 0 else j * block
+            at[j] = np.uintp(start)
+        for i in range(np.uintp(rows)):
+            S[i] = s[np.uintp(first) + i] if s.size > 0 else 1.0
+        for c in range(t):
+            _negate_targets(y, first, rows, b[c], c, R)
+            _project_columns(A, at, rows, w, c, R)
+            part, shift = _column_residuals(R, S, rows, c)
+            loss[c] += part
+            intercept[c] += shift
+            _spread_columns(A, at, rows, R, c, coef)
+        for i in range(np.uintp(rows)):
+            total += S[i]
+    return total
+
+
+@_plain
+def _pack_columns(Xt, first, rows, block, scratch):
+    """scratch[j block + i] = x_ij for the rows i from `first` on."""
+    d = np.uintp(Xt.shape[0])
+    for i in range(np.uintp(rows)):
+        for j in range(d):
+            scratch[j * np.uintp(block) + i] = Xt[j, np.uintp(first) + i]
+
+
+@_plain
+def _negate_targets(y, first, rows, bc, c, R):
+    """R_c = b - y."""
+    for i in range(np.uintp(rows)):
+        R[c, i] = bc - y[np.uintp(first) + i, np.uintp(c)]
+
+
+@_plain
+def _project_columns(A, at, rows, w, c, R):
+    """R_c += X w_c, four columns at a time."""
+    quads = at.size // 4 * 4
+    for j in range(0, quads, 4):
+        p0, p1, p2, p3 = at[j], at[j + 1], at[j + 2], at[j + 3]
+        w0, w1, w2, w3 = w[c, j], w[c, j + 1], w[c, j + 2], w[c, j + 3]
+        for i in range(np.uintp(rows)):
+            R[c, i] += (w0 * A[p0 + i] + w1 * A[p1 + i]) + (w2 * A[p2 + i] + w3 * A[p3 + i])
+    for j in range(quads, at.size):
+        p0, w0 = at[j], w[c, j]
+        for i in range(np.uintp(rows)):
+            R[c, i] += w0 * A[p0 + i]
+
+
+@_fast
+def _column_residuals(R, S, rows, c):
+    """From residuals r to s r in their place; the sums of s r^2 / 2 and of s r."""
+    loss, shift = 0.0, 0.0
+    for i in range(np.uintp(rows)):
+        r = R[c, i]
+        R[c, i] = S[i] * r
+        loss += 0.5 * S[i] * r * r
+        shift += S[i] * r
+    return loss, shift
+
+
+@_plain
+def _spread_columns(A, at, rows, R, c, G):
+    """G_c += R_c X, four columns at a time."""
+    quads = at.size // 4 * 4
+    for j in range(0, quads, 4):
+        g0, g1, g2, g3 = _dot_columns(A, at[j], at[j + 1], at[j + 2], at[j + 3], rows, R, c)
+        G[c, j] += g0
+        G[c, j + 1] += g1
+        G[c, j + 2] += g2
+        G[c, j + 3] += g3
+    for j in range(quads, at.size):
+        G[c, j] += _dot_columns(A, at[j], at[j], at[j], at[j], rows, R, c)[0]
+
+
+@_fast
+def _dot_columns(A, p0, p1, p2, p3, rows, R, c):
+    g0, g1, g2, g3 = 0.0, 0.0, 0.0, 0.0
+    for i in range(np.uintp(rows)):
+        r = R[c, i]
+        g0 += r * A[p0 + i]
+        g1 += r * A[p1 + i]
+        g2 += r * A[p2 + i]
+        g3 += r * A[p3 + i]
+    return g0, g1, g2, g3
+
+
 @_plain
 def _residuals(R, Y, S, rows, loss, intercept):
     """From predictions R to weighted residuals s r in their place; returns the sum of s."""
+    for c in range(np.uintp(R.shape[1])):
+        squares, steps = 0.0, 0.0
+        for i in range(np.uintp(rows)):
+            r = R[i, c] - Y[i, c]
+            R[i, c] = S[i] * r
+            squares += 0.5 * S[i] * r * r
+            steps += S[i] * r
+        loss[c] += squares
+        intercept[c] += steps
     total = 0.0
     for i in range(np.uintp(rows)):
         total += S[i]
-        for c in range(np.uintp(R.shape[1])):
-            r = R[i, c] - Y[i, c]
-            R[i, c] = S[i] * r
-            loss[c] += 0.5 * S[i] * r * r
-            intercept[c] += S[i] * r
     return total
 
 
@@ -508,6 +646,11 @@ def _sparse_spread(data, indices, begin, end, R, G):
             G[j, c] += x * R[0, c]
 
 
+def _sums(count: int) -> np.ndarray:
+    """Zeros on cache lines of their own: shared with another thread's they halved both speeds."""
+    return np.zeros(count + 16)[8:-8]
+
+
 def _weights(sample_weight, dtype) -> np.ndarray:
     """Sample weights; empty for all ones."""
     return np.empty(0, dtype) if sample_weight is None else sample_weight
@@ -545,11 +688,12 @@ def _dense_predict(X, flat, offset, stride, w, b, low, high, out):
     scratch = np.empty(0 if flat.size > 0 else block * X.shape[1], X.dtype)
     A = flat if flat.size > 0 else scratch
     at, every_row = np.empty(block, np.uintp), np.empty(0, np.int64)
+    ahead = _rows_ahead(A, X.shape[1], stride) * stride
     P = np.empty((block, w.shape[0]))
     for first in range(low, high, block):
         rows = min(block, high - first)
         _locate(X, flat, offset, stride, every_row, first, rows, scratch, at)
-        _project(A, at, 0, rows, w, 1.0, b, P, 0)
+        _project(A, at, 0, rows, w, 1.0, b, P, ahead)
         _round_rows(P, rows, first, out)
 
 
@@ -898,8 +1042,10 @@ def _dense_updates(
     soft, shrink, group, due, paid, skipped, coef_sum, intercept_sum,
 ):  # fmt: skip
     """`_dense_sgd` with its work space: A holds the rows; a block has R.shape[0] of them."""
-    block, ahead = R.shape[0], at.size - R.shape[0]
+    block, in_order, d = R.shape[0], order.size == 0, w.shape[1]
+    ahead = _rows_ahead(A, d, stride) if in_order else at.size - block
     loss, scale, pending, grouped = 0.0, 1.0, 0.0, 0
+    quads = batch_size == 1 and l1 == 0.0 and soft.size == 0 and skipped >= rates.size
     k, size, left = 0, min(batch_size, visits), min(batch_size, visits)  # left of mini-batch k
     for first in range(0, visits, block):
         rows = min(block, visits - first)
@@ -907,8 +1053,19 @@ def _dense_updates(
         _fetch_targets(y, s, order, first, rows, Y, S)
         i = 0
         while i < rows:
+            if quads and i + 4 <= rows and _shrinks_safely(rates, np.uintp(k), l2):
+                _ask_for_rows(A, at, i, 4, d, stride, ahead, in_order)
+                part, scale = _quad(
+                    A, at, np.uintp(i), w, scale, b, Y, S, rates, np.uintp(k), l2,
+                    fit_intercept, implicit,
+                )  # fmt: skip
+                loss += part
+                i += 4
+                k += 4
+                continue
             piece = min(left, rows - i)
-            _project(A, at, i, piece, w, scale, b, R, ahead)
+            _ask_for_rows(A, at, i, piece, d, stride, ahead, in_order)
+            _project(A, at, i, piece, w, scale, b, R, 0)
             if implicit:
                 _dampen(A, at, i, piece, w.shape[1], rates[k] / size, fit_intercept, S)
             loss += _steps(R, Y, S, i, piece, rates[k] / size, db)
@@ -942,6 +1099,97 @@ def _dense_updates(
             size = left = min(batch_size, visits - first - i)
     _unscale(w, scale)
     return loss, due
+
+
+# Four updates of one row each as a triangular solve (csrc/sgd_dense.inc has the maths): the sums
+# over a row no longer wait for the update before.
+
+
+@_plain
+def _shrinks_safely(rates, k, l2):
+    """Whether updates k to k + 3 leave weights that may be divided by their L2 factors."""
+    one, three = np.uintp(1), np.uintp(3)
+    highest = max(rates[k], rates[k + one], rates[k + one + one], rates[k + three])
+    return highest * l2 < SAFE_SHRINKAGE
+
+
+@_plain
+def _ask_for_rows(A, at, first, rows, d, stride, ahead, in_order):
+    """Prefetch the rows that come `ahead` rows later: those that `at` names, if not `in_order`."""
+    for i in range(np.uintp(first), np.uintp(first + rows if ahead > 0 else first)):
+        start = at[i] + np.uintp(ahead * stride) if in_order else at[i + np.uintp(ahead)]
+        _prefetch_row(A, start, d)
+
+
+@_plain
+def _quad(A, at, i, w, scale, b, Y, S, rates, k, l2, fit_intercept, implicit):
+    """Updates k to k + 3 along rows i to i + 3; returns their r^2 / 2, and the new scale.
+
+    With P_m the scale before update m: r_m = P_m x_m . v + b - y_m - sum_{j < m} M_mj r_j, where
+    M_mj = g_j (P_m / P_{j+1} x_m . x_j + 1), and v -= sum_m g_m r_m / P_{m+1} x_m.
+    """
+    i1, i2, i3 = i + np.uintp(1), i + np.uintp(2), i + np.uintp(3)
+    k1, k2, k3 = k + np.uintp(1), k + np.uintp(2), k + np.uintp(3)
+    p0, p1, p2, p3 = at[i], at[i1], at[i2], at[i3]
+    dots, pairs = _dots_and_pairs(A, p0, p1, p2, p3, w)
+    if implicit:
+        for m in range(np.uintp(4)):
+            _dampen(A, at, i + m, 1, w.shape[1], rates[k + m], fit_intercept, S)
+    g0, g1, g2, g3 = rates[k] * S[i], rates[k1] * S[i1], rates[k2] * S[i2], rates[k3] * S[i3]
+    P1 = scale * (1.0 - rates[k] * l2)
+    P2 = P1 * (1.0 - rates[k1] * l2)
+    P3 = P2 * (1.0 - rates[k2] * l2)
+    P4 = P3 * (1.0 - rates[k3] * l2)
+    u1, u2, u3, u4 = 1.0 / P1, 1.0 / P2, 1.0 / P3, 1.0 / P4
+    one = 1.0 if fit_intercept else 0.0
+    M10 = g0 * (pairs[0] + one)
+    M20, M21 = g0 * (P2 * u1 * pairs[1] + one), g1 * (pairs[2] + one)
+    M30, M31 = g0 * (P3 * u1 * pairs[3] + one), g1 * (P3 * u2 * pairs[4] + one)
+    M32 = g2 * (pairs[5] + one)
+    loss = 0.0
+    for c in range(np.uintp(w.shape[0])):
+        if c > 0:
+            dots = _dot4(A, p0, p1, p2, p3, w, c)
+        r0 = scale * dots[0] + (b[c] - Y[i, c])
+        r1 = P1 * dots[1] + (b[c] - Y[i1, c]) - M10 * r0
+        r2 = P2 * dots[2] + (b[c] - Y[i2, c]) - M20 * r0 - M21 * r1
+        r3 = P3 * dots[3] + (b[c] - Y[i3, c]) - M30 * r0 - M31 * r1 - M32 * r2
+        loss += 0.5 * (r0 * r0 + r1 * r1 + r2 * r2 + r3 * r3)
+        b[c] -= one * (g0 * r0 + g1 * r1 + g2 * r2 + g3 * r3)
+        _descend_along_four(
+            A, p0, p1, p2, p3, g0 * r0 * u1, g1 * r1 * u2, g2 * r2 * u3, g3 * r3 * u4, w, c
+        )
+    return loss, P4 if P4 >= TINY_SCALE else _unscale(w, P4)
+
+
+@_fast
+def _dots_and_pairs(A, p0, p1, p2, p3, w):
+    """The four x_m . v of the first target, and the six x_m . x_j, in the arithmetic of w."""
+    zero = w.dtype.type(0)
+    r0, r1, r2, r3 = zero, zero, zero, zero
+    x10, x20, x21, x30, x31, x32 = zero, zero, zero, zero, zero, zero
+    for j in range(np.uintp(w.shape[1])):
+        a0, a1, a2, a3, v = A[p0 + j], A[p1 + j], A[p2 + j], A[p3 + j], w[0, j]
+        r0 += a0 * v
+        r1 += a1 * v
+        r2 += a2 * v
+        r3 += a3 * v
+        x10 += a1 * a0
+        x20 += a2 * a0
+        x21 += a2 * a1
+        x30 += a3 * a0
+        x31 += a3 * a1
+        x32 += a3 * a2
+    return (r0, r1, r2, r3), (x10, x20, x21, x30, x31, x32)
+
+
+@_fast
+def _descend_along_four(A, p0, p1, p2, p3, q0, q1, q2, q3, w, c):
+    """v_c -= q_0 x_0 + ... + q_3 x_3, in w's arithmetic."""
+    kind = w.dtype.type
+    s0, s1, s2, s3 = kind(q0), kind(q1), kind(q2), kind(q3)
+    for j in range(np.uintp(w.shape[1])):
+        w[c, j] -= (s0 * A[p0 + j] + s1 * A[p1 + j]) + (s2 * A[p2 + j] + s3 * A[p3 + j])
 
 
 @_plain
@@ -1120,6 +1368,7 @@ def _csr_updates(
         for visit in range(first, first + size):
             row = _visit(order, visit)
             begin, end = indptr[row], indptr[row + 1]
+            _ask_for_entries(data, indices, indptr, order, visit)
             if seen.size > 0:
                 _catch_up_row(indices, begin, end, w, paid, coef_sum, seen, trail, now)
             _sparse_predict(data, indices, begin, end, w, trail[now, _P], b, R)
@@ -1148,6 +1397,19 @@ def _csr_updates(
     due = trail[now, _U]
     _flush(w, paid, coef_sum, seen, trail, now, 1.0)
     return loss, due
+
+
+@_plain
+def _ask_for_entries(data, indices, indptr, order, visit):
+    """Prefetch what rows to come in random order hold; rows in order come by themselves."""
+    if visit + AHEAD < order.size:
+        _prefetch(indptr, np.uintp(order[visit + AHEAD]))
+    if visit + AHEAD // 2 < order.size:
+        row = np.uintp(order[visit + AHEAD // 2])
+        begin, count = np.uintp(indptr[row]), indptr[row + np.uintp(1)] - indptr[row]
+        count = min(count, MAX_ENTRIES_AHEAD)
+        _prefetch_row(data, begin, count + LINE_BYTES // data.itemsize)
+        _prefetch_row(indices, begin, count + LINE_BYTES // indices.itemsize)
 
 
 @_fast
@@ -1349,7 +1611,8 @@ def _dense_optimizer_updates(
     due, paid, skipped, coef_sum, intercept_sum,
 ):  # fmt: skip
     """`_dense_optimizer` with its work space: A holds the rows; a block has R.shape[0] of them."""
-    block, ahead = R.shape[0], at.size - R.shape[0]
+    block, in_order, d = R.shape[0], order.size == 0, w.shape[1]
+    ahead = _rows_ahead(A, d, stride) if in_order else at.size - block
     loss, k = 0.0, 0
     size, left = min(batch_size, visits), min(batch_size, visits)  # left of mini-batch k
     for first in range(0, visits, block):
@@ -1359,7 +1622,8 @@ def _dense_optimizer_updates(
         i = 0
         while i < rows:
             piece = min(left, rows - i)
-            _project(A, at, i, piece, w64, 1.0, b, R, ahead)
+            _ask_for_rows(A, at, i, piece, d, stride, ahead, in_order)
+            _project(A, at, i, piece, w64, 1.0, b, R, 0)
             loss += _steps(R, Y, S, i, piece, 1.0 / size, db)
             _spread(A, at, i, piece, R, G)
             left -= piece
