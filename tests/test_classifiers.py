@@ -236,8 +236,10 @@ def test_classes_are_targets_of_minus_one_and_one(backend, batch_size):
 
 @pytest.mark.parametrize("weights", WEIGHTS)
 @pytest.mark.parametrize("batch_size", [1, 32, 1024])
-def test_default_is_as_good_as_exact_least_squares_on_digits(batch_size, weights):
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_default_is_as_good_as_exact_least_squares_on_digits(dtype, batch_size, weights):
     X, y = load_digits(return_X_y=True)
+    X = X.astype(dtype)
     X, X_test, y, y_test = train_test_split(X, y, random_state=0)
     model = SGDClassifier(batch_size=batch_size, class_weight=WEIGHTS[weights], random_state=0)
     exact = LeastSquaresClassifier().fit(X, y).score(X_test, y_test)

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Integral
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from .. import _validation as check
+from .._version import __version__
 from ..kernels import BACKENDS, resolve_backend, resolve_threads
 from ..solvers.stochastic import class_numbers
+
+
+class VersionWarning(InconsistentVersionWarning):
+    """A pickle of another version of fastlsgd: scikit-learn's warning, in our name."""
+
+    def __str__(self):
+        return (
+            f"{self.estimator_name} was pickled by fastlsgd {self.original_sklearn_version}, and "
+            f"this is {self.current_sklearn_version}: its predictions are what the weights in it "
+            f"give, but partial_fit begins anew from these weights. Fit it again to be sure."
+        )
 
 
 class LinearModel(BaseEstimator):
@@ -34,6 +48,28 @@ class LinearModel(BaseEstimator):
     def _coefficients(self, d: int) -> tuple[np.ndarray, np.ndarray]:
         """The fitted weights, checked, as (t, d) and (t,)."""
         return check.as_coefficients(self.coef_, self.intercept_, d)
+
+    def __getstate__(self):
+        return {**super().__getstate__(), "_fastlsgd_version": __version__}
+
+    def __setstate__(self, state):
+        """Take a pickle of another version with a warning: what can be used of it, and no more."""
+        state = dict(state)
+        origin = state.pop("_fastlsgd_version", "unknown")
+        if origin != __version__:
+            warnings.warn(
+                VersionWarning(
+                    estimator_name=type(self).__name__,
+                    current_sklearn_version=__version__,
+                    original_sklearn_version=origin,
+                ),
+                stacklevel=2,
+            )
+            # Parameters that came later are as they were by default; what `partial_fit` kept for
+            # itself is of that version alone.
+            state = {**type(self)().get_params(deep=False), **state}
+            state.pop("_memory", None)
+        super().__setstate__(state)
 
     def _n_threads(self) -> int:
         n_jobs = self.n_jobs

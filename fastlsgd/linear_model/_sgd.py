@@ -230,7 +230,7 @@ class BaseSGD(SparseCoefMixin, CallbackSupportMixin, LinearModel):
             self._without_average(part, coef[[t]], intercept[[t]]) for t, part in enumerate(memory)
         ]
 
-    def _without_average(self, memory: PlainMemory, coef, intercept) -> PlainMemory:
+    def _without_average(self, memory, coef, intercept) -> PlainMemory:
         if self._warm_start_is_averaged:
             memory = memory._replace(coef=coef, intercept=intercept)
         return memory._replace(sums=None)
