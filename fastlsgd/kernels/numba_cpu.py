@@ -256,6 +256,11 @@ def _prefetch_row(A, start, d):
 
 
 @_plain
+def _prefetch_target(y, row):
+    _prefetch(y, np.uintp(row * (y.strides[0] // y.itemsize)))
+
+
+@_plain
 def _visit(order, i):
     """The row number of visit i; an empty order is 0, 1, 2, ..."""
     return order[i] if order.size > 0 else i
@@ -1051,6 +1056,8 @@ def _dense_updates(
         rows = min(block, visits - first)
         _locate(X, flat, offset, stride, order, first, rows, scratch, at)
         _fetch_targets(y, s, order, first, rows, Y, S)
+        for i in range(first + rows, min(first + rows + block, order.size)):
+            _prefetch_target(y, order[i])
         i = 0
         while i < rows:
             if quads and i + 4 <= rows and _shrinks_safely(rates, np.uintp(k), l2):
@@ -1368,7 +1375,7 @@ def _csr_updates(
         for visit in range(first, first + size):
             row = _visit(order, visit)
             begin, end = indptr[row], indptr[row + 1]
-            _ask_for_entries(data, indices, indptr, order, visit)
+            _ask_for_entries(data, indices, indptr, y, order, visit)
             if seen.size > 0:
                 _catch_up_row(indices, begin, end, w, paid, coef_sum, seen, trail, now)
             _sparse_predict(data, indices, begin, end, w, trail[now, _P], b, R)
@@ -1400,10 +1407,11 @@ def _csr_updates(
 
 
 @_plain
-def _ask_for_entries(data, indices, indptr, order, visit):
+def _ask_for_entries(data, indices, indptr, y, order, visit):
     """Prefetch what rows to come in random order hold; rows in order come by themselves."""
     if visit + AHEAD < order.size:
         _prefetch(indptr, np.uintp(order[visit + AHEAD]))
+        _prefetch_target(y, order[visit + AHEAD])
     if visit + AHEAD // 2 < order.size:
         row = np.uintp(order[visit + AHEAD // 2])
         begin, count = np.uintp(indptr[row]), indptr[row + np.uintp(1)] - indptr[row]
