@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from arrays import Problem
-from peers import ALPHA
+from peers import ALPHA, optimizer_epoch
 
 # Largest error over largest value. fastlsgd adds up in float64; a peer adds up float32 in float32.
 EXACT = {"float32": 1e-6, "float64": 1e-11}
@@ -37,6 +37,13 @@ def check_epoch(epoch, problem: Problem, batch_size: int) -> None:
     n_rows = min(SGD_ROWS * min(batch_size, 10), SGD_NUMBERS // problem.shape[1])
     head = problem.head(n_rows)
     expected = head.epoch(batch_size, ALPHA)
+    assert_close(epoch(head)(), expected, ROUNDED[problem.dtype], "the weights")
+
+
+def check_optimizer_epoch(epoch, rule: str, problem: Problem) -> None:
+    """Weights after an epoch of 32 rows an update over the first rows, from zero weights."""
+    head = problem.head(10 * SGD_ROWS)
+    expected = optimizer_epoch("reference", rule, head)()
     assert_close(epoch(head)(), expected, ROUNDED[problem.dtype], "the weights")
 
 

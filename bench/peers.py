@@ -19,6 +19,7 @@ from arrays import Problem
 
 import fastlsgd
 from fastlsgd.kernels import resolve_threads
+from fastlsgd.kernels.contract import SGDState
 
 HOW_TO_INSTALL = {
     "numpy": "pip install numpy",
@@ -211,5 +212,60 @@ def torch_epoch(
             torch.nn.functional.mse_loss(layer(rows), targets).backward()
             optimizer.step()
         return layer.weight.detach().numpy()[0]
+
+    return call
+
+
+# -------------------------------------------------------------------------------- optimizers
+
+# By our name: torch.optim's, with its parameters.
+OPTIMIZERS = {
+    "sgd": ("SGD", {}),
+    "momentum": ("SGD", {"momentum": 0.9}),
+    "nesterov": ("SGD", {"momentum": 0.9, "nesterov": True}),
+    "rmsprop": ("RMSprop", {}),
+    "adagrad": ("Adagrad", {}),
+    "adam": ("Adam", {}),
+    "adamw": ("AdamW", {}),
+}
+OPTIMIZER_RATE, OPTIMIZER_BATCH = 1e-3, 32
+
+
+def optimizer_epoch(library: str, rule: str, problem: Problem) -> Callable[[], np.ndarray]:
+    """An epoch from zero in batches of 32, in the order of the rows: the kernel, or a loop."""
+    if library == "torch":
+        return _torch_optimizer_epoch(rule, problem)
+    kernels = fastlsgd.kernels.load_backend(library)
+    optimizer = fastlsgd.optimizers.as_optimizer(rule)
+    X, y, d = problem.X, problem.y[:, None], problem.X.shape[1]
+    rates = np.full(-(-len(X) // OPTIMIZER_BATCH), OPTIMIZER_RATE)
+
+    def call() -> np.ndarray:
+        w, b = np.zeros((1, d), X.dtype), np.zeros(1)
+        state = SGDState(optimizer=None if rule == "sgd" else optimizer.state(1, d, None))
+        kernels.sgd_epoch(
+            X, y, w, b, None, rates, OPTIMIZER_BATCH, None, ALPHA, 0.0, True, None, False, state, 1
+        )
+        return w[0]
+
+    return call
+
+
+def _torch_optimizer_epoch(rule: str, problem: Problem) -> Callable[[], np.ndarray]:
+    torch = load_torch()
+    X, y = torch.from_numpy(problem.X), torch.from_numpy(problem.y)
+    name, parameters = OPTIMIZERS[rule]
+
+    def call() -> np.ndarray:
+        w = torch.zeros(X.shape[1], dtype=X.dtype, requires_grad=True)
+        b = torch.zeros(1, dtype=X.dtype, requires_grad=True)
+        groups = [{"params": [w], "weight_decay": ALPHA}, {"params": [b], "weight_decay": 0.0}]
+        optimizer = getattr(torch.optim, name)(groups, lr=OPTIMIZER_RATE, **parameters)
+        for rows, targets in zip(X.split(OPTIMIZER_BATCH), y.split(OPTIMIZER_BATCH), strict=True):
+            r = rows @ w + b - targets
+            optimizer.zero_grad()
+            (0.5 * r * r).mean().backward()
+            optimizer.step()
+        return w.detach().numpy()
 
     return call

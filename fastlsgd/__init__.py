@@ -12,13 +12,23 @@ from ._config import config_context, get_config, set_config
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from . import optimizers
     from ._show_versions import show_versions
     from .functional import gram, loss_gradient, predict, sgd_epoch
     from .kernels import available_backends
-    from .linear_model import LeastSquaresRegressor, SGDRegressor
+    from .linear_model import (
+        LeastSquaresClassifier,
+        LeastSquaresRegressor,
+        SGDClassifier,
+        SGDRegressor,
+    )
+    from .solvers.stochastic import EpochReport
 
 _LAZY = {
+    "EpochReport": "solvers.stochastic",
+    "LeastSquaresClassifier": "linear_model",
     "LeastSquaresRegressor": "linear_model",
+    "SGDClassifier": "linear_model",
     "SGDRegressor": "linear_model",
     "available_backends": "kernels",
     "gram": "functional",
@@ -28,8 +38,14 @@ _LAZY = {
     "show_versions": "_show_versions",
 }
 
+# Modules that are attributes too.
+_MODULES = ("optimizers",)
+
 __all__ = [
+    "EpochReport",
+    "LeastSquaresClassifier",
     "LeastSquaresRegressor",
+    "SGDClassifier",
     "SGDRegressor",
     "__version__",
     "available_backends",
@@ -37,6 +53,7 @@ __all__ = [
     "get_config",
     "gram",
     "loss_gradient",
+    "optimizers",
     "predict",
     "set_config",
     "sgd_epoch",
@@ -45,6 +62,8 @@ __all__ = [
 
 
 def __getattr__(name: str):
+    if name in _MODULES:
+        return importlib.import_module(f".{name}", __name__)
     if name not in _LAZY:
         raise AttributeError(f"module 'fastlsgd' has no attribute {name!r}")
     value = getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)

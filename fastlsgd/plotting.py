@@ -1,7 +1,11 @@
 """Pictures of a fit. Matplotlib loads when one is drawn, and needs no display.
 
-Without `ax` a picture gets a ``matplotlib.figure.Figure`` of its own, not one of pyplot's: nothing
-is registered globally, and no window system is asked for. Save it with ``ax.figure.savefig(path)``.
+`LossCurveDisplay` and `CoefficientDisplay` follow scikit-learn's displays: made from an estimator,
+drawn by `plot`, and without `ax` on a figure of pyplot's, so that a notebook shows it.
+
+The functions draw numbers. Without `ax` they make a ``matplotlib.figure.Figure`` of their own, not
+one of pyplot's: nothing is registered globally, and no window system is asked for. Save it with
+``ax.figure.savefig(path)``.
 """
 
 from __future__ import annotations
@@ -13,9 +17,285 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot_loss_curve", "plot_predictions"]
+__all__ = ["CoefficientDisplay", "LossCurveDisplay", "plot_loss_curve", "plot_predictions"]
 
 _BLUE, _ORANGE, _GREY = "#1f6fb4", "#d9541e", "#5f6670"
+_TARGETS_AS_BARS = 5  # beyond, bars of a feature are too thin to tell apart
+
+
+class LossCurveDisplay:
+    """The loss of each epoch, and the scores on held-out rows where there are any.
+
+    Make it with :meth:`from_estimator`.
+
+    Parameters
+    ----------
+    loss_curve : array-like of shape (n_epochs,)
+        As in the estimators' ``loss_curve_``.
+    validation_scores : array-like of shape (n_epochs,) or None, default=None
+        As in ``validation_scores_``.
+    score_name : str, default="score"
+        What they are: the label of their axis.
+    step_name : str, default="epoch"
+        What one loss stands for: the label of the horizontal axis.
+    estimator_name : str or None, default=None
+        For the legend.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Of the losses.
+    figure_ : matplotlib Figure
+    line_ : matplotlib Line2D
+        The losses.
+    score_ax_, score_line_ : matplotlib Axes, Line2D or None
+        The scores, on an axis of their own at the right.
+
+    Examples
+    --------
+    >>> import matplotlib; matplotlib.use("Agg")
+    >>> from fastlsgd import SGDRegressor
+    >>> from fastlsgd.plotting import LossCurveDisplay
+    >>> model = SGDRegressor(random_state=0).fit([[0.0], [1.0], [2.0]], [1.0, 3.0, 5.0])
+    >>> LossCurveDisplay.from_estimator(model).ax_.get_xlabel()
+    'epoch'
+    """
+
+    def __init__(
+        self,
+        *,
+        loss_curve,
+        validation_scores=None,
+        score_name="score",
+        step_name="epoch",
+        estimator_name=None,
+    ):
+        self.loss_curve = loss_curve
+        self.validation_scores = validation_scores
+        self.score_name = score_name
+        self.step_name = step_name
+        self.estimator_name = estimator_name
+
+    @classmethod
+    def from_estimator(cls, estimator, *, name=None, ax=None, **line_kw):
+        """Draw the losses of a fitted estimator.
+
+        Parameters
+        ----------
+        estimator : fitted estimator with ``loss_curve_``
+        name : str or None, default=None
+            For the legend. Default: the name of its class.
+        ax : matplotlib Axes, optional
+            Where to draw. Default: the axes of a new figure.
+        **line_kw : dict
+            For the line of the losses, as in ``Axes.plot``.
+
+        Returns
+        -------
+        display : LossCurveDisplay
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator has no ``loss_curve_``.
+        """
+        from sklearn.base import is_classifier
+        from sklearn.utils.validation import check_is_fitted
+
+        check_is_fitted(estimator, "loss_curve_")
+        display = cls(
+            loss_curve=estimator.loss_curve_,
+            validation_scores=getattr(estimator, "validation_scores_", None),
+            score_name="accuracy" if is_classifier(estimator) else "R$^2$",
+            # Stochastic descents count their updates; the others have iterations.
+            step_name="epoch" if hasattr(estimator, "t_") else "iteration",
+            estimator_name=type(estimator).__name__ if name is None else name,
+        )
+        return display.plot(ax=ax, **line_kw)
+
+    def plot(self, ax=None, *, name=None, **line_kw):
+        """Draw it.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Where to draw, beside what is there. Default: the axes of a new figure.
+        name : str or None, default=None
+            For the legend. Default: `estimator_name`.
+        **line_kw : dict
+            For the line of the losses, as in ``Axes.plot``.
+
+        Returns
+        -------
+        self : LossCurveDisplay
+        """
+        ax = _axes(ax, (6.4, 4.0), pyplot=True)
+        # The next colour of the axes: a second display on them differs from the first.
+        line_kw = {"label": name or self.estimator_name, **line_kw}
+        self.line_ = _draw_losses(ax, self.loss_curve, self.step_name, **line_kw)
+        self.score_ax_ = self.score_line_ = None
+        if self.validation_scores is not None and len(self.validation_scores):
+            self._plot_scores(ax)
+        if len(ax.lines) > 1:
+            for text in ax.texts:
+                text.set_visible(False)
+            ax.legend(frameon=False)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+    def _plot_scores(self, ax) -> None:
+        scores = _finite_vector(self.validation_scores, "validation_scores")
+        self.score_ax_ = ax.twinx()
+        (self.score_line_,) = self.score_ax_.plot(
+            np.arange(1, len(scores) + 1),
+            scores,
+            color=_ORANGE,
+            linestyle="--",
+            marker=_marker(scores),
+            markersize=4.5,
+        )
+        self.score_ax_.set_ylabel(f"{self.score_name} on held-out rows", color=_ORANGE)
+        self.score_ax_.spines["top"].set_visible(False)
+
+
+class CoefficientDisplay:
+    """The largest weights, as bars; with many targets or classes, as a map of colours.
+
+    Make it with :meth:`from_estimator`.
+
+    Parameters
+    ----------
+    coef : array-like of shape (n_features,) or (n_targets, n_features)
+    feature_names : array-like of shape (n_features,) or None, default=None
+        Default: "x0", "x1", ...
+    target_names : array-like of shape (n_targets,) or None, default=None
+        Default: "target 0", ...
+    estimator_name : str or None, default=None
+        For the title.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+    bars_ : list of matplotlib BarContainer or None
+        One a target.
+    image_ : matplotlib AxesImage or None
+        The map of colours, for more than 5 targets.
+    features_ : ndarray of int
+        Numbers of the features drawn, from the top.
+
+    Examples
+    --------
+    >>> import matplotlib; matplotlib.use("Agg")
+    >>> from fastlsgd.plotting import CoefficientDisplay
+    >>> display = CoefficientDisplay(coef=[1.0, -3.0, 0.5], feature_names=["a", "b", "c"])
+    >>> display.plot(max_features=2).features_.tolist()
+    [1, 0]
+    """
+
+    def __init__(self, *, coef, feature_names=None, target_names=None, estimator_name=None):
+        self.coef = coef
+        self.feature_names = feature_names
+        self.target_names = target_names
+        self.estimator_name = estimator_name
+
+    @classmethod
+    def from_estimator(cls, estimator, *, feature_names=None, max_features=20, ax=None, **bar_kw):
+        """Draw the weights of a fitted linear model.
+
+        Parameters
+        ----------
+        estimator : fitted estimator with ``coef_``
+        feature_names : array-like of shape (n_features,), optional
+            Default: ``feature_names_in_``, else "x0", "x1", ...
+        max_features : int >= 1, default=20
+            Most features to draw, those with the largest weights.
+        ax : matplotlib Axes, optional
+            Where to draw. Default: the axes of a new figure.
+        **bar_kw : dict
+            For the bars, as in ``Axes.barh``.
+
+        Returns
+        -------
+        display : CoefficientDisplay
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator has no ``coef_``.
+        """
+        from sklearn.utils.validation import check_is_fitted
+
+        check_is_fitted(estimator, "coef_")
+        if feature_names is None:
+            feature_names = getattr(estimator, "feature_names_in_", None)
+        classes = getattr(estimator, "classes_", None)
+        if classes is not None and len(classes) == 2:
+            classes = classes[1:]  # the one that the weights speak for
+        display = cls(
+            coef=estimator.coef_,
+            feature_names=feature_names,
+            target_names=classes,
+            estimator_name=type(estimator).__name__,
+        )
+        return display.plot(ax=ax, max_features=max_features, **bar_kw)
+
+    def plot(self, ax=None, *, max_features=20, **bar_kw):
+        """Draw it.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Where to draw. Default: the axes of a new figure.
+        max_features : int >= 1, default=20
+            Most features to draw, those with the largest weights.
+        **bar_kw : dict
+            For the bars, as in ``Axes.barh``.
+
+        Returns
+        -------
+        self : CoefficientDisplay
+
+        Raises
+        ------
+        ValueError
+            If there is no weight, one is not finite, or the numbers of names and weights differ.
+        """
+        from ._validation import check_whole
+
+        coef, features, targets = self._named()
+        largest = np.abs(coef).max(axis=0)
+        shown = np.argsort(-largest, kind="stable")[: check_whole(max_features, "max_features", 1)]
+        row = 0.27 if len(coef) == 1 or len(coef) > _TARGETS_AS_BARS else 0.12 + 0.15 * len(coef)
+        ax = _axes(ax, (6.4, 1.4 + row * len(shown)), pyplot=True)
+        self.bars_ = self.image_ = None
+        if len(coef) <= _TARGETS_AS_BARS:
+            self.bars_ = _draw_bars(ax, coef[:, shown], targets, **bar_kw)
+        else:
+            self.image_ = _draw_map(ax, coef[:, shown], targets)
+        ax.set_yticks(np.arange(len(shown)), [features[j] for j in shown])
+        ax.set_ylim(len(shown) - 0.5, -0.5)  # the largest on top
+        what = f"Weights of {self.estimator_name}" if self.estimator_name else "Weights"
+        if len(shown) < len(features):
+            what += f"\n{len(shown)} largest of {len(features)} features"
+        # Long names of features leave the axes narrow, and room at their left.
+        ax.set_title(what, loc="right" if max(map(len, features)) > 15 else "center")
+        self.ax_, self.figure_, self.features_ = ax, ax.figure, shown
+        return self
+
+    def _named(self) -> tuple[np.ndarray, list[str], list[str]]:
+        """coef as (n_targets, n_features), and names for both axes."""
+        coef = self.coef.toarray() if hasattr(self.coef, "toarray") else self.coef
+        coef = np.atleast_2d(np.asarray(coef, dtype=np.float64))
+        if coef.ndim != 2 or coef.size == 0:
+            raise ValueError(f"coef must have one or two dimensions, got shape {coef.shape}.")
+        if not np.isfinite(coef).all():
+            raise ValueError("coef contains NaN or infinity.")
+        return (
+            coef,
+            _names(self.feature_names, coef.shape[1], "feature_names", "x"),
+            _names(self.target_names, coef.shape[0], "target_names", "target "),
+        )
 
 
 def plot_loss_curve(loss_curve, *, ax: Axes | None = None) -> Axes:
@@ -47,29 +327,8 @@ def plot_loss_curve(loss_curve, *, ax: Axes | None = None) -> Axes:
     >>> ax.get_yscale()
     'log'
     """
-    from matplotlib.ticker import MaxNLocator
-
-    losses = _finite_vector(loss_curve, "loss_curve")
     ax = _axes(ax, (6.4, 4.0))
-    epochs = np.arange(1, len(losses) + 1)
-    # Beyond some 50 epochs the markers merge into a thick band.
-    marker = "o" if len(losses) <= 50 else ""
-    ax.plot(epochs, losses, color=_BLUE, marker=marker, markersize=4.5, linewidth=1.8)
-    if _spans_decade(losses):
-        ax.set_yscale("log")
-        ax.yaxis.set_major_formatter("{x:g}")
-    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
-    ax.annotate(
-        f"{losses[-1]:.4g}",
-        (epochs[-1], losses[-1]),
-        xytext=(0, 7),
-        textcoords="offset points",
-        ha="right" if len(losses) > 1 else "center",
-        color=_BLUE,
-    )
-    ax.margins(y=0.12)
-    ax.set(xlabel="epoch", ylabel="mean loss,  residual$^2$ / 2", title="Loss in each epoch")
-    _tidy(ax)
+    _draw_losses(ax, loss_curve, "epoch", color=_BLUE)
     return ax
 
 
@@ -134,9 +393,90 @@ def plot_predictions(y_true, y_pred, *, unit: str = "", ax: Axes | None = None) 
     return ax
 
 
-def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
+def _draw_losses(ax: Axes, loss_curve, step_name: str, **line_kw):
+    from matplotlib.ticker import MaxNLocator
+
+    losses = _finite_vector(loss_curve, "loss_curve")
+    steps = np.arange(1, len(losses) + 1)
+    look: dict = {"marker": _marker(losses), "markersize": 4.5, "linewidth": 1.8}
+    (line,) = ax.plot(steps, losses, **(look | line_kw))
+    everything = np.concatenate([np.asarray(other.get_ydata(), float) for other in ax.lines])
+    if _spans_decade(everything):
+        ax.set_yscale("log")
+        ax.yaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+    if len(ax.lines) == 1:  # the last losses of several would hide each other
+        ax.annotate(
+            f"{losses[-1]:.4g}",
+            (steps[-1], losses[-1]),
+            xytext=(0, 7),
+            textcoords="offset points",
+            ha="right" if len(losses) > 1 else "center",
+            color=line.get_color(),
+        )
+    ax.margins(y=0.12)
+    ax.set(
+        xlabel=step_name,
+        ylabel="mean loss,  residual$^2$ / 2",
+        title=f"Loss in each {step_name}",
+    )
+    _tidy(ax)
+    return line
+
+
+def _draw_bars(ax: Axes, coef: np.ndarray, targets: list[str], **bar_kw) -> list:
+    """A row of bars a feature, in it one bar a target."""
+    height = 0.8 / len(coef)
+    rows = np.arange(coef.shape[1])
+    bars = []
+    for t, (weights, target) in enumerate(zip(coef, targets, strict=True)):
+        # Signs by colour where colours don't tell targets apart.
+        signs = {"color": [_BLUE if w >= 0 else _ORANGE for w in weights]} if len(coef) == 1 else {}
+        place = rows + (t - 0.5 * (len(coef) - 1)) * height
+        bars.append(ax.barh(place, weights, height, **({"label": target} | signs | bar_kw)))
+    ax.axvline(0.0, color=_GREY, linewidth=0.8)
+    if len(coef) > 1:
+        ax.legend(frameon=False, loc="best")
+    ax.set_xlabel("weight")
+    _tidy(ax)
+    ax.grid(False, axis="y")
+    return bars
+
+
+def _draw_map(ax: Axes, coef: np.ndarray, targets: list[str]):
+    """Features downwards, targets to the right, white where a weight is zero."""
+    limit = float(np.abs(coef).max()) or 1.0
+    image = ax.imshow(coef.T, aspect="auto", cmap="RdBu", vmin=-limit, vmax=limit)
+    # Some 20 names have room; of more, every second, third, ... is named.
+    every = -(-len(targets) // 20)
+    place = np.arange(0, len(targets), every)
+    long = max(len(targets[t]) for t in place) > 3
+    ax.set_xticks(place, [targets[t] for t in place], rotation=90 if long else 0)
+    ax.figure.colorbar(image, ax=ax, label="weight")
+    return image
+
+
+def _names(names, n: int, argument: str, prefix: str) -> list[str]:
+    if names is None:
+        return [f"{prefix}{i}" for i in range(n)]
+    if len(names) != n:
+        raise ValueError(f"{argument} has {len(names)} names for {n} weights.")
+    # Dollars would begin a formula.
+    return [str(name).replace("$", r"\$") for name in names]
+
+
+def _marker(values) -> str:
+    """Beyond some 50 the markers merge into a thick band."""
+    return "o" if len(values) <= 50 else ""
+
+
+def _axes(ax: Axes | None, size: tuple[float, float], *, pyplot: bool = False) -> Axes:
     if ax is not None:
         return ax
+    if pyplot:
+        import matplotlib.pyplot as plt
+
+        return plt.subplots(figsize=size, layout="constrained")[1]
     from matplotlib.figure import Figure
 
     return Figure(figsize=size, dpi=150, layout="constrained").subplots()

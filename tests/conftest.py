@@ -19,6 +19,12 @@ settings.register_profile(
 )
 settings.load_profile("fastlsgd")
 
+
+def pytest_configure(config):
+    # A mark of scikit-learn's own tests, which test_sklearn_own.py runs.
+    config.addinivalue_line("markers", "no_check_spmatrix: of scikit-learn's own tests")
+
+
 ALLOW_MISSING = os.environ.get("FASTLSGD_TEST_ALLOW_MISSING") == "1"
 
 

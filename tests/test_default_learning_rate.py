@@ -72,6 +72,14 @@ def test_house_sales_raw_squares_and_products(house_sales, dtype, batch_size):
     assert_default_is_exact(polynomial(numeric), y, dtype, batch_size)
 
 
+def low_rank():
+    X = datasets.make_low_rank_matrix(2000, 50, effective_rank=10, random_state=0)
+    rng = np.random.default_rng(0)
+    target = X @ rng.normal(size=50)
+    return X, target + 0.1 * target.std() * rng.normal(size=2000)
+
+
+@pytest.mark.parametrize("batch_size", [1, 32, 1024])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
     "make",
@@ -82,15 +90,25 @@ def test_house_sales_raw_squares_and_products(house_sales, dtype, batch_size):
         lambda: datasets.make_friedman2(2000, noise=50.0, random_state=0),
         lambda: datasets.make_friedman3(2000, noise=0.1, random_state=0),
         lambda: datasets.make_sparse_uncorrelated(2000, random_state=0),
+        low_rank,
     ],
-    ids=["diabetes", "regression", "friedman1", "friedman2", "friedman3", "sparse_uncorrelated"],
+    ids=[
+        "diabetes",
+        "regression",
+        "friedman1",
+        "friedman2",
+        "friedman3",
+        "sparse_uncorrelated",
+        "low_rank",
+    ],
 )
-def test_standard_problems(make, dtype):
+def test_standard_problems(make, dtype, batch_size):
     X, y = make()
     X, X_test, y, y_test = train_test_split(X.astype(dtype), y.astype(dtype), random_state=0)
     wanted = exact_r2(X, y, X_test, y_test)
     # The penalty's strength is in the columns' own units, and diabetes has columns of size 0.05.
-    model = SGDRegressor(alpha=0.0, random_state=0).fit(X, y)
+    model = SGDRegressor(alpha=0.0, batch_size=batch_size, random_state=0).fit(X, y)
+    assert model.n_iter_ <= 50
     assert r2_score(y_test, model.predict(X_test)) >= wanted - WITHIN
 
 
@@ -181,3 +199,24 @@ def test_partial_fit_on_a_stream():
     for start in range(0, 4000, 200):
         model.partial_fit(X[start : start + 200], y[start : start + 200])
     assert model.score(X, y) > 0.97
+
+
+@pytest.mark.parametrize("batch_size", [1, 32])
+def test_weights_of_the_rows_count_beside_each_other(batch_size):
+    """Their scale changes nothing: neither the rates nor the strength of the penalty."""
+    X, y = datasets.make_regression(1000, 8, noise=5.0, random_state=0)
+    s = np.random.default_rng(0).uniform(0.5, 2.0, 1000)
+    model = SGDRegressor(alpha=0.1, batch_size=batch_size, random_state=0)
+    expected = model.fit(X, y, sample_weight=s).coef_
+    for scale in (1e-6, 1e6):
+        coef = model.fit(X, y, sample_weight=scale * s).coef_
+        np.testing.assert_allclose(coef, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_nothing_but_zeros(fit_intercept):
+    X, y = np.zeros((20, 3)), np.arange(20.0)
+    for batch_size in (1, 32):
+        model = SGDRegressor(fit_intercept=fit_intercept, batch_size=batch_size).fit(X, y)
+        np.testing.assert_array_equal(model.coef_, 0.0)
+        np.testing.assert_allclose(model.intercept_, 9.5 * fit_intercept)

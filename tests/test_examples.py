@@ -12,6 +12,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 RUNS = {
     "house_prices.py": ([], "R2 of the price in each fold"),
     "large_gradient.py": (["--rows", "20000"], "fastlsgd, one pass"),
+    "optimizers.py": ([], "exact least squares"),
 }
 
 

@@ -4,6 +4,8 @@ Here are validation, parameters and fitted attributes; nothing numerical.
 """
 
 from ._least_squares import LeastSquaresRegressor
+from ._least_squares_classifier import LeastSquaresClassifier
 from ._sgd import SGDRegressor
+from ._sgd_classifier import SGDClassifier
 
-__all__ = ["LeastSquaresRegressor", "SGDRegressor"]
+__all__ = ["LeastSquaresClassifier", "LeastSquaresRegressor", "SGDClassifier", "SGDRegressor"]

@@ -1,56 +1,75 @@
-"""What the estimators share: the door for X and y, predict, and fits that leave no trace."""
+"""What the estimators share: the door for X and y, predictions, and fits that leave no trace."""
 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Integral
 
 import numpy as np
-from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from .. import _validation as check
+from .._version import __version__
 from ..kernels import BACKENDS, resolve_backend, resolve_threads
+from ..solvers.stochastic import class_numbers
 
 
-class LinearModel(RegressorMixin, BaseEstimator):
-    """The door for X and y, the number of threads, and predict."""
+class VersionWarning(InconsistentVersionWarning):
+    """A pickle of another version of fastlsgd: scikit-learn's warning, in our name."""
 
-    def predict(self, X) -> np.ndarray:
-        """Predict with the linear model.
+    def __str__(self):
+        return (
+            f"{self.estimator_name} was pickled by fastlsgd {self.original_sklearn_version}, and "
+            f"this is {self.current_sklearn_version}: its predictions are what the weights in it "
+            f"give, but partial_fit begins anew from these weights. Fit it again to be sure."
+        )
 
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
 
-        Returns
-        -------
-        y : ndarray of shape (n_samples,) or (n_samples, n_targets)
-            Predicted values, of X's dtype.
-        """
+class LinearModel(BaseEstimator):
+    """The door for X, the number of threads, and X w + b."""
+
+    def _decide(self, X) -> np.ndarray:
+        """X w + b, of shape (n_samples, n_targets) and X's dtype."""
         check_is_fitted(self)
         check.check_sparse_indices(X)
-        X = check.as_matrix(validate_data(self, X, reset=False, **_ACCEPTED))
-        coef, intercept = check.as_coefficients(self.coef_, self.intercept_, X.shape[1])
+        X = check.as_matrix(validate_data(self, X, reset=False, **ACCEPTED))
+        coef, intercept = self._coefficients(X.shape[1])
         out = resolve_backend(self.backend).predict(X, coef, intercept, self._n_threads())
         if not np.isfinite(out).all():
             check.explain_non_finite(X=X, coef_=coef, intercept_=intercept)
             raise ValueError(f"The prediction overflows {out.dtype}.")
-        return out[:, 0] if self.coef_.ndim == 1 else out
+        return out
 
-    def _validate(self, X, y, sample_weight, *, reset: bool, ravel: bool = False):
-        """X, y (n, t), sample_weight as the kernels take them, and whether y has one target."""
-        check.check_sparse_indices(X)
-        X, y = validate_data(
-            self, X, y, reset=reset, multi_output=True, y_numeric=True, **_ACCEPTED
-        )
-        X = check.as_matrix(X)
-        if ravel and y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
-        targets = check.as_targets(y, X.shape[0], X.dtype)
-        return X, targets, check.as_sample_weight(sample_weight, X.shape[0], X.dtype), y.ndim == 1
+    def _coefficients(self, d: int) -> tuple[np.ndarray, np.ndarray]:
+        """The fitted weights, checked, as (t, d) and (t,)."""
+        return check.as_coefficients(self.coef_, self.intercept_, d)
+
+    def __getstate__(self):
+        return {**super().__getstate__(), "_fastlsgd_version": __version__}
+
+    def __setstate__(self, state):
+        """Take a pickle of another version with a warning: what can be used of it, and no more."""
+        state = dict(state)
+        origin = state.pop("_fastlsgd_version", "unknown")
+        if origin != __version__:
+            warnings.warn(
+                VersionWarning(
+                    estimator_name=type(self).__name__,
+                    current_sklearn_version=__version__,
+                    original_sklearn_version=origin,
+                ),
+                stacklevel=2,
+            )
+            # Parameters that came later are as they were by default; what `partial_fit` kept for
+            # itself is of that version alone.
+            state = {**type(self)().get_params(deep=False), **state}
+            state.pop("_memory", None)
+        super().__setstate__(state)
 
     def _n_threads(self) -> int:
         n_jobs = self.n_jobs
@@ -67,12 +86,116 @@ class LinearModel(RegressorMixin, BaseEstimator):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
+        return tags
+
+
+class LinearRegressor(RegressorMixin, LinearModel):
+    """The door for targets that are numbers, one or many, and predict."""
+
+    def predict(self, X) -> np.ndarray:
+        """Predict with the linear model.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_targets)
+            Predicted values, of X's dtype.
+        """
+        out = self._decide(X)
+        return out[:, 0] if self._has_one_target() else out
+
+    def _has_one_target(self) -> bool:
+        """Whether y had one dimension, so that predictions have one too."""
+        return self.coef_.ndim == 1
+
+    def _validate(self, X, y, sample_weight, *, reset: bool, ravel: bool = False):
+        """X, y (n, t), sample_weight as the kernels take them, and whether y has one target."""
+        check.check_sparse_indices(X)
+        X, y = validate_data(self, X, y, reset=reset, multi_output=True, y_numeric=True, **ACCEPTED)
+        X = check.as_matrix(X)
+        if ravel and y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        targets = check.as_targets(y, X.shape[0], X.dtype)
+        return X, targets, check.as_sample_weight(sample_weight, X.shape[0], X.dtype), y.ndim == 1
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
 
 
+class LinearClassifier(ClassifierMixin, LinearModel):
+    """Decisions: a score a class, or one for two classes, whose sign decides."""
+
+    def decision_function(self, X) -> np.ndarray:
+        """Scores of the classes: how far the fit is from -1, what a class is not, to 1.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,) or (n_samples, n_classes)
+            Of X's dtype. With two classes one score, positive where ``classes_[1]`` is predicted.
+        """
+        out = self._decide(X)
+        return out[:, 0] if out.shape[1] == 1 else out
+
+    def predict(self, X) -> np.ndarray:
+        """Predict the class with the highest score.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+            Labels, as in `classes_`.
+        """
+        numbers = class_numbers(self._decide(X))
+        return self.classes_[numbers]
+
+
+def check_classes(classes: np.ndarray) -> None:
+    if len(classes) < 2:
+        raise ValueError(
+            f"y has one class, {classes[0]!r}: a classifier needs two classes or more."
+        )
+
+
+def check_class_weight(class_weight) -> None:
+    if isinstance(class_weight, dict):
+        for label, factor in class_weight.items():
+            check.check_real(factor, f"class_weight[{label!r}]", 0.0)
+    elif class_weight is not None and not (
+        isinstance(class_weight, str) and class_weight == "balanced"
+    ):
+        raise ValueError(f"class_weight must be a dict, 'balanced' or None, got {class_weight!r}.")
+
+
+def signed_targets(y, classes: np.ndarray, dtype) -> np.ndarray:
+    """Labels as (n, t): 1 in a class's own rows and -1 elsewhere; one column for two classes."""
+    unknown = np.setdiff1d(y, classes)
+    if len(unknown):
+        raise ValueError(
+            f"y holds labels that are not among the classes {classes.tolist()}: "
+            f"{unknown[:10].tolist()}."
+        )
+    numbers = np.searchsorted(classes, y)
+    if len(classes) == 2:
+        return (2 * numbers - 1).astype(dtype)[:, None]
+    targets = np.full((len(y), len(classes)), -1.0, dtype=dtype)
+    targets[np.arange(len(y)), numbers] = 1.0
+    return targets
+
+
 # float32 stays float32; any memory order and 64-bit indices pass without a copy.
-_ACCEPTED: dict = {
+ACCEPTED: dict = {
     "accept_sparse": "csr",
     "accept_large_sparse": True,
     "dtype": [np.float64, np.float32],

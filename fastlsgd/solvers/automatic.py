@@ -55,7 +55,7 @@ class AutomaticDescent:
     ----------
     kernels : Kernels
     X, y, sample_weight
-        As in the kernel contract.
+        As in the kernel contract. The weights' scale does not matter: the loss is their mean.
     coef, intercept : ndarrays of shape (t, d) and (t,)
         Start; left as they are.
     batch_size : int
@@ -96,6 +96,8 @@ class AutomaticDescent:
         moments = add_moments(
             kernels, X, y, sample_weight, n_threads, memory.moments if memory else None
         )
+        # Weights count beside each other: of mean 1, they leave the rates what they are.
+        self.mean_weight = moments.weight / moments.rows
         self.loss_scale = 0.5 * float(moments.y_variance().sum())
         self.metric = self._choose_metric(moments, alpha * l1_ratio, alpha * (1.0 - l1_ratio))
         self.soft = alpha * l1_ratio * self.metric.transform if alpha * l1_ratio > 0.0 else None
@@ -143,6 +145,11 @@ class AutomaticDescent:
         """The averaged weights, float64, of X as it was given."""
         return self._outwards(*self.reported)
 
+    @property
+    def rate(self) -> float:
+        """That of the last epoch, in the metric's coordinates."""
+        return float(self.rates[0])
+
     def lower_rate(self) -> bool:
         """The schedule is its own: nothing to lower."""
         return False
@@ -186,7 +193,9 @@ class AutomaticDescent:
         )
         gradient = None
         if self.visited:
-            gradient = _Gradient(self.mean_v, self.mean_b, self.fit_intercept)
+            gradient = _Gradient(
+                self.kernels, self.n_threads, self.mean_v, self.mean_b, self.fit_intercept
+            )
         group = rows_per_group(batch)
         step = max(1, CHUNK_NUMBERS // self.X.shape[1] // group) * group
         total = 0.0
@@ -207,9 +216,10 @@ class AutomaticDescent:
             rows, chunk = slice(start, stop), row_slice(self.X, start, stop)
         else:
             rows, chunk = order[start:stop], take_rows(self.X, order[start:stop])
-        s = self.sample_weight
-        y = self.y[rows].astype(np.float64)
-        return self.metric.rows(chunk), y, None if s is None else s[rows].astype(np.float64)
+        y, s = self.y[rows].astype(np.float64), None
+        if self.sample_weight is not None:
+            s = self.sample_weight[rows].astype(np.float64) / self.mean_weight
+        return self.metric.rows(chunk), y, s
 
     def _updates(self, Z, y, s, rates: np.ndarray, state: SGDState) -> float:
         return self.kernels.sgd_epoch(
@@ -243,21 +253,30 @@ class AutomaticDescent:
 class _Gradient:
     """Loss and gradient at weights that stay, summed a chunk at a time."""
 
-    def __init__(self, v: np.ndarray, b: np.ndarray, fit_intercept: bool) -> None:
+    def __init__(
+        self, kernels: Kernels, n_threads: int, v: np.ndarray, b: np.ndarray, fit_intercept: bool
+    ) -> None:
+        self.kernels, self.n_threads = kernels, n_threads
         self.v, self.b, self.fit_intercept = v.copy(), b.copy(), fit_intercept
         self.dv, self.db = np.zeros_like(v), np.zeros_like(b)
         self.weight = self.rows = 0.0
         self.square = 0.0
 
     def add(self, Z: np.ndarray, y: np.ndarray, s: np.ndarray | None) -> None:
-        r = Z @ self.v.T + self.b - y
-        self.square += float(np.vdot(r, r))
+        weight = float(len(y) if s is None else s.sum())
         self.rows += len(y)
         if s is not None:
-            r *= s[:, None]
-        self.weight += len(y) if s is None else s.sum()
-        self.dv += r.T @ Z
-        self.db += r.sum(axis=0)
+            # The loss that is reported does not weigh the rows.
+            r = self.kernels.predict(Z, self.v, self.b, self.n_threads) - y
+            self.square += float(np.vdot(r, r))
+            if weight == 0.0:
+                return
+        loss, dv, db = self.kernels.loss_gradient(Z, y, self.v, self.b, s, self.n_threads)
+        if s is None:
+            self.square += 2.0 * weight * float(loss.sum())
+        self.weight += weight
+        self.dv += weight * dv
+        self.db += weight * db
 
     @property
     def loss(self) -> float:
@@ -274,7 +293,7 @@ class _Gradient:
 
 def _rate(metric: Metric, batch_size: int, fit_intercept: bool, epoch: int) -> float:
     """Rate of an epoch: at most half of the largest stable one (Jain et al. 2018)."""
-    square_norm = metric.trace + fit_intercept
+    square_norm = metric.trace + fit_intercept or 1.0  # or: where all is zero, so is each step
     largest = max(metric.largest, float(fit_intercept))
     return batch_size / (2.0 * (1.0 + epoch) * square_norm + (batch_size - 1) * largest)
 

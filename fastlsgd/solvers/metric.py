@@ -222,6 +222,9 @@ def full_metric(moments: Moments, l2: float, centred: bool, eps: float) -> Metri
     penalty = l2 * scale**2
     values, vectors = np.linalg.eigh(correlation + np.diag(penalty))
     keep = values > RANK_TOLERANCE * max(values[-1], np.finfo(np.float64).tiny)
+    if not keep.any():
+        # No column varies. One coordinate stays, always zero: kernels take one feature or more.
+        return Metric(_shift(moments, centred), np.zeros((1, len(H))), np.zeros(1), 1.0, 1.0)
     whiten = (vectors[:, keep] / np.sqrt(values[keep])).T  # (k, d), of the scaled columns
     shrink, turn = np.linalg.eigh((whiten * penalty) @ whiten.T)
     shrink = np.clip(shrink, 0.0, 1.0)
@@ -231,7 +234,7 @@ def full_metric(moments: Moments, l2: float, centred: bool, eps: float) -> Metri
         (turn.T @ whiten) * scale,
         shrink,
         float(k - shrink.sum()),
-        float(1.0 - shrink.min()) if k else 1.0,
+        float(1.0 - shrink.min()),
     )
 
 

@@ -10,6 +10,7 @@ so that Ctrl-C is heard between them, and 8 bytes an update of that call for the
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
@@ -17,17 +18,19 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from .._validation import explain_non_finite
-from ..kernels.contract import CSR, Kernels, Matrix, SGDState, rows_per_group
+from ..kernels.contract import CSR, Kernels, Matrix, OptimizerState, SGDState, rows_per_group
+from ..optimizers import Course, Optimizer, Schedule
 from .rows import row_slice
 
 __all__ = [
     "Descent",
+    "EpochReport",
     "Holdout",
     "PlainDescent",
     "PlainMemory",
-    "Schedule",
     "StochasticResult",
     "chunks",
+    "class_numbers",
     "fit_stochastic",
     "penalty_value",
     "rate_that_holds",
@@ -51,11 +54,16 @@ class Descent(Protocol):
     ----------
     loss_scale : float
         Unit in which `tol` is measured; 1.0 makes it absolute.
+    rate : float
+        Learning rate of the last update.
     memory : object
         What a later descent needs in order to carry on where this one is (`partial_fit`).
     """
 
     loss_scale: float
+
+    @property
+    def rate(self) -> float: ...
 
     @property
     def memory(self) -> object: ...
@@ -70,76 +78,21 @@ class Descent(Protocol):
         """Take a smaller rate if the schedule is one that adapts; False where it can't."""
 
 
-# ------------------------------------------------------------------------------- schedules
-
-
-@dataclass
-class Schedule:
-    """Learning rates by name. Update t = 1, 2, ... over all epochs and `partial_fit` calls.
-
-    ===========  ==========================================================================
-    constant     eta0
-    invscaling   eta0 / t^power_t
-    optimal      1 / (alpha (t0 + t - 1)), t0 such that the first rate is alpha^(-1/4);
-                 Bottou (2012), "Stochastic gradient descent tricks", section 5.2
-    adaptive     eta0, divided by 5 whenever the loss stands still, down to 1e-6
-    ===========  ==========================================================================
-    """
-
-    name: str
-    eta0: float = 0.01
-    power_t: float = 0.25
-    alpha: float = 1e-4
-
-    def rates(self, t: np.ndarray) -> np.ndarray:
-        """The rates of the updates numbered `t`, float64."""
-        return SCHEDULES[self.name](self, t)
-
-    def lower(self) -> bool:
-        """For "adaptive": divide the rate by 5, unless it is 1e-6 or less already."""
-        if self.name != "adaptive" or self.eta0 <= 1e-6:
-            return False
-        self.eta0 /= 5
-        return True
-
-
-def _constant(schedule: Schedule, t: np.ndarray) -> np.ndarray:
-    return np.full(len(t), float(schedule.eta0))
-
-
-def _invscaling(schedule: Schedule, t: np.ndarray) -> np.ndarray:
-    return schedule.eta0 / t**schedule.power_t
-
-
-def _optimal(schedule: Schedule, t: np.ndarray) -> np.ndarray:
-    first = math.sqrt(1.0 / math.sqrt(schedule.alpha))
-    t0 = 1.0 / (first * schedule.alpha)
-    return 1.0 / (schedule.alpha * (t0 + t - 1.0))
-
-
-SCHEDULES: dict[str, Callable[[Schedule, np.ndarray], np.ndarray]] = {
-    "constant": _constant,
-    "invscaling": _invscaling,
-    "optimal": _optimal,
-    "adaptive": _constant,
-}
-
-
 # --------------------------------------------------------------------------- plain descent
 
 
-@dataclass(frozen=True)
-class PlainMemory:
-    """Where a descent with averaging stands: its weights, and the sums of them so far."""
+class PlainMemory(NamedTuple):
+    """Where a descent with averaging or an optimizer stands: what the weights alone don't tell."""
 
     coef: np.ndarray  # (t, d)
     intercept: np.ndarray  # (t,)
     # Sums of coef and intercept after each averaged update, float64, and how many there were.
     sums: tuple[np.ndarray, np.ndarray, int] | None = None
+    optimizer: OptimizerState | None = None
 
 
 class PlainDescent:
-    """Stochastic gradient descent with the rates of a `Schedule`, with averaging on request.
+    """Stochastic gradient descent with an optimizer and the rates of a `Schedule`.
 
     Parameters
     ----------
@@ -150,14 +103,18 @@ class PlainDescent:
         Start; left as they are. A `memory` brings its own start.
     batch_size, alpha, l1_ratio, fit_intercept, n_threads
         As in the contract.
+    optimizer : Optimizer
     schedule : Schedule
-        Changed by `lower_rate`.
+    course : Course
+        What the schedule goes by; the updates of an epoch are filled in by `epoch`.
+    clip_norm : float, optional
+        Largest norm of a mini-batch's gradient.
     average : int
         0, or the first update whose weights enter the average; that is then what is reported.
     updates_done : int
         Updates before this descent: what the schedule counts from.
     memory : PlainMemory, optional
-        That of a former descent, to go on with its average.
+        That of a former descent, to go on with its average and the moments of its optimizer.
     """
 
     loss_scale = 1.0
@@ -176,7 +133,10 @@ class PlainDescent:
         l1_ratio: float,
         fit_intercept: bool,
         n_threads: int,
+        optimizer: Optimizer,
         schedule: Schedule,
+        course: Course,
+        clip_norm: float | None = None,
         average: int = 0,
         updates_done: int = 0,
         memory: PlainMemory | None = None,
@@ -184,11 +144,9 @@ class PlainDescent:
         self.kernels, self.X, self.y, self.sample_weight = kernels, X, y, sample_weight
         self.batch_size, self.fit_intercept = batch_size, fit_intercept
         self.alpha, self.l1_ratio, self.n_threads = alpha, l1_ratio, n_threads
-        self.schedule = replace(schedule)
+        self.schedule, self.course, self.rate = schedule, course, 0.0
         self.updates_done = updates_done
-        if not average:
-            memory = None
-        if memory is not None:
+        if average and memory is not None:
             coef, intercept = memory.coef, memory.intercept
         # A kernel writes to these; the caller's stay as they are, so that an interrupted fit
         # leaves no trace.
@@ -196,6 +154,9 @@ class PlainDescent:
         self.intercept = np.array(intercept, dtype=np.float64)
         # The L1 account starts anew with each descent, as it does in scikit-learn.
         self.state = SGDState(l1_paid=np.zeros_like(self.coef) if alpha * l1_ratio > 0 else None)
+        if optimizer.rule != "sgd" or clip_norm is not None:
+            start = optimizer.state(y.shape[1], X.shape[1], clip_norm)
+            self.state.optimizer = _moments_of(memory, start)
         if average:
             self.state.average_after = max(0, average - 1 - updates_done)
             sums = memory.sums if memory is not None else None
@@ -210,16 +171,21 @@ class PlainDescent:
 
     def epoch(self, order: np.ndarray | None) -> float:
         total, n_rows = 0.0, 0
-        for chunk in chunks(self.X, self.y, self.sample_weight, order, self.batch_size):
+        n_visits = len(self.y) if order is None else len(order)
+        course = self.course._replace(updates_per_epoch=-(-n_visits // self.batch_size))
+        data = self.X, self.y, self.sample_weight
+        dense_updates = self.state.optimizer is not None
+        for chunk in chunks(*data, order, self.batch_size, dense_updates=dense_updates):
             n_updates = -(-chunk.n_rows // self.batch_size)
             t = np.arange(self.updates_done + 1.0, self.updates_done + 1.0 + n_updates)
+            rates = self.schedule.rates(t, course)
             total += self.kernels.sgd_epoch(
                 chunk.X,
                 chunk.y,
                 self.coef,
                 self.intercept,
                 chunk.order,
-                self.schedule.rates(t),
+                rates,
                 self.batch_size,
                 chunk.sample_weight,
                 self.alpha,
@@ -231,6 +197,7 @@ class PlainDescent:
                 self.n_threads,
             )
             self.updates_done += n_updates
+            self.rate = float(rates[-1])
             n_rows += chunk.n_rows
             if not math.isfinite(total):
                 return math.inf
@@ -246,15 +213,30 @@ class PlainDescent:
         return coef, state.intercept_sum / state.n_summed
 
     def lower_rate(self) -> bool:
-        return self.schedule.lower()
+        eta0 = self.schedule.lowered(self.course.eta0)
+        if eta0 is None:
+            return False
+        self.course = self.course._replace(eta0=eta0)
+        return True
 
     @property
     def memory(self) -> PlainMemory | None:
-        state = self.state
-        if state.coef_sum is None or state.intercept_sum is None:
+        state, sums = self.state, None
+        if state.coef_sum is not None and state.intercept_sum is not None:
+            sums = state.coef_sum, state.intercept_sum, state.n_summed
+        if sums is None and state.optimizer is None:
             return None
-        sums = state.coef_sum, state.intercept_sum, state.n_summed
-        return PlainMemory(self.coef, self.intercept, sums)
+        return PlainMemory(self.coef, self.intercept, sums, state.optimizer)
+
+
+def _moments_of(memory: PlainMemory | None, start: OptimizerState) -> OptimizerState:
+    """`start`, going on from the moments of the descent before if its rule was the same."""
+    former = memory.optimizer if memory is not None else None
+    if former is None or former.rule != start.rule:
+        return start
+    return replace(
+        former, beta1=start.beta1, beta2=start.beta2, eps=start.eps, max_norm=start.max_norm
+    )
 
 
 class Chunk(NamedTuple):
@@ -273,11 +255,18 @@ def chunks(
     sample_weight: np.ndarray | None,
     order: np.ndarray | None,
     batch_size: int,
+    *,
+    dense_updates: bool = False,
 ) -> Iterator[Chunk]:
-    """Cut an epoch into calls of bounded length, without a copy, on borders of groups of rows."""
+    """Cut an epoch into calls of bounded length, without a copy, on borders of groups of rows.
+
+    `dense_updates`: an update takes a pass over all features, whatever its rows hold.
+    """
     n, d = X.shape
     n_visits = n if order is None else len(order)
     width = max(1, len(X.data) // n) if isinstance(X, CSR) else d
+    if dense_updates:
+        width += d // batch_size
     rows = min(CHUNK_UPDATES * batch_size, CHUNK_NUMBERS // (width * y.shape[1]))
     group = rows_per_group(batch_size)
     rows = max(1, rows // group) * group
@@ -304,11 +293,56 @@ class Holdout(NamedTuple):
         """R2 of the weights on these rows, the mean over targets."""
         from sklearn.metrics import r2_score
 
-        w = np.ascontiguousarray(coef, dtype=np.float64)
-        predicted = kernels.predict(self.X, w, intercept, n_threads)
+        predicted = self._predict(kernels, coef, intercept, n_threads)
         if not np.isfinite(predicted).all():
             return -math.inf
         return float(r2_score(self.y, predicted, sample_weight=self.sample_weight))
+
+    def accuracy(self, kernels: Kernels, coef, intercept, n_threads: int) -> float:
+        """Share of rows whose class, the target that is 1 and not -1, has the highest score."""
+        from sklearn.metrics import accuracy_score
+
+        predicted = self._predict(kernels, coef, intercept, n_threads)
+        if not np.isfinite(predicted).all():
+            return -math.inf
+        return float(
+            accuracy_score(
+                class_numbers(self.y), class_numbers(predicted), sample_weight=self.sample_weight
+            )
+        )
+
+    def _predict(self, kernels: Kernels, coef, intercept, n_threads: int) -> np.ndarray:
+        w = np.ascontiguousarray(coef, dtype=np.float64)
+        return kernels.predict(self.X, w, intercept, n_threads)
+
+
+def class_numbers(scores: np.ndarray) -> np.ndarray:
+    """The class of each row: the sign of a single score, else which of them is the highest."""
+    return (scores[:, 0] > 0).astype(int) if scores.shape[1] == 1 else scores.argmax(axis=1)
+
+
+class EpochReport(NamedTuple):
+    """What there is to tell after an epoch.
+
+    Attributes
+    ----------
+    epoch : int
+        1, 2, ...
+    loss : float
+        Mean of half the squared residuals as they were met, summed over targets.
+    validation_score : float or None
+        Score of the weights on the held-out rows; None where there are none.
+    rate : float
+        Learning rate of the last update.
+    seconds : float
+        Time that the epoch took.
+    """
+
+    epoch: int
+    loss: float
+    validation_score: float | None
+    rate: float
+    seconds: float
 
 
 class StochasticResult(NamedTuple):
@@ -319,7 +353,29 @@ class StochasticResult(NamedTuple):
     n_iter: int
     loss_curve: list[float]
     validation_scores: list[float]
-    converged: bool
+    ended: str  # "converged", "max_iter", "stopped" or "interrupted"
+    is_last: bool  # whether these are the weights of the descent as it stands
+
+
+@dataclass
+class _Patience:
+    """The stopping rule: so many epochs without an improvement by the threshold end a fit."""
+
+    threshold: float
+    limit: int
+    best: float = math.inf
+    idle: int = 0
+
+    def improves(self, watched: float) -> bool:
+        return watched < self.best
+
+    def runs_out(self, watched: float) -> bool:
+        self.idle = self.idle + 1 if watched >= self.best - self.threshold else 0
+        self.best = min(self.best, watched)
+        if self.idle < self.limit:
+            return False
+        self.idle = 0
+        return True
 
 
 def fit_stochastic(
@@ -335,9 +391,12 @@ def fit_stochastic(
     random_state: np.random.RandomState | None = None,
     penalty: Callable[[np.ndarray], float] | None = None,
     score: Callable[[np.ndarray, np.ndarray], float] | None = None,
+    restore_best: bool = False,
+    keep_interrupted: bool = False,
     fit_intercept: bool = True,
     described: str = "this learning rate",
-    report: Callable[[str], None] | None = None,
+    before_epoch: Callable[[], None] | None = None,
+    on_epoch: Callable[[EpochReport, np.ndarray, np.ndarray], bool] | None = None,
 ) -> StochasticResult:
     """Turn epochs of `descent` until nothing improves any more, as scikit-learn's SGD does.
 
@@ -361,10 +420,16 @@ def fit_stochastic(
         From coef to what the objective has beyond the loss.
     score : callable, optional
         From coef and intercept to a score that decides instead of the objective.
+    restore_best : bool
+        Whether to end with the weights of the epoch with the best score.
+    keep_interrupted : bool
+        Whether KeyboardInterrupt ends the fit after the last complete epoch, if there is one.
     described : str
         How the message of a divergence names the rates.
-    report : callable, optional
-        Called with a line of text for each epoch.
+    before_epoch : callable, optional
+        Called before each epoch.
+    on_epoch : callable, optional
+        Called after each epoch, with the weights as they are then; True ends the fit.
 
     Raises
     ------
@@ -372,46 +437,106 @@ def fit_stochastic(
         If the descent diverges: the loss or a weight is no longer finite, or the fit ends
         with a loss a thousand times that of predicting zero.
     """
-    curve: list[float] = []
-    scores: list[float] = []
-    best = math.inf
-    idle, converged = 0, False
     limit = RUNAWAY * 0.5 * float(np.einsum("nt,nt->", y, y, dtype=np.float64)) / len(y)
     from_zero = not any(np.any(part) for part in descent.weights())
-    threshold = -math.inf if tol is None else tol * (1.0 if score else descent.loss_scale)
+    unit = 1.0 if score else descent.loss_scale
+    patience = _Patience(-math.inf if tol is None else tol * unit, n_iter_no_change)
+    fit = _Fit(descent, penalty, score, patience, restore_best, keep_interrupted, on_epoch)
 
-    def fail(epoch: int, loss: float) -> ValueError:
+    def fail() -> ValueError:
         explain_non_finite(X=X, y=y, sample_weight=sample_weight)
+        epoch, loss = len(fit.curve), fit.curve[-1]
         return _divergence(X, sample_weight, fit_intercept, epoch, loss, described)
 
+    ended = "max_iter"
     # Overflow is looked for here; NumPy need not warn of it too.
     with np.errstate(over="ignore", invalid="ignore"):
-        for epoch in range(1, max_iter + 1):
-            loss = descent.epoch(_visit(rows, len(y), random_state))
-            coef, intercept = descent.weights()
-            if not (
-                math.isfinite(loss) and np.isfinite(coef).all() and np.isfinite(intercept).all()
-            ):
-                raise fail(epoch, loss)
-            curve.append(loss)
-            # Smaller is better for both, so that one rule serves.
-            if score is None:
-                watched = loss + (0.0 if penalty is None else penalty(coef))
-            else:
-                scores.append(score(coef, intercept))
-                watched = -scores[-1]
-            if report is not None:
-                report(_progress(epoch, loss, scores))
-            idle = idle + 1 if tol is not None and watched >= best - threshold else 0
-            best = min(best, watched)
-            if idle >= n_iter_no_change:
-                if not descent.lower_rate():
-                    converged = True
+        try:
+            for _ in range(max_iter):
+                if before_epoch is not None:
+                    before_epoch()
+                fit.epoch(_visit(rows, len(y), random_state))
+                if not fit.finite:
+                    raise fail()
+                watched = fit.watch()
+                if fit.tell():
+                    ended = "stopped"
                     break
-                idle = 0
-        if curve[-1] > (limit if from_zero else max(limit, RUNAWAY * curve[0])):
-            raise fail(epoch, curve[-1])
-    return StochasticResult(coef, intercept, epoch, curve, scores, converged)
+                if patience.runs_out(watched) and not descent.lower_rate():
+                    ended = "converged"
+                    break
+        except KeyboardInterrupt:
+            if not (keep_interrupted and fit.scored):
+                raise
+            ended = "interrupted"
+        if fit.curve[-1] > (limit if from_zero else max(limit, RUNAWAY * fit.curve[0])):
+            raise fail()
+    return fit.result(ended)
+
+
+class _Fit:
+    """What a fit has seen so far, and the weights that it may end with."""
+
+    def __init__(
+        self, descent, penalty, score, patience, restore_best, keep_interrupted, on_epoch
+    ) -> None:
+        self.descent, self.penalty, self.score = descent, penalty, score
+        self.patience, self.on_epoch = patience, on_epoch
+        self.restore_best = restore_best and score is not None
+        self.keep_interrupted = keep_interrupted
+        self.curve: list[float] = []
+        self.scores: list[float] = []
+        self.kept: tuple[np.ndarray, np.ndarray] | None = None  # the best, or the last complete
+        self.scored = 0  # complete epochs
+        self.kept_epoch = 0
+
+    def epoch(self, order: np.ndarray | None) -> None:
+        self.start = time.perf_counter()
+        loss = self.descent.epoch(order)
+        self.curve.append(loss)
+        self.weights = self.descent.weights()
+
+    @property
+    def finite(self) -> bool:
+        return math.isfinite(self.curve[-1]) and all(
+            np.isfinite(part).all() for part in self.weights
+        )
+
+    def watch(self) -> float:
+        """What the stopping rule goes by: the objective or the negative score."""
+        coef, intercept = self.weights
+        if self.score is not None:
+            self.scores.append(self.score(coef, intercept))
+            watched = -self.scores[-1]
+        else:
+            watched = self.curve[-1] + (self.penalty(coef) if self.penalty else 0.0)
+        keep = self.patience.improves(watched) if self.restore_best else self.keep_interrupted
+        if keep:
+            self.kept = coef.copy(), intercept.copy()
+            self.kept_epoch = len(self.curve)
+        self.scored = len(self.curve)
+        return watched
+
+    def tell(self) -> bool:
+        """Report the epoch; whether the listener wants the fit to end."""
+        if self.on_epoch is None:
+            return False
+        report = EpochReport(
+            len(self.curve),
+            self.curve[-1],
+            self.scores[-1] if self.scores else None,
+            self.descent.rate,
+            time.perf_counter() - self.start,
+        )
+        return bool(self.on_epoch(report, *self.weights))
+
+    def result(self, ended: str) -> StochasticResult:
+        n = self.scored
+        last = ended != "interrupted" and (not self.restore_best or self.kept_epoch in (0, n))
+        coef, intercept = self.weights if last or self.kept is None else self.kept
+        return StochasticResult(
+            coef, intercept, n, self.curve[:n], self.scores[:n], ended, is_last=last
+        )
 
 
 def _visit(rows, n: int, random_state) -> np.ndarray | None:
@@ -430,11 +555,6 @@ def penalty_value(coef: np.ndarray, *, alpha: float, l1_ratio: float) -> float:
     return alpha * (l1_ratio * l1 + (1.0 - l1_ratio) * l2)
 
 
-def _progress(epoch: int, loss: float, scores: list[float]) -> str:
-    held_out = f", R2 on held-out rows {scores[-1]:.6g}" if scores else ""
-    return f"epoch {epoch}: mean loss {loss:.6g}{held_out}"
-
-
 # ------------------------------------------------------------------------------- divergence
 
 
@@ -448,9 +568,9 @@ def _divergence(X, sample_weight, fit_intercept, epoch, loss, described) -> Valu
         )
     return ValueError(
         f"The fit diverges with {described}: the mean loss {reached} in epoch {epoch}. "
-        f"A rate that holds on these rows is {rate:.2g} or less (learning_rate='constant', "
-        f"eta0={rate:.2g}). Larger ones hold once the columns of X are scaled, which "
-        f"learning_rate='auto' does by itself."
+        f"A rate that holds on these rows is {rate:.2g} or less (optimizer='sgd', "
+        f"learning_rate='constant', eta0={rate:.2g}). Larger ones hold once the columns of X are "
+        f"scaled, which learning_rate='auto' does by itself."
     )
 
 

@@ -1,0 +1,188 @@
+"""One-vs-rest classes by full-batch least squares: LeastSquaresRegressor on targets of -1 and 1."""
+
+from __future__ import annotations
+
+import numpy as np
+import sklearn
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.validation import column_or_1d, validate_data
+
+from .. import _validation as check
+from ._base import ACCEPTED, LinearClassifier, all_or_nothing, check_class_weight, check_classes
+from ._least_squares import LeastSquaresRegressor
+
+# What the fit of the targets leaves, and this estimator shows as its own.
+FITTED = ("coef_", "intercept_", "n_iter_", "loss_curve_", "relative_gradient_", "backend_")
+
+
+class LeastSquaresClassifier(LinearClassifier):
+    """Linear classifier: least squares to one target a class, to a tolerance that is checked.
+
+    Each class has a target that is 1 in its own rows and -1 in all others; with two classes there
+    is one target, 1 for ``classes_[1]``. The targets are fitted together as by
+    :class:`LeastSquaresRegressor`, and the class with the highest score is predicted. Of labels
+    that don't exclude each other (multilabel: y of zeros and ones, a column a label) each is
+    predicted where its score is positive.
+
+    Parameters
+    ----------
+    alpha : float >= 0, default=0.0
+        Strength of the penalty. The intercept is never penalised.
+    l1_ratio : float in [0, 1], default=0.0
+        Share of L1 in the penalty: 0 is ridge, 1 the lasso.
+    fit_intercept : bool, default=True
+        Whether to fit an intercept.
+    class_weight : dict of label to float >= 0, "balanced" or None, default=None
+        Factor of the weights of each class's rows, in the targets of all classes. "balanced"
+        stands for ``n_rows / (n_classes * n_rows_of_the_class)``.
+    tol : float >= 0, default=1e-10
+        The fit ends when the norm of the gradient, relative to that at zero weights, is at
+        most this.
+    max_iter : int >= 1, default=1000
+        Most iterations.
+    warm_start : bool, default=False
+        Whether `fit` begins from the weights of the fit before.
+    backend : {"auto", "native", "numba", "reference"} or None, default=None
+        Kernels to use. None: as set by :func:`fastlsgd.set_config`.
+    n_jobs : int or None, default=None
+        Most threads of a kernel; -1 for all processors. None: as set by
+        :func:`fastlsgd.set_config`.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels, sorted.
+    coef_ : ndarray of shape (1, n_features) or (n_classes, n_features)
+        Weights, of X's dtype; one row of them where there are two classes.
+    intercept_ : ndarray of shape (1,) or (n_classes,)
+        Intercept.
+    n_iter_, loss_curve_, relative_gradient_, backend_
+        As of :class:`LeastSquaresRegressor`.
+    n_features_in_ : int
+        Number of columns of X.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, where X has names that are all strings.
+
+    See Also
+    --------
+    SGDClassifier : The same targets by stochastic descent, for a few passes over more data.
+
+    Notes
+    -----
+    With ``alpha = a / n`` the weights are those of :class:`sklearn.linear_model.RidgeClassifier`
+    with ``alpha=a``, since the loss here is a mean; with weights, n is their sum.
+
+    An interrupted or failed fit leaves the estimator as it was.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from fastlsgd import LeastSquaresClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = LeastSquaresClassifier().fit(X, y)
+    >>> model.coef_.shape, round(model.score(X, y), 3)
+    ((3, 4), 0.847)
+    """
+
+    def __init__(
+        self,
+        *,
+        alpha=0.0,
+        l1_ratio=0.0,
+        fit_intercept=True,
+        class_weight=None,
+        tol=1e-10,
+        max_iter=1000,
+        warm_start=False,
+        backend=None,
+        n_jobs=None,
+    ):
+        self.alpha = alpha
+        self.l1_ratio = l1_ratio
+        self.fit_intercept = fit_intercept
+        self.class_weight = class_weight
+        self.tol = tol
+        self.max_iter = max_iter
+        self.warm_start = warm_start
+        self.backend = backend
+        self.n_jobs = n_jobs
+
+    def fit(self, X, y, sample_weight=None):
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            float32 and float64 are used as they are, in any memory order, without a copy.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            Labels, of two classes or more; or for each label whether a row has it (0 or 1).
+        sample_weight : array-like of shape (n_samples,), optional
+            Not negative, not all zero. Default: ones.
+
+        Returns
+        -------
+        self : LeastSquaresClassifier
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data are not allowed.
+        ImportError
+            If `backend` is not installed.
+        """
+        with all_or_nothing(self):
+            return self._fit(X, y, sample_weight)
+
+    def _fit(self, X, y, sample_weight):
+        check_class_weight(self.class_weight)
+        regressor = LeastSquaresRegressor(
+            **{name: getattr(self, name) for name in LeastSquaresRegressor().get_params()}
+        )
+        warm = self.warm_start and hasattr(self, "coef_")
+        check.check_sparse_indices(X)
+        X, y = validate_data(self, X, y, reset=not warm, multi_output=True, **ACCEPTED)
+        self._label_binarizer = LabelBinarizer(neg_label=-1, pos_label=1)
+        targets = self._label_binarizer.fit_transform(y)
+        self.classes_ = self._label_binarizer.classes_
+        if not self._is_multilabel():
+            y = column_or_1d(y, warn=True)
+            check_classes(self.classes_)
+        if self.class_weight is not None:
+            weights = compute_sample_weight(self.class_weight, y)
+            s = check.as_sample_weight(sample_weight, X.shape[0], np.dtype(np.float64))
+            sample_weight = weights if s is None else s * weights
+        if warm:
+            vars(regressor).update(
+                {name: getattr(self, name) for name in (*FITTED, "n_features_in_")}
+            )
+        # X has been looked at for NaN above; once is enough.
+        with sklearn.config_context(assume_finite=True):
+            regressor.fit(X, targets.astype(X.dtype), sample_weight)
+        for name in FITTED:
+            setattr(self, name, getattr(regressor, name))
+        return self
+
+    def predict(self, X) -> np.ndarray:
+        """Predict the class with the highest score, or all labels with a positive one.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_labels)
+            Labels, as in `classes_`; or zeros and ones.
+        """
+        if not hasattr(self, "_label_binarizer") or not self._is_multilabel():
+            return super().predict(X)
+        return self._label_binarizer.inverse_transform(np.where(self._decide(X) > 0, 1, -1))
+
+    def _is_multilabel(self) -> bool:
+        return self._label_binarizer.y_type_.startswith("multilabel")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags

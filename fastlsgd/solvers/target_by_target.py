@@ -1,0 +1,49 @@
+"""Targets that weigh the rows differently: a descent for each of them, one after the other.
+
+The kernels know one weight a row, since updates of all targets share the products of a block's
+rows with each other. Where class c alone is to weigh its own rows by a factor, as in a weighted
+one-vs-rest, each target has its own pass over X: exact, at n_targets times the cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .stochastic import Descent
+
+
+class TargetByTarget:
+    """The protocol of `stochastic.Descent` over descents of one target each.
+
+    Parameters
+    ----------
+    descents : sequence of Descent
+        One a target, of the same schedule.
+    loss_scale : float
+        Unit of a tolerance for the sum of their losses.
+    """
+
+    def __init__(self, descents: Sequence[Descent], loss_scale: float) -> None:
+        self.descents, self.loss_scale = descents, loss_scale
+
+    def epoch(self, order: np.ndarray | None) -> float:
+        return sum(descent.epoch(order) for descent in self.descents)
+
+    def weights(self) -> tuple[np.ndarray, np.ndarray]:
+        coefs, intercepts = zip(*(descent.weights() for descent in self.descents), strict=True)
+        return np.vstack(coefs), np.concatenate(intercepts)
+
+    def lower_rate(self) -> bool:
+        # Each of them is lowered; being of one schedule, all of them can be or none.
+        lowered = [descent.lower_rate() for descent in self.descents]
+        return all(lowered)
+
+    @property
+    def rate(self) -> float:
+        return self.descents[0].rate
+
+    @property
+    def memory(self) -> list[object]:
+        return [descent.memory for descent in self.descents]
