@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         LeastSquaresRegressor,
         SGDClassifier,
         SGDRegressor,
+        SGDRegressorCV,
     )
 
 _LAZY = {
@@ -28,6 +29,7 @@ _LAZY = {
     "LeastSquaresRegressor": "linear_model",
     "SGDClassifier": "linear_model",
     "SGDRegressor": "linear_model",
+    "SGDRegressorCV": "linear_model",
     "available_backends": "kernels",
     "gram": "functional",
     "loss_gradient": "functional",
@@ -44,6 +46,7 @@ __all__ = [
     "LeastSquaresRegressor",
     "SGDClassifier",
     "SGDRegressor",
+    "SGDRegressorCV",
     "__version__",
     "available_backends",
     "config_context",
