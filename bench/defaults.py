@@ -81,6 +81,8 @@ def torch_score(X, y, X_test, y_test, n_classes: int | None) -> float | None:
 
 
 def score(predicted: np.ndarray, y: np.ndarray, n_classes: int | None) -> float:
+    if not np.isfinite(predicted).all():
+        return float("nan")
     if n_classes is not None:
         return float(np.mean(predicted.argmax(axis=1) == y))
     residual = predicted.ravel().astype(np.float64) - y

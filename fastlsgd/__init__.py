@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         LeastSquaresRegressor,
         SGDClassifier,
         SGDRegressor,
+        SGDRegressorCV,
     )
     from .solvers.stochastic import EpochReport
 
@@ -30,6 +31,7 @@ _LAZY = {
     "LeastSquaresRegressor": "linear_model",
     "SGDClassifier": "linear_model",
     "SGDRegressor": "linear_model",
+    "SGDRegressorCV": "linear_model",
     "available_backends": "kernels",
     "gram": "functional",
     "loss_gradient": "functional",
@@ -47,6 +49,7 @@ __all__ = [
     "LeastSquaresRegressor",
     "SGDClassifier",
     "SGDRegressor",
+    "SGDRegressorCV",
     "__version__",
     "available_backends",
     "config_context",

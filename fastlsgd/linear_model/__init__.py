@@ -7,5 +7,12 @@ from ._least_squares import LeastSquaresRegressor
 from ._least_squares_classifier import LeastSquaresClassifier
 from ._sgd import SGDRegressor
 from ._sgd_classifier import SGDClassifier
+from ._sgd_cv import SGDRegressorCV
 
-__all__ = ["LeastSquaresClassifier", "LeastSquaresRegressor", "SGDClassifier", "SGDRegressor"]
+__all__ = [
+    "LeastSquaresClassifier",
+    "LeastSquaresRegressor",
+    "SGDClassifier",
+    "SGDRegressor",
+    "SGDRegressorCV",
+]

@@ -1,0 +1,179 @@
+"""The strength of the penalty by cross-validation: a path of warm starts in each fold."""
+
+from __future__ import annotations
+
+import numpy as np
+from joblib import Parallel, delayed, effective_n_jobs
+from sklearn.base import clone
+from sklearn.metrics import get_scorer
+from sklearn.model_selection import check_cv
+from sklearn.utils import _safe_indexing
+
+from .. import _validation as check
+from ..kernels import resolve_threads
+from ._base import LinearRegressor, all_or_nothing
+from ._sgd import SGDRegressor
+
+# What the fit on all rows leaves, and this estimator shows as its own.
+FITTED = ("coef_", "intercept_", "n_iter_", "loss_curve_", "backend_", "n_features_in_")
+
+
+class SGDRegressorCV(LinearRegressor):
+    """SGDRegressor whose `alpha` is chosen by cross-validation.
+
+    In each fold the strengths are gone through from the largest to the smallest, each fit
+    beginning from the weights of the one before. The best one on the held-out rows is then fitted
+    to all rows.
+
+    Parameters
+    ----------
+    estimator : SGDRegressor or None, default=None
+        All other parameters; its `alpha` does not count. None: ``SGDRegressor()``.
+    alphas : array-like of shape (n_alphas,), default=(1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+        Strengths to try, not negative.
+    cv : int, splitter, iterable or None, default=None
+        As in scikit-learn; None is 5 folds.
+    scoring : str, callable or None, default=None
+        What to make large, as in scikit-learn. None: minus the mean squared error.
+    n_jobs : int or None, default=None
+        Folds at a time, by joblib's threads: the kernels release the GIL, and X is shared. They
+        divide the threads of the kernels among them, so that no processor has more than one.
+
+    Attributes
+    ----------
+    alpha_ : float
+        The best strength; the larger one where two are as good.
+    alphas_ : ndarray of shape (n_alphas,)
+        The strengths, falling.
+    scores_ : ndarray of shape (n_alphas, n_folds)
+        The score of each on the held-out rows of each fold.
+    mse_path_ : ndarray of shape (n_alphas, n_folds)
+        The mean squared error there. Only with ``scoring=None``.
+    best_score_ : float
+        Mean score of `alpha_`.
+    best_estimator_ : SGDRegressor
+        Fitted to all rows.
+    coef_, intercept_, n_iter_, loss_curve_, backend_, n_features_in_, feature_names_in_
+        Those of `best_estimator_`.
+
+    See Also
+    --------
+    SGDRegressor : One strength.
+    sklearn.model_selection.GridSearchCV : Other parameters too, each fit from zero.
+
+    Notes
+    -----
+    The best of a path is the mean over folds, each counting the same, as in LassoCV. Weights of
+    the rows count in the fits, and in the scores unless `scoring` is a callable.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_regression
+    >>> from fastlsgd import SGDRegressor, SGDRegressorCV
+    >>> X, y = make_regression(200, 5, noise=1.0, random_state=0)
+    >>> model = SGDRegressorCV(SGDRegressor(random_state=0), alphas=[1e-4, 1.0, 100.0]).fit(X, y)
+    >>> model.alpha_
+    0.0001
+    """
+
+    def __init__(
+        self,
+        estimator=None,
+        *,
+        alphas=(1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0),
+        cv=None,
+        scoring=None,
+        n_jobs=None,
+    ):
+        self.estimator = estimator
+        self.alphas = alphas
+        self.cv = cv
+        self.scoring = scoring
+        self.n_jobs = n_jobs
+
+    def fit(self, X, y, sample_weight=None):
+        """Find `alpha_`, and fit with it.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+        sample_weight : array-like of shape (n_samples,), optional
+
+        Returns
+        -------
+        self : SGDRegressorCV
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data are not allowed, or the rates are too large.
+        """
+        with all_or_nothing(self):
+            return self._fit(X, y, sample_weight)
+
+    def _fit(self, X, y, sample_weight):
+        alphas = self._falling_alphas()
+        model = SGDRegressor() if self.estimator is None else self.estimator
+        if not isinstance(model, SGDRegressor):
+            raise ValueError(f"estimator must be an SGDRegressor or None, got {model!r}.")
+        scorer = get_scorer("neg_mean_squared_error" if self.scoring is None else self.scoring)
+        # X is checked once, with the names of its columns; the folds are parts of what is left.
+        _, targets, s, one_target = self._validate(X, y, sample_weight, reset=True, ravel=True)
+        y = targets[:, 0] if one_target else targets
+        rows = X.tocsr() if hasattr(X, "tocsr") else np.asarray(X)
+        folds = list(check_cv(self.cv).split(rows, y))
+        n_workers = min(effective_n_jobs(self.n_jobs), len(folds))
+        path = clone(model).set_params(warm_start=True)
+        if model.n_jobs is None:
+            path.set_params(n_jobs=max(1, resolve_threads() // n_workers))
+        # A callable need not take weights.
+        s_scores = None if callable(self.scoring) else s
+        columns = Parallel(n_jobs=n_workers, require="sharedmem")(
+            delayed(_scores_of_path)(clone(path), rows, y, s, s_scores, alphas, fold, scorer)
+            for fold in folds
+        )
+        self.scores_ = np.array(columns).T
+        best = int(self.scores_.mean(axis=1).argmax())
+        self.alphas_, self.alpha_ = alphas, float(alphas[best])
+        self.best_score_ = float(self.scores_[best].mean())
+        vars(self).pop("mse_path_", None)
+        if self.scoring is None:
+            self.mse_path_ = -self.scores_
+        self.best_estimator_ = clone(model).set_params(alpha=self.alpha_)
+        self.best_estimator_.fit(X, y, sample_weight=s)
+        for name in FITTED:
+            setattr(self, name, getattr(self.best_estimator_, name))
+        return self
+
+    def _falling_alphas(self) -> np.ndarray:
+        alphas = check.as_float_array(self.alphas, "alphas", np.float64)
+        if alphas.ndim != 1 or len(alphas) == 0:
+            raise ValueError(
+                f"alphas must have shape (n_alphas,) with n_alphas >= 1, got {alphas.shape}."
+            )
+        for alpha in alphas:
+            check.check_real(float(alpha), "alphas", 0.0)
+        return np.sort(alphas)[::-1]
+
+    # Of the fitted model, which predicts.
+
+    @property
+    def backend(self):
+        return None if self.estimator is None else self.estimator.backend
+
+    def _has_one_target(self) -> bool:
+        return len(self.intercept_) == 1
+
+
+def _scores_of_path(model, X, y, s, s_scores, alphas, fold, scorer) -> list[float]:
+    """Scores on the held-out rows of a fold, one a strength."""
+    train, held = fold
+    X_train, X_held = _safe_indexing(X, train), _safe_indexing(X, held)
+    weights = None if s is None else s[train]
+    scores = []
+    for alpha in alphas:
+        model.set_params(alpha=float(alpha)).fit(X_train, y[train], sample_weight=weights)
+        more = {} if s_scores is None else {"sample_weight": s_scores[held]}
+        scores.append(float(scorer(model, X_held, y[held], **more)))
+    return scores
