@@ -12,6 +12,7 @@ from ._config import config_context, get_config, set_config
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from ._lstsq import LstsqInfo, lstsq
     from ._show_versions import show_versions
     from .functional import gram, loss_gradient, predict, sgd_epoch
     from .kernels import available_backends
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
 
 _LAZY = {
     "LeastSquaresRegressor": "linear_model",
+    "LstsqInfo": "_lstsq",
     "SGDRegressor": "linear_model",
     "available_backends": "kernels",
     "gram": "functional",
     "loss_gradient": "functional",
+    "lstsq": "_lstsq",
     "predict": "functional",
     "sgd_epoch": "functional",
     "show_versions": "_show_versions",
@@ -30,6 +33,7 @@ _LAZY = {
 
 __all__ = [
     "LeastSquaresRegressor",
+    "LstsqInfo",
     "SGDRegressor",
     "__version__",
     "available_backends",
@@ -37,6 +41,7 @@ __all__ = [
     "get_config",
     "gram",
     "loss_gradient",
+    "lstsq",
     "predict",
     "set_config",
     "sgd_epoch",
