@@ -21,7 +21,10 @@ from scipy.linalg import eigvalsh_tridiagonal
 from .factors import EPS
 from .system import System
 
-STAGE_REDUCTION = 1e-8  # of the gradient, by the conjugate gradients of one stage
+# The relative gradient below which weights of X's dtype no longer change.
+ROUNDING = {"float64": EPS, "float32": 1e-9}
+# Of the gradient, by the conjugate gradients of one stage.
+STAGE_REDUCTION = {"float64": 1e-8, "float32": 5e-10}
 SHARP = 0.1  # a factor that reduces the gradient to this share needs no conjugate gradients
 LOOK_BACK = 10  # iterations whose rate tells how many are still to come
 # A step that is expected to end this far below what is asked is not checked by another pass.
@@ -90,7 +93,7 @@ def descend(
     """
     coef, intercept = start.coef, start.intercept
     best, last, losses, condition = start, start.relative_gradient, list(start.losses), np.nan
-    first, tol = system.passes, max(tol, EPS)
+    first, tol = system.passes, max(tol, ROUNDING[system.X.dtype.name])
     for stage in count():
         gradient = system.gradient(coef, intercept)
         z = factor.whiten(gradient.coef)
@@ -114,7 +117,7 @@ def descend(
             left_over = ratio * ratio / last * factor.condition
             step, safe = z, not certify and SAFETY * left_over <= tol
         else:
-            reduction = max(STAGE_REDUCTION, 0.1 * tol / ratio)
+            reduction = max(STAGE_REDUCTION[system.X.dtype.name], 0.5 * tol / ratio)
             inner = conjugate_gradients(
                 system, factor, z, reduction, left, budget, losses[-1]
             )

@@ -23,15 +23,13 @@ from ..kernels.contract import CSR, Kernels, Matrix
 from .conjugate import Descent, descend
 from .factors import (
     EPS,
-    TINY,
     DiagonalFactor,
     NotTrustworthy,
     TriangularFactor,
     cholesky_factor,
-    column_scale,
 )
 from .orthogonal import SKETCH_ROWS, sketch_factor, solve_by_qr
-from .rows import as_dense, row_slice, sample_rows
+from .rows import as_dense, sample_rows
 from .system import System
 
 SOLVERS = ("auto", "gram", "sketch", "cg", "qr")
@@ -46,8 +44,10 @@ SPARSE_GRAM_PASSES = 0.015
 PATIENCE = 45.0
 # d^2 numbers of a factor must fit in memory: 2 GB.
 FACTOR_FEATURES = 16384
-# A descent that rounding ends with a relative gradient above this has not solved the problem.
+# A descent that rounding ends with a relative gradient above this, or above so many eps times the
+# condition, has not solved the problem.
 SOLVED = 1e-6
+SOLVED_EPS = 100.0
 # Squares of columns that differ by less are taken for alike: those of a sample are noisy.
 ALIKE = 16.0
 SEED = 0
@@ -165,9 +165,9 @@ def _gram_passes(system: System) -> float:
 
 
 def _by_gram(system: System, request: Request) -> Solution:
-    xx, xy = _centred_gram(system)
-    squares = np.diag(xx).copy()
-    scale = column_scale(squares, _noise(system))
+    xx, xy = system.centred_gram()
+    squares = np.diag(xx)
+    scale = system.columns_scale(squares)
     _refuse_underflow(system, squares)
     scale = np.where(scale > 0.0, 1.0 / np.sqrt(squares + system.alpha + (scale == 0.0)), 0.0)
     factor = cholesky_factor(xx, system.alpha, scale)
@@ -178,28 +178,6 @@ def _by_gram(system: System, request: Request) -> Solution:
     start = Descent(coef, system.intercept_for(coef), relative_gradient=1.0)
     unit = np.sqrt((z * z).sum(axis=1))
     return _descended("gram", system, factor, start, unit, request, sharp=True)
-
-
-def _centred_gram(system: System) -> tuple[np.ndarray, np.ndarray]:
-    """A^T A and A^T y; the rows count from their mean from here on."""
-    origin = None
-    if system.fit_intercept:
-        origin = as_dense(row_slice(system.X, 0, min(system.n, 256))).mean(axis=0)
-    xx, xy, x, y, weight = system.kernels.gram(
-        system.X, system.y, system.sample_weight, origin, system.n_threads
-    )
-    if not (np.isfinite(xx).all() and np.isfinite(xy).all()):
-        raise NotTrustworthy("the Gram matrix overflows")
-    if origin is None:
-        return xx, xy
-    system.centre_at(origin + x / weight, y / weight)
-    return xx - np.outer(x, x / weight), xy - np.outer(x, y / weight)
-
-
-def _noise(system: System) -> np.ndarray:
-    """Sums of squares that rounding alone would leave of a column that does not vary."""
-    eps = float(np.finfo(system.X.dtype).eps)
-    return system.weight * (4.0 * eps * system.centre) ** 2
 
 
 def _refuse_underflow(system: System, squares: np.ndarray) -> None:
@@ -257,7 +235,8 @@ def _descended(name, system, factor, start, unit, request, *, sharp, budget=None
         budget=budget,
     )
     finite = np.isfinite(end.relative_gradient) and np.isfinite(end.coef).all()
-    stuck = end.has_stalled and end.relative_gradient > SOLVED
+    solved = max(SOLVED, SOLVED_EPS * EPS * np.nan_to_num(factor.condition))
+    stuck = end.has_stalled and end.relative_gradient > solved
     if not finite or end.is_slow or (stuck and system.d <= FACTOR_FEATURES):
         raise NotTrustworthy("the descent does not get there")
     return Solution(
@@ -289,7 +268,7 @@ def _sampled_scale(system: System) -> np.ndarray:
         return np.full(system.d, 1.0 / np.sqrt(squares.mean() + system.alpha))
     if isinstance(system.X, CSR) or squares.min() == 0.0:
         squares = _column_squares(system, every=1)
-    counts = squares > np.maximum(_noise(system), TINY)
+    counts = system.columns_scale(squares) > 0.0
     return np.where(counts, 1.0 / np.sqrt(squares + system.alpha + ~counts), 0.0)
 
 

@@ -22,7 +22,16 @@ from .system import System
 
 SKETCH_ROWS = 32  # for each column: the gradient shrinks to sqrt(1 / 32) an iteration
 SIGNS = 4  # numbers in a column of the embedding
-QR_NUMBERS = 2**21  # of a block of rows: 16 MB
+BLOCK_NUMBERS = 2**21  # of a block of rows: 16 MB
+
+
+def rank_tolerance(d: int) -> float:
+    """Singular values below this share of the largest are rounding.
+
+    numpy.linalg.lstsq has the number of rows in place of 50: with 100,000 of them it would drop
+    what QR still resolves.
+    """
+    return EPS * max(d, 50)
 
 
 class Sketch(NamedTuple):
@@ -44,8 +53,7 @@ def sketch_factor(system: System, seed: int) -> Sketch:
     """
     d, m = system.d, SKETCH_ROWS * system.d
     mixed = _sketch(system, m, seed)
-    largest = np.abs(mixed[:, :d]).max(axis=0)
-    if not np.all((largest == 0.0) | (1e-120 < largest) & (largest < 1e120)):
+    if not _in_range(mixed):
         raise NotTrustworthy("squares overflow or underflow")
     scale = column_scale(np.einsum("ij,ij->j", mixed[:, :d], mixed[:, :d]) + system.alpha)
     mixed[:, :d] *= scale
@@ -57,7 +65,7 @@ def sketch_factor(system: System, seed: int) -> Sketch:
     R, start = upper[:d, :d].copy(order="F"), upper[:d, d:].T.copy()
     R[np.diag_indices(d)] += scale == 0.0
     factor = TriangularFactor(R, scale)
-    if factor.condition * EPS * system.n > 1.0:
+    if factor.condition * rank_tolerance(d) > 1.0:
         raise NotTrustworthy("columns depend on each other to rounding")
     return Sketch(factor, start)
 
@@ -77,7 +85,7 @@ def _sketch(system: System, m: int, seed: int) -> np.ndarray:
 def _sketch_rows(system: System, m: int, start: int, stop: int, rng) -> np.ndarray:
     out = np.zeros((m, system.d + system.t))
     share = m // SIGNS  # one sign in each quarter of the rows of S, so that none coincide
-    for _, _, A, y in system.chunks(start, stop):
+    for _, _, A, y in system.chunks(start, stop, BLOCK_NUMBERS):
         n = len(A)
         where = rng.integers(0, share, (n, SIGNS), dtype=np.int32)
         where += share * np.arange(SIGNS, dtype=np.int32)
@@ -87,6 +95,12 @@ def _sketch_rows(system: System, m: int, start: int, stop: int, rng) -> np.ndarr
         )
         out += S.T @ np.hstack([A, y])
     return out
+
+
+def _in_range(rows: np.ndarray) -> bool:
+    """Whether the columns' squares are far from overflow and underflow."""
+    largest = np.abs(rows).max(axis=0)
+    return bool(np.all((largest == 0.0) | (1e-120 < largest) & (largest < 1e120)))
 
 
 def _upper(rows: np.ndarray) -> np.ndarray:
@@ -121,26 +135,31 @@ class Orthogonal:
 def solve_by_qr(system: System) -> Orthogonal:
     """The minimum-norm solution, from R of [A, y] and, if need be, the singular values of R.
 
-    Each column and target is brought near 1 by a power of two first, so that no square overflows
-    or underflows, whatever the units.
+    Where squares could overflow or underflow, each column and target is brought near 1 by a power
+    of two first.
 
     Cost: 2 n d^2 flops; memory for a block of rows and for R.
     """
-    exponents = _exponents(system)
+    exponents = np.zeros(system.d + system.t, dtype=int)
     with np.errstate(over="ignore", invalid="ignore"):
         upper = _triangle(system, exponents)
+        if not _in_range(upper):
+            exponents = _exponents(system)
+            upper = _triangle(system, exponents)
+        if not np.isfinite(upper).all():
+            raise np.linalg.LinAlgError("numbers that are not finite")
         return _solve_triangle(system, upper, exponents)
 
 
 def _triangle(system: System, exponents: np.ndarray) -> np.ndarray:
     """R of [A, y], each column without its power of two."""
     d, t = system.d, system.t
-    step = max(2 * (d + t), QR_NUMBERS // (d + t))
     upper = np.zeros((0, d + t))
-    for rows in _blocks(system, step):
-        upper = _upper(np.vstack([upper, np.ldexp(rows, -exponents)]))
-    if not np.isfinite(upper).all():
-        raise np.linalg.LinAlgError("numbers that are not finite")
+    for _, _, A, y in system.chunks(numbers=max(2 * d * (d + t), BLOCK_NUMBERS)):
+        rows = np.hstack([A, y])
+        if exponents.any():
+            rows = np.ldexp(rows, -exponents)
+        upper = _upper(np.vstack([upper, rows]))
     if system.alpha > 0.0:
         penalty = np.zeros((d, d + t))
         penalty[:, :d] = np.diag(np.ldexp(np.sqrt(system.alpha), -exponents[:d]))
@@ -155,13 +174,13 @@ def _solve_triangle(system: System, upper: np.ndarray, exponents: np.ndarray) ->
     units, y_units = exponents[:d], exponents[d:, None]
     scale = column_scale(np.einsum("ij,ij->j", R, R))
     norms = np.linalg.norm(upper[rows:, d:], axis=0)
-    factor = _trusted(R * scale, scale, max(system.n, d))
+    factor = _trusted(R * scale, scale)
     if factor is not None:
         v, rank, condition = factor.unwhiten(c.T), int((scale > 0.0).sum()), factor.condition
-    else:  # numpy.linalg.lstsq's rule, on the columns in one unit
+    else:  # of least norm in the columns' own units
         common = int(units[scale > 0.0].max(initial=-(2**20)))
         U, sigma, Vt = svd(np.ldexp(R, np.maximum(units - common, -(2**12))), full_matrices=False)
-        keep = sigma > EPS * max(system.n, d) * sigma.max(initial=0.0)
+        keep = sigma > rank_tolerance(d) * sigma.max(initial=0.0)
         projected = U[:, keep].T @ c
         v, rank = (Vt[keep].T @ (projected / sigma[keep, None])).T, int(keep.sum())
         norms = np.hypot(norms, np.linalg.norm(c - U[:, keep] @ projected, axis=0))
@@ -179,7 +198,7 @@ def _solve_triangle(system: System, upper: np.ndarray, exponents: np.ndarray) ->
     )
 
 
-def _trusted(scaled: np.ndarray, scale: np.ndarray, n: int) -> TriangularFactor | None:
+def _trusted(scaled: np.ndarray, scale: np.ndarray) -> TriangularFactor | None:
     """R as a factor, unless rounding could have made it."""
     d = len(scale)
     if len(scaled) < d:
@@ -190,24 +209,13 @@ def _trusted(scaled: np.ndarray, scale: np.ndarray, n: int) -> TriangularFactor 
         factor = TriangularFactor(R, scale)
     except NotTrustworthy:
         return None
-    return factor if factor.condition * EPS * n < 1.0 else None
+    return factor if factor.condition * rank_tolerance(d) < 1.0 else None
 
 
 def _in_units(factor: TriangularFactor, exponents: np.ndarray) -> TriangularFactor | None:
     """The factor of X in its own units; None where those don't fit a number."""
     scale = np.ldexp(factor.scale, -exponents)
     return TriangularFactor(factor.upper, scale) if np.isfinite(scale).all() else None
-
-
-def _blocks(system: System, step: int):
-    """Rows of S^(1/2) [A, y], `step` or a little more at a time."""
-    pending, n = [], 0
-    for _, stop, A, y in system.chunks():
-        pending.append(np.hstack([A, y]))
-        n += len(A)
-        if n >= step or stop == system.n:
-            yield np.vstack(pending) if len(pending) > 1 else pending[0]
-            pending, n = [], 0
 
 
 def _exponents(system: System) -> np.ndarray:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..kernels.contract import CSR, Kernels, Matrix
+from .factors import NotTrustworthy, column_scale
 from .rows import as_dense, row_slice
 
 CHUNK_NUMBERS = 2**19  # of rows made dense at a time: 4 MB
@@ -73,6 +74,7 @@ class System:
         self.centre, self.y_centre = np.zeros(self.d), np.zeros(self.t)
         self.is_centred = not fit_intercept
         self.passes = 0
+        self._gram: tuple[np.ndarray, np.ndarray] | None = None
         # Targets of zero that take no memory: a stride of 0 shows one number n times.
         zero = np.zeros((1, 1), X.dtype)
         self._no_targets = np.lib.stride_tricks.as_strided(zero, (self.n, self.t), (0, 0))
@@ -90,6 +92,43 @@ class System:
         targets = np.lib.stride_tricks.as_strided(one, (self.n, 1), (0, 0))
         _, mean, _ = self._pass(targets, np.zeros((1, self.d)), np.zeros(1))
         self.centre_at(mean[0], np.average(self.y, axis=0, weights=self.sample_weight))
+
+    def centred_gram(self) -> tuple[np.ndarray, np.ndarray]:
+        """A^T A and A^T y, from one pass that is done once; the rows count from their mean then.
+
+        Raises
+        ------
+        NotTrustworthy
+            If the sums overflow.
+        """
+        if self._gram is None:
+            self._gram = self._make_gram()
+        return self._gram
+
+    def _make_gram(self) -> tuple[np.ndarray, np.ndarray]:
+        origin = None
+        if self.fit_intercept:
+            origin = as_dense(row_slice(self.X, 0, min(self.n, 256))).mean(axis=0)
+        xx, xy, x, y, weight = self.kernels.gram(
+            self.X, self.y, self.sample_weight, origin, self.n_threads
+        )
+        if not (np.isfinite(xx).all() and np.isfinite(xy).all()):
+            raise NotTrustworthy("the Gram matrix overflows")
+        if origin is None:
+            return xx, xy
+        self.centre_at(origin + x / weight, y / weight)
+        return xx - np.outer(x, x / weight), xy - np.outer(x, y / weight)
+
+    def columns_scale(self, squares: np.ndarray) -> np.ndarray:
+        """One over the norms of the columns of A; 0 for those that vary by rounding alone."""
+        eps = float(np.finfo(self.X.dtype).eps)
+        return column_scale(squares, self.weight * (4.0 * eps * self.centre) ** 2)
+
+    def target_squares(self) -> np.ndarray:
+        """sum_i s_i (y_i - mean)^2 of each target."""
+        y = self.y.astype(np.float64) - self.y_centre
+        s = np.ones(self.n) if self.sample_weight is None else self.sample_weight
+        return np.einsum("it,it,i->t", y, y, s)
 
     def intercept_for(self, coef: np.ndarray) -> np.ndarray:
         return self.y_centre - coef @ self.centre
@@ -115,9 +154,9 @@ class System:
             self.X, y, coef, intercept, self.sample_weight, self.n_threads
         )
 
-    def chunks(self, first: int = 0, end: int | None = None):
+    def chunks(self, first: int = 0, end: int | None = None, numbers: int = CHUNK_NUMBERS):
         """(start, stop, rows of A, rows of S^(1/2) (y - mean)), float64, a few rows at a time."""
-        step, end = max(1, CHUNK_NUMBERS // self.d), self.n if end is None else end
+        step, end = max(1, numbers // self.d), self.n if end is None else end
         for start in range(first, end, step):
             stop = min(start + step, end)
             A = as_dense(row_slice(self.X, start, stop)) - self.centre
