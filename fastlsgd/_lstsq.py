@@ -105,12 +105,12 @@ def lstsq(
     tol = 0.0 if tol is None else check.check_real(tol, "tol", 0.0)
     kernels, n_threads = resolve(backend)
     try:
-        found = solve_least_squares(
+        (found,) = solve_least_squares(
             kernels,
             X,
             y,
             sample_weight=s,
-            alpha=alpha,
+            alphas=[alpha],
             fit_intercept=False,
             solver=solver,
             n_threads=n_threads,

@@ -109,8 +109,8 @@ def descend(
         left = max_iter - (system.passes - first)
         best.has_stalled = stage > 0 and not ratio <= 0.5 * last
         if best.converged or best.has_stalled or left <= 0 or not np.isfinite(ratio):
-            if sharp and best.coef is coef:
-                best.coef = coef - factor.unwhiten(z)  # a step for free
+            if sharp and best.coef is coef:  # a step for free
+                best.coef, best.intercept = _step(system, factor, coef, intercept, z)
             break
         if sharp and (stage == 0 and last == np.inf or ratio <= SHARP * last):
             # What is left shrinks as it just did; in weights it may count `condition` times.
@@ -124,10 +124,9 @@ def descend(
             step, safe, losses = inner.v, False, losses + inner.losses
             condition = inner.condition if stage == 0 else condition
             best.is_slow = inner.is_slow
-        coef = coef - factor.unwhiten(step)
         if best.is_slow:
-            best.coef, best.intercept = coef, system.intercept_for(coef)
             break
+        coef, intercept = _step(system, factor, coef, intercept, step)
         if safe:
             squares = np.maximum(best.squares - (step * step).sum(axis=1), 0.0)
             best = Descent(coef, intercept, squares, ratio * ratio / last, converged=True)
@@ -135,6 +134,12 @@ def descend(
         last = ratio
     best.losses, best.condition = losses, condition
     return best
+
+
+def _step(system: System, factor: Factor, coef, intercept, step):
+    """Weights less a step, and the intercept that keeps the residuals' mean as it is."""
+    move = factor.unwhiten(step)
+    return coef - move, intercept + move @ system.centre
 
 
 def _norms(z: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,6 +30,7 @@ from .factors import (
 )
 from .orthogonal import SKETCH_ROWS, sketch_factor, solve_by_qr
 from .rows import as_dense, sample_rows
+from .solution import Solution
 from .system import System
 
 SOLVERS = ("auto", "gram", "sketch", "cg", "qr")
@@ -53,23 +54,6 @@ ALIKE = 16.0
 SEED = 0
 
 
-@dataclass
-class Solution:
-    """Weights, and how they were found."""
-
-    coef: np.ndarray  # (t, d), float64
-    intercept: np.ndarray  # (t,)
-    solver: str
-    n_iter: int  # passes over X after the set-up
-    condition: float  # of the scaled columns, penalty included; an estimate
-    residual_norm: np.ndarray  # (t,)  sqrt(sum s r^2)
-    losses: list[float]  # the objective, as a sum over rows, before each iteration
-    relative_gradient: float
-    converged: bool
-    factor: TriangularFactor | None = None  # R, accurate to rounding, where there is one
-    rank: int | None = None  # where the solver finds it
-
-
 @dataclass(frozen=True)
 class Request:
     """What the caller wants of a solution."""
@@ -87,15 +71,16 @@ def solve_least_squares(
     y: np.ndarray,
     *,
     sample_weight: np.ndarray | None,
-    alpha: float,
+    alphas: Sequence[float],
     fit_intercept: bool,
     solver: str,
     n_threads: int,
     request: Request,
-) -> Solution:
-    """Minimise 1/2 sum_i s_i (x_i . w + b - y_i)^2 + alpha/2 |w|^2.
+) -> list[Solution]:
+    """Minimise 1/2 sum_i s_i (x_i . w + b - y_i)^2 + alpha/2 |w|^2 for each alpha.
 
-    A `solver` other than "auto" is tried first, and QR if its factor can't be trusted.
+    A `solver` other than "auto" is tried first, and QR if its factor can't be trusted. What does
+    not depend on alpha is done once, and conjugate gradients go on from the alpha before.
 
     Raises
     ------
@@ -103,14 +88,22 @@ def solve_least_squares(
         If sums overflow, or X or y hold NaN or infinity.
     """
     scaled, exponent = _near_one(y)
-    settings = {"alpha": alpha, "fit_intercept": fit_intercept, "n_threads": n_threads}
+    settings = {"fit_intercept": fit_intercept, "n_threads": n_threads}
     system = System(kernels, X, scaled, sample_weight, **settings)
     if request.start is not None:
         request = replace(request, start=np.ldexp(request.start, -exponent))
-    solution = _first_to_be_trusted(system, request, solver)
-    if solution is None:
-        return _by_qr(System(kernels, X, y, sample_weight, **settings), request)
-    return _times_power_of_two(solution, exponent)
+    solutions = []
+    for alpha in alphas:
+        system.alpha = alpha
+        solution = _first_to_be_trusted(system, request, solver)
+        if solution is None:
+            plain = System(kernels, X, y, sample_weight, **settings)
+            plain.alpha = alpha
+            solutions.append(_by_qr(plain, request))
+        else:
+            solutions.append(_times_power_of_two(solution, exponent))
+            request = replace(request, start=solution.coef)
+    return solutions
 
 
 def _times_power_of_two(solution: Solution, exponent: int) -> Solution:
@@ -153,7 +146,7 @@ def _plan(system: System) -> list[Callable[[System, Request], Solution]]:
     ways: list[Callable[[System, Request], Solution]] = [_by_gram]
     if n >= SKETCH_ROWS * d:
         ways.append(_by_sketch)
-    return [_by_cg, *ways] if _gram_passes(system) > PATIENCE else ways
+    return [_by_quick_cg, *ways] if _gram_passes(system) > PATIENCE else ways
 
 
 def _gram_passes(system: System) -> float:
@@ -205,11 +198,14 @@ def _by_sketch(system: System, request: Request) -> Solution:
     return solution
 
 
-def _by_cg(system: System, request: Request) -> Solution:
+def _by_quick_cg(system: System, request: Request) -> Solution:
+    """If that takes fewer passes than a Gram matrix costs."""
+    return _by_cg(system, request, budget=int(_gram_passes(system)))
+
+
+def _by_cg(system: System, request: Request, budget: int | None = None) -> Solution:
     system.find_centre()
     factor = DiagonalFactor(_sampled_scale(system))
-    dispensable = system.d <= FACTOR_FEATURES
-    budget = int(_gram_passes(system)) if dispensable else None
     coef = np.zeros((system.t, system.d)) if request.start is None else request.start
     start = Descent(coef, system.intercept_for(coef))
     unit = None
@@ -239,6 +235,9 @@ def _descended(name, system, factor, start, unit, request, *, sharp, budget=None
     stuck = end.has_stalled and end.relative_gradient > solved
     if not finite or end.is_slow or (stuck and system.d <= FACTOR_FEATURES):
         raise NotTrustworthy("the descent does not get there")
+    condition = np.nan_to_num(factor.condition, nan=1.0)
+    rounding = SOLVED_EPS * EPS if system.X.dtype == np.float64 else np.finfo(np.float32).eps
+    allowed = max(request.tol, float(rounding) * condition)
     return Solution(
         end.coef,
         end.intercept,
@@ -248,8 +247,9 @@ def _descended(name, system, factor, start, unit, request, *, sharp, budget=None
         np.sqrt(end.squares),
         end.losses,
         end.relative_gradient,
-        end.converged or end.has_stalled,
+        end.converged or (end.has_stalled and end.relative_gradient <= allowed),
         None if name == "cg" else factor,
+        system.centre,
     )
 
 
@@ -316,6 +316,7 @@ def _by_qr(system: System, request: Request) -> Solution:
         relative,
         True,
         found.factor,
+        system.centre,
         found.rank,
     )
 

@@ -15,12 +15,13 @@ rounding has done to H and c is gone after a pass or two.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import lapack
 
 from .factors import EPS, TINY
+from .solution import Solution
 from .system import System
 
 # d^2 numbers of H, and d^3 multiply-adds of the largest set.
@@ -52,19 +53,6 @@ class Penalty:
         at_zero = np.maximum((-gradient if self.positive else np.abs(gradient)) - self.l1, 0.0)
         violation = np.where(w != 0.0, np.abs(gradient + self.l1 * np.sign(w)), at_zero)
         return np.where(w < 0.0, np.inf, violation) if self.positive else violation
-
-
-@dataclass
-class PathPoint:
-    """The solution for one penalty."""
-
-    coef: np.ndarray  # (t, d)
-    intercept: np.ndarray  # (t,)
-    n_iter: int
-    dual_gap: float  # of J; NaN where neither L1 nor L2 bounds it
-    relative_gradient: float  # largest violation of optimality, relative to that of zero
-    residual_norm: np.ndarray  # (t,)
-    losses: list[float] = field(default_factory=list)
 
 
 class Quadratic:
@@ -172,7 +160,7 @@ def fit_path(
     *,
     tol: float,
     max_iter: int,
-) -> list[PathPoint]:
+) -> list[Solution]:
     """The solutions for these penalties, each from the one before.
 
     A single one is refined by passes over X until the violation of optimality is `tol`; those of
@@ -195,7 +183,7 @@ def fit_path(
             coef, n_iter = _solve_all(problems, penalty, coef, tol)
             gradient = np.array([p.gradient(w) for p, w in zip(problems, coef, strict=True)])
             squares = variance + ((gradient - c) * coef).sum(axis=1)
-            points.append(_judged(system, penalty, coef, gradient, squares, c, n_iter))
+            points.append(judged(system, penalty, coef, gradient, squares, c, n_iter))
     return points
 
 
@@ -212,24 +200,25 @@ def _unit(penalty: Penalty, c: np.ndarray) -> float:
     return float(np.maximum(np.abs(c).max(initial=0.0), penalty.l1))
 
 
-def _refined(system, problems, penalty, coef, tol, max_iter) -> PathPoint:
+def _refined(system, problems, penalty, coef, tol, max_iter) -> Solution:
     """Proximal Newton steps on the data's own gradient, until optimality or rounding."""
     c = np.array([problem.c for problem in problems])
-    start_c, best, total, losses = c, None, 0, []
+    best, losses = None, []
     while True:
-        coef, n_iter = _solve_all(problems, penalty, coef, min(tol, 1e-12))
-        total += n_iter
+        coef, _ = _solve_all(problems, penalty, coef, min(tol, 1e-12))
         found = system.gradient(coef, system.intercept_for(coef))
-        gradient = (found.coef - system.alpha * coef) / system.weight
+        gradient = found.coef / system.weight
         squares = found.squares / system.weight - found.intercept**2
-        point = _judged(system, penalty, coef, gradient, squares, start_c, total)
+        losses.append(system.weight * (0.5 * float(squares.sum()) + penalty.value(coef)))
+        point = judged(system, penalty, coef, gradient, squares, c)
         point.intercept = point.intercept - found.intercept
-        losses.append(0.5 * float(squares.sum()) + penalty.value(coef))
-        if best is None or point.relative_gradient < 0.5 * best.relative_gradient:
+        has_stalled = best is not None and not (
+            point.relative_gradient <= 0.5 * best.relative_gradient
+        )
+        if not has_stalled:
             best = point
-        else:
-            break
-        if point.relative_gradient <= max(tol, EPS) or len(losses) >= max_iter:
+        best.converged = best.relative_gradient <= tol or has_stalled
+        if best.converged or best.relative_gradient <= EPS or len(losses) >= max_iter:
             break
         for problem, w, g in zip(problems, coef, gradient, strict=True):
             problem.c = problem.H @ w - np.where(problem.diagonal > 0.0, g, 0.0)
@@ -237,37 +226,43 @@ def _refined(system, problems, penalty, coef, tol, max_iter) -> PathPoint:
     return best
 
 
-def _judged(system, penalty, coef, gradient, squares, c, n_iter) -> PathPoint:
-    """A solution with its certificates. `gradient`: of the loss alone; `squares`: mean of r^2."""
+def judged(system, penalty, coef, gradient, squares, c, n_iter=0, solver="gram") -> Solution:
+    """A solution with its certificates.
+
+    `gradient` (t, d) is of the loss alone, `squares` (t,) the mean of r^2, `c` (t, d) minus the
+    gradient at zero.
+    """
+    squares = np.maximum(squares, 0.0)
     violation = [
         penalty.violation(w, g + penalty.l2 * w).max(initial=0.0) / max(_unit(penalty, row), TINY)
         for w, g, row in zip(coef, gradient, c, strict=True)
     ]
     gaps = [
-        dual_gap(w, g, q, row, penalty)
-        for w, g, q, row in zip(coef, gradient, np.maximum(squares, 0.0), c, strict=True)
+        dual_gap(w, g, q, penalty) for w, g, q in zip(coef, gradient, squares, strict=True)
     ]
-    return PathPoint(
+    return Solution(
         coef,
         system.intercept_for(coef),
+        solver,
         n_iter,
-        float(np.sum(gaps)),
+        float("nan"),
+        np.sqrt(squares * system.weight),
+        [],
         float(np.max(violation)),
-        np.sqrt(np.maximum(squares, 0.0) * system.weight),
+        True,
+        centre=system.centre,
+        dual_gap=float(np.sum(gaps)) if penalty.l1 > 0.0 else None,
     )
 
 
-def dual_gap(
-    w: np.ndarray, gradient: np.ndarray, squares: float, c: np.ndarray, penalty: Penalty
-) -> float:
+def dual_gap(w: np.ndarray, gradient: np.ndarray, squares: float, penalty: Penalty) -> float:
     """J(w) minus the dual objective at the residual, scaled until it is feasible.
 
     The L2 part counts as further rows of A (Zou and Hastie 2005, JRSS B 67(2), lemma 1), so that
     the dual is the lasso's: 1/2 |y|^2 - 1/2 |y - theta|^2 with |A^T theta| <= l1. All from sums:
-    with r = y - A w, <r, y> = |r|^2 + <A^T r, w>. NaN without an L1 penalty.
+    with r = y - A w, <r, y> = |r|^2 + <A^T r, w>. `gradient` is of the loss alone, `squares` the
+    mean of r^2. Says nothing without an L1 penalty.
     """
-    if penalty.l1 == 0.0:
-        return float("nan")
     slope = -(gradient + penalty.l2 * w)  # A^T r of the extended rows
     norm = float((slope if penalty.positive else np.abs(slope)).max(initial=0.0))
     share = 1.0 if norm <= penalty.l1 else penalty.l1 / norm

@@ -59,7 +59,7 @@ class System:
         y: np.ndarray,
         sample_weight: np.ndarray | None,
         *,
-        alpha: float,
+        alpha: float = 0.0,
         fit_intercept: bool,
         n_threads: int,
     ) -> None:
@@ -91,7 +91,8 @@ class System:
         one = np.full((1, 1), -1, self.X.dtype)
         targets = np.lib.stride_tricks.as_strided(one, (self.n, 1), (0, 0))
         _, mean, _ = self._pass(targets, np.zeros((1, self.d)), np.zeros(1))
-        self.centre_at(mean[0], np.average(self.y, axis=0, weights=self.sample_weight))
+        y = self.y.astype(np.float64)
+        self.centre_at(mean[0], np.average(y, axis=0, weights=self.sample_weight))
 
     def centred_gram(self) -> tuple[np.ndarray, np.ndarray]:
         """A^T A and A^T y, from one pass that is done once; the rows count from their mean then.
