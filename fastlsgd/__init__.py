@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from ._show_versions import show_versions
     from .functional import gram, loss_gradient, predict, sgd_epoch
     from .kernels import available_backends
-    from .linear_model import LeastSquaresRegressor, SGDRegressor
+    from .linear_model import LeastSquaresCV, LeastSquaresRegressor, SGDRegressor
 
 _LAZY = {
+    "LeastSquaresCV": "linear_model",
     "LeastSquaresRegressor": "linear_model",
     "LstsqInfo": "_lstsq",
     "SGDRegressor": "linear_model",
@@ -32,6 +33,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "LeastSquaresCV",
     "LeastSquaresRegressor",
     "LstsqInfo",
     "SGDRegressor",

@@ -4,6 +4,7 @@ Here are validation, parameters and fitted attributes; nothing numerical.
 """
 
 from ._least_squares import LeastSquaresRegressor
+from ._least_squares_cv import LeastSquaresCV
 from ._sgd import SGDRegressor
 
-__all__ = ["LeastSquaresRegressor", "SGDRegressor"]
+__all__ = ["LeastSquaresCV", "LeastSquaresRegressor", "SGDRegressor"]

@@ -173,40 +173,46 @@ class LeastSquaresRegressor(LinearModel):
 
     def _fit(self, X, y, sample_weight):
         alphas = self._check_parameters()
-        kernels, n_threads = resolve_backend(self.backend), self._n_threads()
         warm = self.warm_start and hasattr(self, "coef_")
         X, y, s, one_target = self._validate(X, y, sample_weight, reset=not warm)
-        coef = intercept = None
-        if warm:
-            coef, intercept = check.as_coefficients(self.coef_, self.intercept_, X.shape[1])
-            if len(coef) != y.shape[1]:
-                raise ValueError(
-                    f"y has {y.shape[1]} targets, but the weights so far are for {len(coef)}."
-                )
+        start = self._start(X.shape[1], y.shape[1]) if warm else (None, None)
         problem = Problem(
             X, y, s, float(self.l1_ratio), bool(self.positive), bool(self.fit_intercept)
         )
-        with overflow_explained(X, y):
+        return self._solve(problem, alphas, start, one_target)
+
+    def _start(self, d: int, n_targets: int):
+        coef, intercept = check.as_coefficients(self.coef_, self.intercept_, d)
+        if len(coef) != n_targets:
+            raise ValueError(
+                f"y has {n_targets} targets, but the weights so far are for {len(coef)}."
+            )
+        return coef, intercept
+
+    def _solve(self, problem: Problem, alphas: list[float], start, one_target: bool):
+        kernels = resolve_backend(self.backend)
+        with overflow_explained(problem.X, problem.y):
             solutions = fit_regression(
                 kernels,
                 problem,
                 alphas,
-                coef,
-                intercept,
+                *start,
                 solver=self.solver,
                 tol=float(self.tol),
                 max_iter=int(self.max_iter),
-                n_threads=n_threads,
+                n_threads=self._n_threads(),
             )
             for found in solutions:
                 if not (np.isfinite(found.coef).all() and np.isfinite(found.intercept).all()):
                     raise np.linalg.LinAlgError("weights that are not finite")
-        self._set_weights(solutions, X.dtype, one_target)
+        self._set_weights(solutions, problem.X.dtype, one_target)
         self._set_certificates(solutions)
         self.backend_ = backend_name(kernels)
         self._evidence = None
-        if problem.is_smooth(alphas) and not any(alphas) and one_target:
-            self._evidence = gather_evidence(solutions[-1], y, s, problem.fit_intercept)
+        if problem.is_smooth(alphas) and not any(alphas):
+            self._evidence = gather_evidence(
+                solutions[-1], problem.y, problem.sample_weight, problem.fit_intercept
+            )
         self._warn_where_not_converged(solutions)
         return self
 
@@ -301,24 +307,32 @@ class LeastSquaresRegressor(LinearModel):
 
     def _check_parameters(self) -> list[float]:
         """What `alpha` asks for, as a list."""
-        if isinstance(self.alpha, (list, tuple, np.ndarray)):
-            if len(np.shape(self.alpha)) != 1 or len(self.alpha) == 0:
-                raise ValueError(
-                    f"alpha must be a number or a list of at least one, got {self.alpha!r}."
-                )
-            alphas = [check.check_real(float(a), "alpha", 0.0) for a in self.alpha]
+        if self._is_path():
+            alphas = check_alphas(self.alpha, "alpha")
         else:
             alphas = [check.check_real(self.alpha, "alpha", 0.0)]
+        self._check_other_parameters(any(alphas))
+        return alphas
+
+    def _check_other_parameters(self, has_penalty: bool) -> None:
         check.check_real(self.l1_ratio, "l1_ratio", 0.0, 1.0)
         check.check_real(self.tol, "tol", 0.0)
         check.check_whole(self.max_iter, "max_iter", 1)
-        for name in ("positive", "fit_intercept", "warm_start"):
+        for name in ("positive", "fit_intercept"):
             check_flag(getattr(self, name), name)
+        if hasattr(self, "warm_start"):
+            check_flag(self.warm_start, "warm_start")
         check.check_choice(self.solver, "solver", SOLVERS)
-        smooth = not self.positive and (self.l1_ratio == 0.0 or not any(alphas))
+        smooth = not self.positive and not (self.l1_ratio > 0.0 and has_penalty)
         if not smooth and self.solver not in NONSMOOTH_SOLVERS:
             raise ValueError(
                 f"solver={self.solver!r} can't fit an L1 penalty or positive=True: use one of "
                 f"{', '.join(map(repr, NONSMOOTH_SOLVERS))}."
             )
-        return alphas
+
+
+def check_alphas(value, name: str) -> list[float]:
+    """Strengths of a path."""
+    if not isinstance(value, (list, tuple, np.ndarray)) or np.ndim(value) != 1 or not len(value):
+        raise ValueError(f"{name} must be a number or a list of numbers, got {value!r}.")
+    return [check.check_real(number, name, 0.0) for number in value]

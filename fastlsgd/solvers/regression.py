@@ -45,6 +45,9 @@ class Problem:
         s = self.sample_weight
         return float(len(self.y) if s is None else s.sum(dtype=np.float64))
 
+    def penalty(self, alpha: float) -> Penalty:
+        return Penalty(alpha * self.l1_ratio, alpha * (1.0 - self.l1_ratio), self.positive)
+
     def is_smooth(self, alphas: Sequence[float]) -> bool:
         return not self.positive and (self.l1_ratio == 0.0 or not any(alphas))
 
@@ -103,12 +106,7 @@ def _gram_pays(X: Matrix) -> bool:
     return d <= GRAM_FEATURES
 
 
-def _penalty(problem: Problem, alpha: float) -> Penalty:
-    share = problem.l1_ratio
-    return Penalty(alpha * share, alpha * (1.0 - share), problem.positive)
-
-
-def _system(kernels, problem: Problem, n_threads: int) -> System:
+def make_system(kernels: Kernels, problem: Problem, n_threads: int) -> System:
     return System(
         kernels,
         problem.X,
@@ -121,8 +119,8 @@ def _system(kernels, problem: Problem, n_threads: int) -> System:
 
 def _by_gram(kernels, problem: Problem, alphas, request: Request, n_threads) -> list[Solution]:
     return fit_path(
-        _system(kernels, problem, n_threads),
-        [_penalty(problem, alpha) for alpha in alphas],
+        make_system(kernels, problem, n_threads),
+        [problem.penalty(alpha) for alpha in alphas],
         request.start,
         tol=request.tol,
         max_iter=request.max_iter,
@@ -133,7 +131,7 @@ def _by_descent(
     kernels, problem: Problem, alphas, request: Request, intercept, n_threads
 ) -> list[Solution]:
     """Nesterov's descent, and its certificates from one pass more."""
-    system = _system(kernels, problem, n_threads)
+    system = make_system(kernels, problem, n_threads)
     system.find_centre()
     zero = np.zeros((system.t, system.d))
     c = -system.gradient(zero, system.intercept_for(zero)).coef / system.weight
@@ -158,7 +156,7 @@ def _by_descent(
         found = system.gradient(coef, intercept)
         squares = found.squares / system.weight
         solution = judged(
-            system, _penalty(problem, alpha), coef, found.coef / system.weight, squares, c
+            system, problem.penalty(alpha), coef, found.coef / system.weight, squares, c
         )
         solutions.append(
             replace(
