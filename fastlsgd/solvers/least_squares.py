@@ -263,13 +263,24 @@ def _sampled_scale(system: System) -> np.ndarray:
     if system.n < system.d and system.alpha == 0.0:
         return common
     squares = _column_squares(system, every=16 if isinstance(system.X, CSR) else None)
+    _refuse_range(system, squares)
     low, middle, high = np.quantile(squares, [0.01, 0.5, 0.99])
-    if high <= ALIKE * low and squares.max() <= ALIKE * middle:
+    if squares.any() and high <= ALIKE * low and squares.max() <= ALIKE * middle:
         return np.full(system.d, 1.0 / np.sqrt(squares.mean() + system.alpha))
     if isinstance(system.X, CSR) or squares.min() == 0.0:
         squares = _column_squares(system, every=1)
+        _refuse_range(system, squares)
     counts = system.columns_scale(squares) > 0.0
     return np.where(counts, 1.0 / np.sqrt(squares + system.alpha + ~counts), 0.0)
+
+
+def _refuse_range(system: System, squares: np.ndarray) -> None:
+    """Squares near the ends of what a double holds, or that have underflowed to nothing."""
+    values = system.X.data if isinstance(system.X, CSR) else system.X
+    if not np.all((squares == 0.0) | ((1e-240 < squares) & (squares < 1e240))):
+        raise NotTrustworthy("squares overflow or underflow")
+    if not squares.any() and values.any():
+        raise NotTrustworthy("squares underflow")
 
 
 def _column_squares(system: System, every: int | None) -> np.ndarray:

@@ -160,41 +160,46 @@ def _triangle(system: System, exponents: np.ndarray) -> np.ndarray:
         if exponents.any():
             rows = np.ldexp(rows, -exponents)
         upper = _upper(np.vstack([upper, rows]))
-    if system.alpha > 0.0:
-        penalty = np.zeros((d, d + t))
-        penalty[:, :d] = np.diag(np.ldexp(np.sqrt(system.alpha), -exponents[:d]))
-        upper = _upper(np.vstack([upper, penalty]))
     return upper
 
 
-def _solve_triangle(system: System, upper: np.ndarray, exponents: np.ndarray) -> Orthogonal:
-    d = system.d
-    rows = min(d, len(upper))
-    R, c = upper[:rows, :d], upper[:rows, d:]
-    units, y_units = exponents[:d], exponents[d:, None]
+def _with_penalty(system: System, upper: np.ndarray, units: np.ndarray) -> np.ndarray:
+    """R of the same rows and sqrt(alpha) I below them."""
+    if system.alpha == 0.0:
+        return upper
+    penalty = np.zeros((system.d, upper.shape[1]))
+    penalty[:, : system.d] = np.diag(np.ldexp(np.sqrt(system.alpha), -units))
+    return _upper(np.vstack([upper, penalty]))
+
+
+def _solve_triangle(system: System, data: np.ndarray, exponents: np.ndarray) -> Orthogonal:
+    d, units, y_units = system.d, exponents[: system.d], exponents[system.d :, None]
+    upper = _with_penalty(system, data, units)
+    R, c = upper[:d, :d], upper[:d, d:]
     scale = column_scale(np.einsum("ij,ij->j", R, R))
-    norms = np.linalg.norm(upper[rows:, d:], axis=0)
+    slope = ((R * scale).T @ c).T
     factor = _trusted(R * scale, scale)
+    common = units
     if factor is not None:
         v, rank, condition = factor.unwhiten(c.T), int((scale > 0.0).sum()), factor.condition
     else:  # of least norm in the columns' own units
-        common = int(units[scale > 0.0].max(initial=-(2**20)))
-        U, sigma, Vt = svd(np.ldexp(R, np.maximum(units - common, -(2**12))), full_matrices=False)
+        common = np.full(d, units[scale > 0.0].max(initial=0))
+        R = np.ldexp(R, np.maximum(units - common, -(2**12)))
+        U, sigma, Vt = svd(R, full_matrices=False)
         keep = sigma > rank_tolerance(d) * sigma.max(initial=0.0)
-        projected = U[:, keep].T @ c
-        v, rank = (Vt[keep].T @ (projected / sigma[keep, None])).T, int(keep.sum())
-        norms = np.hypot(norms, np.linalg.norm(c - U[:, keep] @ projected, axis=0))
-        condition, units = float(sigma[0] / sigma[keep][-1]) if rank else 1.0, np.full(d, common)
-    coef = np.ldexp(v, y_units - units)
+        v, rank = (Vt[keep].T @ ((U[:, keep].T @ c) / sigma[keep, None])).T, int(keep.sum())
+        condition = float(sigma[0] / sigma[keep][-1]) if rank else 1.0
+    coef = np.ldexp(v, y_units - common)
+    residual = np.ldexp(data[:, :d], np.maximum(units - common, -(2**12))) @ v.T - data[:, d:]
     return Orthogonal(
         coef,
         system.intercept_for(coef),
-        np.ldexp(norms, y_units[:, 0]),
+        np.ldexp(np.linalg.norm(residual, axis=0), y_units[:, 0]),
         condition,
         rank,
-        None if factor is None else _in_units(factor, exponents[:d]),
-        np.ldexp(scale, -exponents[:d]),
-        np.ldexp(((R * scale).T @ c).T, y_units),
+        None if factor is None else _in_units(factor, units),
+        np.ldexp(scale, -units),
+        np.ldexp(slope, y_units),
     )
 
 
