@@ -6,8 +6,8 @@ With H = A^T A / S at hand, J is minimised over w alone, without X, by an active
 which weights are not zero and their signs, solve for those, guess anew (the primal-dual active set,
 which is a semismooth Newton method: Hintermueller, Ito and Kunisch 2002, SIAM J. Optim. 13(3)). The
 guess is that of a proximal step, so that a set that repeats itself is the solution. Where it runs
-in circles, accelerated proximal descent moves it on. Sets are small at strong penalties, and each
-solve is of a set's size only.
+in circles, Newton steps that never raise J go on from the best guess. Sets are small at strong
+penalties, and each solve is of a set's size only.
 
 The gradient of the data at what comes out then corrects H w - c, and w is solved for again: what
 rounding has done to H and c is gone after a pass or two.
@@ -26,9 +26,8 @@ from .system import System
 
 # d^2 numbers of H, and d^3 multiply-adds of the largest set.
 GRAM_FEATURES = 4096
-SETS = 20  # guesses before descent is tried
-DESCENT_STEPS = 100
-ROUNDS = 200  # of guesses and descent
+SETS = 20  # guesses before J itself is watched
+STEPS_PER_WEIGHT = 10
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,6 @@ class Quadratic:
     def __init__(self, H: np.ndarray, c: np.ndarray) -> None:
         self.H, self.c = H, c
         self.diagonal = np.diag(H).copy()
-        self._bound: float | None = None
 
     def gradient(self, w: np.ndarray) -> np.ndarray:
         """H w - c, from the columns where w is not zero."""
@@ -70,34 +68,16 @@ class Quadratic:
             return self.H @ w - self.c
         return w[where] @ self.H[where] - self.c
 
-    def curvature_bound(self) -> float:
-        """Of the largest eigenvalue of D^-1/2 H D^-1/2, D its diagonal: by rows, then power."""
-        if self._bound is None:
-            root = np.sqrt(np.maximum(self.diagonal, TINY))
-            v = np.ones(len(root))
-            for _ in range(30):
-                v = self.H @ (v / root) / root
-                v /= max(np.linalg.norm(v), TINY)
-            self._bound = 1.05 * float(v @ (self.H @ (v / root) / root))
-        return self._bound
-
     def minimise(self, penalty: Penalty, start: np.ndarray, tol: float) -> tuple[np.ndarray, int]:
-        """Weights that violate optimality by at most `tol`, or as little as comes out."""
-        w, n_iter = start, 0
-        for _ in range(ROUNDS):
-            w, done, guesses = self._active_sets(penalty, w, tol)
-            n_iter += guesses
-            if done:
-                break
-            w = self._descend(penalty, w)
-            n_iter += DESCENT_STEPS
-            if self._violation(penalty, w) <= tol:
-                break
-        return w, n_iter
+        """Weights that violate optimality by at most `tol`, or as little as rounding allows.
 
-    def _violation(self, penalty: Penalty, w: np.ndarray) -> float:
-        gradient = self.gradient(w) + penalty.l2 * w
-        return float(penalty.violation(w, gradient).max(initial=0.0))
+        The second value counts linear solves.
+        """
+        w, done, n_solves = self._active_sets(penalty, start, tol)
+        if not done:
+            w, more = self._signed_steps(penalty, w, tol)
+            n_solves += more
+        return w, n_solves
 
     def _active_sets(self, penalty, w, tol) -> tuple[np.ndarray, bool, int]:
         """Guess and solve, `SETS` times at most; whether a set was its own successor.
@@ -136,21 +116,60 @@ class Quadratic:
         w[where] = lapack.dpotrs(upper, right, lower=0)[0]
         return w if np.isfinite(w).all() else None
 
-    def _descend(self, penalty: Penalty, w: np.ndarray) -> np.ndarray:
-        """`DESCENT_STEPS` of accelerated proximal descent, each column by its own scale."""
-        counts = self.diagonal + penalty.l2 > TINY
-        curvature = np.where(counts, self.curvature_bound() * self.diagonal + penalty.l2, 1.0)
-        step = np.where(counts, 1.0 / curvature, 0.0)
-        here, ahead, momentum = w, w, 1.0
-        for _ in range(DESCENT_STEPS):
-            gradient = self.gradient(ahead) + penalty.l2 * ahead
-            following = penalty.soften(ahead - step * gradient, penalty.l1 * step)
-            if float(((ahead - following) * curvature) @ (following - here)) > 0.0:
-                momentum = 1.0
-            later = 0.5 * (1.0 + np.sqrt(1.0 + 4.0 * momentum**2))
-            ahead = following + (momentum - 1.0) / later * (following - here)
-            here, momentum = following, later
-        return here
+    def _signed_steps(self, penalty: Penalty, w: np.ndarray, tol: float) -> tuple[np.ndarray, int]:
+        """Newton steps that never raise J, one weight at a time joining those that are not zero.
+
+        Feature-sign search (Lee, Battle, Raina and Ng 2006, NIPS 19): it ends, since J falls with
+        each step and a set of signs comes once.
+        """
+        for k in range(STEPS_PER_WEIGHT * len(w) + 100):
+            gradient = self.gradient(w) + penalty.l2 * w
+            violation, signs = penalty.violation(w, gradient), np.sign(w)
+            if violation.max(initial=0.0) <= tol:
+                return w, k
+            if violation[signs != 0.0].max(initial=0.0) <= tol:
+                j = int(np.argmax(violation))
+                signs[j] = -np.sign(gradient[j])
+            where = np.flatnonzero(signs)
+            move = self._newton(penalty, where, gradient[where] + penalty.l1 * signs[where])
+            following = self._best_on_segment(penalty, w, gradient, where, move)
+            if following is None:
+                return w, k
+            w = following
+        return w, k
+
+    def _newton(self, penalty: Penalty, where: np.ndarray, slope: np.ndarray) -> np.ndarray:
+        """-(H + l2)^-1 slope on these weights; a little more on the diagonal if it is singular."""
+        part = self.H[np.ix_(where, where)]
+        diagonal = np.diag_indices(len(where))
+        part[diagonal] += penalty.l2
+        for share in (0.0, 1e-12, 1e-9, 1e-6):
+            trial = part.copy()
+            trial[diagonal] += share * part[diagonal].max()
+            upper, info = lapack.dpotrf(trial.T, lower=0, overwrite_a=1)
+            if info == 0:
+                return -lapack.dpotrs(upper, slope, lower=0)[0]
+        return -slope / max(float(np.trace(part)), TINY)
+
+    def _best_on_segment(self, penalty, w, gradient, where, move) -> np.ndarray | None:
+        """Where J is least among the end of the segment and its crossings of zero; None: nowhere
+        less than at w."""
+        start = w[where]
+        crosses = start * move < 0.0
+        share = np.full(len(where), np.inf)
+        share[crosses] = -start[crosses] / move[crosses]
+        ends = np.append(np.unique(share[share < 1.0]), 1.0)
+        if penalty.positive:
+            ends = ends[:1]  # beyond the first crossing a weight is negative
+        curvature = move @ (self.H[np.ix_(where, where)] @ move) + penalty.l2 * (move @ move)
+        size = np.abs(start + np.multiply.outer(ends, move)).sum(axis=1) - np.abs(start).sum()
+        change = ends * (gradient[where] @ move) + 0.5 * ends**2 * curvature + penalty.l1 * size
+        best = int(np.argmin(change))
+        if not change[best] < 0.0:
+            return None
+        following = w.copy()
+        following[where] = np.where(share == ends[best], 0.0, start + ends[best] * move)
+        return following
 
 
 def fit_path(
