@@ -97,7 +97,7 @@ def lstsq(
     'qr'
     """
     X = check.as_matrix(A, "A")
-    n, d = X.shape
+    n = X.shape[0]
     y = check.as_targets(b, n, X.dtype, "b")
     s = check.as_sample_weight(sample_weight, n, X.dtype)
     alpha = check.check_real(alpha, "alpha", 0.0)

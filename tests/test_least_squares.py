@@ -267,7 +267,9 @@ def test_leave_one_out_with_weights_and_no_penalty():
     close(model.mse_path_, [expected / s.sum()])
 
 
-@pytest.mark.parametrize("cv", [3, KFold(4, shuffle=True, random_state=0), ShuffleSplit(3, random_state=0)])
+@pytest.mark.parametrize(
+    "cv", [3, KFold(4, shuffle=True, random_state=0), ShuffleSplit(3, random_state=0)]
+)
 @pytest.mark.parametrize("kind", [np.asarray, sp.csr_array])
 def test_folds_are_fits_of_their_rows(cv, kind):
     X, y, _ = problem()

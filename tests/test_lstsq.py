@@ -48,7 +48,7 @@ def extended_solution(A, b):
     Q, R = np.linalg.qr(A)
     A, b = A.astype(np.longdouble), b.astype(np.longdouble)
     x, r = np.zeros(A.shape[1], np.longdouble), np.zeros(len(b), np.longdouble)
-    for _ in range(30):
+    for _ in range(10):
         f, g = (b - r - A @ x).astype(np.float64), (-(A.T @ r)).astype(np.float64)
         h = scipy.linalg.solve_triangular(R, g, trans="T")
         x = x + scipy.linalg.solve_triangular(R, Q.T @ f - h)

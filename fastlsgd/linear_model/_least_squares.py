@@ -231,8 +231,8 @@ class LeastSquaresRegressor(LinearModel):
             self.coef_path_ = coef_path[:, 0] if one_target else coef_path
             self.intercept_path_ = intercept_path[:, 0] if one_target else intercept_path
         else:
-            vars(self).pop("coef_path_", None)
-            vars(self).pop("intercept_path_", None)
+            self.__dict__.pop("coef_path_", None)
+            self.__dict__.pop("intercept_path_", None)
 
     def _set_certificates(self, solutions: list[Solution]) -> None:
         last = solutions[-1]
@@ -241,7 +241,7 @@ class LeastSquaresRegressor(LinearModel):
         self.loss_curve_ = [loss for found in solutions for loss in found.losses]
         gradients = [found.relative_gradient for found in solutions]
         self.relative_gradient_ = np.array(gradients) if self._is_path() else gradients[0]
-        vars(self).pop("dual_gap_", None)
+        self.__dict__.pop("dual_gap_", None)
         if all(found.dual_gap is not None for found in solutions):
             gaps = [found.dual_gap for found in solutions]
             self.dual_gap_ = np.array(gaps) if self._is_path() else gaps[0]

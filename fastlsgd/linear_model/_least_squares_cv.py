@@ -107,7 +107,9 @@ class LeastSquaresCV(LeastSquaresRegressor):
             if self.cv is None and problem.is_smooth(alphas):
                 errors = leave_one_out(kernels, problem, alphas, n_threads)
             else:
-                folds = check_cv(5 if self.cv is None else self.cv).split(np.empty((len(targets), 1)))
+                folds = check_cv(5 if self.cv is None else self.cv).split(
+                    np.empty((len(targets), 1))
+                )
                 errors = k_fold(
                     kernels, problem, alphas, folds, tol=float(self.tol), n_threads=n_threads
                 )

@@ -63,7 +63,13 @@ class Summary:
     def _table(self) -> list[list[str]]:
         low, high = 50 * (1 - self.confidence_level), 50 * (1 + self.confidence_level)
         head = ["", "coef", "std err", "t", "p", f"{low:g}%", f"{high:g}%"]
-        columns = (self.coef, self.standard_error, self.t, self.p_value, *self.confidence_interval.T)
+        columns = (
+            self.coef,
+            self.standard_error,
+            self.t,
+            self.p_value,
+            *self.confidence_interval.T,
+        )
         numbers = np.column_stack(columns)
         rows = [
             [name, *(f"{value:.6g}" for value in row[:2]), f"{row[2]:.4g}", f"{row[3]:.3g}",

@@ -108,7 +108,7 @@ def descend(
         best.converged = best.relative_gradient <= tol
         left = max_iter - (system.passes - first)
         best.has_stalled = stage > 0 and not ratio <= 0.5 * last
-        sharp = sharp and (stage == 0 and last == np.inf or ratio <= SHARP * last)
+        sharp = sharp and ((stage == 0 and last == np.inf) or ratio <= SHARP * last)
         done = best.converged or best.has_stalled or not np.isfinite(ratio)
         if done or left <= (0 if sharp else 1):  # a product and the gradient after it
             if sharp and best.coef is coef:  # a step for free
@@ -120,9 +120,7 @@ def descend(
             step, safe = z, not certify and SAFETY * left_over <= tol
         else:
             reduction = max(STAGE_REDUCTION[system.X.dtype.name], 0.5 * tol / ratio)
-            inner = conjugate_gradients(
-                system, factor, z, reduction, left - 1, budget, losses[-1]
-            )
+            inner = conjugate_gradients(system, factor, z, reduction, left - 1, budget, losses[-1])
             step, safe, losses = inner.v, False, losses + inner.losses
             condition = inner.condition if stage == 0 else condition
             best.is_slow = inner.is_slow

@@ -5,8 +5,8 @@ r_i / (1 - h_i) with h_i = x_i^T (X^T X + alpha I)^-1 x_i the leverage (Allen 19
 16(1); Golub, Heath and Wahba 1979, Technometrics 21(2)). Weighted rows: h_i times s_i, plus the
 intercept's s_i / S.
 
-Folds: the Gram matrix of the rows outside a fold is that of all rows less the fold's. Each is fitted
-in d^3, whatever the number of rows, and judged by the fold's own sums:
+Folds: the Gram matrix of the rows outside a fold is that of all rows less the fold's. Each is
+fitted in d^3, whatever the number of rows, and judged by the fold's own sums:
 |X w + b - y|^2 = w^T X^T X w - 2 w^T X^T y + y^T y, about the mean of all rows.
 """
 

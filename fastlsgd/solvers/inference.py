@@ -105,7 +105,7 @@ def infer(evidence: Evidence) -> Inference:
     variance = evidence.residual_squares / df
     inverse = evidence.factor.inverse_gram()
     estimate, unscaled = evidence.coef, np.diag(inverse)
-    if has_intercept:
+    if evidence.intercept is not None:
         c = evidence.centre
         estimate = np.append(evidence.intercept, estimate)
         unscaled = np.append(1.0 / evidence.weight + c @ inverse @ c, unscaled)

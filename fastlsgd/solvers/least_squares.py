@@ -25,7 +25,6 @@ from .factors import (
     EPS,
     DiagonalFactor,
     NotTrustworthy,
-    TriangularFactor,
     cholesky_factor,
 )
 from .orthogonal import SKETCH_ROWS, sketch_factor, solve_by_qr
@@ -88,8 +87,9 @@ def solve_least_squares(
         If sums overflow, or X or y hold NaN or infinity.
     """
     scaled, exponent = _near_one(y)
-    settings = {"fit_intercept": fit_intercept, "n_threads": n_threads}
-    system = System(kernels, X, scaled, sample_weight, **settings)
+    system = System(
+        kernels, X, scaled, sample_weight, fit_intercept=fit_intercept, n_threads=n_threads
+    )
     if request.start is not None:
         request = replace(request, start=np.ldexp(request.start, -exponent))
     solutions = []
@@ -97,8 +97,15 @@ def solve_least_squares(
         system.alpha = alpha
         solution = _first_to_be_trusted(system, request, solver)
         if solution is None:
-            plain = System(kernels, X, y, sample_weight, **settings)
-            plain.alpha = alpha
+            plain = System(
+                kernels,
+                X,
+                y,
+                sample_weight,
+                alpha=alpha,
+                fit_intercept=fit_intercept,
+                n_threads=n_threads,
+            )
             solutions.append(_by_qr(plain, request))
         else:
             solutions.append(_times_power_of_two(solution, exponent))
@@ -177,7 +184,7 @@ def _refuse_underflow(system: System, squares: np.ndarray) -> None:
     """Squares, or float32's products with a residual, may have lost what counts."""
     limit = 1e-250
     if system.X.dtype == np.float32:
-        largest = max(float(system.y.max()), -float(system.y.min()), np.finfo(np.float32).tiny)
+        largest = max(float(system.y.max()), -float(system.y.min()), 1e-37)
         limit = system.weight * (1e-30 / largest) ** 2
     small = np.flatnonzero(squares < limit)
     if len(small) == 0:
@@ -277,7 +284,7 @@ def _sampled_scale(system: System) -> np.ndarray:
 def _refuse_range(system: System, squares: np.ndarray) -> None:
     """Squares near the ends of what a double holds, or that have underflowed to nothing."""
     values = system.X.data if isinstance(system.X, CSR) else system.X
-    if not np.all((squares == 0.0) | ((1e-240 < squares) & (squares < 1e240))):
+    if not np.all((squares == 0.0) | ((squares > 1e-240) & (squares < 1e240))):
         raise NotTrustworthy("squares overflow or underflow")
     if not squares.any() and values.any():
         raise NotTrustworthy("squares underflow")
@@ -298,11 +305,11 @@ def _column_squares(system: System, every: int | None) -> np.ndarray:
         values *= values * np.repeat(weights, np.diff(rows.indptr))
         sums = np.bincount(rows.indices[span], values, minlength=system.d)
         return np.maximum(sums * (system.weight / part) - system.weight * system.centre**2, 0.0)
-    sums, step = np.zeros(system.d), max(1, 2**19 // system.d)
+    total, step = np.zeros(system.d), max(1, 2**19 // system.d)
     for start in range(0, len(rows), step):
         A = as_dense(rows[start : start + step]) - system.centre
-        sums += np.einsum("ij,ij,i->j", A, A, weights[start : start + step])
-    return sums * (system.weight / part)
+        total += np.einsum("ij,ij,i->j", A, A, weights[start : start + step])
+    return total * (system.weight / part)
 
 
 def _by_qr(system: System, request: Request) -> Solution:

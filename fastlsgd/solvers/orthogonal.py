@@ -79,7 +79,7 @@ def _sketch(system: System, m: int, seed: int) -> np.ndarray:
             pool.submit(_sketch_rows, system, m, start, stop, np.random.default_rng(own))
             for start, stop, own in zip(parts[:-1], parts[1:], seeds, strict=True)
         ]
-        return sum(job.result() for job in jobs)
+        return np.sum([job.result() for job in jobs], axis=0)
 
 
 def _sketch_rows(system: System, m: int, start: int, stop: int, rng) -> np.ndarray:
@@ -100,7 +100,7 @@ def _sketch_rows(system: System, m: int, start: int, stop: int, rng) -> np.ndarr
 def _in_range(rows: np.ndarray) -> bool:
     """Whether the columns' squares are far from overflow and underflow."""
     largest = np.abs(rows).max(axis=0)
-    return bool(np.all((largest == 0.0) | (1e-120 < largest) & (largest < 1e120)))
+    return bool(np.all((largest == 0.0) | ((largest > 1e-120) & (largest < 1e120))))
 
 
 def _upper(rows: np.ndarray) -> np.ndarray:

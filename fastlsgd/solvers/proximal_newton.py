@@ -28,6 +28,8 @@ from .system import System
 GRAM_FEATURES = 4096
 SETS = 20  # guesses before J itself is watched
 STEPS_PER_WEIGHT = 10
+# A violation of optimality that rounding may leave, relative to that of zero weights.
+ROUNDING = {"float64": 1e-9, "float32": 1e-5}
 
 
 @dataclass(frozen=True)
@@ -202,7 +204,9 @@ def fit_path(
             coef, n_iter = _solve_all(problems, penalty, coef, tol)
             gradient = np.array([p.gradient(w) for p, w in zip(problems, coef, strict=True)])
             squares = variance + ((gradient - c) * coef).sum(axis=1)
-            points.append(judged(system, penalty, coef, gradient, squares, c, n_iter))
+            point = judged(system, penalty, coef, gradient, squares, c, n_iter)
+            point.converged = point.relative_gradient <= max(tol, ROUNDING["float64"])
+            points.append(point)
     return points
 
 
@@ -222,7 +226,9 @@ def _unit(penalty: Penalty, c: np.ndarray) -> float:
 def _refined(system, problems, penalty, coef, tol, max_iter) -> Solution:
     """Proximal Newton steps on the data's own gradient, until optimality or rounding."""
     c = np.array([problem.c for problem in problems])
-    best, losses = None, []
+    rounding = ROUNDING[system.X.dtype.name]
+    best: Solution | None = None
+    losses: list[float] = []
     while True:
         coef, _ = _solve_all(problems, penalty, coef, min(tol, 1e-12))
         found = system.gradient(coef, system.intercept_for(coef))
@@ -231,13 +237,18 @@ def _refined(system, problems, penalty, coef, tol, max_iter) -> Solution:
         losses.append(system.weight * (0.5 * float(squares.sum()) + penalty.value(coef)))
         point = judged(system, penalty, coef, gradient, squares, c)
         point.intercept = point.intercept - found.intercept
-        has_stalled = best is not None and not (
-            point.relative_gradient <= 0.5 * best.relative_gradient
-        )
-        if not has_stalled:
+        has_stalled = False
+        if best is None or point.relative_gradient <= 0.5 * best.relative_gradient:
             best = point
-        best.converged = best.relative_gradient <= tol or has_stalled
-        if best.converged or best.relative_gradient <= EPS or len(losses) >= max_iter:
+        else:
+            has_stalled = True
+        best.converged = best.relative_gradient <= (max(tol, rounding) if has_stalled else tol)
+        if (
+            best.converged
+            or has_stalled
+            or best.relative_gradient <= EPS
+            or len(losses) >= max_iter
+        ):
             break
         for problem, w, g in zip(problems, coef, gradient, strict=True):
             problem.c = problem.H @ w - np.where(problem.diagonal > 0.0, g, 0.0)
@@ -256,9 +267,7 @@ def judged(system, penalty, coef, gradient, squares, c, n_iter=0, solver="gram")
         penalty.violation(w, g + penalty.l2 * w).max(initial=0.0) / max(_unit(penalty, row), TINY)
         for w, g, row in zip(coef, gradient, c, strict=True)
     ]
-    gaps = [
-        dual_gap(w, g, q, penalty) for w, g, q in zip(coef, gradient, squares, strict=True)
-    ]
+    gaps = [dual_gap(w, g, q, penalty) for w, g, q in zip(coef, gradient, squares, strict=True)]
     return Solution(
         coef,
         system.intercept_for(coef),

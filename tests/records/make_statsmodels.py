@@ -21,7 +21,7 @@ def problem(name: str):
     """X, y, sample weights or None, and whether an intercept is fitted."""
     rng = np.random.default_rng(PROBLEMS.index(name))
     n, d = (6, 4) if name.startswith("exactly") else (150, 4)
-    X = rng.normal(size=(n, d)) + [0.0, 1.0, -3.0, 10.0]
+    X = rng.normal(size=(n, d)) + np.array([0.0, 1.0, -3.0, 10.0])
     if name == "units":
         X *= [0.01, 1.0, 10.0, 1e3]
     y = X @ (np.array([1.0, -2.0, 0.5, 0.0]) / np.abs(X).mean(axis=0)) + 3.0
