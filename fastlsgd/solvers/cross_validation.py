@@ -30,15 +30,18 @@ def default_alphas(
     kernels: Kernels, problem: Problem, n_threads: int, count: int = 100
 ) -> np.ndarray:
     """Strong penalties first. With L1, from the one at which all weights are zero down to 1e-3
-    of it; else around the mean square of the columns."""
+    of it; else from far above the mean square of the largest column to far below the least's."""
     system = make_system(kernels, problem, n_threads)
     xx, xy = system.centred_gram()
     if problem.l1_ratio > 0.0:
         slope = xy if problem.positive else np.abs(xy)
         largest = float(slope.max(initial=0.0)) / (system.weight * problem.l1_ratio)
         return max(largest, TINY) * np.geomspace(1.0, 1e-3, count)
-    mean_square = float(np.diag(xx).mean()) / system.weight
-    return max(mean_square, TINY) * np.geomspace(1e3, 1e-7, count)
+    squares = np.diag(xx) / system.weight
+    squares = squares[system.columns_scale(np.diag(xx)) > 0.0]
+    if len(squares) == 0:
+        return np.geomspace(1.0, 1e-3, count)
+    return np.geomspace(1e2 * float(squares.max()), 1e-4 * float(squares.min()), count)
 
 
 def leave_one_out(
