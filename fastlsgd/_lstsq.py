@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -9,8 +10,13 @@ import numpy as np
 from . import _validation as check
 from .kernels import resolve
 from .solvers.least_squares import SOLVERS, Request, solve_least_squares
+from .solvers.solution import Solution
 
 __all__ = ["LstsqInfo", "lstsq"]
+
+
+# Conjugate gradients that need more than this on sparse A end with a warning.
+MOST_PASSES = 10_000
 
 
 class LstsqInfo(NamedTuple):
@@ -75,6 +81,11 @@ def lstsq(
     ImportError
         If `backend` is not installed.
 
+    Warns
+    -----
+    ConvergenceWarning
+        scikit-learn's, if rounding or 10,000 passes end the descent short of `tol`.
+
     Notes
     -----
     Sums are float64 whatever A's dtype. The sketch is seeded: the same call gives the same bits.
@@ -114,11 +125,13 @@ def lstsq(
             fit_intercept=False,
             solver=solver,
             n_threads=n_threads,
-            request=Request(tol=tol, certify=False),
+            request=Request(tol=tol, max_iter=MOST_PASSES, certify=False),
         )
     except np.linalg.LinAlgError as error:
         check.explain_non_finite(A=X, b=y)
         raise ValueError(f"A or b can't be solved in float64 ({error}): rescale them.") from error
+    if not found.converged:
+        _warn(found)
     one_target = np.ndim(b) == 1
     x = _answer(found.coef, X, y)
     x = x[:, 0] if one_target else x
@@ -126,6 +139,18 @@ def lstsq(
         return x
     residual_norm = float(found.residual_norm[0]) if one_target else found.residual_norm
     return x, LstsqInfo(found.solver, found.n_iter, found.condition, residual_norm)
+
+
+def _warn(found: Solution) -> None:
+    from sklearn.exceptions import ConvergenceWarning  # slow to import
+
+    warnings.warn(
+        f"solver {found.solver!r} ended with a relative gradient of "
+        f"{found.relative_gradient:.2g} after {found.n_iter} passes over A. Raise tol, or alpha, "
+        f"or scale the columns of A.",
+        ConvergenceWarning,
+        stacklevel=3,
+    )
 
 
 def _answer(coef: np.ndarray, X, y: np.ndarray) -> np.ndarray:

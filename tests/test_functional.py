@@ -680,7 +680,18 @@ def test_each_backend_that_is_there_has_the_contract():
     assert contract.rows_per_group(1) == contract.GROUP_ROWS
 
 
-@pytest.mark.parametrize("module", ["_config", "functional", "kernels", "linear_model"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "_config",
+        "_lstsq",
+        "functional",
+        "kernels",
+        "linear_model._least_squares",
+        "linear_model._least_squares_cv",
+        "linear_model._sgd",
+    ],
+)
 def test_examples_in_docstrings(module):
     failed, attempted = doctest.testmod(importlib.import_module(f"fastlsgd.{module}"))
     assert attempted > 0

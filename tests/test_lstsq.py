@@ -8,9 +8,10 @@ import scipy.linalg
 import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.exceptions import ConvergenceWarning
 
 import fastlsgd
-from fastlsgd import available_backends, lstsq
+from fastlsgd import _lstsq, available_backends, lstsq
 from fastlsgd.kernels import load_backend
 from fastlsgd.solvers import least_squares, system
 
@@ -297,6 +298,15 @@ def test_input_is_left_alone():
     A.setflags(write=False)
     big = A.astype(">f8")
     close(lstsq(big, b.tolist()), lstsq(A, b))
+
+
+def test_a_descent_that_does_not_end_warns(monkeypatch):
+    A, b = of_condition(3000, 30, 1e5, 0.1)
+    monkeypatch.setattr(_lstsq, "MOST_PASSES", 5)
+    with pytest.warns(
+        ConvergenceWarning, match="'cg' ended with a relative gradient of .* after 5"
+    ):
+        lstsq(A, b, solver="cg")
 
 
 def test_number_of_threads_does_not_matter():

@@ -238,11 +238,12 @@ def _descended(name, system, factor, start, unit, request, *, sharp, budget=None
         budget=budget,
     )
     finite = np.isfinite(end.relative_gradient) and np.isfinite(end.coef).all()
-    solved = max(SOLVED, SOLVED_EPS * EPS * np.nan_to_num(factor.condition))
+    condition = end.condition if name == "cg" else factor.condition
+    condition = condition if np.isfinite(condition) else 1.0
+    solved = max(SOLVED, SOLVED_EPS * EPS * condition)
     stuck = end.has_stalled and end.relative_gradient > solved
     if not finite or end.is_slow or (stuck and system.d <= FACTOR_FEATURES):
         raise NotTrustworthy("the descent does not get there")
-    condition = np.nan_to_num(factor.condition, nan=1.0)
     rounding = SOLVED_EPS * EPS if system.X.dtype == np.float64 else np.finfo(np.float32).eps
     allowed = max(request.tol, float(rounding) * condition)
     return Solution(
