@@ -13,11 +13,13 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from . import optimizers
+    from ._lstsq import LstsqInfo, lstsq
     from ._show_versions import show_versions
     from .functional import gram, loss_gradient, predict, sgd_epoch
     from .kernels import available_backends
     from .linear_model import (
         LeastSquaresClassifier,
+        LeastSquaresCV,
         LeastSquaresRegressor,
         SGDClassifier,
         SGDRegressor,
@@ -27,14 +29,17 @@ if TYPE_CHECKING:
 
 _LAZY = {
     "EpochReport": "solvers.stochastic",
+    "LeastSquaresCV": "linear_model",
     "LeastSquaresClassifier": "linear_model",
     "LeastSquaresRegressor": "linear_model",
+    "LstsqInfo": "_lstsq",
     "SGDClassifier": "linear_model",
     "SGDRegressor": "linear_model",
     "SGDRegressorCV": "linear_model",
     "available_backends": "kernels",
     "gram": "functional",
     "loss_gradient": "functional",
+    "lstsq": "_lstsq",
     "predict": "functional",
     "sgd_epoch": "functional",
     "show_versions": "_show_versions",
@@ -45,8 +50,10 @@ _MODULES = ("optimizers",)
 
 __all__ = [
     "EpochReport",
+    "LeastSquaresCV",
     "LeastSquaresClassifier",
     "LeastSquaresRegressor",
+    "LstsqInfo",
     "SGDClassifier",
     "SGDRegressor",
     "SGDRegressorCV",
@@ -56,6 +63,7 @@ __all__ = [
     "get_config",
     "gram",
     "loss_gradient",
+    "lstsq",
     "optimizers",
     "predict",
     "set_config",

@@ -127,18 +127,18 @@ def _check_csr_structure(indices, indptr, nnz, shape, name) -> None:
         )
 
 
-def as_targets(y, n: int, dtype) -> np.ndarray:
+def as_targets(y, n: int, dtype, name: str = "y") -> np.ndarray:
     """y as (n, n_targets) of X's dtype; a view where it has that dtype already."""
-    y = as_float_array(y, "y", dtype)
+    y = as_float_array(y, name, dtype)
     if y.ndim not in (1, 2) or y.shape[0] != n:
         raise ValueError(
-            f"y must have shape ({n},) or ({n}, n_targets) to go with the {n} rows of X, "
-            f"got shape {y.shape}."
+            f"{name} must have shape ({n},) or ({n}, n_targets) to go with the {n} rows of "
+            f"{'X' if name == 'y' else 'A'}, got shape {y.shape}."
         )
     if y.ndim == 1:
         return y[:, None]
     if y.shape[1] == 0:
-        raise ValueError(f"y must have at least one target, got shape {y.shape}.")
+        raise ValueError(f"{name} must have at least one target, got shape {y.shape}.")
     return y
 
 

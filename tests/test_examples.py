@@ -11,6 +11,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 # For each script its options and a line that it prints.
 RUNS = {
     "house_prices.py": ([], "R2 of the price in each fold"),
+    "inference.py": ([], "ridge by leave-one-out"),
     "large_gradient.py": (["--rows", "20000"], "fastlsgd, one pass"),
     "optimizers.py": ([], "exact least squares"),
 }

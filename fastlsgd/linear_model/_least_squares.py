@@ -1,15 +1,19 @@
-"""Full-batch least squares behind scikit-learn's contract: parameters and fitted attributes."""
+"""Least squares to rounding behind scikit-learn's contract: parameters and fitted attributes."""
 
 from __future__ import annotations
 
 import warnings
+from numbers import Real
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted
 
 from .. import _validation as check
 from ..kernels import resolve_backend
-from ..solvers.full_batch import fit_full_batch
+from ..solvers.inference import gather_evidence, infer
+from ..solvers.regression import NONSMOOTH_SOLVERS, SOLVERS, Problem, fit_regression
+from ..solvers.solution import Solution
 from ._base import (
     LinearRegressor,
     all_or_nothing,
@@ -18,33 +22,39 @@ from ._base import (
     check_flag,
     overflow_explained,
 )
+from ._summary import Summary
 
 
 class LeastSquaresRegressor(LinearRegressor):
-    """Linear least squares by full-batch descent, to a tolerance that is checked.
+    """Linear least squares to rounding, with L2, L1 and sign constraints.
 
     Minimises, over rows of weights s_i that sum to S::
 
         1/(2 S) sum_i s_i (x_i . coef + intercept - y_i)^2
             + alpha (l1_ratio |coef|_1 + (1 - l1_ratio)/2 |coef|_2^2)
 
-    One pass over X takes its moments, which give coordinates in which the problem is round;
-    each iteration after that is one pass too, and a few of them reach rounding, whatever the
-    units, offsets and correlations of the columns. Columns need not be scaled.
+    Ordinary least squares by default; ridge, lasso, elastic net and non-negative least squares by
+    parameters. Columns need not be scaled. Convergence is measured, not assumed.
 
     Parameters
     ----------
-    alpha : float >= 0, default=0.0
-        Strength of the penalty. The intercept is never penalised.
+    alpha : float >= 0, or list of such, default=0.0
+        Strength of the penalty; the intercept is never penalised. A list is a path: each fit
+        starts from the one before, so that strong penalties should come first.
     l1_ratio : float in [0, 1], default=0.0
         Share of L1 in the penalty: 0 is ridge, 1 the lasso.
+    positive : bool, default=False
+        Whether weights may not be negative. The intercept may.
     fit_intercept : bool, default=True
         Whether to fit an intercept.
+    solver : {"auto", "gram", "sketch", "cg", "qr", "nesterov"}, default="auto"
+        As in :func:`lstsq`, and "nesterov": accelerated proximal descent. With L1 or `positive`
+        "gram" (proximal Newton steps) or "nesterov"; "auto" picks.
     tol : float >= 0, default=1e-10
-        The fit ends when the norm of the gradient, relative to that at zero weights, is at
-        most this.
+        The fit ends when the gradient, relative to that at zero weights, is at most this, or as
+        small as rounding allows. Under L1 it is what optimality lacks.
     max_iter : int >= 1, default=1000
-        Most iterations.
+        Most passes over X after the set-up.
     warm_start : bool, default=False
         Whether `fit` begins from the weights of the fit before.
     backend : {"auto", "native", "numba", "reference"} or None, default=None
@@ -56,15 +66,25 @@ class LeastSquaresRegressor(LinearRegressor):
     Attributes
     ----------
     coef_ : ndarray of shape (n_features,) or (n_targets, n_features)
-        Weights, of X's dtype.
+        Weights, of X's dtype; of a path, those of its last `alpha`.
     intercept_ : float or ndarray of shape (n_targets,)
         Intercept.
+    coef_path_, intercept_path_ : ndarrays of shape (n_alphas, ...)
+        Weights and intercepts for each `alpha`, if it is a list.
+    dual_gap_ : float, or ndarray of shape (n_alphas,)
+        With L1: how far the objective is from the optimum at most, summed over targets.
+    relative_gradient_ : float, or ndarray of shape (n_alphas,)
+        What the gradient came down to, in units of `tol`.
+    solver_ : str
+        Which solver gave the answer.
     n_iter_ : int
-        Iterations.
+        Passes over X after the set-up; of a path with L1, guesses of the active set.
+    condition_ : float
+        Estimated condition number of the scaled, centred columns; NaN where not known.
+    residual_norm_ : float or ndarray of shape (n_targets,)
+        Square root of the weighted sum of squared residuals.
     loss_curve_ : list of float
         The objective, penalty included, before each iteration.
-    relative_gradient_ : float
-        What the norm of the gradient came down to, in units of `tol`.
     backend_ : str
         Name of the backend that did the work.
     n_features_in_ : int
@@ -74,13 +94,15 @@ class LeastSquaresRegressor(LinearRegressor):
 
     See Also
     --------
+    lstsq : The same without penalties on L1 and intercept, as a function.
+    LeastSquaresCV : With `alpha` chosen by cross-validation.
     SGDRegressor : Stochastic descent, for a few passes over more data.
 
     Notes
     -----
     With ``alpha = a / n`` the ridge solution is that of :class:`sklearn.linear_model.Ridge`
     with ``alpha=a``, since the loss here is a mean. Where columns depend on each other and
-    nothing is penalised, many weights give the same predictions; one of them is returned.
+    nothing is penalised, the weights of least norm are returned.
 
     An interrupted or failed fit leaves the estimator as it was.
 
@@ -91,6 +113,12 @@ class LeastSquaresRegressor(LinearRegressor):
     >>> model = LeastSquaresRegressor().fit(X, y)
     >>> abs(model.coef_.round(6)).tolist(), round(model.intercept_, 6)
     ([2.0, 0.0], 1.0)
+
+    A path of lasso fits:
+
+    >>> path = LeastSquaresRegressor(alpha=[10.0, 1.0], l1_ratio=1.0).fit(X, y)
+    >>> path.coef_path_.shape
+    (2, 2)
     """
 
     def __init__(
@@ -98,7 +126,9 @@ class LeastSquaresRegressor(LinearRegressor):
         *,
         alpha=0.0,
         l1_ratio=0.0,
+        positive=False,
         fit_intercept=True,
+        solver="auto",
         tol=1e-10,
         max_iter=1000,
         warm_start=False,
@@ -107,7 +137,9 @@ class LeastSquaresRegressor(LinearRegressor):
     ):
         self.alpha = alpha
         self.l1_ratio = l1_ratio
+        self.positive = positive
         self.fit_intercept = fit_intercept
+        self.solver = solver
         self.tol = tol
         self.max_iter = max_iter
         self.warm_start = warm_start
@@ -140,54 +172,167 @@ class LeastSquaresRegressor(LinearRegressor):
             return self._fit(X, y, sample_weight)
 
     def _fit(self, X, y, sample_weight):
-        self._check_parameters()
-        kernels, n_threads = resolve_backend(self.backend), self._n_threads()
+        alphas = self._check_parameters()
         warm = self.warm_start and hasattr(self, "coef_")
         X, y, s, one_target = self._validate(X, y, sample_weight, reset=not warm)
-        coef = intercept = None
-        if warm:
-            coef, intercept = check.as_coefficients(self.coef_, self.intercept_, X.shape[1])
-            if len(coef) != y.shape[1]:
-                raise ValueError(
-                    f"y has {y.shape[1]} targets, but the weights so far are for {len(coef)}."
-                )
-        with overflow_explained(X, y):
-            result = fit_full_batch(
+        start = self._start(X.shape[1], y.shape[1]) if warm else (None, None)
+        problem = Problem(
+            X, y, s, float(self.l1_ratio), bool(self.positive), bool(self.fit_intercept)
+        )
+        return self._solve(problem, alphas, start, one_target)
+
+    def _start(self, d: int, n_targets: int):
+        coef, intercept = check.as_coefficients(self.coef_, self.intercept_, d)
+        if len(coef) != n_targets:
+            raise ValueError(
+                f"y has {n_targets} targets, but the weights so far are for {len(coef)}."
+            )
+        return coef, intercept
+
+    def _solve(self, problem: Problem, alphas: list[float], start, one_target: bool):
+        kernels = resolve_backend(self.backend)
+        with overflow_explained(problem.X, problem.y):
+            solutions = fit_regression(
                 kernels,
-                X,
-                y,
-                coef,
-                intercept,
-                sample_weight=s,
-                alpha=float(self.alpha),
-                l1_ratio=float(self.l1_ratio),
-                fit_intercept=bool(self.fit_intercept),
+                problem,
+                alphas,
+                *start,
+                solver=self.solver,
                 tol=float(self.tol),
                 max_iter=int(self.max_iter),
-                n_threads=n_threads,
+                n_threads=self._n_threads(),
             )
-            if not (np.isfinite(result.coef).all() and np.isfinite(result.intercept).all()):
-                raise np.linalg.LinAlgError("weights that are not finite")
-        coef = cast_coef(result.coef, X.dtype)
-        self.coef_ = coef[0] if one_target else coef
-        self.intercept_ = float(result.intercept[0]) if one_target else result.intercept
-        self.n_iter_ = result.n_iter
-        self.loss_curve_ = result.loss_curve
-        self.relative_gradient_ = result.relative_gradient
+            for found in solutions:
+                if not (np.isfinite(found.coef).all() and np.isfinite(found.intercept).all()):
+                    raise np.linalg.LinAlgError("weights that are not finite")
+        self._set_weights(solutions, problem.X.dtype, one_target)
+        self._set_certificates(solutions)
         self.backend_ = backend_name(kernels)
-        if not result.converged:
-            warnings.warn(
-                f"The relative gradient is {result.relative_gradient:.2g} after {result.n_iter} "
-                f"iterations, not tol={self.tol:g}. Raise max_iter, or tol.",
-                ConvergenceWarning,
-                stacklevel=3,
+        self._evidence = None
+        if problem.is_smooth(alphas) and not any(alphas):
+            self._evidence = gather_evidence(
+                solutions[-1], problem.y, problem.sample_weight, problem.fit_intercept
             )
+        self._warn_where_not_converged(solutions)
         return self
 
-    def _check_parameters(self) -> None:
-        check.check_real(self.alpha, "alpha", 0.0)
+    def _set_weights(self, solutions: list[Solution], dtype, one_target: bool) -> None:
+        coefs = [cast_coef(found.coef, dtype) for found in solutions]
+        intercepts = [
+            found.intercept_with(coef) if self.fit_intercept else found.intercept
+            for found, coef in zip(solutions, coefs, strict=True)
+        ]
+        last = solutions[-1]
+        self.coef_ = coefs[-1][0] if one_target else coefs[-1]
+        self.intercept_ = float(intercepts[-1][0]) if one_target else intercepts[-1]
+        self.residual_norm_ = float(last.residual_norm[0]) if one_target else last.residual_norm
+        if self._is_path():
+            coef_path, intercept_path = np.array(coefs), np.array(intercepts)
+            self.coef_path_ = coef_path[:, 0] if one_target else coef_path
+            self.intercept_path_ = intercept_path[:, 0] if one_target else intercept_path
+        else:
+            self.__dict__.pop("coef_path_", None)
+            self.__dict__.pop("intercept_path_", None)
+
+    def _set_certificates(self, solutions: list[Solution]) -> None:
+        last = solutions[-1]
+        self.solver_, self.condition_ = last.solver, float(last.condition)
+        self.n_iter_ = sum(found.n_iter for found in solutions)
+        self.loss_curve_ = [loss for found in solutions for loss in found.losses]
+        gradients = [found.relative_gradient for found in solutions]
+        self.relative_gradient_ = np.array(gradients) if self._is_path() else gradients[0]
+        self.__dict__.pop("dual_gap_", None)
+        if all(found.dual_gap is not None for found in solutions):
+            gaps = [found.dual_gap for found in solutions]
+            self.dual_gap_ = np.array(gaps) if self._is_path() else gaps[0]
+
+    def _warn_where_not_converged(self, solutions: list[Solution]) -> None:
+        late = [found for found in solutions if not found.converged]
+        if late:
+            worst = max(late, key=lambda found: found.relative_gradient)
+            warnings.warn(
+                f"The relative gradient is {worst.relative_gradient:.2g} after {worst.n_iter} "
+                f"iterations, not tol={self.tol:g}. Raise max_iter, or tol.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+
+    def summary(self, *, confidence_level: float = 0.95) -> Summary:
+        """Standard errors, t tests, confidence intervals, R2, AIC and BIC of the fit.
+
+        Parameters
+        ----------
+        confidence_level : float in (0, 1), default=0.95
+            Of the intervals.
+
+        Returns
+        -------
+        summary : Summary
+            Prints as a table, as HTML in a notebook; the numbers are its attributes.
+
+        Raises
+        ------
+        ValueError
+            If the fit has a penalty, a sign constraint or many targets, or its solver left no
+            factor that is accurate enough: `solver="qr"` does, unless columns depend on each
+            other.
+
+        Examples
+        --------
+        >>> from fastlsgd import LeastSquaresRegressor
+        >>> X, y = [[0.0], [1.0], [2.0], [3.0]], [1.0, 3.0, 4.0, 8.0]
+        >>> summary = LeastSquaresRegressor().fit(X, y).summary()
+        >>> summary.names, round(summary.r_squared, 4)
+        (['intercept', 'x0'], 0.9308)
+        """
+        check_is_fitted(self)
+        level = check.check_real(confidence_level, "confidence_level", 0.0, 1.0, open_low=True)
+        if level == 1.0:
+            raise ValueError("confidence_level must be below 1: the interval would be infinite.")
+        if self._evidence is None:
+            raise ValueError(
+                f"summary needs a fit of one target without penalty or sign constraint, and an "
+                f"accurate factor: solver {self.solver_!r} left none (condition "
+                f"{self.condition_:.2g}). Fit with solver='qr'; where columns depend on each "
+                f"other, there are no standard errors."
+            )
+        names = getattr(self, "feature_names_in_", None)
+        if names is None:
+            names = [f"x{j}" for j in range(self.n_features_in_)]
+        own = ["intercept"] if self._evidence.intercept is not None else []
+        return Summary(infer(self._evidence), [*own, *names], level)
+
+    def _is_path(self) -> bool:
+        return not isinstance(self.alpha, Real)
+
+    def _check_parameters(self) -> list[float]:
+        """What `alpha` asks for, as a list."""
+        if self._is_path():
+            alphas = check_alphas(self.alpha, "alpha")
+        else:
+            alphas = [check.check_real(self.alpha, "alpha", 0.0)]
+        self._check_other_parameters(any(alphas))
+        return alphas
+
+    def _check_other_parameters(self, has_penalty: bool) -> None:
         check.check_real(self.l1_ratio, "l1_ratio", 0.0, 1.0)
         check.check_real(self.tol, "tol", 0.0)
         check.check_whole(self.max_iter, "max_iter", 1)
-        for name in ("fit_intercept", "warm_start"):
+        for name in ("positive", "fit_intercept"):
             check_flag(getattr(self, name), name)
+        if hasattr(self, "warm_start"):
+            check_flag(self.warm_start, "warm_start")
+        check.check_choice(self.solver, "solver", SOLVERS)
+        smooth = not self.positive and not (self.l1_ratio > 0.0 and has_penalty)
+        if not smooth and self.solver not in NONSMOOTH_SOLVERS:
+            raise ValueError(
+                f"solver={self.solver!r} can't fit an L1 penalty or positive=True: use one of "
+                f"{', '.join(map(repr, NONSMOOTH_SOLVERS))}."
+            )
+
+
+def check_alphas(value, name: str) -> list[float]:
+    """Strengths of a path."""
+    if not isinstance(value, (list, tuple, np.ndarray)) or np.ndim(value) != 1 or not len(value):
+        raise ValueError(f"{name} must be a number or a list of numbers, got {value!r}.")
+    return [check.check_real(number, name, 0.0) for number in value]

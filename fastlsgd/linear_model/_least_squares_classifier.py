@@ -13,7 +13,17 @@ from ._base import ACCEPTED, LinearClassifier, all_or_nothing, check_class_weigh
 from ._least_squares import LeastSquaresRegressor
 
 # What the fit of the targets leaves, and this estimator shows as its own.
-FITTED = ("coef_", "intercept_", "n_iter_", "loss_curve_", "relative_gradient_", "backend_")
+FITTED = (
+    "coef_",
+    "intercept_",
+    "n_iter_",
+    "loss_curve_",
+    "relative_gradient_",
+    "residual_norm_",
+    "condition_",
+    "solver_",
+    "backend_",
+)
 
 
 class LeastSquaresClassifier(LinearClassifier):
@@ -31,11 +41,15 @@ class LeastSquaresClassifier(LinearClassifier):
         Strength of the penalty. The intercept is never penalised.
     l1_ratio : float in [0, 1], default=0.0
         Share of L1 in the penalty: 0 is ridge, 1 the lasso.
+    positive : bool, default=False
+        Whether weights may not be negative. The intercept may.
     fit_intercept : bool, default=True
         Whether to fit an intercept.
     class_weight : dict of label to float >= 0, "balanced" or None, default=None
         Factor of the weights of each class's rows, in the targets of all classes. "balanced"
         stands for ``n_rows / (n_classes * n_rows_of_the_class)``.
+    solver : {"auto", "gram", "sketch", "cg", "qr", "nesterov"}, default="auto"
+        As of :class:`LeastSquaresRegressor`.
     tol : float >= 0, default=1e-10
         The fit ends when the norm of the gradient, relative to that at zero weights, is at
         most this.
@@ -57,7 +71,7 @@ class LeastSquaresClassifier(LinearClassifier):
         Weights, of X's dtype; one row of them where there are two classes.
     intercept_ : ndarray of shape (1,) or (n_classes,)
         Intercept.
-    n_iter_, loss_curve_, relative_gradient_, backend_
+    n_iter_, loss_curve_, relative_gradient_, residual_norm_, condition_, solver_, backend_
         As of :class:`LeastSquaresRegressor`.
     n_features_in_ : int
         Number of columns of X.
@@ -90,8 +104,10 @@ class LeastSquaresClassifier(LinearClassifier):
         *,
         alpha=0.0,
         l1_ratio=0.0,
+        positive=False,
         fit_intercept=True,
         class_weight=None,
+        solver="auto",
         tol=1e-10,
         max_iter=1000,
         warm_start=False,
@@ -100,8 +116,10 @@ class LeastSquaresClassifier(LinearClassifier):
     ):
         self.alpha = alpha
         self.l1_ratio = l1_ratio
+        self.positive = positive
         self.fit_intercept = fit_intercept
         self.class_weight = class_weight
+        self.solver = solver
         self.tol = tol
         self.max_iter = max_iter
         self.warm_start = warm_start
@@ -136,6 +154,7 @@ class LeastSquaresClassifier(LinearClassifier):
 
     def _fit(self, X, y, sample_weight):
         check_class_weight(self.class_weight)
+        check.check_real(self.alpha, "alpha", 0.0)
         regressor = LeastSquaresRegressor(
             **{name: getattr(self, name) for name in LeastSquaresRegressor().get_params()}
         )

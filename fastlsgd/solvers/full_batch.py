@@ -56,11 +56,12 @@ class _Point:
 class _Objective:
     """J, its gradient and its proximal step, in the coordinates of a metric."""
 
-    def __init__(self, kernels, X, y, sample_weight, metric: Metric, l1: float, fit_intercept,
-                 n_threads) -> None:  # fmt: skip
+    def __init__(self, kernels, X, y, sample_weight, metric: Metric, l1: float, positive: bool,
+                 fit_intercept, n_threads) -> None:  # fmt: skip
         self.kernels, self.X, self.y, self.sample_weight = kernels, X, y, sample_weight
         self.metric, self.fit_intercept, self.n_threads = metric, fit_intercept, n_threads
         self.soft = l1 * metric.transform if l1 > 0.0 else None
+        self.positive = positive
 
     def smooth(self, at: _Point) -> tuple[float, _Point]:
         """Loss with the L2 penalty, and gradient."""
@@ -78,6 +79,9 @@ class _Objective:
         return 0.0 if self.soft is None else float((self.soft * np.abs(at.v)).sum())
 
     def proximal(self, at: _Point, step: float) -> _Point:
+        if self.positive:
+            soft = 0.0 if self.soft is None else step * self.soft
+            return _Point(np.maximum(at.v - soft, 0.0), at.b)
         if self.soft is None:
             return at
         return _Point(np.sign(at.v) * np.maximum(np.abs(at.v) - step * self.soft, 0.0), at.b)
@@ -97,6 +101,7 @@ def fit_full_batch(
     sample_weight: np.ndarray | None,
     alpha: float,
     l1_ratio: float,
+    positive: bool = False,
     fit_intercept: bool,
     tol: float,
     max_iter: int,
@@ -106,12 +111,14 @@ def fit_full_batch(
 
     The gradient is measured in the metric and relative to the one at zero weights and the mean
     intercept; under L1 it is the proximal gradient mapping. A `tol` below what rounding allows
-    counts as that.
+    counts as that. `positive`: weights may not be negative.
     """
     l1, l2 = alpha * l1_ratio, alpha * (1.0 - l1_ratio)
     moments = add_moments(kernels, X, y, sample_weight, n_threads)
-    metric = choose_metric(moments, l1, l2, fit_intercept, X.dtype)
-    objective = _Objective(kernels, X, y, sample_weight, metric, l1, fit_intercept, n_threads)
+    metric = choose_metric(moments, l1, l2, positive, fit_intercept, X.dtype)
+    objective = _Objective(
+        kernels, X, y, sample_weight, metric, l1, positive, fit_intercept, n_threads
+    )
     zero = _Point(np.zeros((y.shape[1], len(metric.shrink))), np.zeros(y.shape[1]))
     if fit_intercept:
         zero.b = moments.y_origin + moments.y / moments.weight
@@ -141,10 +148,12 @@ def _rounding_floor(moments: Moments, centred: bool, X: Matrix) -> float:
     return 2.0 * eps * offset / np.sqrt(X.shape[0])
 
 
-def choose_metric(moments: Moments, l1: float, l2: float, centred: bool, dtype) -> Metric:
-    """The full metric where d allows it; L1 is separable in a diagonal one only."""
+def choose_metric(
+    moments: Moments, l1: float, l2: float, positive: bool, centred: bool, dtype
+) -> Metric:
+    """The full metric where d allows it; L1 and signs are separable in a diagonal one only."""
     eps = float(np.finfo(dtype).eps)
-    if moments.is_full and l1 == 0.0:
+    if moments.is_full and l1 == 0.0 and not positive:
         return full_metric(moments, l2, centred, eps)
     return diagonal_metric(moments, l2, centred, eps)
 

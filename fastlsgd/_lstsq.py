@@ -1,0 +1,163 @@
+"""`lstsq`: numpy.linalg.lstsq's problem, to the same accuracy, by descent."""
+
+from __future__ import annotations
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+
+from . import _validation as check
+from .kernels import resolve
+from .solvers.least_squares import SOLVERS, Request, solve_least_squares
+from .solvers.solution import Solution
+
+__all__ = ["LstsqInfo", "lstsq"]
+
+
+# Conjugate gradients that need more than this on sparse A end with a warning.
+MOST_PASSES = 10_000
+
+
+class LstsqInfo(NamedTuple):
+    """How :func:`lstsq` found its answer."""
+
+    solver_: str
+    n_iter_: int
+    condition_: float
+    residual_norm_: float | np.ndarray
+
+
+def lstsq(
+    A,
+    b,
+    *,
+    alpha: float = 0.0,
+    sample_weight=None,
+    solver: str = "auto",
+    tol: float | None = None,
+    return_info: bool = False,
+    backend: str | None = None,
+):
+    """Solve a linear least-squares problem to rounding, for any shape, condition or rank.
+
+    Minimises ``sum_i s_i (a_i . x - b_i)^2 + alpha |x|^2``. Where many x do, as for fewer rows
+    than columns, the one of least norm is returned, as by :func:`numpy.linalg.lstsq`.
+
+    Parameters
+    ----------
+    A : array-like or SciPy sparse of shape (n_samples, n_features)
+        float32 and float64 are used as they are, in any memory order, without a copy.
+    b : array-like of shape (n_samples,) or (n_samples, n_targets)
+        All targets go through A together.
+    alpha : float >= 0, default=0.0
+        Ridge penalty, of the sum over rows: the `alpha` of :class:`sklearn.linear_model.Ridge`,
+        and n_samples times that of :class:`LeastSquaresRegressor`.
+    sample_weight : array-like of shape (n_samples,), optional
+        Not negative and not all zero. Default: ones.
+    solver : {"auto", "gram", "sketch", "cg", "qr"}, default="auto"
+        "gram" and "sketch" descend in the metric of A^T A or of a random sketch of A, "cg" by
+        conjugate gradients in the columns' own scales, "qr" is LAPACK a block of rows at a time.
+        "auto" takes the cheapest whose factor can be trusted; any other falls back on "qr".
+    tol : float >= 0, optional
+        End once the gradient, in the solver's metric, is this share of that at zero.
+        Default: as far as rounding allows.
+    return_info : bool, default=False
+        Whether to return how the answer was found.
+    backend : {"auto", "native", "numba", "reference"}, optional
+
+    Returns
+    -------
+    x : ndarray of shape (n_features,) or (n_features, n_targets), of A's dtype
+    info : LstsqInfo
+        With `return_info`: named tuple of ``solver_`` (what gave the answer), ``n_iter_`` (passes
+        over A after the set-up), ``condition_`` (estimated, of the columns scaled to norm 1) and
+        ``residual_norm_`` (square root of the weighted sum of squares; one a target).
+
+    Raises
+    ------
+    ValueError
+        If a shape, a dtype or a value is not allowed, NaN or infinity is found, or x overflows.
+    ImportError
+        If `backend` is not installed.
+
+    Warns
+    -----
+    ConvergenceWarning
+        scikit-learn's, if rounding or 10,000 passes end the descent short of `tol`.
+
+    Notes
+    -----
+    Sums are float64 whatever A's dtype. The sketch is seeded: the same call gives the same bits.
+    For sparse A with more than 16,384 columns "cg" is the only solver; where columns depend on
+    each other, its answer is of least norm in the units of the columns' norms.
+
+    References
+    ----------
+    Epperly, Meier, Nakatsukasa (2024), "Fast randomized least-squares solvers can be just as
+    accurate and stable as classical direct solvers", arXiv 2406.03468.
+
+    Examples
+    --------
+    >>> import fastlsgd
+    >>> A, b = [[1.0, 1.0], [1.0, 2.0], [1.0, 3.0]], [3.0, 5.0, 7.0]
+    >>> fastlsgd.lstsq(A, b).round(12).tolist()
+    [1.0, 2.0]
+    >>> x, info = fastlsgd.lstsq(A, b, solver="qr", return_info=True)
+    >>> info.solver_
+    'qr'
+    """
+    X = check.as_matrix(A, "A")
+    n = X.shape[0]
+    y = check.as_targets(b, n, X.dtype, "b")
+    s = check.as_sample_weight(sample_weight, n, X.dtype)
+    alpha = check.check_real(alpha, "alpha", 0.0)
+    check.check_choice(solver, "solver", SOLVERS)
+    tol = 0.0 if tol is None else check.check_real(tol, "tol", 0.0)
+    kernels, n_threads = resolve(backend)
+    try:
+        (found,) = solve_least_squares(
+            kernels,
+            X,
+            y,
+            sample_weight=s,
+            alphas=[alpha],
+            fit_intercept=False,
+            solver=solver,
+            n_threads=n_threads,
+            request=Request(tol=tol, max_iter=MOST_PASSES, certify=False),
+        )
+    except np.linalg.LinAlgError as error:
+        check.explain_non_finite(A=X, b=y)
+        raise ValueError(f"A or b can't be solved in float64 ({error}): rescale them.") from error
+    if not found.converged:
+        _warn(found)
+    one_target = np.ndim(b) == 1
+    x = _answer(found.coef, X, y)
+    x = x[:, 0] if one_target else x
+    if not return_info:
+        return x
+    residual_norm = float(found.residual_norm[0]) if one_target else found.residual_norm
+    return x, LstsqInfo(found.solver, found.n_iter, found.condition, residual_norm)
+
+
+def _warn(found: Solution) -> None:
+    from sklearn.exceptions import ConvergenceWarning  # slow to import
+
+    warnings.warn(
+        f"solver {found.solver!r} ended with a relative gradient of "
+        f"{found.relative_gradient:.2g} after {found.n_iter} passes over A. Raise tol, or alpha, "
+        f"or scale the columns of A.",
+        ConvergenceWarning,
+        stacklevel=3,
+    )
+
+
+def _answer(coef: np.ndarray, X, y: np.ndarray) -> np.ndarray:
+    """Weights (t, d) as x (d, t), of A's dtype."""
+    with np.errstate(over="ignore"):
+        x = np.ascontiguousarray(coef.T, dtype=X.dtype)
+    if not np.isfinite(x).all():
+        check.explain_non_finite(A=X, b=y)
+        raise ValueError(f"x overflows {x.dtype}: rescale A or b.")
+    return x

@@ -1,0 +1,98 @@
+"""Factors R with R^T R near A^T A + alpha I: the metric in which a direct solver descends.
+
+Columns are scaled to norm 1 first, so that units don't count as ill condition (van der Sluis 1969,
+Numer. Math. 14). In the coordinates v = R w the problem is as round as R is good; R itself need
+not be accurate, since the residuals are.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.linalg import lapack, solve_triangular
+
+TINY = np.finfo(np.float64).tiny
+EPS = np.finfo(np.float64).eps
+
+
+class NotTrustworthy(ArithmeticError):
+    """A factor that rounding has spoilt, or could have."""
+
+
+class TriangularFactor:
+    """R upper triangular, of columns that were multiplied by `scale`.
+
+    Parameters
+    ----------
+    upper : ndarray of shape (d, d)
+        R of the scaled columns.
+    scale : ndarray of shape (d,)
+        0 for a column that is left out: its weight stays 0.
+
+    Attributes
+    ----------
+    condition : float
+        Of the scaled columns, as LAPACK estimates it from R in the 1-norm.
+    """
+
+    def __init__(self, upper: np.ndarray, scale: np.ndarray) -> None:
+        self.upper, self.scale = upper, scale
+        reciprocal, info = lapack.dtrcon(upper)
+        if info != 0 or not reciprocal > 0.0:
+            raise NotTrustworthy("R is singular")
+        self.condition = 1.0 / reciprocal
+
+    def whiten(self, gradient: np.ndarray) -> np.ndarray:
+        """R^-T g for each row g."""
+        scaled = (gradient * self.scale).T
+        return solve_triangular(self.upper, scaled, trans="T", check_finite=False).T
+
+    def unwhiten(self, v: np.ndarray) -> np.ndarray:
+        """R^-1 v for each row v."""
+        return solve_triangular(self.upper, v.T, check_finite=False).T * self.scale
+
+    def inverse_gram(self) -> np.ndarray:
+        """(R^T R)^-1, zero for columns that were left out."""
+        inverse = solve_triangular(self.upper, np.eye(len(self.scale)), check_finite=False)
+        inverse *= self.scale[:, None]
+        return inverse @ inverse.T
+
+
+class DiagonalFactor:
+    """Each column by its own norm, where a full factor would cost too much."""
+
+    condition = np.nan
+
+    def __init__(self, scale: np.ndarray) -> None:
+        self.scale = scale
+
+    def whiten(self, gradient: np.ndarray) -> np.ndarray:
+        return gradient * self.scale
+
+    def unwhiten(self, v: np.ndarray) -> np.ndarray:
+        return v * self.scale
+
+
+def cholesky_factor(xx: np.ndarray, alpha: float, scale: np.ndarray) -> TriangularFactor:
+    """Of D (A^T A + alpha I) D.
+
+    Its rounding is eps times the *square* of the condition of A, and `condition` says when that is
+    too much.
+
+    Raises
+    ------
+    NotTrustworthy
+        If the matrix is not positive definite to rounding.
+    """
+    scaled = scale[:, None] * xx * scale
+    # A column that is left out gets a row and a column of the identity.
+    scaled[np.diag_indices_from(scaled)] += np.where(scale > 0.0, alpha * scale**2, 1.0)
+    upper, info = lapack.dpotrf(scaled.T, lower=0, clean=1, overwrite_a=1)
+    if info != 0:
+        raise NotTrustworthy("the Gram matrix is not positive definite")
+    return TriangularFactor(upper, scale)
+
+
+def column_scale(squares: np.ndarray, noise: np.ndarray | float = 0.0) -> np.ndarray:
+    """One over the norms of columns; 0 where the square is at most `noise`, or nothing."""
+    counts = squares > np.maximum(noise, TINY)
+    return np.where(counts, 1.0 / np.sqrt(np.where(counts, squares, 1.0)), 0.0)

@@ -1,0 +1,172 @@
+"""Least squares with any penalty of the estimators: which solver minimises it.
+
+    J = 1/(2 S) sum_i s_i (x_i . w + b - y_i)^2 + alpha (l1_ratio |w|_1 + (1 - l1_ratio)/2 |w|_2^2)
+
+Without L1 and sign constraints, `least_squares.py`; with them, `proximal_newton.py` where the Gram
+matrix fits, else `full_batch.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..kernels.contract import CSR, Kernels, Matrix
+from . import least_squares
+from .factors import NotTrustworthy
+from .full_batch import fit_full_batch
+from .least_squares import Request, solve_least_squares
+from .proximal_newton import GRAM_FEATURES, Penalty, fit_path, judged
+from .solution import Solution
+from .system import System
+
+SOLVERS = (*least_squares.SOLVERS, "nesterov")
+NONSMOOTH_SOLVERS = ("auto", "gram", "nesterov")
+
+# Multiply-adds of a CSR's Gram matrix for each stored number: beyond it, descent is quicker.
+SPARSE_GRAM_COST = 3e4
+
+
+@dataclass(frozen=True)
+class Problem:
+    """X, y and how to treat them, as the kernels take them."""
+
+    X: Matrix
+    y: np.ndarray  # (n, t)
+    sample_weight: np.ndarray | None
+    l1_ratio: float
+    positive: bool
+    fit_intercept: bool
+
+    @property
+    def weight(self) -> float:
+        s = self.sample_weight
+        return float(len(self.y) if s is None else s.sum(dtype=np.float64))
+
+    def penalty(self, alpha: float) -> Penalty:
+        return Penalty(alpha * self.l1_ratio, alpha * (1.0 - self.l1_ratio), self.positive)
+
+    def is_smooth(self, alphas: Sequence[float]) -> bool:
+        return not self.positive and (self.l1_ratio == 0.0 or not any(alphas))
+
+
+def fit_regression(
+    kernels: Kernels,
+    problem: Problem,
+    alphas: Sequence[float],
+    coef: np.ndarray | None,
+    intercept: np.ndarray | None,
+    *,
+    solver: str,
+    tol: float,
+    max_iter: int,
+    n_threads: int,
+) -> list[Solution]:
+    """A solution for each alpha, each from the one before; the first from `coef`.
+
+    The `losses` of a solution are means over rows, as J is.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If sums overflow, or X or y hold NaN or infinity.
+    """
+    start = None if coef is None else coef.astype(np.float64)
+    request = Request(tol=tol, max_iter=max_iter, start=start)
+    if solver != "nesterov" and problem.is_smooth(alphas):
+        solutions = solve_least_squares(
+            kernels,
+            problem.X,
+            problem.y,
+            sample_weight=problem.sample_weight,
+            alphas=[alpha * problem.weight for alpha in alphas],
+            fit_intercept=problem.fit_intercept,
+            solver=solver,
+            n_threads=n_threads,
+            request=request,
+        )
+    elif solver != "nesterov" and (solver == "gram" or _gram_pays(problem.X)):
+        try:
+            solutions = _by_gram(kernels, problem, alphas, request, n_threads)
+        except NotTrustworthy as error:
+            raise np.linalg.LinAlgError(str(error)) from error
+    else:
+        return _by_descent(kernels, problem, alphas, request, intercept, n_threads)
+    scale = 1.0 / problem.weight
+    return [replace(s, losses=[loss * scale for loss in s.losses]) for s in solutions]
+
+
+def _gram_pays(X: Matrix) -> bool:
+    n, d = X.shape
+    if isinstance(X, CSR):
+        stored = max(int(X.indptr[-1] - X.indptr[0]), 1)
+        return d <= GRAM_FEATURES and float(n) * d * d <= SPARSE_GRAM_COST * stored
+    return d <= GRAM_FEATURES
+
+
+def make_system(kernels: Kernels, problem: Problem, n_threads: int) -> System:
+    return System(
+        kernels,
+        problem.X,
+        problem.y,
+        problem.sample_weight,
+        fit_intercept=problem.fit_intercept,
+        n_threads=n_threads,
+    )
+
+
+def _by_gram(kernels, problem: Problem, alphas, request: Request, n_threads) -> list[Solution]:
+    return fit_path(
+        make_system(kernels, problem, n_threads),
+        [problem.penalty(alpha) for alpha in alphas],
+        request.start,
+        tol=request.tol,
+        max_iter=request.max_iter,
+    )
+
+
+def _by_descent(
+    kernels, problem: Problem, alphas, request: Request, intercept, n_threads
+) -> list[Solution]:
+    """Nesterov's descent, and its certificates from one pass more."""
+    system = make_system(kernels, problem, n_threads)
+    system.find_centre()
+    zero = np.zeros((system.t, system.d))
+    c = -system.gradient(zero, system.intercept_for(zero)).coef / system.weight
+    coef, solutions = request.start, []
+    for alpha in alphas:
+        result = fit_full_batch(
+            kernels,
+            problem.X,
+            problem.y,
+            coef,
+            intercept,
+            sample_weight=problem.sample_weight,
+            alpha=alpha,
+            l1_ratio=problem.l1_ratio,
+            positive=problem.positive,
+            fit_intercept=problem.fit_intercept,
+            tol=request.tol,
+            max_iter=request.max_iter,
+            n_threads=n_threads,
+        )
+        coef, intercept = result.coef, result.intercept
+        found = system.gradient(coef, intercept)
+        squares = found.squares / system.weight
+        solution = judged(
+            system, problem.penalty(alpha), coef, found.coef / system.weight, squares, c
+        )
+        solutions.append(
+            replace(
+                solution,
+                intercept=intercept,
+                solver="nesterov",
+                n_iter=result.n_iter,
+                losses=result.loss_curve,
+                relative_gradient=result.relative_gradient,
+                converged=result.converged,
+            )
+        )
+    return solutions
