@@ -55,9 +55,16 @@ TILE_BYTES = 65_536  # a tile is read again from the first-level cache, or the s
 CSR_SUMS_BYTES = 512 << 20  # all blocks' own sums of a CSR gradient
 
 TRIANGLE = 8 if SIMULATED else 64  # rows that `_solve_blocks` takes at a time
-CHAIN_THREADS = 16 if SIMULATED else 1024  # of its one block
+SQUARE = TRIANGLE * TRIANGLE
+CHAIN_THREADS = 16 if SIMULATED else 512  # of its one block
+CHAIN_WARPS = CHAIN_THREADS // WARP
+DEEP = TRIANGLE // CHAIN_WARPS  # rows of a block that a warp has
 SIDE = 2 if SIMULATED else 16  # gram: SIDE x SIDE threads, of 4 x 4 products each
 GRAM_DEPTH = 4 if SIMULATED else 16  # rows of a tile in shared memory
+GRAM_PITCH = GRAM_DEPTH + 1  # the 1 is for the banks of shared memory
+TRIANGLE_STRIP = TRIANGLE * GRAM_PITCH
+GRAM_TILE = 4 * SIDE  # columns of a tile
+GRAM_STRIP = GRAM_DEPTH * GRAM_TILE
 GRAM_BYTES = 16 << 20  # rows made float64 at a time; they stay in the second-level cache
 
 BLOCK_BYTES = 64 << 20  # of host rows, or of rows in random order, that are on their way
@@ -399,7 +406,7 @@ def _gather(rows: _Rows, order, first: int, visits: int, stream, purpose="gather
     if visits * d:
         visit = _nothing() if order is None else _native(order)
         kernel = _gather_kernel(rows.column_major)
-        grid = _grid(visits * d)
+        grid = _grid(visits * (1 if rows.column_major else WARP))
         kernel[grid, THREADS, stream](
             *rows.arguments, d, visit, int(order is not None), first, visits, _native(out)
         )
@@ -532,6 +539,8 @@ def _stream_for(X, *others):
 
 _kernel = cuda.jit
 _helper = cuda.jit(device=True)
+# 65,536 registers of a multiprocessor for a block of `CHAIN_THREADS`.
+_small_kernel = cuda.jit if SIMULATED else cuda.jit(max_registers=65_536 // CHAIN_THREADS)
 
 if SIMULATED:
 
@@ -608,16 +617,18 @@ def _sum_of_lanes(value, lanes, scratch):
 def _gather_kernel(column_major: bool):
     @_kernel
     def gather(flat, start, row, column, d, order, ordered, first, visits, out):
-        """out[i, j] = X[order[first + i], j], along the smaller of X's strides."""
-        for place in range(cuda.grid(1), visits * d, cuda.gridsize(1)):
-            if column_major:
-                i, j = place % visits, place // visits
-            else:
-                i, j = place // d, place % d
+        """out[i, j] = X[order[first + i], j], reading along the smaller of X's strides."""
+        lane, mine = 0, cuda.grid(1)
+        apart, ahead = cuda.gridsize(1), 1
+        if not column_major:  # a warp a row
+            lane, mine = mine % WARP, mine // WARP
+            apart, ahead = apart // WARP, WARP
+        for i in range(mine, visits, apart):
             which = first + i
             if ordered:
                 which = order[which]
-            out[i * d + j] = flat[start + which * row + j * column]
+            for j in range(lane, d, ahead):
+                out[i * d + j] = flat[start + which * row + j * column]
 
     return gather
 
@@ -734,6 +745,7 @@ def _tile_rows(X: _Rows) -> int:
 @cache
 def _gradient_of_rows(scalar, vector: int, chunks: int, lanes: int, rows: int):
     per_lane, groups = vector * chunks, THREADS // lanes
+    in_flight = rows * per_lane
 
     @_kernel
     def gradient_of_rows(
@@ -749,7 +761,7 @@ def _gradient_of_rows(scalar, vector: int, chunks: int, lanes: int, rows: int):
         scratch = cuda.shared.array(THREADS, np.float64)
         v = cuda.local.array(per_lane, np.float64)
         g = cuda.local.array(per_lane, np.float64)
-        x = cuda.local.array(rows * per_lane, scalar)
+        x = cuda.local.array(in_flight, scalar)
         target = cuda.local.array(rows, np.float64)
         weight = cuda.local.array(rows, np.float64)
         thread = cuda.threadIdx.x
@@ -859,7 +871,7 @@ def _tally_of(targets: int):
 @cache
 def _gradient_of_tiles(column_major: bool, targets: int):
     tally = _tally_of(targets)
-    most_rows = THREADS if column_major else TILE_ROWS
+    room = (THREADS if column_major else TILE_ROWS) * targets
 
     @_kernel
     def gradient_of_tiles(
@@ -874,8 +886,8 @@ def _gradient_of_tiles(column_major: bool, targets: int):
         warp. Reads d numbers a row from memory, 4 d t flops.
         """
         scratch = cuda.shared.array(THREADS, np.float64)
-        c_of = cuda.shared.array(most_rows * targets, np.float64)
-        q_of = cuda.shared.array(most_rows * targets, np.float64)
+        c_of = cuda.shared.array(room, np.float64)
+        q_of = cuda.shared.array(room, np.float64)
         sums = cuda.local.array(targets, np.float64)
         thread = cuda.threadIdx.x
         lane, warp = thread % WARP, thread // WARP
@@ -943,7 +955,7 @@ def _gradient_of_tiles(column_major: bool, targets: int):
 
 @cache
 def _gradient_of_csr(targets: int):
-    tally = _tally_of(targets)
+    tally, room = _tally_of(targets), TILE_ROWS * targets
 
     @_kernel
     def gradient_of_csr(
@@ -957,8 +969,8 @@ def _gradient_of_csr(targets: int):
         without atomics. The entries come from memory once, then from the first-level cache.
         """
         scratch = cuda.shared.array(THREADS, np.float64)
-        c_of = cuda.shared.array(TILE_ROWS * targets, np.float64)
-        q_of = cuda.shared.array(TILE_ROWS * targets, np.float64)
+        c_of = cuda.shared.array(room, np.float64)
+        q_of = cuda.shared.array(room, np.float64)
         sums = cuda.local.array(targets, np.float64)
         thread = cuda.threadIdx.x
         lane, warp = thread % WARP, thread // WARP
@@ -1130,7 +1142,7 @@ def _products_of_block(block: _Block, c: DeviceArray, width: int, stream) -> np.
     cupy = _cupy() if n * width * width > 1e8 else None
     if cupy is not None:
         return _products_by_cublas(cupy, block, c, width, stream, stretches, Z)
-    tiles = -(-width // (4 * SIDE))
+    tiles = -(-width // GRAM_TILE)
     pairs = tiles * (tiles + 1) // 2
     splits = max(1, min(4 * _multiprocessors() // pairs, -(-min(step, n) // (4 * GRAM_DEPTH))))
     parts = _room("parts", splits * width * width)
@@ -1169,7 +1181,7 @@ def _fill(block: _Block, c: DeviceArray, first: int, rows: int, width: int, Z: D
     assert block.y is not None
     targets = (_native(block.y.flat), block.y.start, block.y.row, block.y.column)
     kernel = _fill_csr if isinstance(block.X, _Sparse) else _fill_dense
-    grid = _grid(rows * (WARP if kernel is _fill_csr else width))
+    grid = _grid(rows * WARP)
     d = block.X.shape[1]
     kernel[grid, THREADS, block.stream](
         *block.X.arguments, *targets, *block.weights, _native(c), first, rows, d, width, _native(Z)
@@ -1181,18 +1193,20 @@ def _fill_dense(
     flat, start, row_stride, column, y, y_start, y_row, y_column, s, weighted, shift,
     first, rows, d, width, Z,
 ):  # fmt: skip
-    """Z[i] = sqrt(s_i) (x_i - c, y_i, 1) for some rows, a thread a number."""
-    for place in range(cuda.grid(1), rows * width, cuda.gridsize(1)):
-        r, j = place // width, place % width
+    """Z[i] = sqrt(s_i) (x_i - c, y_i, 1) for some rows, a warp a row."""
+    lane, mine = cuda.grid(1) % WARP, cuda.grid(1) // WARP
+    for r in range(mine, rows, cuda.gridsize(1) // WARP):
         i = first + r
-        value = 1.0
-        if j < d:
-            value = np.float64(flat[start + i * row_stride + j * column]) - shift[j]
-        elif j < width - 1:
-            value = np.float64(y[y_start + i * y_row + (j - d) * y_column])
+        root = 1.0
         if weighted:
-            value *= np.float64(s[i]) ** 0.5
-        Z[place] = value
+            root = np.float64(s[i]) ** 0.5
+        for j in range(lane, width, WARP):
+            value = 1.0
+            if j < d:
+                value = np.float64(flat[start + i * row_stride + j * column]) - shift[j]
+            elif j < width - 1:
+                value = np.float64(y[y_start + i * y_row + (j - d) * y_column])
+            Z[r * width + j] = root * value
 
 
 @_kernel
@@ -1230,12 +1244,12 @@ def _products(Z, rows, width, fresh, parts):
     Each thread has 4 x 4 products; `GRAM_DEPTH` rows of two tiles of columns lie in shared
     memory. 2 loads from there for 4 multiply-adds, rows * width^2 flops in all.
     """
-    left = cuda.shared.array(GRAM_DEPTH * 4 * SIDE, np.float64)
-    right = cuda.shared.array(GRAM_DEPTH * 4 * SIDE, np.float64)
+    left = cuda.shared.array(GRAM_STRIP, np.float64)
+    right = cuda.shared.array(GRAM_STRIP, np.float64)
     total = cuda.local.array(16, np.float64)
     thread, split, splits = cuda.threadIdx.x, cuda.blockIdx.y, cuda.gridDim.y
     tx, ty = thread % SIDE, thread // SIDE
-    tile = 4 * SIDE
+    tile = GRAM_TILE
     q = 0  # the pair p <= q of tiles
     p = cuda.blockIdx.x
     while p > q:
@@ -1719,9 +1733,8 @@ def _triangles(
     A block of threads has a block of rows: A A^T by 4 x 4 products a thread, then a thread a
     column of T by forward substitution. B d + B^2 / 6 multiply-adds a row.
     """
-    depth = GRAM_DEPTH + 1  # the 1 is for the banks of shared memory
-    strip = cuda.shared.array(TRIANGLE * (GRAM_DEPTH + 1), np.float64)
-    L = cuda.shared.array(TRIANGLE * TRIANGLE, np.float64)
+    strip = cuda.shared.array(TRIANGLE_STRIP, np.float64)
+    L = cuda.shared.array(SQUARE, np.float64)
     step = cuda.shared.array(TRIANGLE, np.float64)
     factor = cuda.shared.array(TRIANGLE, np.float64)
     total = cuda.local.array(16, np.float64)
@@ -1739,13 +1752,13 @@ def _triangles(
                 value = 0.0
                 if r < rows and j0 + j < d:
                     value = np.float64(flat[start + (base + r) * row_stride + (j0 + j) * column])
-                strip[r * depth + j] = value
+                strip[r * GRAM_PITCH + j] = value
             cuda.syncthreads()
             for j in range(GRAM_DEPTH):
                 for a in range(4):
-                    left = strip[(ty + a * SIDE) * depth + j]
+                    left = strip[(ty + a * SIDE) * GRAM_PITCH + j]
                     for b in range(4):
-                        total[4 * a + b] += left * strip[(tx + b * SIDE) * depth + j]
+                        total[4 * a + b] += left * strip[(tx + b * SIDE) * GRAM_PITCH + j]
             cuda.syncthreads()
         for a in range(4):
             for b in range(4):
@@ -1805,11 +1818,7 @@ def _triangles(
         cuda.syncthreads()
 
 
-CHAIN_WARPS = CHAIN_THREADS // WARP
-DEEP = TRIANGLE // CHAIN_WARPS  # rows of a block that a warp has
-
-
-@_kernel
+@_small_kernel
 def _solve_blocks(
     flat, start, row_stride, column, first, n, d, y, y_start, y_row, y_column,
     w, b, t, per_block, fit_intercept, T, scales, scalars,
