@@ -48,6 +48,26 @@ typedef struct {
   const void *prox_soft, *prox_shrink; /* (d,) of X's dtype, or both NULL */
 } fastlsgd_epoch;
 
+/* The rules of OptimizerState in contract.py. */
+typedef enum {
+  FASTLSGD_SGD,
+  FASTLSGD_MOMENTUM,
+  FASTLSGD_NESTEROV,
+  FASTLSGD_RMSPROP,
+  FASTLSGD_ADAGRAD,
+  FASTLSGD_ADAM,
+  FASTLSGD_ADAMW
+} fastlsgd_rule;
+
+/* An optimizer and its moments; steps and moments are updated in place. */
+typedef struct {
+  fastlsgd_rule rule;
+  double beta1, beta2, eps, max_norm;         /* 0 <= beta < 1, eps > 0, max_norm may be infinite */
+  int64_t steps;                              /* updates so far */
+  double *coef_first, *coef_second;           /* (t, d), where the rule has them; else NULL */
+  double *intercept_first, *intercept_second; /* (t,), alike */
+} fastlsgd_optimizer;
+
 /* What an epoch hands to the next; updated in place. */
 typedef struct {
   double l1_due;
@@ -56,6 +76,7 @@ typedef struct {
   double *coef_sum;      /* (t, d), where an average is kept */
   double *intercept_sum; /* (t,), where an average is kept */
   int64_t n_summed;
+  fastlsgd_optimizer *optimizer; /* NULL: plain descent; else no prox and no implicit steps */
 } fastlsgd_state;
 
 /* loss (t,), dw (t, d), db (t,): 1/(2 S) sum s r^2 and its gradient at w (t, d), b (t,).

@@ -12,6 +12,7 @@ from ._config import config_context, get_config, set_config
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from . import optimizers
     from ._show_versions import show_versions
     from .functional import gram, loss_gradient, predict, sgd_epoch
     from .kernels import available_backends
@@ -28,6 +29,9 @@ _LAZY = {
     "show_versions": "_show_versions",
 }
 
+# Modules that are attributes too.
+_MODULES = ("optimizers",)
+
 __all__ = [
     "LeastSquaresRegressor",
     "SGDRegressor",
@@ -37,6 +41,7 @@ __all__ = [
     "get_config",
     "gram",
     "loss_gradient",
+    "optimizers",
     "predict",
     "set_config",
     "sgd_epoch",
@@ -45,6 +50,8 @@ __all__ = [
 
 
 def __getattr__(name: str):
+    if name in _MODULES:
+        return importlib.import_module(f".{name}", __name__)
     if name not in _LAZY:
         raise AttributeError(f"module 'fastlsgd' has no attribute {name!r}")
     value = getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastlsgd.kernels import BACKENDS, load_backend, reference
-from fastlsgd.kernels.contract import CSR, Prox, SGDState, rows_per_group
+from fastlsgd.kernels.contract import CSR, OptimizerState, Prox, SGDState, rows_per_group
 
 # ----------------------------------------------------------------------------------------------
 # Arrays in every layout
@@ -273,7 +273,8 @@ def test_what_is_not_finite_shows(kernels, bad, dtype, layout):
     assert not np.isfinite(kernels.predict(X, w, b, 1)[12]).any()
     assert np.isfinite(kernels.predict(X, w, b, 1)[13:]).all()
     problem = Problem(X, y, w, b, s)
-    for options in PENALTIES.values():
+    optimized = [{"optimizer": optimizer} for optimizer in OPTIMIZERS.values()]
+    for options in (*PENALTIES.values(), *optimized):
         v, epoch = w.astype(dtype), make_epoch(problem, 1, **options)
         run(kernels, problem, epoch, v, b.copy(), fresh_state(epoch, v))
         assert not np.isfinite(v).all()
@@ -376,6 +377,26 @@ class Epoch(NamedTuple):
     prox: Prox | None = None
     implicit: bool = False
     average_after: int | None = None
+    optimizer: OptimizerState | None = None
+
+
+MOMENTS = ("coef_first", "coef_second", "intercept_first", "intercept_second")
+
+
+def fresh_optimizer(epoch, w):
+    """The epoch's optimizer with moments of its own."""
+    if epoch.optimizer is None:
+        return None
+    rule, shape = epoch.optimizer.rule, w.shape
+    first = rule in ("momentum", "nesterov", "adam", "adamw")
+    second = rule in ("rmsprop", "adagrad", "adam", "adamw")
+    return replace(
+        epoch.optimizer,
+        coef_first=np.zeros(shape) if first else None,
+        intercept_first=np.zeros(shape[0]) if first else None,
+        coef_second=np.zeros(shape) if second else None,
+        intercept_second=np.zeros(shape[0]) if second else None,
+    )
 
 
 def fresh_state(epoch, w):
@@ -385,6 +406,7 @@ def fresh_state(epoch, w):
         average_after=epoch.average_after,
         coef_sum=np.zeros(w.shape) if averages else None,
         intercept_sum=np.zeros(len(w)) if averages else None,
+        optimizer=fresh_optimizer(epoch, w),
     )
 
 
@@ -406,6 +428,13 @@ def run_guarded(kernels, problem, epoch, w, b, state, n_threads):
             array, check = guarded(getattr(state, name))
             setattr(inner, name, array)
             checks.append(check)
+    if state.optimizer is not None:
+        inner.optimizer = replace(state.optimizer)
+        for name in MOMENTS:
+            if getattr(state.optimizer, name) is not None:
+                array, check = guarded(getattr(state.optimizer, name))
+                setattr(inner.optimizer, name, array)
+                checks.append(check)
     loss = run(kernels, problem, epoch, w_, b_, inner, n_threads)
     for check in checks:
         check()
@@ -438,6 +467,12 @@ def check_state(state, expected, scale, rtol):
     assert state.l1_due == pytest.approx(expected.l1_due, rel=1e-9)
     if expected.l1_paid is not None:
         assert_close(state.l1_paid, expected.l1_paid, scale + expected.l1_due, rtol)
+    if expected.optimizer is not None:
+        assert state.optimizer.steps == expected.optimizer.steps
+        for name in MOMENTS:
+            if getattr(expected.optimizer, name) is not None:
+                wanted = getattr(expected.optimizer, name)
+                assert_close(getattr(state.optimizer, name), wanted, scale + wanted.max(), rtol)
     if expected.coef_sum is not None:
         assert_close(state.coef_sum, expected.coef_sum, scale * (1 + expected.n_summed), rtol)
         summed = scale * (1 + expected.n_summed)
@@ -482,6 +517,130 @@ def sgd_cases(draw):
 @given(case=sgd_cases(), n_threads=threads)
 def test_sgd_epoch(kernels, case, n_threads):
     check_epochs(kernels, *case, n_threads)
+
+
+# eps is of the size of the gradients: with a tiny one the first steps are their signs, and where
+# rounding decides a sign, no two programs agree.
+OPTIMIZERS = {
+    "clipped": OptimizerState("sgd", max_norm=0.5),
+    "momentum": OptimizerState("momentum", beta1=0.8),
+    "nesterov": OptimizerState("nesterov", beta1=0.8, max_norm=2.0),
+    "rmsprop": OptimizerState("rmsprop", beta2=0.9, eps=0.1),
+    "adagrad": OptimizerState("adagrad", eps=0.1),
+    "adam": OptimizerState("adam", beta1=0.7, beta2=0.9, eps=0.1),
+    "adamw": OptimizerState("adamw", beta1=0.7, beta2=0.9, eps=0.1, max_norm=1.0),
+}
+
+
+@st.composite
+def optimizer_cases(draw):
+    problem, epochs = draw(sgd_cases())
+    optimizer = OPTIMIZERS[draw(st.sampled_from(list(OPTIMIZERS)))]
+    return problem, [
+        epoch._replace(prox=None, implicit=False, optimizer=optimizer) for epoch in epochs
+    ]
+
+
+@given(case=optimizer_cases(), n_threads=threads)
+def test_optimizers(kernels, case, n_threads):
+    check_epochs(kernels, *case, n_threads)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+@pytest.mark.parametrize("batch_size", [1, 5, 32])
+@pytest.mark.parametrize("layout", ["C", "F", np.int32, np.int64], ids=str)
+@both_dtypes
+def test_optimizers_with_every_option(kernels, optimizer, batch_size, layout, dtype):
+    problem = make_problem(3, 93, 21, 2, dtype, layout, density=0.3)
+    for options in ({}, {"alpha": 0.3, "l1_ratio": 0.4, "average_after": 7}):
+        epochs = [
+            make_epoch(problem, batch_size, k > 0, seed=k, optimizer=optimizer, **options)
+            for k in range(3)
+        ]
+        check_epochs(kernels, problem, epochs)
+
+
+@pytest.mark.parametrize("optimizer", [OPTIMIZERS["adam"], OPTIMIZERS["nesterov"]], ids=repr)
+@pytest.mark.parametrize(("n", "d", "t", "batch_size"), [(3000, 33, 1, 32), (60, 1000, 10, 9)])
+@both_dtypes
+@every_kind
+def test_optimizers_on_large_data(kernels, optimizer, n, d, t, batch_size, dtype, layout):
+    problem = large_problem(n, d, t, dtype, layout)
+    check_epochs(kernels, problem, [make_epoch(problem, batch_size, True, optimizer=optimizer)])
+
+
+@every_kind
+@pytest.mark.parametrize(("alpha", "l1_ratio"), [(0.3, 0.0), (0.1, 0.5)])
+def test_clipping_at_a_norm_that_is_never_reached_changes_nothing(kernels, alpha, l1_ratio, layout):
+    problem = make_problem(0, 60, 7, 2, np.float64, layout, density=0.6)
+    results = []
+    for optimizer in (None, OptimizerState("sgd", max_norm=1e9)):
+        options = {"alpha": alpha, "l1_ratio": l1_ratio, "average_after": 3}
+        epoch = make_epoch(problem, 4, optimizer=optimizer, **options)
+        w, b = problem.w.copy(), problem.b.copy()
+        state = fresh_state(epoch, w)
+        loss = run(kernels, problem, epoch, w, b, state)
+        results.append((w, b, loss, state.coef_sum, state.intercept_sum))
+    for actual, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-10, atol=1e-12)
+
+
+@every_kind
+def test_clipping_limits_the_step_of_each_target(kernels, layout):
+    problem = make_problem(0, 30, 7, 2, np.float64, layout, density=0.6)
+    problem = problem._replace(y=problem.y * [1.0, 1e3])
+    w, b = problem.w.copy(), problem.b.copy()
+    epoch = Epoch(None, np.array([0.1]), 30, optimizer=OptimizerState("sgd", max_norm=2.0))
+    run(kernels, problem, epoch, w, b, fresh_state(epoch, w))
+    step = np.hypot(np.linalg.norm(w - problem.w, axis=1), b - problem.b)
+    gradient = kernels.loss_gradient(*problem[:2], problem.w, problem.b, problem.s, 1)
+    size = np.hypot(np.linalg.norm(gradient.coef, axis=1), gradient.intercept)
+    size *= problem.s.sum() / 30
+    np.testing.assert_allclose(step, 0.1 * np.minimum(size, 2.0), rtol=1e-5)
+    assert size[0] < 2.0 < size[1]
+
+
+@pytest.mark.parametrize("rule", ["momentum", "nesterov", "rmsprop", "adagrad", "adam"])
+@pytest.mark.parametrize("layout", ["C", np.int32], ids=str)
+def test_l1_balances_the_gradient_at_the_minimum(kernels, rule, layout):
+    """Full batches of a problem whose minimum is known: soft(c, l1) with X^T X = n I."""
+    n, d, l1 = 32, 4, 0.3
+    X = np.linalg.qr(np.random.default_rng(0).standard_normal((n, d)))[0] * np.sqrt(n)
+    c = np.array([[1.0, -0.5, 0.2, -0.05]])
+    y = X @ c.T
+    rows = as_csr(X, layout, np.random.default_rng(1)) if layout is np.int32 else X
+    problem = Problem(rows, y, np.ones((1, d)), np.zeros(1), None)
+    optimizer = OptimizerState(rule, beta1=0.5, beta2=0.9)
+    if rule in ("rmsprop", "adam"):  # which take steps of the rate's size until it falls
+        rates = 0.2 / (1.0 + np.arange(400.0)) ** 0.7
+    else:
+        rates = np.full(400, 1.0 if rule == "adagrad" else 0.05)
+    epoch = Epoch(None, rates[:1], n, l1, 1.0, fit_intercept=False, optimizer=optimizer)
+    w, b = problem.w.copy(), problem.b.copy()
+    state = fresh_state(epoch, w)
+    for k in range(400):
+        run(kernels, problem, epoch._replace(rates=rates[k : k + 1]), w, b, state)
+    assert (w[0, 2:] == 0.0).all()
+    np.testing.assert_allclose(w[0, :2], [0.7, -0.2], atol=5e-3)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_optimizers_in_pieces(kernels, optimizer):
+    """The moments and the count of updates are all that is carried over."""
+    problem = make_problem(0, 96, 10, 2, np.float64)
+    options = {"alpha": 0.3, "l1_ratio": 0.4, "average_after": 5, "optimizer": optimizer}
+    whole = make_epoch(problem, 4, **options)._replace(order=np.arange(96))
+    results = []
+    for spans in ([slice(0, 96)], [slice(0, 40), slice(40, 96)]):
+        w, b = problem.w.copy(), problem.b.copy()
+        state = fresh_state(whole, w)
+        for span in spans:
+            rates = whole.rates[span.start // 4 : span.stop // 4]
+            piece = whole._replace(order=whole.order[span], rates=rates)
+            run(kernels, problem, piece, w, b, state)
+        results.append((w, b, state.coef_sum, state.optimizer.steps))
+    for actual, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-12)
 
 
 PENALTIES = {

@@ -175,7 +175,7 @@ def test_pickle_and_clone(model):
 
 def test_same_parameters_as_scikit_learn():
     theirs, ours = SklearnSGD().get_params(), SGDRegressor().get_params()
-    assert set(ours) - set(theirs) == {"batch_size", "backend", "n_jobs"}
+    assert set(ours) - set(theirs) == {"batch_size", "optimizer", "clip_norm", "backend", "n_jobs"}
     assert set(theirs) <= set(ours)
     differ = {name for name in theirs if ours[name] != theirs[name]}
     assert differ == {"learning_rate", "eta0"}

@@ -27,6 +27,7 @@ in X's dtype, with the scalars of an update (residual, rate, intercept) in float
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -88,6 +89,64 @@ class Prox(NamedTuple):
 
 
 @dataclass
+class OptimizerState:
+    """An optimizer: its rule, its parameters, and what it carries from update to update.
+
+    For update number k, with rate h and per target, from the mini-batch's mean gradients
+    ``g = 1/m sum_i s_i r_i x_i`` and ``g_b = 1/m sum_i s_i r_i`` (0 without `fit_intercept`)::
+
+        clip     g, g_b <- (g, g_b) min(1, max_norm / (sqrt(|g|^2 + g_b^2) + 1e-6))
+        decay    "sgd", "adamw":  w <- max(0, 1 - h l2) w,  l2 = alpha (1 - l1_ratio)
+                 others:          g <- g + l2 w
+        step     w <- w - h p / D,  b alike, from g_b
+
+        rule         moments                                     p                 D
+        "sgd"                                                    g                 1
+        "momentum"   u <- beta1 u + g                            u                 1
+        "nesterov"   u <- beta1 u + g                            g + beta1 u       1
+        "rmsprop"    v <- beta2 v + (1 - beta2) g^2              g                 sqrt(v) + eps
+        "adagrad"    v <- v + g^2                                g                 sqrt(v) + eps
+        "adam",      u <- beta1 u + (1 - beta1) g                u/(1 - beta1^k)   sqrt(v/(1 -
+        "adamw"      v <- beta2 v + (1 - beta2) g^2                                beta2^k)) + eps
+
+        L1       "sgd": the cumulative penalty. Others: w_j <- soft(w_j, h alpha l1_ratio c / D_j),
+                 where c is the sum of the rule's weights on all gradients so far: 1, but
+                 (1 - beta1^k) / (1 - beta1) for "momentum", and for "nesterov" with k + 1
+
+    These are torch.optim's steps (and `clip_grad_norm_`'s) for `weight_decay` = l2, a parameter
+    group a target, and none for the intercept's decay. The proximal step of L1 is in the metric
+    D, and as large as the step that a constant gradient of its size would have come to, so that
+    it balances the gradient where the objective has its minimum (Duchi et al. 2011, section 4).
+
+    All is float64; w is rounded to X's dtype once an update.
+
+    Attributes
+    ----------
+    rule : str
+    beta1, beta2, eps : float
+        0 <= beta < 1; eps > 0.
+    max_norm : float
+        inf: no clipping.
+    steps : int
+        Updates so far.
+    coef_first, coef_second : float64 ndarrays of shape (t, d), C-contiguous, or None
+        The moments u and v, where the rule has them.
+    intercept_first, intercept_second : float64 ndarrays of shape (t,), or None
+    """
+
+    rule: str
+    beta1: float = 0.0
+    beta2: float = 0.0
+    eps: float = 1e-8
+    max_norm: float = math.inf
+    steps: int = 0
+    coef_first: np.ndarray | None = None
+    coef_second: np.ndarray | None = None
+    intercept_first: np.ndarray | None = None
+    intercept_second: np.ndarray | None = None
+
+
+@dataclass
 class SGDState:
     """What an epoch hands to the next one; updated in place by `sgd_epoch`.
 
@@ -104,6 +163,8 @@ class SGDState:
         Sums of the weights after each averaged update.
     n_summed : int
         Number of updates in these sums.
+    optimizer : OptimizerState or None
+        None: plain descent.
     """
 
     l1_due: float = 0.0
@@ -112,6 +173,7 @@ class SGDState:
     coef_sum: np.ndarray | None = None
     intercept_sum: np.ndarray | None = None
     n_summed: int = 0
+    optimizer: OptimizerState | None = None
 
 
 def rows_per_group(batch_size: int) -> int:
@@ -166,6 +228,10 @@ class Kernels(Protocol):
             `prox` at the end of each group of `rows_per_group(batch_size)` rows; what it does
             to w counts for coef_sum too, as part of the group's last update: so that the mean
             of the weights is where gradient and penalty balance
+
+        With ``state.optimizer`` the update is that of `OptimizerState` instead; `prox` is None
+        and `implicit` False then, and the average takes in w after its L1 step but for "sgd".
+        Such an update costs O(t d) on CSR rows too: every weight moves each time.
 
         CSR and dense rows of the same numbers give the same weights. Returns the sum over
         the visited rows and targets of r^2 / 2, each taken before its update.

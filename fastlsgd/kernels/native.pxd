@@ -31,6 +31,24 @@ cdef extern from "fastlsgd.h" nogil:
         const void *prox_soft
         const void *prox_shrink
 
+    ctypedef enum fastlsgd_rule:
+        FASTLSGD_SGD
+        FASTLSGD_MOMENTUM
+        FASTLSGD_NESTEROV
+        FASTLSGD_RMSPROP
+        FASTLSGD_ADAGRAD
+        FASTLSGD_ADAM
+        FASTLSGD_ADAMW
+
+    ctypedef struct fastlsgd_optimizer:
+        fastlsgd_rule rule
+        double beta1, beta2, eps, max_norm
+        int64_t steps
+        double *coef_first
+        double *coef_second
+        double *intercept_first
+        double *intercept_second
+
     ctypedef struct fastlsgd_state:
         double l1_due
         void *l1_paid
@@ -38,6 +56,7 @@ cdef extern from "fastlsgd.h" nogil:
         double *coef_sum
         double *intercept_sum
         int64_t n_summed
+        fastlsgd_optimizer *optimizer
 
     int fastlsgd_loss_gradient(double *, double *, double *, const fastlsgd_matrix *,
                                const fastlsgd_targets *, const double *, const double *,

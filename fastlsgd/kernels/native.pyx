@@ -61,6 +61,23 @@ cdef inline cnp.ndarray _empty(int64_t rows, int64_t columns, int typenum):
     return cnp.PyArray_EMPTY(2 if columns >= 0 else 1, shape, typenum, 0)
 
 
+_RULES = {"sgd": FASTLSGD_SGD, "momentum": FASTLSGD_MOMENTUM, "nesterov": FASTLSGD_NESTEROV,
+          "rmsprop": FASTLSGD_RMSPROP, "adagrad": FASTLSGD_ADAGRAD, "adam": FASTLSGD_ADAM,
+          "adamw": FASTLSGD_ADAMW}
+
+
+cdef int _optimizer(object state, fastlsgd_optimizer *out) except -1:
+    out.rule = _RULES[state.rule]
+    out.beta1, out.beta2, out.eps, out.max_norm = (state.beta1, state.beta2, state.eps,
+                                                   state.max_norm)
+    out.steps = state.steps
+    out.coef_first = <double *>_data(state.coef_first)
+    out.coef_second = <double *>_data(state.coef_second)
+    out.intercept_first = <double *>_data(state.intercept_first)
+    out.intercept_second = <double *>_data(state.intercept_second)
+    return 0
+
+
 def loss_gradient(X, cnp.ndarray y, cnp.ndarray w, cnp.ndarray b, cnp.ndarray sample_weight,
                   int n_threads):
     cdef fastlsgd_matrix matrix
@@ -128,6 +145,7 @@ def sgd_epoch(X, cnp.ndarray y, cnp.ndarray w, cnp.ndarray b, cnp.ndarray order,
     cdef fastlsgd_targets targets
     cdef fastlsgd_epoch epoch
     cdef fastlsgd_state carried
+    cdef fastlsgd_optimizer optimizer
     _matrix(X, &matrix)
     _targets(y, &targets)
     epoch.order = <const int64_t *>_data(order)
@@ -144,6 +162,10 @@ def sgd_epoch(X, cnp.ndarray y, cnp.ndarray w, cnp.ndarray b, cnp.ndarray order,
     carried.coef_sum = <double *>_data(state.coef_sum)
     carried.intercept_sum = <double *>_data(state.intercept_sum)
     carried.n_summed = state.n_summed
+    carried.optimizer = NULL
+    if state.optimizer is not None:
+        _optimizer(state.optimizer, &optimizer)
+        carried.optimizer = &optimizer
     cdef void *w_p = _data(w)
     cdef double *b_p = <double *>_data(b)
     cdef const void *s_p = _data(sample_weight)
@@ -157,6 +179,8 @@ def sgd_epoch(X, cnp.ndarray y, cnp.ndarray w, cnp.ndarray b, cnp.ndarray order,
     state.l1_due = carried.l1_due
     state.average_after = None if carried.average_after < 0 else carried.average_after
     state.n_summed = carried.n_summed
+    if state.optimizer is not None:
+        state.optimizer.steps = optimizer.steps
     return loss
 
 

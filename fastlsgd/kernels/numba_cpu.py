@@ -807,11 +807,13 @@ def sgd_epoch(
     n_threads,
 ) -> float:
     """The contract's `sgd_epoch`, in the calling thread: each update needs the one before."""
-    t = w.shape[0]
+    t, optimizer = w.shape[0], state.optimizer
     if isinstance(X, CSR):
-        kernel, matrix = _csr_sgd[X.dtype, X.indices.dtype], (X.data, X.indices, X.indptr)
+        kernel = (_csr_sgd if optimizer is None else _csr_optimizer)[X.dtype, X.indices.dtype]
+        matrix = X.data, X.indices, X.indptr
     else:
-        kernel, matrix = _dense_sgd[X.dtype], _dense(X)
+        kernel = (_dense_sgd if optimizer is None else _dense_optimizer)[X.dtype]
+        matrix = _dense(X)
     nothing, no_sum = np.empty(0, w.dtype), np.empty((0, 0))
     averages = state.average_after is not None
     skipped = min(state.average_after, len(rates)) if averages else len(rates)
@@ -829,10 +831,16 @@ def sgd_epoch(
         alpha * (1.0 - l1_ratio),
         alpha * l1_ratio,
         fit_intercept,
-        implicit,
-        nothing if prox is None else prox.soft,
-        nothing if prox is None else prox.shrink,
-        rows_per_group(batch_size),
+        *(
+            (
+                implicit,
+                nothing if prox is None else prox.soft,
+                nothing if prox is None else prox.shrink,
+                rows_per_group(batch_size),
+            )
+            if optimizer is None
+            else _optimizer_arguments(optimizer, t)
+        ),
         state.l1_due,
         state.l1_paid if alpha * l1_ratio > 0.0 else np.empty((0, 0), w.dtype),
         skipped,
@@ -842,16 +850,19 @@ def sgd_epoch(
     if averages:
         state.average_after -= skipped
         state.n_summed += len(rates) - skipped
+    if optimizer is not None:
+        optimizer.steps += len(rates)
     return loss
 
 
-def _sgd_types(f):
+def _sgd_types(f, *, optimizes=False):
     """The arguments after the matrix, as `sgd_epoch` passes them."""
+    prox = [types.boolean, _in(f, 1), _in(f, 1), types.intp]  # implicit, prox
     return [
         _in(f, 2), _out(f, 2), _out(types.float64, 1),  # y, w, b
         _in(types.int64, 1), types.intp, _in(types.float64, 1), types.intp,  # order to batch_size
-        _in(f, 1, "C"), types.float64, types.float64, types.boolean, types.boolean,
-        _in(f, 1), _in(f, 1), types.intp,  # prox
+        _in(f, 1, "C"), types.float64, types.float64, types.boolean,
+        *(_OPTIMIZER_TYPES if optimizes else prox),
         types.float64, _out(f, 2), types.intp, _out(types.float64, 2), _out(types.float64, 1),
     ]  # fmt: skip
 
@@ -1271,3 +1282,257 @@ def _reaches_zero(trail, offset, size, then, now):
         else:
             low = middle + 1
     return low
+
+
+# ----------------------------------------------------------------------------------------------
+# sgd_epoch with an optimizer
+# ----------------------------------------------------------------------------------------------
+#
+# The rules of `OptimizerState`, as four loops over the features: "momentum" and "nesterov" differ
+# in two factors, "rmsprop" and "adagrad" too, "adam" and "adamw" in where the decay goes.
+
+_RULES = ("sgd", "momentum", "nesterov", "rmsprop", "adagrad", "adam", "adamw")
+_SGD, _MOMENTUM, _NESTEROV, _RMSPROP, _ADAGRAD, _ADAM, _ADAMW = range(7)
+_OPTIMIZER_TYPES = [
+    types.intp, *[types.float64] * 4, types.int64,
+    _out(types.float64, 2), _out(types.float64, 2), _out(types.float64, 1), _out(types.float64, 1),
+]  # fmt: skip
+
+
+def _optimizer_arguments(o, t: int) -> tuple:
+    no_coef, no_intercept = np.empty((t, 0)), np.empty(0)
+    return (
+        _RULES.index(o.rule),
+        o.beta1,
+        o.beta2,
+        o.eps,
+        o.max_norm,
+        o.steps,
+        no_coef if o.coef_first is None else o.coef_first,
+        no_coef if o.coef_second is None else o.coef_second,
+        no_intercept if o.intercept_first is None else o.intercept_first,
+        no_intercept if o.intercept_second is None else o.intercept_second,
+    )
+
+
+@_kernel(lambda f: [*_dense_types(f), *_sgd_types(f, optimizes=True)])
+def _dense_optimizer(
+    X, flat, offset, stride,
+    y, w, b, order, visits, rates, batch_size, s, l2, l1, fit_intercept,
+    rule, beta1, beta2, eps, max_norm, steps, u, v, ub, vb,
+    due, paid, skipped, coef_sum, intercept_sum,
+):  # fmt: skip
+    """The updates of an epoch by a rule; returns the loss and the L1 due.
+
+    Reads d numbers a row, from cache the second time; 4 d t flops a row. For each update some
+    6 arrays of (t, d) float64 are read or written.
+    """
+    block, t = _block_rows(X, flat), w.shape[0]
+    scratch = np.empty(0 if flat.size > 0 else block * X.shape[1], X.dtype)
+    A = flat if flat.size > 0 else scratch
+    at = np.empty(block + (AHEAD if order.size > 0 else 0), np.uintp)
+    R, Y, S = np.empty((block, t)), np.empty((block, t)), np.empty(block)
+    G, db, w64 = np.zeros(w.shape), np.zeros(t), w.astype(np.float64)
+    return _dense_optimizer_updates(
+        X, flat, offset, stride, A, scratch, at, R, Y, S, G, db, w64,
+        y, w, b, order, visits, rates, batch_size, s, l2, l1, fit_intercept,
+        rule, beta1, beta2, eps, max_norm, steps, u, v, ub, vb,
+        due, paid, skipped, coef_sum, intercept_sum,
+    )  # fmt: skip
+
+
+@_plain
+def _dense_optimizer_updates(
+    X, flat, offset, stride, A, scratch, at, R, Y, S, G, db, w64,
+    y, w, b, order, visits, rates, batch_size, s, l2, l1, fit_intercept,
+    rule, beta1, beta2, eps, max_norm, steps, u, v, ub, vb,
+    due, paid, skipped, coef_sum, intercept_sum,
+):  # fmt: skip
+    """`_dense_optimizer` with its work space: A holds the rows; a block has R.shape[0] of them."""
+    block, ahead = R.shape[0], at.size - R.shape[0]
+    loss, k = 0.0, 0
+    size, left = min(batch_size, visits), min(batch_size, visits)  # left of mini-batch k
+    for first in range(0, visits, block):
+        rows = min(block, visits - first)
+        _locate(X, flat, offset, stride, order, first, rows, scratch, at)
+        _fetch_targets(y, s, order, first, rows, Y, S)
+        i = 0
+        while i < rows:
+            piece = min(left, rows - i)
+            _project(A, at, i, piece, w64, 1.0, b, R, ahead)
+            loss += _steps(R, Y, S, i, piece, 1.0 / size, db)
+            _spread(A, at, i, piece, R, G)
+            left -= piece
+            i += piece
+            if left > 0:
+                continue
+            due = _optimizer_update(
+                w, w64, b, G, db, rates[k], l2, l1, fit_intercept,
+                rule, beta1, beta2, eps, max_norm, steps + k + 1, u, v, ub, vb,
+                due, paid, k >= skipped, coef_sum, intercept_sum,
+            )  # fmt: skip
+            k += 1
+            size = left = min(batch_size, visits - first - i)
+    return loss, due
+
+
+@_kernel(lambda f, i: [*_csr_types(f, i), *_sgd_types(f, optimizes=True)])
+def _csr_optimizer(
+    data, indices, indptr,
+    y, w, b, order, visits, rates, batch_size, s, l2, l1, fit_intercept,
+    rule, beta1, beta2, eps, max_norm, steps, u, v, ub, vb,
+    due, paid, skipped, coef_sum, intercept_sum,
+):  # fmt: skip
+    """As `_dense_optimizer`: a row costs its entries, an update all (t, d) weights."""
+    t = w.shape[0]
+    R, Y, S = np.empty((1, t)), np.empty((1, t)), np.empty(1)
+    G, db, w64 = np.zeros(w.shape), np.zeros(t), w.astype(np.float64)
+    loss = 0.0
+    for k in range(rates.size):
+        first = k * batch_size
+        size = min(batch_size, visits - first)
+        for visit in range(first, first + size):
+            row = _visit(order, visit)
+            begin, end = indptr[row], indptr[row + 1]
+            _sparse_predict(data, indices, begin, end, w64, 1.0, b, R)
+            _fetch_targets(y, s, order, visit, 1, Y, S)
+            loss += _steps(R, Y, S, 0, 1, 1.0 / size, db)
+            _sparse_add(data, indices, begin, end, R, G)
+        due = _optimizer_update(
+            w, w64, b, G, db, rates[k], l2, l1, fit_intercept,
+            rule, beta1, beta2, eps, max_norm, steps + k + 1, u, v, ub, vb,
+            due, paid, k >= skipped, coef_sum, intercept_sum,
+        )  # fmt: skip
+    return loss, due
+
+
+@_plain
+def _sparse_add(data, indices, begin, end, R, G):
+    """G[c] += R[0, c] x, for G of shape (t, d)."""
+    for c in range(G.shape[0]):
+        for k in range(np.uintp(begin), np.uintp(end)):
+            G[c, np.uintp(indices[k])] += R[0, c] * data[k]
+
+
+@_plain
+def _optimizer_update(
+    w, w64, b, G, db, h, l2, l1, fit_intercept,
+    rule, beta1, beta2, eps, max_norm, k, u, v, ub, vb,
+    due, paid, averaged, coef_sum, intercept_sum,
+):  # fmt: skip
+    """Update number k of rate h from the gradients G and db, which are zero again; the L1 due."""
+    cut = 0.0 if rule == _SGD else h * l1 * _gain(rule, beta1, k)
+    for c in range(w.shape[0]):
+        gb = db[c] if fit_intercept else 0.0
+        clip = _clip_factor(G, c, gb, max_norm)
+        _step(w[c], w64[c], G[c], u[c], v[c], clip, h, l2, cut, rule, beta1, beta2, eps, k)
+        if fit_intercept:
+            one = slice(c, c + 1)
+            _step(
+                b[one], b[one], db[one], ub[one], vb[one], clip, h, 0.0, 0.0,
+                rule, beta1, beta2, eps, k,
+            )  # fmt: skip
+        db[c] = 0.0
+    if averaged:
+        _add_coefficients(w, coef_sum)
+        _add_intercepts(b, intercept_sum)
+    if rule == _SGD and l1 > 0.0:
+        due += h * l1
+        _pay_l1(w, paid, due)
+        for c in range(w.shape[0]):
+            for j in range(np.uintp(w.shape[1])):
+                w64[c, j] = w[c, j]
+    return due
+
+
+@_plain
+def _gain(rule, beta1, k):
+    """The sum of the rule's weights on all gradients so far."""
+    if rule == _MOMENTUM:
+        return (1.0 - beta1**k) / (1.0 - beta1)
+    if rule == _NESTEROV:
+        return (1.0 - beta1 ** (k + 1)) / (1.0 - beta1)
+    return 1.0
+
+
+@_fast
+def _clip_factor(G, c, gb, max_norm):
+    if max_norm == np.inf:
+        return 1.0
+    total = gb * gb
+    for j in range(np.uintp(G.shape[1])):
+        total += G[c, j] * G[c, j]
+    factor = max_norm / (np.sqrt(total) + 1e-6)
+    return factor if factor < 1.0 else 1.0
+
+
+@_plain
+def _step(w, w64, g, u, v, clip, h, l2, cut, rule, beta1, beta2, eps, k):
+    """The weights of one target (or one intercept) by one update; g is zero again."""
+    keep = max(0.0, 1.0 - h * l2) if rule in (_SGD, _ADAMW) else 1.0
+    l2 = 0.0 if rule in (_SGD, _ADAMW) else l2
+    if rule == _SGD:
+        _step_plain(w, w64, g, clip, h, keep)
+    elif rule == _MOMENTUM:
+        _step_momentum(w, w64, g, u, clip, h, l2, cut, beta1, 0.0, 1.0)
+    elif rule == _NESTEROV:
+        _step_momentum(w, w64, g, u, clip, h, l2, cut, beta1, 1.0, beta1)
+    elif rule == _RMSPROP:
+        _step_squares(w, w64, g, v, clip, h, l2, cut, beta2, 1.0 - beta2, eps)
+    elif rule == _ADAGRAD:
+        _step_squares(w, w64, g, v, clip, h, l2, cut, 1.0, 1.0, eps)
+    else:
+        h = h / (1.0 - beta1**k)
+        root = 1.0 / np.sqrt(1.0 - beta2**k)
+        _step_adam(w, w64, g, u, v, clip, h, keep, l2, cut, beta1, beta2, eps, root)
+
+
+@_fast
+def _step_plain(w, w64, g, clip, h, keep):
+    for j in range(np.uintp(w.size)):
+        w[j] = keep * w64[j] - h * (clip * g[j])
+        w64[j] = w[j]
+        g[j] = 0.0
+
+
+@_fast
+def _step_momentum(w, w64, g, u, clip, h, l2, cut, beta1, of_gradient, of_moment):
+    """u <- beta1 u + g, w <- w - h (of_gradient g + of_moment u)."""
+    for j in range(np.uintp(w.size)):
+        gj = clip * g[j] + l2 * w64[j]
+        u[j] = beta1 * u[j] + gj
+        w[j] = _soft(w64[j] - h * (of_gradient * gj + of_moment * u[j]), cut)
+        w64[j] = w[j]
+        g[j] = 0.0
+
+
+@_fast
+def _step_squares(w, w64, g, v, clip, h, l2, cut, old, new, eps):
+    """v <- old v + new g^2, w <- w - h g / (sqrt(v) + eps)."""
+    for j in range(np.uintp(w.size)):
+        gj = clip * g[j] + l2 * w64[j]
+        v[j] = old * v[j] + new * (gj * gj)
+        D = np.sqrt(v[j]) + eps
+        w[j] = _soft(w64[j] - h * gj / D, cut / D)
+        w64[j] = w[j]
+        g[j] = 0.0
+
+
+@_fast
+def _step_adam(w, w64, g, u, v, clip, h, keep, l2, cut, beta1, beta2, eps, root):
+    """h and root have the corrections of the moments' start at zero."""
+    for j in range(np.uintp(w.size)):
+        gj = clip * g[j] + l2 * w64[j]
+        u[j] = beta1 * u[j] + (1.0 - beta1) * gj
+        v[j] = beta2 * v[j] + (1.0 - beta2) * (gj * gj)
+        D = np.sqrt(v[j]) * root + eps
+        w[j] = _soft(keep * w64[j] - h * u[j] / D, cut / D)
+        w64[j] = w[j]
+        g[j] = 0.0
+
+
+@_plain
+def _soft(z, cut):
+    """z less its part within +-cut: a NaN stays one."""
+    low = z if z > -cut else -cut
+    return z - (low if low < cut else cut)

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from .contract import CSR, Gram, LossGradient, Matrix, Prox, SGDState, rows_per_group
+from .contract import (
+    CSR,
+    Gram,
+    LossGradient,
+    Matrix,
+    OptimizerState,
+    Prox,
+    SGDState,
+    rows_per_group,
+)
 
 __all__ = ["gram", "loss_gradient", "predict", "sgd_epoch"]
 
@@ -76,6 +85,11 @@ def sgd_epoch(
 ) -> float:
     if order is None:
         order = np.arange(X.shape[0])
+    if state.optimizer is not None:
+        penalty = alpha * (1.0 - l1_ratio), alpha * l1_ratio
+        return _optimized_epoch(
+            X, y, w, b, order, rates, batch_size, sample_weight, penalty, fit_intercept, state
+        )
     l2, l1 = alpha * (1.0 - l1_ratio), alpha * l1_ratio
     group = rows_per_group(batch_size)
     pending = loss = 0.0  # pending: sum of rates since the last proximal step
@@ -104,6 +118,69 @@ def sgd_epoch(
                 state.coef_sum += w - before
             pending = 0.0
     return loss
+
+
+def _optimized_epoch(
+    X, y, w, b, order, rates, batch_size, sample_weight, penalty, fit_intercept, state
+) -> float:
+    """`sgd_epoch` with an optimizer; `penalty` is (l2, l1)."""
+    o, loss = state.optimizer, 0.0
+    for k, start in enumerate(range(0, len(order), batch_size)):
+        rows = order[start : start + batch_size]
+        A, s = _dense_rows(X, rows), _weights(sample_weight, rows)
+        r = A @ w.T.astype(np.float64) + b - y[rows]
+        loss += 0.5 * float((r * r).sum())
+        sr = s[:, None] * r / len(rows)
+        g, gb = sr.T @ A, sr.sum(axis=0) * fit_intercept
+        clip = np.minimum(1.0, o.max_norm / (np.sqrt((g * g).sum(axis=1) + gb * gb) + 1e-6))
+        _optimizer_step(o, w, b, clip[:, None] * g, clip * gb, rates[k], *penalty)
+        _average(w, b, state)
+        if o.rule == "sgd" and penalty[1] > 0.0:
+            _cumulative_l1(w, rates[k] * penalty[1], state)
+    return loss
+
+
+def _optimizer_step(o: OptimizerState, w, b, g, gb, rate: float, l2: float, l1: float) -> None:
+    o.steps += 1
+    v = w.astype(np.float64)
+    if o.rule in ("sgd", "adamw"):
+        v *= max(0.0, 1.0 - rate * l2)
+    else:
+        g = g + l2 * v
+    p, D = _direction(o, g, o.coef_first, o.coef_second)
+    v -= rate * p / D
+    if o.rule != "sgd" and l1 > 0.0:
+        cut = rate * l1 * _gain(o) / D
+        v -= np.clip(v, -cut, cut)
+    w[:] = v
+    p, D = _direction(o, gb, o.intercept_first, o.intercept_second)
+    b -= rate * p / D
+
+
+def _direction(o: OptimizerState, g: np.ndarray, u, v):
+    """p and D of the rule's step w <- w - rate p / D; the moments u and v take g in."""
+    if o.rule == "sgd":
+        return g, 1.0
+    if o.rule in ("momentum", "nesterov"):
+        u[:] = o.beta1 * u + g
+        return u if o.rule == "momentum" else g + o.beta1 * u, 1.0
+    if o.rule == "adagrad":
+        v += g * g
+        return g, np.sqrt(v) + o.eps
+    v[:] = o.beta2 * v + (1.0 - o.beta2) * g * g
+    if o.rule == "rmsprop":
+        return g, np.sqrt(v) + o.eps
+    u[:] = o.beta1 * u + (1.0 - o.beta1) * g
+    D = np.sqrt(v / (1.0 - o.beta2**o.steps)) + o.eps
+    return u / (1.0 - o.beta1**o.steps), D
+
+
+def _gain(o: OptimizerState) -> float:
+    """The sum of the rule's weights on all gradients so far."""
+    if o.rule not in ("momentum", "nesterov"):
+        return 1.0
+    k = o.steps + (o.rule == "nesterov")
+    return (1.0 - o.beta1**k) / (1.0 - o.beta1)
 
 
 def _average(w: np.ndarray, b: np.ndarray, state: SGDState) -> bool:

@@ -1,4 +1,4 @@
-"""What the estimators share: the door for X and y, predict, and fits that leave no trace."""
+"""What the estimators share: the door for X and y, predictions, and fits that leave no trace."""
 
 from __future__ import annotations
 
@@ -15,42 +15,20 @@ from .. import _validation as check
 from ..kernels import BACKENDS, resolve_backend, resolve_threads
 
 
-class LinearModel(RegressorMixin, BaseEstimator):
-    """The door for X and y, the number of threads, and predict."""
+class LinearModel(BaseEstimator):
+    """The door for X, the number of threads, and X w + b."""
 
-    def predict(self, X) -> np.ndarray:
-        """Predict with the linear model.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,) or (n_samples, n_targets)
-            Predicted values, of X's dtype.
-        """
+    def _decide(self, X) -> np.ndarray:
+        """X w + b, of shape (n_samples, n_targets) and X's dtype."""
         check_is_fitted(self)
         check.check_sparse_indices(X)
-        X = check.as_matrix(validate_data(self, X, reset=False, **_ACCEPTED))
+        X = check.as_matrix(validate_data(self, X, reset=False, **ACCEPTED))
         coef, intercept = check.as_coefficients(self.coef_, self.intercept_, X.shape[1])
         out = resolve_backend(self.backend).predict(X, coef, intercept, self._n_threads())
         if not np.isfinite(out).all():
             check.explain_non_finite(X=X, coef_=coef, intercept_=intercept)
             raise ValueError(f"The prediction overflows {out.dtype}.")
-        return out[:, 0] if self.coef_.ndim == 1 else out
-
-    def _validate(self, X, y, sample_weight, *, reset: bool, ravel: bool = False):
-        """X, y (n, t), sample_weight as the kernels take them, and whether y has one target."""
-        check.check_sparse_indices(X)
-        X, y = validate_data(
-            self, X, y, reset=reset, multi_output=True, y_numeric=True, **_ACCEPTED
-        )
-        X = check.as_matrix(X)
-        if ravel and y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
-        targets = check.as_targets(y, X.shape[0], X.dtype)
-        return X, targets, check.as_sample_weight(sample_weight, X.shape[0], X.dtype), y.ndim == 1
+        return out
 
     def _n_threads(self) -> int:
         n_jobs = self.n_jobs
@@ -67,12 +45,47 @@ class LinearModel(RegressorMixin, BaseEstimator):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
+        return tags
+
+
+class LinearRegressor(RegressorMixin, LinearModel):
+    """The door for targets that are numbers, one or many, and predict."""
+
+    def predict(self, X) -> np.ndarray:
+        """Predict with the linear model.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_targets)
+            Predicted values, of X's dtype.
+        """
+        out = self._decide(X)
+        return out[:, 0] if self.coef_.ndim == 1 else out
+
+    def _validate(self, X, y, sample_weight, *, reset: bool, ravel: bool = False):
+        """X, y (n, t), sample_weight as the kernels take them, and whether y has one target."""
+        check.check_sparse_indices(X)
+        X, y = validate_data(
+            self, X, y, reset=reset, multi_output=True, y_numeric=True, **ACCEPTED
+        )
+        X = check.as_matrix(X)
+        if ravel and y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        targets = check.as_targets(y, X.shape[0], X.dtype)
+        return X, targets, check.as_sample_weight(sample_weight, X.shape[0], X.dtype), y.ndim == 1
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
 
 
 # float32 stays float32; any memory order and 64-bit indices pass without a copy.
-_ACCEPTED: dict = {
+ACCEPTED: dict = {
     "accept_sparse": "csr",
     "accept_large_sparse": True,
     "dtype": [np.float64, np.float32],

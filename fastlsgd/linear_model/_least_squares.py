@@ -11,7 +11,7 @@ from .. import _validation as check
 from ..kernels import resolve_backend
 from ..solvers.full_batch import fit_full_batch
 from ._base import (
-    LinearModel,
+    LinearRegressor,
     all_or_nothing,
     backend_name,
     cast_coef,
@@ -20,7 +20,7 @@ from ._base import (
 )
 
 
-class LeastSquaresRegressor(LinearModel):
+class LeastSquaresRegressor(LinearRegressor):
     """Linear least squares by full-batch descent, to a tolerance that is checked.
 
     Minimises, over rows of weights s_i that sum to S::

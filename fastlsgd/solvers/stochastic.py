@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from .._validation import explain_non_finite
-from ..kernels.contract import CSR, Kernels, Matrix, SGDState, rows_per_group
+from ..kernels.contract import CSR, Kernels, Matrix, OptimizerState, SGDState, rows_per_group
+from ..optimizers import Course, Optimizer, Schedule
 from .rows import row_slice
 
 __all__ = [
@@ -25,7 +26,6 @@ __all__ = [
     "Holdout",
     "PlainDescent",
     "PlainMemory",
-    "Schedule",
     "StochasticResult",
     "chunks",
     "fit_stochastic",
@@ -70,76 +70,21 @@ class Descent(Protocol):
         """Take a smaller rate if the schedule is one that adapts; False where it can't."""
 
 
-# ------------------------------------------------------------------------------- schedules
-
-
-@dataclass
-class Schedule:
-    """Learning rates by name. Update t = 1, 2, ... over all epochs and `partial_fit` calls.
-
-    ===========  ==========================================================================
-    constant     eta0
-    invscaling   eta0 / t^power_t
-    optimal      1 / (alpha (t0 + t - 1)), t0 such that the first rate is alpha^(-1/4);
-                 Bottou (2012), "Stochastic gradient descent tricks", section 5.2
-    adaptive     eta0, divided by 5 whenever the loss stands still, down to 1e-6
-    ===========  ==========================================================================
-    """
-
-    name: str
-    eta0: float = 0.01
-    power_t: float = 0.25
-    alpha: float = 1e-4
-
-    def rates(self, t: np.ndarray) -> np.ndarray:
-        """The rates of the updates numbered `t`, float64."""
-        return SCHEDULES[self.name](self, t)
-
-    def lower(self) -> bool:
-        """For "adaptive": divide the rate by 5, unless it is 1e-6 or less already."""
-        if self.name != "adaptive" or self.eta0 <= 1e-6:
-            return False
-        self.eta0 /= 5
-        return True
-
-
-def _constant(schedule: Schedule, t: np.ndarray) -> np.ndarray:
-    return np.full(len(t), float(schedule.eta0))
-
-
-def _invscaling(schedule: Schedule, t: np.ndarray) -> np.ndarray:
-    return schedule.eta0 / t**schedule.power_t
-
-
-def _optimal(schedule: Schedule, t: np.ndarray) -> np.ndarray:
-    first = math.sqrt(1.0 / math.sqrt(schedule.alpha))
-    t0 = 1.0 / (first * schedule.alpha)
-    return 1.0 / (schedule.alpha * (t0 + t - 1.0))
-
-
-SCHEDULES: dict[str, Callable[[Schedule, np.ndarray], np.ndarray]] = {
-    "constant": _constant,
-    "invscaling": _invscaling,
-    "optimal": _optimal,
-    "adaptive": _constant,
-}
-
-
 # --------------------------------------------------------------------------- plain descent
 
 
-@dataclass(frozen=True)
-class PlainMemory:
-    """Where a descent with averaging stands: its weights, and the sums of them so far."""
+class PlainMemory(NamedTuple):
+    """Where a descent with averaging or an optimizer stands: what the weights alone don't tell."""
 
     coef: np.ndarray  # (t, d)
     intercept: np.ndarray  # (t,)
     # Sums of coef and intercept after each averaged update, float64, and how many there were.
     sums: tuple[np.ndarray, np.ndarray, int] | None = None
+    optimizer: OptimizerState | None = None
 
 
 class PlainDescent:
-    """Stochastic gradient descent with the rates of a `Schedule`, with averaging on request.
+    """Stochastic gradient descent with an optimizer and the rates of a `Schedule`.
 
     Parameters
     ----------
@@ -150,14 +95,18 @@ class PlainDescent:
         Start; left as they are. A `memory` brings its own start.
     batch_size, alpha, l1_ratio, fit_intercept, n_threads
         As in the contract.
+    optimizer : Optimizer
     schedule : Schedule
-        Changed by `lower_rate`.
+    course : Course
+        What the schedule goes by; the updates of an epoch are filled in by `epoch`.
+    clip_norm : float, optional
+        Largest norm of a mini-batch's gradient.
     average : int
         0, or the first update whose weights enter the average; that is then what is reported.
     updates_done : int
         Updates before this descent: what the schedule counts from.
     memory : PlainMemory, optional
-        That of a former descent, to go on with its average.
+        That of a former descent, to go on with its average and the moments of its optimizer.
     """
 
     loss_scale = 1.0
@@ -176,7 +125,10 @@ class PlainDescent:
         l1_ratio: float,
         fit_intercept: bool,
         n_threads: int,
+        optimizer: Optimizer,
         schedule: Schedule,
+        course: Course,
+        clip_norm: float | None = None,
         average: int = 0,
         updates_done: int = 0,
         memory: PlainMemory | None = None,
@@ -184,11 +136,9 @@ class PlainDescent:
         self.kernels, self.X, self.y, self.sample_weight = kernels, X, y, sample_weight
         self.batch_size, self.fit_intercept = batch_size, fit_intercept
         self.alpha, self.l1_ratio, self.n_threads = alpha, l1_ratio, n_threads
-        self.schedule = replace(schedule)
+        self.schedule, self.course = schedule, course
         self.updates_done = updates_done
-        if not average:
-            memory = None
-        if memory is not None:
+        if average and memory is not None:
             coef, intercept = memory.coef, memory.intercept
         # A kernel writes to these; the caller's stay as they are, so that an interrupted fit
         # leaves no trace.
@@ -196,6 +146,9 @@ class PlainDescent:
         self.intercept = np.array(intercept, dtype=np.float64)
         # The L1 account starts anew with each descent, as it does in scikit-learn.
         self.state = SGDState(l1_paid=np.zeros_like(self.coef) if alpha * l1_ratio > 0 else None)
+        if optimizer.rule != "sgd" or clip_norm is not None:
+            start = optimizer.state(y.shape[1], X.shape[1], clip_norm)
+            self.state.optimizer = _moments_of(memory, start)
         if average:
             self.state.average_after = max(0, average - 1 - updates_done)
             sums = memory.sums if memory is not None else None
@@ -210,6 +163,8 @@ class PlainDescent:
 
     def epoch(self, order: np.ndarray | None) -> float:
         total, n_rows = 0.0, 0
+        n_visits = len(self.y) if order is None else len(order)
+        course = self.course._replace(updates_per_epoch=-(-n_visits // self.batch_size))
         for chunk in chunks(self.X, self.y, self.sample_weight, order, self.batch_size):
             n_updates = -(-chunk.n_rows // self.batch_size)
             t = np.arange(self.updates_done + 1.0, self.updates_done + 1.0 + n_updates)
@@ -219,7 +174,7 @@ class PlainDescent:
                 self.coef,
                 self.intercept,
                 chunk.order,
-                self.schedule.rates(t),
+                self.schedule.rates(t, course),
                 self.batch_size,
                 chunk.sample_weight,
                 self.alpha,
@@ -246,15 +201,30 @@ class PlainDescent:
         return coef, state.intercept_sum / state.n_summed
 
     def lower_rate(self) -> bool:
-        return self.schedule.lower()
+        eta0 = self.schedule.lowered(self.course.eta0)
+        if eta0 is None:
+            return False
+        self.course = self.course._replace(eta0=eta0)
+        return True
 
     @property
     def memory(self) -> PlainMemory | None:
-        state = self.state
-        if state.coef_sum is None or state.intercept_sum is None:
+        state, sums = self.state, None
+        if state.coef_sum is not None and state.intercept_sum is not None:
+            sums = state.coef_sum, state.intercept_sum, state.n_summed
+        if sums is None and state.optimizer is None:
             return None
-        sums = state.coef_sum, state.intercept_sum, state.n_summed
-        return PlainMemory(self.coef, self.intercept, sums)
+        return PlainMemory(self.coef, self.intercept, sums, state.optimizer)
+
+
+def _moments_of(memory: PlainMemory | None, start: OptimizerState) -> OptimizerState:
+    """`start`, going on from the moments of the descent before if its rule was the same."""
+    former = memory.optimizer if memory is not None else None
+    if former is None or former.rule != start.rule:
+        return start
+    return replace(
+        former, beta1=start.beta1, beta2=start.beta2, eps=start.eps, max_norm=start.max_norm
+    )
 
 
 class Chunk(NamedTuple):
