@@ -36,6 +36,13 @@ def is_device_sparse(value: object) -> bool:
     return hasattr(value, "tocsr") and is_device_array(getattr(value, "data", None))
 
 
+def lives_on_device(X: object) -> bool:
+    """Whether X, dense or sparse, is on a CUDA device; the contract's `CSR` too."""
+    if isinstance(X, tuple):
+        return isinstance(getattr(X, "data", None), DeviceArray)
+    return is_device_array(X) or is_device_sparse(X)
+
+
 def _safe_attribute(value: object, name: str):
     """The attribute, or None; PyTorch raises for tensors that are elsewhere or need a gradient."""
     try:
@@ -133,10 +140,14 @@ class DeviceArray:
         return f"DeviceArray({self.kind}, shape={self.shape}, dtype={self.dtype})"
 
     def __getitem__(self, key) -> DeviceArray:
-        """A view: slices and new axes only, since the numbers can't be read from here."""
+        """A view of slices and new axes, or a new array of the rows with these numbers."""
+        if isinstance(key, np.ndarray):
+            from .numba_cuda import take
+
+            return take(self, key)
         keys = key if isinstance(key, tuple) else (key,)
         if not all(isinstance(part, slice) or part is None for part in keys):
-            raise TypeError("a DeviceArray takes slices only; copy it with numpy.asarray first")
+            raise TypeError("a DeviceArray takes slices, or an array of row numbers")
         return self._of(self._view[key])
 
     def reshape(self, *shape: int) -> DeviceArray:
@@ -164,6 +175,21 @@ class DeviceArray:
             view.__array_interface__["data"][0], view.shape, view.dtype, strides=view.strides,
             owner=self.owner, device=self.device, stream=self.stream, kind=self.kind,
         )  # fmt: skip
+
+    # What solvers ask of targets, weights and chunks of rows is answered on the host.
+
+    def astype(self, dtype) -> np.ndarray:
+        """A copy on the host."""
+        return np.asarray(self).astype(dtype)
+
+    def any(self) -> bool:
+        return bool(np.asarray(self).any())
+
+    def mean(self, axis=None, dtype=None):
+        return np.asarray(self).mean(axis=axis, dtype=dtype)
+
+    def sum(self, axis=None, dtype=None):
+        return np.asarray(self).sum(axis=axis, dtype=dtype)
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
@@ -258,10 +284,40 @@ def handed_back(array: np.ndarray | DeviceArray, like: object) -> Any:
         with library.cuda.Device(device):
             return library.asarray(array)
     if kind == "jax":
-        return library.device_put(array, next(iter(like.devices())))  # type: ignore[attr-defined]
+        owner: Any = like.owner if isinstance(like, DeviceArray) else like
+        return library.device_put(array, next(iter(owner.devices())))
     from .numba_cuda import send
 
     return send(array, device)
+
+
+def converted(value: Any, name: str, dtype) -> DeviceArray:
+    """`value` as a contiguous array of this dtype on its device, by its own library's means."""
+    array = as_device_array(value, name)
+    if array.dtype == dtype and array.c_contiguous:
+        return array
+    kind, library = array.kind, sys.modules.get(array.kind)
+    if kind == "torch":
+        return as_device_array(value.to(getattr(library, np.dtype(dtype).name)).contiguous(), name)
+    if kind == "cupy":
+        return as_device_array(library.ascontiguousarray(value, dtype=dtype), name)  # type: ignore[union-attr]
+    if kind == "jax":
+        return as_device_array(value.astype(dtype), name)
+    raise ValueError(
+        f"{name} on the GPU must be contiguous {np.dtype(dtype)}, got {array.dtype} with strides "
+        f"{array.strides}: convert it there."
+    )
+
+
+def extremes(value: Any) -> tuple[float, float]:
+    """The least and the largest number, NaN if there is one; by the array's own library."""
+    if isinstance(value, DeviceArray):
+        owner = value.owner
+        value = owner if getattr(owner, "shape", None) == value.shape else value
+    if kind_of(value) in ("torch", "cupy", "jax") and not isinstance(value, DeviceArray):
+        return float(value.min()), float(value.max())
+    numbers = np.asarray(as_device_array(value))
+    return float(numbers.min()), float(numbers.max())
 
 
 def empty_like(shape: tuple[int, ...], dtype, like: DeviceArray) -> DeviceArray | None:

@@ -22,6 +22,7 @@ What to know before changing this file:
 
 from __future__ import annotations
 
+import math
 import threading
 from functools import cache
 from typing import Any, NamedTuple
@@ -39,7 +40,7 @@ from .device import DeviceArray, as_device_array, empty_like, is_device_array
 
 __all__ = ["gram", "isa", "loss_gradient", "predict", "sgd_epoch"]
 
-SIMULATED = bool(config.ENABLE_CUDASIM)
+SIMULATED = bool(getattr(config, "ENABLE_CUDASIM", 0))
 
 # A block of threads. The simulator's threads are slow; the code is the same with few of them.
 WARP = 4 if SIMULATED else 32
@@ -94,8 +95,7 @@ def _check_device() -> None:
     if tuple(device.compute_capability) < OLDEST:
         major, minor = device.compute_capability
         raise ImportError(
-            f"the GPU is too old: compute capability {major}.{minor}, below "
-            f"{OLDEST[0]}.{OLDEST[1]}"
+            f"the GPU is too old: compute capability {major}.{minor}, below {OLDEST[0]}.{OLDEST[1]}"
         )
 
 
@@ -121,7 +121,7 @@ def build_info() -> dict[str, str]:
     if SIMULATED:
         return {}
     free, total = cuda.current_context().get_memory_info()
-    driver = ".".join(map(str, cuda.cudadrv.driver.driver.get_version()))
+    driver = ".".join(map(str, getattr(cuda.cudadrv.driver, "driver").get_version()))  # noqa: B009
     return {
         "devices": str(len(cuda.gpus)),
         "processors": str(_multiprocessors()),
@@ -159,7 +159,7 @@ def _native(array: DeviceArray):
 
         low, start = array.span()
         memory = (ctypes.c_byte * low.nbytes).from_address(low.address)
-        flat = np.frombuffer(memory, array.dtype)
+        flat: Any = np.frombuffer(memory, array.dtype)  # type: ignore[call-overload]
         return FakeCUDAArray(
             np.lib.stride_tricks.as_strided(flat[start:], array.shape, array.strides)
         )
@@ -193,6 +193,19 @@ def copy_to_host(array: DeviceArray) -> np.ndarray:
             packed = _gather(_Rows.of(part), None, 0, len(part), _stream(array.stream))
             out[first : first + step] = copy_to_host(packed)
         return out.reshape(array.shape)
+
+
+def take(array: DeviceArray, rows: np.ndarray) -> DeviceArray:
+    """These rows, in this order, as a new array on the device."""
+    matrix = array if array.ndim == 2 else array[:, None]
+    with _lock, _on(array):
+        stream = _stream(array.stream)
+        out = _new((len(rows), matrix.shape[1]), array.dtype)
+        if out.size:
+            order = _put("order", rows, stream, np.int64)
+            _gather_into(out, _Rows.of(matrix), order, 0, len(rows), stream)
+        stream.synchronize()
+    return out if array.ndim == 2 else out.reshape(len(rows))
 
 
 def send(array: np.ndarray, device: int):
@@ -299,7 +312,8 @@ class _Rows(NamedTuple):
     def of(cls, X: DeviceArray) -> _Rows:
         flat, start = X.span()
         strides = [stride // X.itemsize for stride in X.strides]
-        return cls(flat, start, strides[0], strides[1], X.shape)
+        n, d = X.shape
+        return cls(flat, start, strides[0], strides[1], (n, d))
 
     @property
     def column_major(self) -> bool:
@@ -365,6 +379,8 @@ def _blocks(X, y, s, stream, order=None, multiple: int = 1, packed: bool = False
     numbers do not lie together are packed too.
     """
     on_device = is_device_array(_matrix(X))
+    if on_device:
+        y, s = _beside("targets", y, stream), _beside("weights", s, stream)
     if isinstance(X, CSR):
         yield from (_device_csr if on_device else _host_csr)(X, y, s, stream, order, multiple)
         return
@@ -381,12 +397,21 @@ def _blocks(X, y, s, stream, order=None, multiple: int = 1, packed: bool = False
     for first in range(0, n, step):
         visits = min(step, n - first)
         A = _gather(rows, order, first, visits, stream)
-        t = _gather(targets, order, first, visits, stream, "gathered targets")
+        t = None
+        if targets is not None:
+            t = _Rows.of(_gather(targets, order, first, visits, stream, "gathered targets"))
         weights = None
         if s is not None:
             column = _Rows(s, 0, 1, 1, (len(s), 1))
             weights = _gather(column, order, first, visits, stream, "gathered weights").reshape(-1)
-        yield _Block(_Rows.of(A), _Rows.of(t), weights, first, stream)
+        yield _Block(_Rows.of(A), t, weights, first, stream)
+
+
+def _beside(name: str, part, stream):
+    """Targets or weights, taken to where the rows are if they are on the host."""
+    if part is None or isinstance(part, DeviceArray):
+        return part
+    return _put(f"{name} beside", part, stream, part.dtype)[: part.size].reshape(*part.shape)
 
 
 def _order_on_device(order, stream):
@@ -402,15 +427,21 @@ def _block_rows(d: int, itemsize: int, multiple: int) -> int:
 def _gather(rows: _Rows, order, first: int, visits: int, stream, purpose="gathered rows"):
     """These visits' rows in C order, in the workspace."""
     d = rows.shape[1]
-    out = _room(purpose, visits * d, rows.flat.dtype)
-    if visits * d:
-        visit = _nothing() if order is None else _native(order)
-        kernel = _gather_kernel(rows.column_major)
-        grid = _grid(visits * (1 if rows.column_major else WARP))
-        kernel[grid, THREADS, stream](
-            *rows.arguments, d, visit, int(order is not None), first, visits, _native(out)
-        )
-    return out.reshape(visits, d)
+    out = _room(purpose, visits * d, rows.flat.dtype).reshape(visits, d)
+    _gather_into(out, rows, order, first, visits, stream)
+    return out
+
+
+def _gather_into(out: DeviceArray, rows: _Rows, order, first: int, visits: int, stream) -> None:
+    d = rows.shape[1]
+    if visits * d == 0:
+        return
+    visit = _nothing() if order is None else _native(order)
+    grid = _grid(visits * (1 if rows.column_major else WARP))
+    _gather_kernel(rows.column_major)[grid, THREADS, stream](
+        *rows.arguments, d, visit, int(order is not None), first, visits,
+        _native(out.reshape(visits * d)),
+    )  # fmt: skip
 
 
 def _nothing():
@@ -500,7 +531,8 @@ def _host_csr(X: CSR, y, s, stream, order, multiple):
             sent = _put("csr targets", part, stream, y.dtype)
             targets = _Rows.of(sent[: part.size].reshape(*part.shape))
         weights = None if s is None else _put("csr weights", s[rows], stream, s.dtype)
-        matrix = _Sparse(*parts, (last - first, X.shape[1]), None)
+        data, indices, indptr = parts
+        matrix = _Sparse(data, indices, indptr, (last - first, X.shape[1]), None)
         yield _Block(matrix, targets, weights, first, stream)
         stream.synchronize()  # the buffers are filled anew
         first = last
@@ -540,7 +572,8 @@ def _stream_for(X, *others):
 _kernel = cuda.jit
 _helper = cuda.jit(device=True)
 # 65,536 registers of a multiprocessor for a block of `CHAIN_THREADS`.
-_small_kernel = cuda.jit if SIMULATED else cuda.jit(max_registers=65_536 // CHAIN_THREADS)
+_FEW_REGISTERS: Any = {} if SIMULATED else {"max_registers": 65_536 // CHAIN_THREADS}
+_small_kernel = cuda.jit(**_FEW_REGISTERS)
 
 if SIMULATED:
 
@@ -561,10 +594,6 @@ if SIMULATED:
     @_helper
     def _load_16_bytes(flat, at):
         return flat[at : at + 16 // flat.itemsize]
-
-    @_helper
-    def _sync_grid():
-        cuda.cg.this_grid().sync()
 
 else:
     from llvmlite import ir
@@ -598,9 +627,15 @@ else:
 
         return types.UniTuple(flat.dtype, count)(flat, types.intp), emit
 
-    @_helper
-    def _sync_grid():
-        cuda.cg.this_grid().sync()
+
+@_helper
+def _sync_block():
+    cuda.syncthreads()
+
+
+@_helper
+def _sync_grid():
+    cuda.cg.this_grid().sync()
 
 
 @_helper
@@ -690,6 +725,7 @@ def _sums_of_block(block: _Block, weights: DeviceArray, t: int, m: int) -> np.nd
     n, d = block.X.shape
     assert block.y is not None
     targets = (_native(block.y.flat), block.y.start, block.y.row, block.y.column)
+    shape: tuple[int, ...]
     if isinstance(block.X, _Sparse):
         blocks = max(1, min(2 * _multiprocessors(), -(-n // TILE_ROWS), CSR_SUMS_BYTES // (8 * m)))
         kernel = _gradient_of_csr(min(t, TARGETS))
@@ -697,7 +733,7 @@ def _sums_of_block(block: _Block, weights: DeviceArray, t: int, m: int) -> np.nd
     elif t == 1 and (plan := _lanes_for(block.X)) is not None:
         groups, rows = THREADS // plan.lanes, plan.rows
         blocks = max(1, min(2 * _multiprocessors(), -(-n // (groups * rows))))
-        kernel = _gradient_of_rows(block.X.flat.dtype.type, *plan)
+        kernel = _gradient_of_rows(_scalar(block.X.flat), *plan)
         shape = (n, d)
     else:
         tile = _tile_rows(block.X)
@@ -733,6 +769,11 @@ def _lanes_for(X: _Rows) -> _Plan | None:
     if vector * chunks > MOST_PER_LANE:
         return None
     return _Plan(vector, chunks, lanes, min(8, max(2, ROWS_IN_FLIGHT // (vector * chunks))))
+
+
+def _scalar(array: DeviceArray) -> Any:
+    """The type of its numbers, as Numba's local arrays take it."""
+    return array.dtype.type
 
 
 def _tile_rows(X: _Rows) -> int:
@@ -1027,7 +1068,7 @@ def _gradient_of_csr(targets: int):
 
 def predict(X, w, b, n_threads):
     """The contract's `predict`; of an X on the device, the result is there too."""
-    (n, d), t = X.shape, w.shape[0]
+    n, t = X.shape[0], w.shape[0]
     matrix = _matrix(X)
     with _lock, _on(matrix):
         stream = _stream_for(X)
@@ -1122,7 +1163,7 @@ def gram(X, y, sample_weight, shift, n_threads) -> Gram:
     A stretch of rows at a time becomes Z in float64, whose products are added up by cuBLAS
     where CuPy is installed, else by `_products`.
     """
-    (n, d), t = X.shape, y.shape[1]
+    d, t = X.shape[1], y.shape[1]
     width = d + t + 1
     total = np.zeros((width, width))
     with _lock, _on(_matrix(X)):
@@ -1336,11 +1377,7 @@ def sgd_epoch(
     n_threads,
 ) -> float:
     """The contract's `sgd_epoch`."""
-    if getattr(state, "optimizer", None) is not None:
-        raise ValueError(
-            "The backend 'cuda' has plain gradient descent only, no optimizer with a state."
-        )
-    d = w.shape[1]
+    t, d = w.shape
     l1 = alpha * l1_ratio
     averages = state.average_after is not None
     skipped = min(state.average_after, len(rates)) if averages else len(rates)
@@ -1368,7 +1405,12 @@ def sgd_epoch(
             0 if prox is None else rows_per_group(batch_size),
             skipped,
         )
-        _run_updates(X, y, sample_weight, order, stream, descent, len(rates))
+        optimizer = None
+        if state.optimizer is not None:
+            optimizer = state.optimizer.rule, _put_optimizer(state.optimizer, t, d, stream)
+        _run_updates(X, y, sample_weight, order, stream, descent, len(rates), optimizer)
+        if optimizer is not None:
+            _get_optimizer(state.optimizer, optimizer[1], len(rates), t, d, stream)
         w[...] = _get(descent.w[: w.size], stream).reshape(w.shape)
         b[...] = _get(descent.b[: b.size], stream)
         if l1 > 0.0:
@@ -1384,10 +1426,11 @@ def sgd_epoch(
     return float(loss)
 
 
-def _run_updates(X, y, s, order, stream, descent: _Descent, updates: int) -> None:
+def _run_updates(X, y, s, order, stream, descent: _Descent, updates: int, optimizer) -> None:
     """All visits, a launch or two for each block of rows."""
     batch, t = descent.batch, y.shape[1]
     plain = descent.l1 == 0.0 and descent.group == 0 and descent.skipped == updates
+    plain = plain and optimizer is None
     if isinstance(X, CSR):
         launch, multiple = _launch_csr, rows_per_group(batch)
     elif plain and 4 * batch <= TRIANGLE:
@@ -1395,10 +1438,12 @@ def _run_updates(X, y, s, order, stream, descent: _Descent, updates: int) -> Non
     else:
         launch, multiple = _launch_dense, rows_per_group(batch)
     for block in _blocks(X, y, s, stream, order, multiple, packed=True):
-        launch(block, descent, block.first // batch, t)
+        launch(block, descent, block.first // batch, t, optimizer)
 
 
-def _launch_dense(block: _Block, descent: _Descent, first_update: int, t: int) -> None:
+def _launch_dense(
+    block: _Block, descent: _Descent, first_update: int, t: int, optimizer=None
+) -> None:
     n, d = block.X.shape
     assert block.y is not None
     work = min(descent.batch, n) * d * t
@@ -1408,9 +1453,15 @@ def _launch_dense(block: _Block, descent: _Descent, first_update: int, t: int) -
     steps = _room("sgd steps", min(descent.batch, n) * t)
     losses = _room("sgd losses", blocks * WARPS)
     targets = (_native(block.y.flat), block.y.start, block.y.row, block.y.column)
-    _dense_updates(min(t, TARGETS), alone)[blocks, THREADS, block.stream](
+    if optimizer is None:
+        kernel, more = _dense_updates(min(t, TARGETS), alone), ()
+    else:
+        rule, on_device = optimizer
+        kernel = _dense_optimizer_updates(rule, min(t, TARGETS), alone)
+        more = on_device.arguments()
+    kernel[blocks, THREADS, block.stream](
         *block.X.arguments, n, d, t, *targets, *block.weights,
-        *descent.arguments(first_update), _native(steps), _native(losses),
+        *descent.arguments(first_update), _native(steps), _native(losses), *more,
     )  # fmt: skip
     _add_loss[1, WARP, block.stream](_native(losses), blocks * WARPS, _native(descent.scalars))
 
@@ -1460,7 +1511,62 @@ def _finish_weight(
 
 
 @cache
+def _dense_steps(targets: int):
+    @_helper
+    def dense_steps(
+        flat, start, row_stride, column, first, size, d, t, y, y_start, y_row, y_column,
+        s, weighted, w, b, rate, fit_intercept, implicit, steps, scratch,
+    ):  # fmt: skip
+        """steps[r] = g_r r_r of a mini-batch's rows, a warp a row; returns this lane's loss."""
+        sums = cuda.local.array(targets, np.float64)
+        lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
+        my_warp, warps = cuda.blockIdx.x * WARPS + warp, cuda.gridDim.x * WARPS
+        loss = 0.0
+        for step in range((size + warps - 1) // warps):
+            r = step * warps + my_warp
+            i = first + r
+            at = start + i * row_stride
+            norm = 0.0
+            if implicit:
+                if r < size:
+                    for j in range(lane, d, WARP):
+                        x = np.float64(flat[at + j * column])
+                        norm += x * x
+                norm = _sum_of_lanes(norm, WARP, scratch)
+            for c0 in range(0, t, targets):
+                for c in range(targets):
+                    sums[c] = 0.0
+                if r < size:
+                    for j in range(lane, d, WARP):
+                        x = np.float64(flat[at + j * column])
+                        for c in range(targets):
+                            if c0 + c < t:
+                                sums[c] += x * w[(c0 + c) * d + j]
+                for c in range(targets):
+                    dot = _sum_of_lanes(sums[c], WARP, scratch)
+                    if r < size and c0 + c < t and lane == 0:
+                        residual = dot + b[c0 + c] - y[y_start + i * y_row + (c0 + c) * y_column]
+                        loss += 0.5 * residual * residual
+                        g = rate / size
+                        if weighted:
+                            g *= s[i]
+                        if implicit:
+                            g /= 1.0 + g * (norm + fit_intercept)
+                        steps[r * t + c0 + c] = g * residual
+        return loss
+
+    return dense_steps
+
+
+def _meeting(alone: bool):
+    """A barrier of all threads: of the one block, or of the grid."""
+    return _sync_block if alone else _sync_grid
+
+
+@cache
 def _dense_updates(targets: int, alone: bool):
+    dense_steps, meet = _dense_steps(targets), _meeting(alone)
+
     @_kernel
     def dense_updates(
         flat, start, row_stride, column, n, d, t, y, y_start, y_row, y_column, s, weighted,
@@ -1479,50 +1585,18 @@ def _dense_updates(targets: int, alone: bool):
         sums = cuda.local.array(targets, np.float64)
         thread = cuda.threadIdx.x
         lane, warp = thread % WARP, thread // WARP
-        my_warp, warps = cuda.blockIdx.x * WARPS + warp, cuda.gridDim.x * WARPS
+        my_warp = cuda.blockIdx.x * WARPS + warp
         due, pending, loss = scalars[0], 0.0, 0.0
         for k in range((n + batch - 1) // batch):
             first = k * batch
             size = min(batch, n - first)
             rate = rates[first_update + k]
             averaged = first_update + k >= skipped
-            for step in range((size + warps - 1) // warps):
-                r = step * warps + my_warp
-                i = first + r
-                at = start + i * row_stride
-                norm = 0.0
-                if implicit:
-                    if r < size:
-                        for j in range(lane, d, WARP):
-                            x = np.float64(flat[at + j * column])
-                            norm += x * x
-                    norm = _sum_of_lanes(norm, WARP, scratch)
-                for c0 in range(0, t, targets):
-                    for c in range(targets):
-                        sums[c] = 0.0
-                    if r < size:
-                        for j in range(lane, d, WARP):
-                            x = np.float64(flat[at + j * column])
-                            for c in range(targets):
-                                if c0 + c < t:
-                                    sums[c] += x * w[(c0 + c) * d + j]
-                    for c in range(targets):
-                        dot = _sum_of_lanes(sums[c], WARP, scratch)
-                        if r < size and c0 + c < t and lane == 0:
-                            residual = (
-                                dot + b[c0 + c] - y[y_start + i * y_row + (c0 + c) * y_column]
-                            )
-                            loss += 0.5 * residual * residual
-                            g = rate / size
-                            if weighted:
-                                g *= s[i]
-                            if implicit:
-                                g /= 1.0 + g * (norm + fit_intercept)
-                            steps[r * t + c0 + c] = g * residual
-            if alone:
-                cuda.syncthreads()
-            else:
-                _sync_grid()
+            loss += dense_steps(
+                flat, start, row_stride, column, first, size, d, t, y, y_start, y_row, y_column,
+                s, weighted, w, b, rate, fit_intercept, implicit, steps, scratch,
+            )  # fmt: skip
+            meet()
             factor = _shrinkage(rate, l2)
             due += rate * l1
             pending += rate
@@ -1561,10 +1635,7 @@ def _dense_updates(targets: int, alone: bool):
                         cuda.syncthreads()
             if at_group_end:
                 pending = 0.0
-            if alone:
-                cuda.syncthreads()
-            else:
-                _sync_grid()
+            meet()
         if lane == 0:
             losses[my_warp] = loss
         # Every thread has read the due of the start: a grid that met in the loop, or one block.
@@ -1574,7 +1645,9 @@ def _dense_updates(targets: int, alone: bool):
     return dense_updates
 
 
-def _launch_csr(block: _Block, descent: _Descent, first_update: int, t: int) -> None:
+def _launch_csr(
+    block: _Block, descent: _Descent, first_update: int, t: int, optimizer=None
+) -> None:
     assert block.y is not None
     assert isinstance(block.X, _Sparse)
     order, d = block.X.order, block.X.shape[1]
@@ -1583,11 +1656,50 @@ def _launch_csr(block: _Block, descent: _Descent, first_update: int, t: int) -> 
     steps = _room("sgd steps", min(descent.batch, n) * t)
     losses = _room("sgd losses", WARPS)
     targets = (_native(block.y.flat), block.y.start, block.y.row, block.y.column)
-    _csr_updates[1, THREADS, block.stream](
+    kernel, more = _csr_updates, ()
+    if optimizer is not None:
+        rule, on_device = optimizer
+        kernel, more = _csr_optimizer_updates(rule), on_device.arguments()
+    kernel[1, THREADS, block.stream](
         *block.X.arguments, visit, int(order is not None), n, d, t, *targets, *block.weights,
-        *descent.arguments(first_update), _native(steps), _native(losses),
+        *descent.arguments(first_update), _native(steps), _native(losses), *more,
     )  # fmt: skip
     _add_loss[1, WARP, block.stream](_native(losses), WARPS, _native(descent.scalars))
+
+
+@_helper
+def _csr_steps(
+    data, indices, indptr, order, ordered, first, size, d, t, y, y_start, y_row, y_column,
+    s, weighted, w, scale, b, rate, fit_intercept, implicit, steps, scratch,
+):  # fmt: skip
+    """As `dense_steps`, by one block; weights are ``scale w``."""
+    lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
+    loss = 0.0
+    for step in range((size + WARPS - 1) // WARPS):
+        r = step * WARPS + warp
+        i = first + r if r < size else first
+        if ordered:
+            i = order[i]
+        begin, end = indptr[i], indptr[i + 1]
+        norm = 0.0
+        for e in range(begin + lane, end, WARP):
+            norm += np.float64(data[e]) * np.float64(data[e])
+        norm = _sum_of_lanes(norm, WARP, scratch)
+        for c in range(t):
+            dot = 0.0
+            for e in range(begin + lane, end, WARP):
+                dot += np.float64(data[e]) * w[c * d + indices[e]]
+            dot = _sum_of_lanes(dot, WARP, scratch)
+            if r < size and lane == 0:
+                residual = scale * dot + b[c] - y[y_start + i * y_row + c * y_column]
+                loss += 0.5 * residual * residual
+                g = rate / size
+                if weighted:
+                    g *= s[i]
+                if implicit:
+                    g /= 1.0 + g * (norm + fit_intercept)
+                steps[r * t + c] = g * residual
+    return loss
 
 
 @_kernel
@@ -1611,30 +1723,10 @@ def _csr_updates(
         size = min(batch, n - first)
         rate = rates[first_update + k]
         averaged = first_update + k >= skipped
-        for step in range((size + WARPS - 1) // WARPS):
-            r = step * WARPS + warp
-            i = first + r if r < size else first
-            if ordered:
-                i = order[i]
-            begin, end = indptr[i], indptr[i + 1]
-            norm = 0.0
-            for e in range(begin + lane, end, WARP):
-                norm += np.float64(data[e]) * np.float64(data[e])
-            norm = _sum_of_lanes(norm, WARP, scratch)
-            for c in range(t):
-                dot = 0.0
-                for e in range(begin + lane, end, WARP):
-                    dot += np.float64(data[e]) * w[c * d + indices[e]]
-                dot = _sum_of_lanes(dot, WARP, scratch)
-                if r < size and lane == 0:
-                    residual = scale * dot + b[c] - y[y_start + i * y_row + c * y_column]
-                    loss += 0.5 * residual * residual
-                    g = rate / size
-                    if weighted:
-                        g *= s[i]
-                    if implicit:
-                        g /= 1.0 + g * (norm + fit_intercept)
-                    steps[r * t + c] = g * residual
+        loss += _csr_steps(
+            data, indices, indptr, order, ordered, first, size, d, t, y, y_start, y_row, y_column,
+            s, weighted, w, scale, b, rate, fit_intercept, implicit, steps, scratch,
+        )  # fmt: skip
         cuda.syncthreads()
         scale *= _shrinkage(rate, l2)
         due += rate * l1
@@ -1684,6 +1776,267 @@ def _csr_updates(
         scalars[0] = due
 
 
+# With an optimizer the mean gradients G (t, d + 1), of the intercept last, are written out, since
+# clipping needs the norm of all of them before the first weight moves.
+
+
+class _Optimizer(NamedTuple):
+    """An `OptimizerState` on the device, as the kernels take it."""
+
+    first: DeviceArray  # (t, d + 1)  moments, the intercept's last
+    second: DeviceArray
+    gradients: DeviceArray
+    beta1: float
+    beta2: float
+    eps: float
+    max_norm: float
+    steps: int
+
+    def arguments(self) -> tuple:
+        return (*(_native(part) for part in self[:3]), *self[3:])
+
+
+def _put_optimizer(o, t: int, d: int, stream) -> _Optimizer:
+    def moments(name):
+        values = np.zeros((t, d + 1))
+        if getattr(o, f"coef_{name}") is not None:
+            values[:, :d], values[:, d] = (
+                getattr(o, f"coef_{name}"),
+                getattr(o, f"intercept_{name}"),
+            )
+        return _put(f"sgd {name} moments", values, stream)
+
+    gradients = _room("sgd gradients", t * (d + 1))
+    return _Optimizer(
+        moments("first"), moments("second"), gradients, o.beta1, o.beta2, o.eps, o.max_norm, o.steps
+    )
+
+
+def _get_optimizer(o, on_device: _Optimizer, updates: int, t: int, d: int, stream) -> None:
+    o.steps += updates
+    for name in ("first", "second"):
+        if getattr(o, f"coef_{name}") is not None:
+            values = _get(getattr(on_device, name)[: t * (d + 1)], stream).reshape(t, d + 1)
+            getattr(o, f"coef_{name}")[...] = values[:, :d]
+            getattr(o, f"intercept_{name}")[...] = values[:, d]
+
+
+@cache
+def _optimizer_step(rule: str):
+    decoupled, momentum = rule in ("sgd", "adamw"), rule in ("momentum", "nesterov")
+    adam = rule in ("adam", "adamw")
+
+    @_helper
+    def optimizer_step(v, g, at, first, second, beta1, beta2, eps, number, rate, l2, l1):
+        """`OptimizerState`'s step of one weight, decay and proximal step included."""
+        if decoupled:
+            v *= _shrinkage(rate, l2)
+        else:
+            g += l2 * v
+        p, D, gain = g, 1.0, 1.0
+        if momentum:
+            p = beta1 * first[at] + g
+            first[at] = p
+            gain = (1.0 - beta1**number) / (1.0 - beta1)
+            if rule == "nesterov":
+                p = g + beta1 * p
+                gain = (1.0 - beta1 ** (number + 1)) / (1.0 - beta1)
+        elif rule == "adagrad":
+            second[at] += g * g
+            D = math.sqrt(second[at]) + eps
+        elif rule == "rmsprop":
+            second[at] = beta2 * second[at] + (1.0 - beta2) * g * g
+            D = math.sqrt(second[at]) + eps
+        elif adam:
+            first[at] = beta1 * first[at] + (1.0 - beta1) * g
+            second[at] = beta2 * second[at] + (1.0 - beta2) * g * g
+            p = first[at] / (1.0 - beta1**number)
+            D = math.sqrt(second[at] / (1.0 - beta2**number)) + eps
+        v -= rate * p / D
+        if rule != "sgd" and l1 > 0.0:
+            cut = rate * l1 * gain / D
+            if v > cut:
+                v -= cut
+            elif v < -cut:
+                v += cut
+            elif v >= -cut:  # not where it is NaN
+                v = 0.0
+        return v
+
+    return optimizer_step
+
+
+@cache
+def _optimized_weights(rule: str):
+    optimizer_step, plain = _optimizer_step(rule), rule == "sgd"
+
+    @_helper
+    def optimized_weights(
+        place, apart, d, t, w, b, first, second, gradients, beta1, beta2, eps, max_norm, number,
+        rate, l2, l1, due, paid, averaged, coef_sum, intercept_sum, fit_intercept, scratch,
+    ):  # fmt: skip
+        """The step of all weights from their gradients; this thread's are place, place + apart.
+
+        The norms are added up by each warp for itself, in the same order.
+        """
+        lane = cuda.threadIdx.x % WARP
+        for c in range(t):
+            clip = 1.0
+            if max_norm < math.inf:
+                square = 0.0
+                for j in range(lane, d + 1, WARP):
+                    square += gradients[c * (d + 1) + j] * gradients[c * (d + 1) + j]
+                square = _sum_of_lanes(square, WARP, scratch)
+                clip = max_norm / (math.sqrt(square) + 1e-6)
+                if clip > 1.0:
+                    clip = 1.0
+            for j in range(place, d + 1, apart):
+                at = c * (d + 1) + j
+                g = clip * gradients[at]
+                if j == d:
+                    if fit_intercept:
+                        b[c] = optimizer_step(
+                            b[c], g, at, first, second, beta1, beta2, eps, number, rate, 0.0, 0.0
+                        )
+                    if averaged:
+                        intercept_sum[c] += b[c]
+                else:
+                    v = optimizer_step(
+                        w[c * d + j], g, at, first, second, beta1, beta2, eps, number, rate, l2, l1
+                    )
+                    if plain:
+                        v = _finish_weight(
+                            v, c * d + j, j, averaged, coef_sum, l1, due, paid, False, 0.0, w, w
+                        )
+                    elif averaged:
+                        coef_sum[c * d + j] += v
+                    w[c * d + j] = v
+
+    return optimized_weights
+
+
+@cache
+def _dense_optimizer_updates(rule: str, targets: int, alone: bool):
+    dense_steps, meet = _dense_steps(targets), _meeting(alone)
+    optimized_weights, plain = _optimized_weights(rule), rule == "sgd"
+
+    @_kernel
+    def dense_optimizer_updates(
+        flat, start, row_stride, column, n, d, t, y, y_start, y_row, y_column, s, weighted,
+        w, b, rates, paid, coef_sum, intercept_sum, soft, shrink, scalars,
+        batch, l2, l1, fit_intercept, implicit, group, skipped, first_update, steps, losses,
+        first_moments, second_moments, gradients, beta1, beta2, eps, max_norm, done,
+    ):  # fmt: skip
+        """As `dense_updates` with an optimizer: all meet three times an update."""
+        scratch = cuda.shared.array(THREADS, np.float64)
+        thread = cuda.threadIdx.x
+        lane, warp = thread % WARP, thread // WARP
+        due, loss = scalars[0], 0.0
+        for k in range((n + batch - 1) // batch):
+            first = k * batch
+            size = min(batch, n - first)
+            rate = rates[first_update + k]
+            loss += dense_steps(
+                flat, start, row_stride, column, first, size, d, t, y, y_start, y_row, y_column,
+                s, weighted, w, b, 1.0, fit_intercept, 0, steps, scratch,
+            )  # fmt: skip
+            meet()
+            for q in range(cuda.blockIdx.x, (d + WARP) // WARP, cuda.gridDim.x):
+                j = q * WARP + lane
+                for c in range(t):
+                    total = 0.0
+                    if j <= d:
+                        for r in range(warp, size, WARPS):
+                            x = 1.0
+                            if j < d:
+                                x = np.float64(flat[start + (first + r) * row_stride + j * column])
+                            total += steps[r * t + c] * x
+                    scratch[thread] = total
+                    cuda.syncthreads()
+                    if warp == 0 and j <= d:
+                        total = 0.0
+                        for other in range(WARPS):
+                            total += scratch[other * WARP + lane]
+                        gradients[c * (d + 1) + j] = total
+                    cuda.syncthreads()
+            meet()
+            if plain:
+                due += rate * l1
+            optimized_weights(
+                cuda.grid(1), cuda.gridsize(1), d, t, w, b, first_moments, second_moments,
+                gradients, beta1, beta2, eps, max_norm, done + first_update + k + 1, rate, l2, l1,
+                due, paid, first_update + k >= skipped, coef_sum, intercept_sum, fit_intercept,
+                scratch,
+            )  # fmt: skip
+            meet()
+        if lane == 0:
+            losses[cuda.blockIdx.x * WARPS + warp] = loss
+        if cuda.grid(1) == 0:
+            scalars[0] = due
+
+    return dense_optimizer_updates
+
+
+@cache
+def _csr_optimizer_updates(rule: str):
+    optimized_weights, plain = _optimized_weights(rule), rule == "sgd"
+
+    @_kernel
+    def csr_optimizer_updates(
+        data, indices, indptr, order, ordered, n, d, t, y, y_start, y_row, y_column, s, weighted,
+        w, b, rates, paid, coef_sum, intercept_sum, soft, shrink, scalars,
+        batch, l2, l1, fit_intercept, implicit, group, skipped, first_update, steps, losses,
+        first_moments, second_moments, gradients, beta1, beta2, eps, max_norm, done,
+    ):  # fmt: skip
+        """As `dense_optimizer_updates`, of CSR rows, by one block."""
+        scratch = cuda.shared.array(THREADS, np.float64)
+        thread = cuda.threadIdx.x
+        lane, warp = thread % WARP, thread // WARP
+        due, loss = scalars[0], 0.0
+        for k in range((n + batch - 1) // batch):
+            first = k * batch
+            size = min(batch, n - first)
+            rate = rates[first_update + k]
+            for place in range(thread, t * (d + 1), THREADS):
+                gradients[place] = 0.0
+            loss += _csr_steps(
+                data, indices, indptr, order, ordered, first, size, d, t,
+                y, y_start, y_row, y_column, s, weighted, w, 1.0, b, 1.0, fit_intercept, 0,
+                steps, scratch,
+            )  # fmt: skip
+            cuda.syncthreads()
+            for r in range(size):
+                i = first + r
+                if ordered:
+                    i = order[i]
+                for e in range(indptr[i] + lane, indptr[i + 1], WARP):
+                    j = indices[e]
+                    if j % WARPS == warp:
+                        for c in range(t):
+                            gradients[c * (d + 1) + j] += steps[r * t + c] * data[e]
+                _sync_warp()
+            for c in range(thread, t, THREADS):
+                total = 0.0
+                for r in range(size):
+                    total += steps[r * t + c]
+                gradients[c * (d + 1) + d] = total
+            cuda.syncthreads()
+            if plain:
+                due += rate * l1
+            optimized_weights(
+                thread, THREADS, d, t, w, b, first_moments, second_moments, gradients,
+                beta1, beta2, eps, max_norm, done + first_update + k + 1, rate, l2, l1, due, paid,
+                first_update + k >= skipped, coef_sum, intercept_sum, fit_intercept, scratch,
+            )  # fmt: skip
+            cuda.syncthreads()
+        if lane == 0:
+            losses[warp] = loss
+        if thread == 0:
+            scalars[0] = due
+
+    return csr_optimizer_updates
+
+
 # Small batches, exactly. For a block A of B rows, with updates u that shrink w by f_u and rows'
 # steps g_i r_i, the residuals as the updates meet them satisfy
 #
@@ -1696,7 +2049,9 @@ def _csr_updates(
 # three products each (`_solve_blocks`), which is the only part where each step waits for the last.
 
 
-def _launch_triangles(block: _Block, descent: _Descent, first_update: int, t: int) -> None:
+def _launch_triangles(
+    block: _Block, descent: _Descent, first_update: int, t: int, optimizer=None
+) -> None:
     """Stretch by stretch, so that the T of all blocks in flight take no more than `BLOCK_BYTES`."""
     n, d = block.X.shape
     assert block.y is not None

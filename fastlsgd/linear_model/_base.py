@@ -69,9 +69,7 @@ class LinearRegressor(RegressorMixin, LinearModel):
     def _validate(self, X, y, sample_weight, *, reset: bool, ravel: bool = False):
         """X, y (n, t), sample_weight as the kernels take them, and whether y has one target."""
         check.check_sparse_indices(X)
-        X, y = validate_data(
-            self, X, y, reset=reset, multi_output=True, y_numeric=True, **ACCEPTED
-        )
+        X, y = validate_data(self, X, y, reset=reset, multi_output=True, y_numeric=True, **ACCEPTED)
         X = check.as_matrix(X)
         if ravel and y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
