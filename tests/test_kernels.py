@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from conftest import ALLOW_MISSING
+from conftest import ALLOW_MISSING, SIMULATED
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -156,6 +156,7 @@ def large_problem(n, d, t, dtype, layout):
 
 
 large = pytest.mark.parametrize(("n", "d", "t"), LARGE)
+too_much_to_simulate = pytest.mark.skipif(SIMULATED, reason="too much for a simulator")
 both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 every_kind = pytest.mark.parametrize("layout", EVERY_KIND, ids=str)
 
@@ -179,7 +180,7 @@ def sums_tolerance(problem):
 # ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("name", [name for name in BACKENDS if name != "cuda"])
 def test_backend_can_be_imported(name):
     if ALLOW_MISSING:
         pytest.skip("FASTLSGD_TEST_ALLOW_MISSING=1")
@@ -219,6 +220,7 @@ def test_loss_gradient(kernels, problem, n_threads):
     check_loss_gradient(kernels, problem, n_threads)
 
 
+@too_much_to_simulate
 @large
 @both_dtypes
 @every_kind
@@ -301,6 +303,7 @@ def test_predict(kernels, problem, n_threads):
     check_predict(kernels, problem, n_threads)
 
 
+@too_much_to_simulate
 @large
 @both_dtypes
 @every_kind
@@ -333,6 +336,7 @@ def test_gram(kernels, problem, shifted, n_threads):
     check_gram(kernels, problem, problem.w[0].copy() if shifted else None, n_threads)
 
 
+@too_much_to_simulate
 @pytest.mark.parametrize(("n", "d", "t"), [(5000, 33, 1), (3, 300, 2), (300, 200, 10)])
 @both_dtypes
 @every_kind
@@ -560,6 +564,7 @@ def test_optimizers_with_every_option(kernels, optimizer, batch_size, layout, dt
         check_epochs(kernels, problem, epochs)
 
 
+@too_much_to_simulate
 @pytest.mark.parametrize("optimizer", [OPTIMIZERS["adam"], OPTIMIZERS["nesterov"]], ids=repr)
 @pytest.mark.parametrize(("n", "d", "t", "batch_size"), [(3000, 33, 1, 32), (60, 1000, 10, 9)])
 @both_dtypes
@@ -600,6 +605,7 @@ def test_clipping_limits_the_step_of_each_target(kernels, layout):
     assert size[0] < 2.0 < size[1]
 
 
+@too_much_to_simulate
 @pytest.mark.parametrize("rule", ["momentum", "nesterov", "rmsprop", "adagrad", "adam"])
 @pytest.mark.parametrize("layout", ["C", np.int32], ids=str)
 def test_l1_balances_the_gradient_at_the_minimum(kernels, rule, layout):
@@ -682,6 +688,7 @@ def test_sgd_epoch_with_each_option(kernels, options, batch_size, layout, dtype)
     check_epochs(kernels, problem, epochs)
 
 
+@too_much_to_simulate
 @pytest.mark.parametrize(
     ("n", "d", "t", "batch_size"),
     [
@@ -701,6 +708,7 @@ def test_sgd_epoch_of_large_data(kernels, n, d, t, batch_size, dtype, layout, sh
     check_epochs(kernels, problem, [epoch], n_threads=3)
 
 
+@too_much_to_simulate
 @pytest.mark.parametrize(("alpha", "l1_ratio"), [(0.0, 0.0), (5.0, 0.0), (0.02, 0.5), (0.02, 1.0)])
 def test_sgd_epoch_of_many_updates(kernels, alpha, l1_ratio):
     """More updates than the buffers of a lazy CSR kernel hold; dense rows of the same numbers."""
@@ -856,7 +864,8 @@ def threaded_problem(request, kernels):
     if kernels is reference:
         pytest.skip("the reference has no threads of its own")
     density = 0.4 if request.param is np.int32 else 1.0
-    return make_problem(0, 12_000, 40, 2, np.float32, request.param, density=density)
+    rows = 100 if SIMULATED else 12_000
+    return make_problem(0, rows, 40, 2, np.float32, request.param, density=density)
 
 
 @pytest.mark.parametrize("n_threads", [1, 2, 3, 4])
@@ -889,6 +898,7 @@ def kernels_in_a_child(backend, problem):
     return all_kernels(kernels, problem, 2)
 
 
+@too_much_to_simulate
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_worker_processes(kernels, backend, method):

@@ -506,7 +506,10 @@ def _send(part: np.ndarray, rows, purpose: str, copies) -> DeviceArray:
 
 
 def _device_csr(X: CSR, y, s, stream, order, multiple):
-    matrix = _Sparse(X.data, X.indices, X.indptr, X.shape, _order_on_device(order, stream))  # type: ignore[arg-type]
+    ends: Any = _beside("indptr", X.indptr, stream)  # on the host where rows have been taken
+    data: Any = X.data
+    indices: Any = X.indices
+    matrix = _Sparse(data, indices, ends, X.shape, _order_on_device(order, stream))
     yield _Block(matrix, None if y is None else _Rows.of(y), s, 0, stream)
 
 
@@ -1873,7 +1876,7 @@ def _optimized_weights(rule: str):
     @_helper
     def optimized_weights(
         place, apart, d, t, w, b, first, second, gradients, beta1, beta2, eps, max_norm, number,
-        rate, l2, l1, due, paid, averaged, coef_sum, intercept_sum, fit_intercept, scratch,
+        rate, l2, l1, due, paid, averaged, coef_sum, intercept_sum, scratch,
     ):  # fmt: skip
         """The step of all weights from their gradients; this thread's are place, place + apart.
 
@@ -1894,10 +1897,9 @@ def _optimized_weights(rule: str):
                 at = c * (d + 1) + j
                 g = clip * gradients[at]
                 if j == d:
-                    if fit_intercept:
-                        b[c] = optimizer_step(
-                            b[c], g, at, first, second, beta1, beta2, eps, number, rate, 0.0, 0.0
-                        )
+                    b[c] = optimizer_step(
+                        b[c], g, at, first, second, beta1, beta2, eps, number, rate, 0.0, 0.0
+                    )
                     if averaged:
                         intercept_sum[c] += b[c]
                 else:
@@ -1947,7 +1949,7 @@ def _dense_optimizer_updates(rule: str, targets: int, alone: bool):
                     total = 0.0
                     if j <= d:
                         for r in range(warp, size, WARPS):
-                            x = 1.0
+                            x = np.float64(fit_intercept)
                             if j < d:
                                 x = np.float64(flat[start + (first + r) * row_stride + j * column])
                             total += steps[r * t + c] * x
@@ -1965,8 +1967,7 @@ def _dense_optimizer_updates(rule: str, targets: int, alone: bool):
             optimized_weights(
                 cuda.grid(1), cuda.gridsize(1), d, t, w, b, first_moments, second_moments,
                 gradients, beta1, beta2, eps, max_norm, done + first_update + k + 1, rate, l2, l1,
-                due, paid, first_update + k >= skipped, coef_sum, intercept_sum, fit_intercept,
-                scratch,
+                due, paid, first_update + k >= skipped, coef_sum, intercept_sum, scratch,
             )  # fmt: skip
             meet()
         if lane == 0:
@@ -2017,8 +2018,9 @@ def _csr_optimizer_updates(rule: str):
                 _sync_warp()
             for c in range(thread, t, THREADS):
                 total = 0.0
-                for r in range(size):
-                    total += steps[r * t + c]
+                if fit_intercept:
+                    for r in range(size):
+                        total += steps[r * t + c]
                 gradients[c * (d + 1) + d] = total
             cuda.syncthreads()
             if plain:
@@ -2026,7 +2028,7 @@ def _csr_optimizer_updates(rule: str):
             optimized_weights(
                 thread, THREADS, d, t, w, b, first_moments, second_moments, gradients,
                 beta1, beta2, eps, max_norm, done + first_update + k + 1, rate, l2, l1, due, paid,
-                first_update + k >= skipped, coef_sum, intercept_sum, fit_intercept, scratch,
+                first_update + k >= skipped, coef_sum, intercept_sum, scratch,
             )  # fmt: skip
             cuda.syncthreads()
         if lane == 0:

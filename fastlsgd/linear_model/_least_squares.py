@@ -47,7 +47,7 @@ class LeastSquaresRegressor(LinearRegressor):
         Most iterations.
     warm_start : bool, default=False
         Whether `fit` begins from the weights of the fit before.
-    backend : {"auto", "native", "numba", "reference"} or None, default=None
+    backend : {"auto", "native", "numba", "reference", "cuda"} or None, default=None
         Kernels to use. None: as set by :func:`fastlsgd.set_config`.
     n_jobs : int or None, default=None
         Most threads of a kernel; -1 for all processors. None: as set by
@@ -141,7 +141,7 @@ class LeastSquaresRegressor(LinearRegressor):
 
     def _fit(self, X, y, sample_weight):
         self._check_parameters()
-        kernels, n_threads = resolve_backend(self.backend), self._n_threads()
+        kernels, n_threads = resolve_backend(self.backend, X), self._n_threads()
         warm = self.warm_start and hasattr(self, "coef_")
         X, y, s, one_target = self._validate(X, y, sample_weight, reset=not warm)
         coef = intercept = None
@@ -175,6 +175,7 @@ class LeastSquaresRegressor(LinearRegressor):
         self.loss_curve_ = result.loss_curve
         self.relative_gradient_ = result.relative_gradient
         self.backend_ = backend_name(kernels)
+        self._take_to(X)
         if not result.converged:
             warnings.warn(
                 f"The relative gradient is {result.relative_gradient:.2g} after {result.n_iter} "

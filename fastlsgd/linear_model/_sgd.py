@@ -43,7 +43,7 @@ class BaseSGD(LinearModel):
     def _fit(self, X, y, sample_weight, coef_init=None, intercept_init=None, *, go_on, partial):
         """`go_on`: from where the last call ended, its count of updates included."""
         self._check_parameters()
-        kernels, n_threads = resolve_backend(self.backend), self._n_threads()
+        kernels, n_threads = resolve_backend(self.backend, X), self._n_threads()
         warm = go_on or (self.warm_start and not partial and hasattr(self, "coef_"))
         X, y, s, one_target = self._validate(X, y, sample_weight, reset=not warm, ravel=True)
         random_state = check_random_state(self.random_state)
@@ -91,6 +91,7 @@ class BaseSGD(LinearModel):
         self.t_ = 1.0 + updates_done + n_updates
         self.loss_curve_ = before + result.loss_curve
         self.backend_ = backend_name(kernels)
+        self._take_to(X)
         self._memory = descent.memory
         if self.early_stopping:
             self.validation_scores_ = result.validation_scores
@@ -372,7 +373,7 @@ class SGDRegressor(LinearRegressor, BaseSGD):
     clip_norm : float > 0 or None, default=None
         Largest norm of the gradient of a mini-batch and target, the intercept's part included
         and the penalty's not; a longer one is scaled down, as by torch's ``clip_grad_norm_``.
-    backend : {"auto", "native", "numba", "reference"} or None, default=None
+    backend : {"auto", "native", "numba", "reference", "cuda"} or None, default=None
         Kernels to use. None: as set by :func:`fastlsgd.set_config`.
     n_jobs : int or None, default=None
         Most threads of a kernel; -1 for all processors. None: as set by
