@@ -9,7 +9,7 @@ import numpy as np
 
 from . import _validation as check
 from .kernels import contract, resolve
-from .kernels.device import handed_back, is_device_array, lives_on_device
+from .kernels.device import as_device_array, handed_back, is_device_array, lives_on_device
 
 __all__ = ["LossGradient", "Moments", "SGDEpoch", "gram", "loss_gradient", "predict", "sgd_epoch"]
 
@@ -334,7 +334,7 @@ def _back(array, like):
 
 def _ndim(value) -> int:
     """As np.ndim, which can't see an array on a GPU."""
-    return len(value.shape) if is_device_array(value) else np.ndim(value)
+    return as_device_array(value).ndim if is_device_array(value) else np.ndim(value)
 
 
 def _fits(loss: float, dw: np.ndarray, dtype) -> bool:

@@ -58,12 +58,10 @@ def backend(request):
         module = load_backend(name)
     except ImportError as error:
         pytest.skip(str(error))
-    if name == "cuda":
-        from fastlsgd.kernels import numba_cuda
-
-        request.addfinalizer(numba_cuda.free_workspace)
     if isa is None:
         yield name, None
+        if name == "cuda":
+            module.free_workspace()
         return
     before = module.isa()
     module.set_isa(isa)

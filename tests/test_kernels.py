@@ -156,6 +156,8 @@ def large_problem(n, d, t, dtype, layout):
 
 
 large = pytest.mark.parametrize(("n", "d", "t"), LARGE)
+# Rows and features where every option is tried in every way.
+MIDDLING = (27, 9) if SIMULATED else (93, 21)
 too_much_to_simulate = pytest.mark.skipif(SIMULATED, reason="too much for a simulator")
 both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 every_kind = pytest.mark.parametrize("layout", EVERY_KIND, ids=str)
@@ -555,11 +557,11 @@ def test_optimizers(kernels, case, n_threads):
 @pytest.mark.parametrize("layout", ["C", "F", np.int32, np.int64], ids=str)
 @both_dtypes
 def test_optimizers_with_every_option(kernels, optimizer, batch_size, layout, dtype):
-    problem = make_problem(3, 93, 21, 2, dtype, layout, density=0.3)
+    problem = make_problem(3, *MIDDLING, 2, dtype, layout, density=0.3)
     for options in ({}, {"alpha": 0.3, "l1_ratio": 0.4, "average_after": 7}):
         epochs = [
             make_epoch(problem, batch_size, k > 0, seed=k, optimizer=optimizer, **options)
-            for k in range(3)
+            for k in range(2 if SIMULATED else 3)
         ]
         check_epochs(kernels, problem, epochs)
 
@@ -683,8 +685,9 @@ def make_epoch(problem, batch_size, shuffled=False, prox=False, seed=1, **option
 @pytest.mark.parametrize("layout", ["C", "F", np.int32, np.int64], ids=str)
 @both_dtypes
 def test_sgd_epoch_with_each_option(kernels, options, batch_size, layout, dtype):
-    problem = make_problem(3, 93, 21, 2, dtype, layout, density=0.3)
-    epochs = [make_epoch(problem, batch_size, k > 0, seed=k, **options) for k in range(3)]
+    problem = make_problem(3, *MIDDLING, 2, dtype, layout, density=0.3)
+    n_epochs = 2 if SIMULATED else 3
+    epochs = [make_epoch(problem, batch_size, k > 0, seed=k, **options) for k in range(n_epochs)]
     check_epochs(kernels, problem, epochs)
 
 
@@ -864,7 +867,7 @@ def threaded_problem(request, kernels):
     if kernels is reference:
         pytest.skip("the reference has no threads of its own")
     density = 0.4 if request.param is np.int32 else 1.0
-    rows = 100 if SIMULATED else 12_000
+    rows = 24 if SIMULATED else 12_000
     return make_problem(0, rows, 40, 2, np.float32, request.param, density=density)
 
 

@@ -19,7 +19,7 @@ from sklearn.utils.validation import (
 from .. import _validation as check
 from ..kernels import BACKENDS, resolve_backend, resolve_threads
 from ..kernels.contract import CSR
-from ..kernels.device import handed_back, lives_on_device
+from ..kernels.device import as_device_array, handed_back, lives_on_device
 
 
 class LinearModel(BaseEstimator):
@@ -117,7 +117,8 @@ class LinearRegressor(RegressorMixin, LinearModel):
         targets = check.as_targets(y, X.shape[0], X.dtype)
         s = check.as_sample_weight(sample_weight, X.shape[0], X.dtype)
         check.check_same_place(X, y=targets, sample_weight=s)
-        one_target = len(y.shape) == 1 or (ravel and y.shape[1] == 1)
+        ndim = as_device_array(y).ndim
+        one_target = ndim == 1 or (ravel and targets.shape[1] == 1)
         return X, targets, s, one_target
 
     def __sklearn_tags__(self):
