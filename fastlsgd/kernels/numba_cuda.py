@@ -599,9 +599,12 @@ if SIMULATED:
         return flat[at : at + 16 // flat.itemsize]
 
 else:
+    import numba
     from llvmlite import ir
-    from numba.cuda import types
     from numba.cuda.extending import intrinsic
+
+    # Older numba-cuda has no types of its own.
+    types = cuda.types if hasattr(cuda.types, "UniTuple") else numba.types
 
     @_helper
     def _from_lane(value, offset, scratch):
