@@ -6,12 +6,20 @@ from pathlib import Path
 
 import pytest
 
+import fastlsgd
+
+
+def no_gpu() -> bool:
+    return fastlsgd.available_backends()["cuda"] != "available"
+
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 # For each script its options and a line that it prints.
 RUNS = {
     "house_prices.py": ([], "R2 of the price in each fold"),
     "large_gradient.py": (["--rows", "20000"], "fastlsgd, one pass"),
+    "on_a_gpu.py": (["--rows", "20000"], "GPU" if no_gpu() else "on the backend cuda"),
 }
 
 
