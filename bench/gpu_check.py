@@ -565,7 +565,7 @@ def run_tests(report: Report) -> None:
         return
     command = [
         sys.executable, "-m", "pytest", "-q", "-m", "cuda", "--disable-warnings", "-x",
-        "-p", "no:cacheprovider", "-k", "not worker_processes", str(ROOT / "tests"),
+        "-p", "no:cacheprovider", str(ROOT / "tests"),
     ]  # fmt: skip
     left = DEADLINE - (time.perf_counter() - report.begun)
     path = os.environ.get("PYTHONPATH", str(ROOT))
