@@ -84,7 +84,7 @@ class DeviceArray:
         Name of the library whose array this was.
     """
 
-    __slots__ = ("_view", "device", "kind", "owner", "stream")
+    __slots__ = ("_view", "device", "kind", "native", "owner", "stream")
 
     def __init__(
         self, address, shape, dtype, *, strides=None, owner=None, device=0, stream=0, kind="numba"
@@ -96,6 +96,7 @@ class DeviceArray:
         # NumPy refuses address 0 only for arrays that are not empty.
         self._view = np.asarray(_Memory(int(address), shape, strides, dtype))
         self.owner, self.device, self.stream, self.kind = owner, device, stream, kind
+        self.native: Any = None  # what the backend makes of it, kept since that takes a while
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -163,7 +164,8 @@ class DeviceArray:
         """
         low = high = 0
         for size, stride in zip(self.shape, self.strides, strict=True):
-            low, high = low + min(0, (size - 1) * stride), high + max(0, (size - 1) * stride)
+            reach = max(0, size - 1) * stride
+            low, high = low + min(0, reach), high + max(0, reach)
         flat = DeviceArray(
             self.address + low, ((high - low) // self.itemsize + 1,), self.dtype,
             owner=self.owner, device=self.device, stream=self.stream, kind=self.kind,

@@ -104,6 +104,7 @@ _check_device()
 # One call at a time: the workspace is shared, and the simulator runs one kernel at a time.
 _lock = threading.RLock()
 _workspace: dict[tuple, Any] = {}
+_views: dict[tuple, DeviceArray] = {}  # what was last asked of each
 
 
 def isa() -> str:
@@ -151,19 +152,21 @@ def _stream(handle: int):
 
 
 def _native(array: DeviceArray):
-    """A `DeviceArray` as Numba's kernels take it."""
-    if SIMULATED:
-        import ctypes
+    """A `DeviceArray` as Numba's kernels take it: some 10 microseconds, the first time."""
+    if array.native is None:
+        array.native = _simulated(array) if SIMULATED else cuda.as_cuda_array(array, sync=False)
+    return array.native
 
-        from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
 
-        low, start = array.span()
-        memory = (ctypes.c_byte * low.nbytes).from_address(low.address)
-        flat: Any = np.frombuffer(memory, array.dtype)  # type: ignore[call-overload]
-        return FakeCUDAArray(
-            np.lib.stride_tricks.as_strided(flat[start:], array.shape, array.strides)
-        )
-    return cuda.as_cuda_array(array, sync=False)
+def _simulated(array: DeviceArray):
+    import ctypes
+
+    from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
+
+    low, start = array.span()
+    memory = (ctypes.c_byte * low.nbytes).from_address(low.address)
+    flat: Any = np.frombuffer(memory, array.dtype)  # type: ignore[call-overload]
+    return FakeCUDAArray(np.lib.stride_tricks.as_strided(flat[start:], array.shape, array.strides))
 
 
 def _own_stream(purpose: str):
@@ -249,9 +252,13 @@ def _room(purpose: str, size: int, dtype=np.float64) -> DeviceArray:
     array = _workspace.get(key)
     if array is None or array.size < size:
         _workspace.pop(key, None)
+        _views.pop(key, None)
         memory = cuda.device_array(max(1, size), dtype)
         _workspace[key] = array = _own(memory, device)
-    return array[:size]
+    view = _views.get(key)
+    if view is None or view.size != size:
+        _views[key] = view = array[:size]
+    return view
 
 
 def _own(memory, device: int) -> DeviceArray:
@@ -277,7 +284,7 @@ def _put(purpose: str, values: np.ndarray, stream, dtype=np.float64) -> DeviceAr
     values = np.ascontiguousarray(values, dtype).reshape(-1)
     room = _room(purpose, max(1, values.size), dtype)
     if values.size:
-        _native(room[: values.size]).copy_to_device(values, stream=stream)
+        _native(room).copy_to_device(values, stream=stream)
     return room
 
 
@@ -291,6 +298,7 @@ def _get(room: DeviceArray, stream) -> np.ndarray:
 def free_workspace() -> None:
     """Give the workspace back to the device."""
     with _lock:
+        _views.clear()
         _workspace.clear()
 
 
