@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from numbers import Integral
 from typing import Any
 
-BACKEND_NAMES = ("auto", "native", "numba", "reference")
+BACKEND_NAMES = ("auto", "native", "numba", "reference", "cuda")
 
 _UNSET: Any = object()
 
@@ -85,8 +85,9 @@ def set_config(*, backend: str | None = _UNSET, n_threads: int | None = _UNSET) 
 
     Parameters
     ----------
-    backend : {"auto", "native", "numba", "reference"}, optional
-        Which kernels to use. "auto" takes native, else numba, else reference.
+    backend : {"auto", "native", "numba", "reference", "cuda"}, optional
+        Which kernels to use. "auto" takes native, else numba, else reference, for arrays on the
+        host, and cuda for those on a GPU.
         None takes back an earlier setting, so that the environment decides again.
     n_threads : int >= 1 or None, optional
         Upper limit on the threads of a kernel; None takes back an earlier setting.

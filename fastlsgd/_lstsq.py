@@ -64,7 +64,7 @@ def lstsq(
         Default: as far as rounding allows.
     return_info : bool, default=False
         Whether to return how the answer was found.
-    backend : {"auto", "native", "numba", "reference"}, optional
+    backend : {"auto", "native", "numba", "reference", "cuda"}, optional
 
     Returns
     -------

@@ -21,6 +21,8 @@ _PACKAGES = (
     "scipy",
     "scikit-learn",
     "numba",
+    "numba-cuda",
+    "cuda-core",
     "threadpoolctl",
     "joblib",
     "matplotlib",

@@ -9,6 +9,7 @@ import numpy as np
 
 from . import _validation as check
 from .kernels import contract, resolve
+from .kernels.device import as_device_array, handed_back, is_device_array, lives_on_device
 
 __all__ = ["LossGradient", "Moments", "SGDEpoch", "gram", "loss_gradient", "predict", "sgd_epoch"]
 
@@ -80,7 +81,7 @@ def loss_gradient(
         Strength of the penalty. The intercept is never penalised.
     l1_ratio : float in [0, 1], default=0.0
         Share of L1 in the penalty. At a weight of zero the subgradient 0 is taken.
-    backend : {"auto", "native", "numba", "reference"}, optional
+    backend : {"auto", "native", "numba", "reference", "cuda"}, optional
         Default: as set by :func:`set_config`.
 
     Returns
@@ -110,10 +111,11 @@ def loss_gradient(
     >>> loss, coef.tolist(), intercept
     (1.25, [-3.5, -5.0], -1.5)
     """
+    like = X
     X, y, w, b, s, one_target = _problem(X, y, coef, intercept, sample_weight)
     alpha = check.check_real(alpha, "alpha", 0.0)
     l1_ratio = check.check_real(l1_ratio, "l1_ratio", 0.0, 1.0)
-    kernels, n_threads = resolve(backend)
+    kernels, n_threads = resolve(backend, X)
     losses, dw, db = kernels.loss_gradient(X, y, w, b, s, n_threads)
     loss = float(losses[0] if one_target else losses.sum())
     if not math.isfinite(loss):
@@ -129,8 +131,8 @@ def loss_gradient(
     if X.dtype != np.float64:
         dw = dw.astype(X.dtype)
     if one_target:
-        return LossGradient(loss, dw[0], float(db[0]))
-    return LossGradient(loss, dw, db)
+        return LossGradient(loss, _back(dw[0], like), float(db[0]))
+    return LossGradient(loss, _back(dw, like), _back(db, like))
 
 
 def predict(X, coef, intercept=0.0, *, backend: str | None = None) -> np.ndarray:
@@ -141,7 +143,7 @@ def predict(X, coef, intercept=0.0, *, backend: str | None = None) -> np.ndarray
     X : array-like or SciPy sparse of shape (n_samples, n_features)
     coef : array-like of shape (n_features,) or (n_targets, n_features)
     intercept : float or array-like of shape (n_targets,), default=0.0
-    backend : {"auto", "native", "numba", "reference"}, optional
+    backend : {"auto", "native", "numba", "reference", "cuda"}, optional
 
     Returns
     -------
@@ -158,12 +160,12 @@ def predict(X, coef, intercept=0.0, *, backend: str | None = None) -> np.ndarray
     >>> fastlsgd.predict([[1.0, 2.0]], [3.0, 4.0], 0.5).tolist()
     [11.5]
     """
-    X = check.as_matrix(X)
-    one_target = np.ndim(coef) == 1
+    like, X = X, check.as_matrix(X)
+    one_target = _ndim(coef) == 1
     w, b = check.as_coefficients(coef, intercept, X.shape[1])
-    kernels, n_threads = resolve(backend)
-    out = kernels.predict(X, w, b, n_threads)
-    if not np.isfinite(out).all():
+    kernels, n_threads = resolve(backend, X)
+    out = _back(kernels.predict(X, w, b, n_threads), like)
+    if not check.all_finite(out):
         check.explain_non_finite(X=X, coef=w, intercept=b)
         raise ValueError(f"The prediction overflows {X.dtype}.")
     return out[:, 0] if one_target else out
@@ -180,7 +182,7 @@ def gram(X, y=None, *, sample_weight=None, shift=None, backend: str | None = Non
     shift : array-like of shape (n_features,), optional
         Origin c that is taken from each row first. With c near the mean, columns far from
         zero lose no digits. Default: zero.
-    backend : {"auto", "native", "numba", "reference"}, optional
+    backend : {"auto", "native", "numba", "reference", "cuda"}, optional
 
     Returns
     -------
@@ -200,25 +202,27 @@ def gram(X, y=None, *, sample_weight=None, shift=None, backend: str | None = Non
     >>> fastlsgd.gram([[1.0, 2.0], [3.0, 4.0]]).xx.tolist()
     [[10.0, 14.0], [14.0, 20.0]]
     """
-    X = check.as_matrix(X)
+    like, X = X, check.as_matrix(X)
     n, d = X.shape
     targets = np.empty((n, 0), X.dtype) if y is None else check.as_targets(y, n, X.dtype)
     s = check.as_sample_weight(sample_weight, n, X.dtype)
+    check.check_same_place(X, y=None if y is None else targets, sample_weight=s)
     if shift is not None:
-        shift = check.as_float_array(shift, "shift", np.float64)
+        shift = check.as_float_array(check.on_host(shift), "shift", np.float64)
         if shift.shape != (d,):
             raise ValueError(f"shift must have shape ({d},), got shape {shift.shape}.")
         shift = np.ascontiguousarray(shift)
-    kernels, n_threads = resolve(backend)
+    kernels, n_threads = resolve(backend, X)
     xx, xy, x_sum, y_sum, weight = kernels.gram(X, targets, s, shift, n_threads)
     if not (np.isfinite(xx).all() and np.isfinite(xy).all()):
         check.explain_non_finite(X=X, y=targets, shift=shift)
         raise ValueError("The sums of products overflow: rescale X or y.")
+    xx, x_sum = _back(xx, like), _back(x_sum, like)
     if y is None:
         return Moments(xx, None, x_sum, None, weight)
-    if np.ndim(y) == 1:
-        return Moments(xx, xy[:, 0], x_sum, float(y_sum[0]), weight)
-    return Moments(xx, xy, x_sum, y_sum, weight)
+    if _ndim(y) == 1:
+        return Moments(xx, _back(xy[:, 0], like), x_sum, float(y_sum[0]), weight)
+    return Moments(xx, _back(xy, like), x_sum, _back(y_sum, like), weight)
 
 
 def sgd_epoch(
@@ -258,7 +262,7 @@ def sgd_epoch(
         Penalty, as in :func:`loss_gradient`. L1 is the cumulative penalty of [1]_.
     fit_intercept : bool, default=True
         Whether the intercept is updated too.
-    backend : {"auto", "native", "numba", "reference"}, optional
+    backend : {"auto", "native", "numba", "reference", "cuda"}, optional
 
     Returns
     -------
@@ -285,8 +289,9 @@ def sgd_epoch(
     >>> coef.round(4).tolist(), round(loss, 4)
     ([0.44], 0.9725)
     """
-    if np.ndim(coef) not in (1, 2):
-        raise ValueError(f"coef must have 1 or 2 dimensions, got {np.ndim(coef)}.")
+    if _ndim(coef) not in (1, 2):
+        raise ValueError(f"coef must have 1 or 2 dimensions, got {_ndim(coef)}.")
+    like = X
     X, y, start_w, start_b, s, one_target = _problem(X, y, coef, intercept, sample_weight)
     w, b = start_w.astype(X.dtype), start_b.copy()
     batch_size = check.check_whole(batch_size, "batch_size", 1)
@@ -296,7 +301,7 @@ def sgd_epoch(
     alpha = check.check_real(alpha, "alpha", 0.0)
     l1_ratio = check.check_real(l1_ratio, "l1_ratio", 0.0, 1.0)
     state = contract.SGDState(l1_paid=np.zeros_like(w) if alpha * l1_ratio > 0 else None)
-    kernels, n_threads = resolve(backend)
+    kernels, n_threads = resolve(backend, X)
     total = kernels.sgd_epoch(
         X,
         y,
@@ -318,8 +323,18 @@ def sgd_epoch(
         check.explain_non_finite(X=X, y=y, coef=start_w, intercept=start_b)
         raise ValueError(f"learning_rate={rates.max():.3g} is too large: the weights diverge.")
     if one_target:
-        return SGDEpoch(w[0], float(b[0]), total / n_rows)
-    return SGDEpoch(w, b, total / n_rows)
+        return SGDEpoch(_back(w[0], like), float(b[0]), total / n_rows)
+    return SGDEpoch(_back(w, like), _back(b, like), total / n_rows)
+
+
+def _back(array, like):
+    """A result as the kind of array that X was, where X is on a GPU."""
+    return handed_back(array, like) if lives_on_device(like) else array
+
+
+def _ndim(value) -> int:
+    """As np.ndim, which can't see an array on a GPU."""
+    return as_device_array(value).ndim if is_device_array(value) else np.ndim(value)
 
 
 def _fits(loss: float, dw: np.ndarray, dtype) -> bool:
@@ -337,13 +352,15 @@ def _problem(X, y, coef, intercept, sample_weight):
             f"coef must have shape ({targets.shape[1]}, {d})."
         )
     s = check.as_sample_weight(sample_weight, n, X.dtype)
-    return X, targets, w, b, s, getattr(coef, "ndim", 0) == 1 or np.ndim(coef) == 1
+    if type(X) is not np.ndarray or type(targets) is not np.ndarray:
+        check.check_same_place(X, y=targets, sample_weight=s)
+    return X, targets, w, b, s, getattr(coef, "ndim", 0) == 1 or _ndim(coef) == 1
 
 
 def _order(order, n: int) -> np.ndarray | None:
     if order is None:
         return None
-    rows = np.asarray(order)
+    rows = np.asarray(check.on_host(order))
     if rows.ndim != 1 or rows.dtype.kind not in "iu" or len(rows) == 0:
         raise ValueError(
             f"order must be whole row numbers of shape (n_visits,), got dtype {rows.dtype} "
@@ -357,7 +374,7 @@ def _order(order, n: int) -> np.ndarray | None:
 
 
 def _rates(learning_rate, n_updates: int) -> np.ndarray:
-    rates = check.as_float_array(learning_rate, "learning_rate", np.float64)
+    rates = check.as_float_array(check.on_host(learning_rate), "learning_rate", np.float64)
     if rates.shape not in ((), (n_updates,)):
         raise ValueError(
             f"learning_rate must be a number or have shape ({n_updates},), one rate an update, "

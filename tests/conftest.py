@@ -1,4 +1,8 @@
-"""What all tests share: every backend as a fixture, and Hypothesis without surprises."""
+"""What all tests share: every backend as a fixture, and Hypothesis without surprises.
+
+The backend "cuda" takes part where there is a GPU (mark `cuda`: ``pytest -m cuda`` runs its tests
+alone), and, with NUMBA_ENABLE_CUDASIM=1, on Numba's simulator: alone, and on small data.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +23,14 @@ settings.register_profile(
 )
 settings.load_profile("fastlsgd")
 
+SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
+if SIMULATED:
+    import simulator
+
+    simulator.install()
+    settings.register_profile("simulated", settings.get_profile("fastlsgd"), max_examples=10)
+    settings.load_profile("simulated")
+
 
 def pytest_configure(config):
     # A mark of scikit-learn's own tests, which test_sklearn_own.py runs.
@@ -30,17 +42,18 @@ ALLOW_MISSING = os.environ.get("FASTLSGD_TEST_ALLOW_MISSING") == "1"
 
 def _backends():
     """Every backend, and the native one once for each instruction set of this machine."""
-    for name in BACKENDS:
+    for name in ("cuda",) if SIMULATED else BACKENDS:
+        marks = pytest.mark.cuda if name == "cuda" else ()
         try:
             module = load_backend(name)
         except ImportError:
-            yield pytest.param((name, None), id=name)
+            yield pytest.param((name, None), id=name, marks=marks)
             continue
         if hasattr(module, "isas"):
             for isa in module.isas():
                 yield pytest.param((name, isa), id=f"{name}[{isa}]")
         else:
-            yield pytest.param((name, None), id=name)
+            yield pytest.param((name, None), id=name, marks=marks)
 
 
 @pytest.fixture(scope="module", params=_backends())
@@ -53,6 +66,8 @@ def backend(request):
         pytest.skip(str(error))
     if isa is None:
         yield name, None
+        if name == "cuda":
+            module.free_workspace()
         return
     before = module.isa()
     module.set_isa(isa)

@@ -6,6 +6,13 @@ from pathlib import Path
 
 import pytest
 
+import fastlsgd
+
+
+def no_gpu() -> bool:
+    return fastlsgd.available_backends()["cuda"] != "available"
+
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 # For each script its options and a line that it prints.
@@ -14,6 +21,7 @@ RUNS = {
     "inference.py": ([], "ridge by leave-one-out"),
     "large_gradient.py": (["--rows", "20000"], "fastlsgd, one pass"),
     "optimizers.py": ([], "exact least squares"),
+    "on_a_gpu.py": (["--rows", "20000"], "GPU" if no_gpu() else "on the backend cuda"),
 }
 
 

@@ -667,7 +667,7 @@ def test_auto_takes_the_first_that_is_there(missing, monkeypatch):
     with pytest.warns(RuntimeWarning, match="slower backend 'reference': native is not available"):
         assert dispatcher.load_backend("auto").__name__ == "fastlsgd.kernels.reference"
     status = fastlsgd.available_backends()
-    assert list(status) == ["native", "numba", "reference"]
+    assert list(status) == ["native", "numba", "reference", "cuda"]
     assert status["reference"] == "available"
     assert "pip install numba" in status["numba"]
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from conftest import ALLOW_MISSING
+from conftest import ALLOW_MISSING, SIMULATED
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -156,6 +156,9 @@ def large_problem(n, d, t, dtype, layout):
 
 
 large = pytest.mark.parametrize(("n", "d", "t"), LARGE)
+# Rows and features where every option is tried in every way.
+MIDDLING = (27, 9) if SIMULATED else (93, 21)
+too_much_to_simulate = pytest.mark.skipif(SIMULATED, reason="too much for a simulator")
 both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 every_kind = pytest.mark.parametrize("layout", EVERY_KIND, ids=str)
 
@@ -179,7 +182,7 @@ def sums_tolerance(problem):
 # ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("name", [name for name in BACKENDS if name != "cuda"])
 def test_backend_can_be_imported(name):
     if ALLOW_MISSING:
         pytest.skip("FASTLSGD_TEST_ALLOW_MISSING=1")
@@ -219,6 +222,7 @@ def test_loss_gradient(kernels, problem, n_threads):
     check_loss_gradient(kernels, problem, n_threads)
 
 
+@too_much_to_simulate
 @large
 @both_dtypes
 @every_kind
@@ -253,6 +257,7 @@ def test_every_row_the_same(kernels):
     check_loss_gradient(kernels, Problem(column, y, w, b, None), 2)
 
 
+@too_much_to_simulate
 @pytest.mark.parametrize("t", range(2, 15))
 @pytest.mark.parametrize("layout", ["C", "F", "row steps"])
 @both_dtypes
@@ -313,6 +318,7 @@ def test_predict(kernels, problem, n_threads):
     check_predict(kernels, problem, n_threads)
 
 
+@too_much_to_simulate
 @large
 @both_dtypes
 @every_kind
@@ -345,6 +351,7 @@ def test_gram(kernels, problem, shifted, n_threads):
     check_gram(kernels, problem, problem.w[0].copy() if shifted else None, n_threads)
 
 
+@too_much_to_simulate
 @pytest.mark.parametrize(("n", "d", "t"), [(5000, 33, 1), (3, 300, 2), (300, 200, 10)])
 @both_dtypes
 @every_kind
@@ -563,15 +570,16 @@ def test_optimizers(kernels, case, n_threads):
 @pytest.mark.parametrize("layout", ["C", "F", np.int32, np.int64], ids=str)
 @both_dtypes
 def test_optimizers_with_every_option(kernels, optimizer, batch_size, layout, dtype):
-    problem = make_problem(3, 93, 21, 2, dtype, layout, density=0.3)
+    problem = make_problem(3, *MIDDLING, 2, dtype, layout, density=0.3)
     for options in ({}, {"alpha": 0.3, "l1_ratio": 0.4, "average_after": 7}):
         epochs = [
             make_epoch(problem, batch_size, k > 0, seed=k, optimizer=optimizer, **options)
-            for k in range(3)
+            for k in range(2 if SIMULATED else 3)
         ]
         check_epochs(kernels, problem, epochs)
 
 
+@too_much_to_simulate
 @pytest.mark.parametrize("optimizer", [OPTIMIZERS["adam"], OPTIMIZERS["nesterov"]], ids=repr)
 @pytest.mark.parametrize(("n", "d", "t", "batch_size"), [(3000, 33, 1, 32), (60, 1000, 10, 9)])
 @both_dtypes
@@ -612,6 +620,7 @@ def test_clipping_limits_the_step_of_each_target(kernels, layout):
     assert size[0] < 2.0 < size[1]
 
 
+@too_much_to_simulate
 @pytest.mark.parametrize("rule", ["momentum", "nesterov", "rmsprop", "adagrad", "adam"])
 @pytest.mark.parametrize("layout", ["C", np.int32], ids=str)
 def test_l1_balances_the_gradient_at_the_minimum(kernels, rule, layout):
@@ -689,11 +698,13 @@ def make_epoch(problem, batch_size, shuffled=False, prox=False, seed=1, **option
 @pytest.mark.parametrize("layout", ["C", "F", np.int32, np.int64], ids=str)
 @both_dtypes
 def test_sgd_epoch_with_each_option(kernels, options, batch_size, layout, dtype):
-    problem = make_problem(3, 93, 21, 2, dtype, layout, density=0.3)
-    epochs = [make_epoch(problem, batch_size, k > 0, seed=k, **options) for k in range(3)]
+    problem = make_problem(3, *MIDDLING, 2, dtype, layout, density=0.3)
+    n_epochs = 2 if SIMULATED else 3
+    epochs = [make_epoch(problem, batch_size, k > 0, seed=k, **options) for k in range(n_epochs)]
     check_epochs(kernels, problem, epochs)
 
 
+@too_much_to_simulate
 @pytest.mark.parametrize(
     ("n", "d", "t", "batch_size"),
     [
@@ -714,6 +725,7 @@ def test_sgd_epoch_of_large_data(kernels, n, d, t, batch_size, dtype, layout, sh
     check_epochs(kernels, problem, [epoch], n_threads=3)
 
 
+@too_much_to_simulate
 @pytest.mark.parametrize("layout", ["C", "F"])
 @both_dtypes
 def test_sgd_epoch_divides_a_batch_with_each_option(kernels, dtype, layout):
@@ -722,6 +734,7 @@ def test_sgd_epoch_divides_a_batch_with_each_option(kernels, dtype, layout):
     check_epochs(kernels, problem, epochs, n_threads=3)
 
 
+@too_much_to_simulate
 def test_sgd_epoch_on_several_threads_repeats_its_bits(kernels):
     problem = large_problem(4000, 100, 1, np.float32, "C")
     epoch = make_epoch(problem, 3000, alpha=0.01)
@@ -733,6 +746,7 @@ def test_sgd_epoch_on_several_threads_repeats_its_bits(kernels):
     assert results[0] == results[1] == results[2]
 
 
+@too_much_to_simulate
 @pytest.mark.parametrize(("alpha", "l1_ratio"), [(0.0, 0.0), (5.0, 0.0), (0.02, 0.5), (0.02, 1.0)])
 def test_sgd_epoch_of_many_updates(kernels, alpha, l1_ratio):
     """More updates than the buffers of a lazy CSR kernel hold; dense rows of the same numbers."""
@@ -888,7 +902,8 @@ def threaded_problem(request, kernels):
     if kernels is reference:
         pytest.skip("the reference has no threads of its own")
     density = 0.4 if request.param is np.int32 else 1.0
-    return make_problem(0, 12_000, 40, 2, np.float32, request.param, density=density)
+    rows = 24 if SIMULATED else 12_000
+    return make_problem(0, rows, 40, 2, np.float32, request.param, density=density)
 
 
 @pytest.mark.parametrize("n_threads", [1, 2, 3, 4])
@@ -921,12 +936,15 @@ def kernels_in_a_child(backend, problem):
     return all_kernels(kernels, problem, 2)
 
 
+@too_much_to_simulate
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_worker_processes(kernels, backend, method):
     """A child process works, with threads of its own or without, after the parent used some."""
     if method not in multiprocessing.get_all_start_methods():
         pytest.skip(f"no {method} on this system")
+    if backend[0] == "cuda" and method == "fork":
+        pytest.skip("CUDA does not work in a child that was forked from a process that uses it")
     problem = make_problem(0, 12_000, 40, 2, np.float32)
     expected = all_kernels(kernels, problem, 2)
     with multiprocessing.get_context(method).Pool(2) as pool:

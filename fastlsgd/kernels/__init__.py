@@ -1,4 +1,4 @@
-"""The dispatcher: from what the user asked and what is installed to a backend.
+"""The dispatcher: from what the user asked, where the data live and what is installed to a backend.
 
 `BACKENDS` is the whole of it: a new backend is one module and one line in that table.
 """
@@ -12,7 +12,10 @@ from functools import cache
 from types import ModuleType
 from typing import NamedTuple
 
+import numpy as np
+
 from .._config import check_backend_name, check_n_threads, settings_in_force
+from .device import lives_on_device
 
 __all__ = [
     "BACKENDS",
@@ -39,6 +42,11 @@ BACKENDS = {
     ),
     "numba": Backend("fastlsgd.kernels.numba_cpu", "pip install numba"),
     "reference": Backend("fastlsgd.kernels.reference", "pip install --force-reinstall fastlsgd"),
+    # After the one that is always there, so that "auto" takes it for arrays on a GPU alone.
+    "cuda": Backend(
+        "fastlsgd.kernels.numba_cuda",
+        'pip install "fastlsgd[cuda]", on a machine with an NVIDIA GPU and its driver',
+    ),
 }
 
 
@@ -79,9 +87,12 @@ def _import_backend(name: str) -> ModuleType | ImportError:
         return error
 
 
-def resolve_backend(backend: str | None = None) -> ModuleType:
-    """The kernels to use: the argument if there is one, else the config, else the environment."""
-    return resolve(backend)[0]
+def resolve_backend(backend: str | None = None, X: object = None) -> ModuleType:
+    """The kernels to use: the argument if there is one, else the config, else the environment.
+
+    For an X on a GPU, "auto" is "cuda", and nothing else will do.
+    """
+    return resolve(backend, X)[0]
 
 
 def resolve_threads(n_threads: int | None = None) -> int:
@@ -92,10 +103,17 @@ def resolve_threads(n_threads: int | None = None) -> int:
     return check_n_threads(n_threads) or settings_in_force()[1] or _usable_processors()
 
 
-def resolve(backend: str | None = None) -> tuple[ModuleType, int]:
+def resolve(backend: str | None = None, X: object = None) -> tuple[ModuleType, int]:
     """`resolve_backend` and `resolve_threads`, with one look at the settings."""
     configured, n_threads = settings_in_force()
     name = configured if backend is None else check_backend_name(backend)
+    if type(X) is not np.ndarray and lives_on_device(X):
+        if name not in ("auto", "cuda"):
+            raise ValueError(
+                f"X is on a GPU, where backend={name!r} can't work: take 'auto' or 'cuda', or copy "
+                f"X to the host."
+            )
+        name = "cuda"
     return load_backend(name), n_threads or _usable_processors()
 
 

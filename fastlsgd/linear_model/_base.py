@@ -11,11 +11,18 @@ from numbers import Integral
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.exceptions import InconsistentVersionWarning
-from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import (
+    _check_n_features,
+    check_is_fitted,
+    column_or_1d,
+    validate_data,
+)
 
 from .. import _validation as check
 from .._version import __version__
 from ..kernels import BACKENDS, resolve_backend, resolve_threads
+from ..kernels.contract import CSR
+from ..kernels.device import as_device_array, handed_back, lives_on_device
 from ..solvers.stochastic import class_numbers
 
 
@@ -37,10 +44,16 @@ class LinearModel(BaseEstimator):
         """X w + b, of shape (n_samples, n_targets) and X's dtype."""
         check_is_fitted(self)
         check.check_sparse_indices(X)
-        X = check.as_matrix(validate_data(self, X, reset=False, **ACCEPTED))
+        like = X
+        if lives_on_device(X):
+            X = self._matrix_on_device(X, reset=False)
+        else:
+            X = check.as_matrix(validate_data(self, X, reset=False, **ACCEPTED))
         coef, intercept = self._coefficients(X.shape[1])
-        out = resolve_backend(self.backend).predict(X, coef, intercept, self._n_threads())
-        if not np.isfinite(out).all():
+        out = resolve_backend(self.backend, X).predict(X, coef, intercept, self._n_threads())
+        if lives_on_device(X):
+            out = handed_back(out, like)
+        if not check.all_finite(out):
             check.explain_non_finite(X=X, coef_=coef, intercept_=intercept)
             raise ValueError(f"The prediction overflows {out.dtype}.")
         return out
@@ -70,6 +83,27 @@ class LinearModel(BaseEstimator):
             state = {**type(self)().get_params(deep=False), **state}
             state.pop("_memory", None)
         super().__setstate__(state)
+
+    def _matrix_on_device(self, X, *, reset: bool):
+        """X, which is on a GPU and stays there, as the kernels take it: what `validate_data` does.
+
+        That its numbers are finite shows in what the kernels make of them.
+        """
+        X = check.as_matrix(X)
+        if reset:
+            self.__dict__.pop("feature_names_in_", None)
+        _check_n_features(self, X, reset=reset)
+        return X
+
+    def _take_to(self, X) -> None:
+        """Fitted weights live where the data do, as scikit-learn's array API rules have it."""
+        if not lives_on_device(X):
+            return
+        like = X.data if isinstance(X, CSR) else X
+        for name in ("coef_", "intercept_"):
+            value = getattr(self, name)
+            if isinstance(value, np.ndarray):
+                setattr(self, name, handed_back(value, like))
 
     def _n_threads(self) -> int:
         n_jobs = self.n_jobs
@@ -114,12 +148,23 @@ class LinearRegressor(RegressorMixin, LinearModel):
     def _validate(self, X, y, sample_weight, *, reset: bool, ravel: bool = False):
         """X, y (n, t), sample_weight as the kernels take them, and whether y has one target."""
         check.check_sparse_indices(X)
+        if lives_on_device(X):
+            return self._validate_on_device(X, y, sample_weight, reset=reset, ravel=ravel)
         X, y = validate_data(self, X, y, reset=reset, multi_output=True, y_numeric=True, **ACCEPTED)
         X = check.as_matrix(X)
         if ravel and y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         targets = check.as_targets(y, X.shape[0], X.dtype)
         return X, targets, check.as_sample_weight(sample_weight, X.shape[0], X.dtype), y.ndim == 1
+
+    def _validate_on_device(self, X, y, sample_weight, *, reset: bool, ravel: bool):
+        X = self._matrix_on_device(X, reset=reset)
+        targets = check.as_targets(y, X.shape[0], X.dtype)
+        s = check.as_sample_weight(sample_weight, X.shape[0], X.dtype)
+        check.check_same_place(X, y=targets, sample_weight=s)
+        ndim = as_device_array(y).ndim
+        one_target = ndim == 1 or (ravel and targets.shape[1] == 1)
+        return X, targets, s, one_target
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

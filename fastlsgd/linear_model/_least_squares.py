@@ -57,7 +57,7 @@ class LeastSquaresRegressor(LinearRegressor):
         Most passes over X after the set-up.
     warm_start : bool, default=False
         Whether `fit` begins from the weights of the fit before.
-    backend : {"auto", "native", "numba", "reference"} or None, default=None
+    backend : {"auto", "native", "numba", "reference", "cuda"} or None, default=None
         Kernels to use. None: as set by :func:`fastlsgd.set_config`.
     n_jobs : int or None, default=None
         Most threads of a kernel; -1 for all processors. None: as set by
@@ -190,7 +190,7 @@ class LeastSquaresRegressor(LinearRegressor):
         return coef, intercept
 
     def _solve(self, problem: Problem, alphas: list[float], start, one_target: bool):
-        kernels = resolve_backend(self.backend)
+        kernels = resolve_backend(self.backend, problem.X)
         with overflow_explained(problem.X, problem.y):
             solutions = fit_regression(
                 kernels,
@@ -213,6 +213,7 @@ class LeastSquaresRegressor(LinearRegressor):
             self._evidence = gather_evidence(
                 solutions[-1], problem.y, problem.sample_weight, problem.fit_intercept
             )
+        self._take_to(problem.X)
         self._warn_where_not_converged(solutions)
         return self
 

@@ -100,7 +100,7 @@ class LeastSquaresCV(LeastSquaresRegressor):
         problem = Problem(
             X, targets, s, float(self.l1_ratio), bool(self.positive), bool(self.fit_intercept)
         )
-        kernels, n_threads = resolve_backend(self.backend), self._n_threads()
+        kernels, n_threads = resolve_backend(self.backend, X), self._n_threads()
         with overflow_explained(X, targets):
             if alphas is None:
                 alphas = default_alphas(kernels, problem, n_threads).tolist()

@@ -99,7 +99,7 @@ class BaseSGD(SparseCoefMixin, CallbackSupportMixin, LinearModel):
     ):
         """`go_on`: from where the last call ended, its count of updates included."""
         self._check_parameters()
-        kernels, n_threads = resolve_backend(self.backend), self._n_threads()
+        kernels, n_threads = resolve_backend(self.backend, X), self._n_threads()
         warm = go_on or (self.warm_start and not partial and hasattr(self, "coef_"))
         X, y, s, one_target = self._validate(X, y, sample_weight, reset=not warm, ravel=True)
         random_state = check_random_state(self.random_state)
@@ -153,6 +153,7 @@ class BaseSGD(SparseCoefMixin, CallbackSupportMixin, LinearModel):
         self.t_ = 1.0 + updates_done + n_updates
         self.loss_curve_ = before + result.loss_curve
         self.backend_ = backend_name(kernels)
+        self._take_to(X)
         # The moments and sums of other weights than these are of no use.
         self._memory = descent.memory if result.is_last else None
         if self.early_stopping:
@@ -545,7 +546,7 @@ class SGDRegressor(LinearRegressor, BaseSGD):
     keep_interrupted : bool, default=False
         Whether Ctrl-C ends `fit` with the weights of the last complete epoch and a warning, where
         there is one. Else it leaves the estimator as it was.
-    backend : {"auto", "native", "numba", "reference"} or None, default=None
+    backend : {"auto", "native", "numba", "reference", "cuda"} or None, default=None
         Kernels to use. None: as set by :func:`fastlsgd.set_config`.
     n_jobs : int or None, default=None
         Most threads of a kernel; -1 for all processors. None: as set by

@@ -119,9 +119,10 @@ def _add_gram(kernels, X, y, s, n_threads, total, moments: Moments) -> None:
 def _add_columns(X: Matrix, s: np.ndarray | None, total: float, moments: Moments) -> None:
     d = X.shape[1]
     if isinstance(X, CSR):
-        span = slice(X.indptr[0], X.indptr[-1])
+        ends = np.asarray(X.indptr)
+        span = slice(int(ends[0]), int(ends[-1]))
         values = X.data[span].astype(np.float64)
-        weights = values if s is None else values * np.repeat(s, np.diff(X.indptr))
+        weights = values if s is None else values * np.repeat(s, np.diff(ends))
         moments.x += np.bincount(X.indices[span], weights, minlength=d)
         moments.xx += np.bincount(X.indices[span], weights * values, minlength=d)
         return

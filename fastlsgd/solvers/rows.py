@@ -19,11 +19,12 @@ def take_rows(X: Matrix, rows: np.ndarray) -> Matrix:
     """These rows, in this order, as a copy."""
     if not isinstance(X, CSR):
         return X[rows]
-    counts = X.indptr[rows + 1] - X.indptr[rows]
-    indptr = np.zeros(len(rows) + 1, dtype=X.indptr.dtype)
+    ends = np.asarray(X.indptr)  # a copy where X is on a GPU, whose other parts stay there
+    counts = ends[rows + 1] - ends[rows]
+    indptr = np.zeros(len(rows) + 1, dtype=ends.dtype)
     np.cumsum(counts, out=indptr[1:])
     # Position of each stored number: its row's start, then onwards.
-    where = np.repeat(X.indptr[rows] - indptr[:-1], counts) + np.arange(indptr[-1])
+    where = np.repeat(ends[rows] - indptr[:-1], counts) + np.arange(indptr[-1])
     return CSR(X.data[where], X.indices[where], indptr, (len(rows), X.shape[1]))
 
 
@@ -37,11 +38,11 @@ def sample_rows(X: Matrix, every: int) -> Matrix:
 
 
 def as_dense(X: Matrix) -> np.ndarray:
-    """A chunk of rows as a float64 array of its own."""
+    """A chunk of rows as a float64 array of its own, on the host."""
     if not isinstance(X, CSR):
         return X.astype(np.float64)
-    out = np.zeros(X.shape)
-    span = slice(X.indptr[0], X.indptr[-1])
-    rows = np.repeat(np.arange(X.shape[0]), np.diff(X.indptr))
-    out[rows, X.indices[span]] = X.data[span]
+    out, ends = np.zeros(X.shape), np.asarray(X.indptr)
+    span = slice(int(ends[0]), int(ends[-1]))
+    rows = np.repeat(np.arange(X.shape[0]), np.diff(ends))
+    out[rows, np.asarray(X.indices[span])] = np.asarray(X.data[span])
     return out

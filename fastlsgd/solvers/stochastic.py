@@ -597,7 +597,8 @@ def _squared_norms(X: Matrix) -> np.ndarray:
     with np.errstate(over="ignore"):
         if not isinstance(X, CSR):
             return np.einsum("nd,nd->n", X, X, dtype=np.float64)
-        span = slice(X.indptr[0], X.indptr[-1])
-        row = np.repeat(np.arange(X.shape[0]), np.diff(X.indptr))
+        ends = np.asarray(X.indptr)
+        span = slice(int(ends[0]), int(ends[-1]))
+        row = np.repeat(np.arange(X.shape[0]), np.diff(ends))
         squares = X.data[span].astype(np.float64) ** 2
         return np.bincount(row, weights=squares, minlength=X.shape[0])

@@ -1,0 +1,667 @@
+"""Build, check and time the CUDA backend: one call, under 8 minutes, on a fresh machine with a GPU.
+
+    python bench/gpu_check.py [--out FOLDER] [--rows 4000000] [--quick]
+    python bench/gpu_check.py --compile        # without a GPU: compile all kernels, look for spills
+
+Runs from a checkout, with what is installed: says what is missing instead of failing. Writes
+gpu_check.json and gpu_check.md. In this order, each part with its own share of the time:
+
+1. a build of this Python's own native module, where it isn't there, and what is installed;
+2. every kernel against `reference.py` on fresh random inputs, outputs poisoned before; the
+   bandwidth of a device-to-device copy;
+3. times by CUDA events, medians, X larger than the second-level cache: loss_gradient beside CuPy,
+   PyTorch (two passes, and torch.compile) and JAX; sgd_epoch of batch 1,024 beside a torch.optim
+   loop; exact batch-1 SGD beside the native backend on this machine's processor; a fit of least
+   squares beside CuPy's lstsq; cuML where it is installed;
+4. compute-sanitizer over small cases, where it is installed, and the tests marked `cuda`.
+
+The bars are those of the issue: see `BARS`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+import types
+from contextlib import contextmanager
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+DEADLINE = 450.0  # seconds in all; parts that would begin later are left out, and named
+BARS = {
+    "loss_gradient, share of the read bandwidth that the copy implies": 0.85,
+    "loss_gradient, times faster than CuPy": 1.7,
+    "loss_gradient, times faster than PyTorch": 1.7,
+    "sgd_epoch of batch 1,024, times faster than torch.optim": 20.0,
+    "exact batch-1 SGD, times faster than native on the CPU": 3.0,
+    "least squares to 1e-6, times faster than CuPy's lstsq": 5.0,
+}
+PACKAGES = (
+    "numba", "numba-cuda", "cuda-core", "cuda-bindings", "cupy-cuda13x", "cupy-cuda12x", "torch",
+    "jax", "cuml", "numpy", "scipy", "scikit-learn", "hypothesis", "pytest", "greenlet",
+)  # fmt: skip
+
+
+class Report:
+    """What was found, in order; written out after each part, so that a killed run leaves it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.begun = folder, time.perf_counter()
+        self.parts: dict[str, object] = {}
+        self.rows: list[tuple[str, str]] = []
+        self.failed: list[str] = []
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def note(self, name: str, value: object, shown: str | None = None) -> None:
+        self.parts[name] = value
+        self.rows.append((name, str(value) if shown is None else shown))
+        print(f"{time.perf_counter() - self.begun:6.1f} s  {name}: {self.rows[-1][1]}", flush=True)
+        self.write()
+
+    def write(self) -> None:
+        result = {"parts": self.parts, "failed": self.failed}
+        (self.folder / "gpu_check.json").write_text(json.dumps(result, indent=1, default=str))
+        lines = ["| what | found |", "| --- | --- |", *(f"| {a} | {b} |" for a, b in self.rows)]
+        (self.folder / "gpu_check.md").write_text("\n".join(lines) + "\n")
+
+    @contextmanager
+    def part(self, name: str, seconds: float):
+        """A part that may take so many seconds; its failure does not end the others."""
+        left = DEADLINE - (time.perf_counter() - self.begun)
+        self.skip = left < seconds
+        try:
+            if self.skip:
+                self.note(name, "left out", f"left out: {left:.0f} s left")
+            yield not self.skip
+        except Exception as error:
+            self.failed.append(name)
+            self.note(name, repr(error), f"FAILED: {type(error).__name__}: {str(error)[:600]}")
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def library(name: str):
+    """The module, or None where it is missing or does not load."""
+    try:
+        return __import__(name)
+    except Exception:
+        return None
+
+
+# ----------------------------------------------------------------------------------------------
+# Without a GPU
+# ----------------------------------------------------------------------------------------------
+
+
+def pretend_device():
+    """Let Numba compile for compute capability 9.0 where there is no driver."""
+    from numba import cuda
+    from numba.cuda import api, compiler, dispatcher
+
+    device = types.SimpleNamespace(
+        compute_capability=(9, 0), id=0, MULTIPROCESSOR_COUNT=132, name="pretended"
+    )
+    for module in (dispatcher, compiler, api, cuda):
+        module.get_current_device = lambda: device
+    cuda.gpus = [device]
+    return cuda
+
+
+def compile_all(report: Report) -> None:
+    """Every kernel in both dtypes to PTX, and by ptxas, if found, to registers and spills."""
+    cuda = pretend_device()
+    from numba.cuda import types as t
+
+    # The kernels alone: the rest of the package needs more than a compiler.
+    for name in ("fastlsgd", "fastlsgd.kernels"):
+        package = types.ModuleType(name)
+        package.__path__ = [str(ROOT.joinpath(*name.split(".")))]
+        sys.modules[name] = package
+    from fastlsgd.kernels import numba_cuda as k
+
+    def array(dtype):
+        return t.Array(dtype, 1, "C")
+
+    n, x, d = t.int64, t.float64, array(t.float64)
+    for scalar, dtype, wide in ((np.float32, t.float32, 4), (np.float64, t.float64, 2)):
+        X = array(dtype)
+        rows, y, s = (X, n, n, n), (X, n, n, n), (X, n)
+        descent = (*[d] * 9, n, x, x, n, n, n, n, n, d, d)
+        optimizer = (d, d, d, x, x, x, x, n)
+        kernels = {
+            f"gradient_of_rows {plan}": (
+                k._gradient_of_rows(scalar, *plan), (*rows, n, n, *y, *s, d, d)
+            )
+            for plan in ((wide, 1, 32, 8), (wide, 8 // wide, 32, 4), (wide, 16 // wide, 32, 2),
+                         (1, 1, 16, 8), (1, 8, 32, 4))
+        }  # fmt: skip
+        for f_order in (False, True):
+            for targets in (1, k.TARGETS):
+                kernel = k._gradient_of_tiles(f_order, targets)
+                kernels[f"gradient_of_tiles {f_order} {targets}"] = (
+                    kernel, (*rows, n, n, n, n, *y, *s, d, d)
+                )  # fmt: skip
+            kernels[f"gather {f_order}"] = (
+                k._gather_kernel(f_order),
+                (*rows, n, array(n), n, n, n, X),
+            )
+        for alone in (False, True):
+            kernels[f"dense_updates {alone}"] = (
+                k._dense_updates(1, alone), (*rows, n, n, n, *y, *s, *descent)
+            )  # fmt: skip
+            kernels[f"dense adam {alone}"] = (
+                k._dense_optimizer_updates("adam", 1, alone),
+                (*rows, n, n, n, *y, *s, *descent, *optimizer),
+            )
+        kernels["predict_rows"] = k._predict_rows, (*rows, n, n, n, d, X)
+        kernels["predict_columns"] = k._predict_columns, (*rows, n, n, n, d, X)
+        kernels["fill_dense"] = k._fill_dense, (*rows, *y, *s, d, n, n, n, n, d)
+        kernels["triangles"] = k._triangles, (*rows, n, n, n, *s, d, n, n, n, x, n, n, X, d)
+        kernels["solve_blocks"] = k._solve_blocks, (*rows, n, n, n, *y, d, d, n, n, n, X, d, d)
+        for index in (t.int32, t.int64):
+            csr = (X, array(index), array(index))
+            kernels |= {
+                f"gradient_of_csr {index}": (
+                    k._gradient_of_csr(k.TARGETS), (*csr, n, n, n, *y, *s, d, d)
+                ),
+                f"predict_csr {index}": (k._predict_csr, (*csr, n, n, n, d, X)),
+                f"fill_csr {index}": (k._fill_csr, (*csr, *y, *s, d, n, n, n, n, d)),
+                f"csr_updates {index}": (
+                    k._csr_updates, (*csr, array(n), n, n, n, n, *y, *s, *descent)
+                ),
+                f"csr adam {index}": (
+                    k._csr_optimizer_updates("adam"),
+                    (*csr, array(n), n, n, n, n, *y, *s, *descent, *optimizer),
+                ),
+            }  # fmt: skip
+        for name, (kernel, signature) in kernels.items():
+            _compile_one(report, cuda, f"{name} {dtype}", kernel, signature)
+    for name, kernel, signature in (
+        ("add_up", k._add_up, (d, n, n, d)),
+        ("products", k._products, (d, n, n, n, d)),
+        ("add_loss", k._add_loss, (d, n, d)),
+    ):
+        _compile_one(report, cuda, name, kernel, signature)
+
+
+def _compile_one(report: Report, cuda, name: str, kernel, signature) -> None:
+    with report.part(name, 0.0):
+        ptx, _ = cuda.compile_ptx(kernel.py_func, signature, cc=(9, 0))
+        loads = f"{ptx.count('ld.global.v4') + ptx.count('ld.global.v2')} loads of 16 bytes"
+        ptxas = os.environ.get("PTXAS") or shutil.which("ptxas")
+        if ptxas is None:
+            report.note(name, "compiled", f"compiled; {loads}; no ptxas found (set PTXAS)")
+            return
+        source = report.folder / "kernel.ptx"
+        source.write_text(ptx)
+        command = [ptxas, "-v", "-c", "-arch=sm_90", source, "-o", report.folder / "kernel.cubin"]
+        told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+        lines = [line for line in told.splitlines() if "registers" in line or "spill" in line]
+        if any("spill" in line and "0 bytes spill stores" not in line for line in lines):
+            report.failed.append(f"{name} spills")
+        shown = "; ".join(line.split(":", 1)[-1].strip() for line in lines[-2:])
+        report.note(name, shown, f"{loads}; {shown}")
+
+
+# ----------------------------------------------------------------------------------------------
+# Right
+# ----------------------------------------------------------------------------------------------
+
+
+def check_all(report: Report, seed: int) -> None:
+    """The conformance suite's checks, with numbers that nobody has seen, on larger shapes."""
+    import test_kernels as suite
+
+    from fastlsgd.kernels import load_backend
+
+    kernels, worst = load_backend("cuda"), 0
+    rng = np.random.default_rng(seed)
+    shapes = [(257, 100, 1), (1000, 256, 1), (3001, 33, 3), (70, 3000, 2), (4000, 512, 1)]
+    for n, d, targets in shapes:
+        for dtype in (np.float32, np.float64):
+            for layout in ("C", "F", "row steps", "backwards in steps", np.int32, np.int64):
+                with report.part(
+                    f"check {n} x {d} x {targets} {dtype.__name__} {layout}", 20.0
+                ) as go:
+                    if not go:
+                        return
+                    density = 0.1 if layout in (np.int32, np.int64) else 1.0
+                    drawn = int(rng.integers(2**31))
+                    problem = suite.make_problem(drawn, n, d, targets, dtype, layout, True, density)
+                    _poison(kernels)
+                    suite.check_loss_gradient(kernels, problem, 1)
+                    _poison(kernels)
+                    suite.check_predict(kernels, problem, 1)
+                    _poison(kernels)
+                    suite.check_gram(kernels, problem, problem.w[0].copy(), 1)
+                    for batch, options in (
+                        (1, {}), (1, {"alpha": 0.3, "implicit": True}), (7, {"alpha": 0.3}),
+                        (64, {"alpha": 0.3, "l1_ratio": 0.4, "average_after": 3, "prox": True}),
+                        (1000, {}), (16, {"optimizer": suite.OPTIMIZERS["adam"]}),
+                    ):  # fmt: skip
+                        _poison(kernels)
+                        epochs = [
+                            suite.make_epoch(problem, batch, shuffled, seed=drawn + 1, **options)
+                            for shuffled in (False, True)
+                        ]
+                        suite.check_epochs(kernels, problem, epochs)
+                    worst += 1
+    report.note("checks passed", worst, f"{worst} of {12 * len(shapes)} problems")
+
+
+def _poison(kernels) -> None:
+    """NaN into all workspace: a kernel that reads what it has not written shows."""
+    for array in kernels._workspace.values():
+        if hasattr(array, "address") and array.dtype.kind == "f":
+            values = np.full(array.shape, np.nan, array.dtype)
+            kernels._native(array).copy_to_device(values)
+
+
+# ----------------------------------------------------------------------------------------------
+# Fast
+# ----------------------------------------------------------------------------------------------
+
+
+def device_seconds(call, repeats: int = 7) -> float:
+    """Median seconds between two CUDA events around a call, after two calls that warm up."""
+    from numba import cuda
+
+    call()
+    call()
+    cuda.synchronize()
+    spans = []
+    for _ in range(repeats):
+        start, end = cuda.event(timing=True), cuda.event(timing=True)
+        start.record()
+        call()
+        cuda.synchronize()
+        end.record()
+        end.synchronize()
+        spans.append(cuda.event_elapsed_time(start, end) / 1e3)
+    return statistics.median(spans)
+
+
+def ratio(report: Report, name: str, value: float) -> None:
+    bar = BARS[name]
+    verdict = "meets" if value >= bar else "misses"
+    report.note(name, value, f"{value:.2f}, {verdict} the bar of {bar:g}")
+
+
+def copy_bandwidth(report: Report, nbytes: int) -> float:
+    """GB/s read by a device-to-device copy: half of what it moves."""
+    from numba import cuda
+
+    source = cuda.device_array(nbytes // 4, np.float32)
+    target = cuda.device_array(nbytes // 4, np.float32)
+    seconds = device_seconds(lambda: target.copy_to_device(source))
+    moved = 2 * nbytes / seconds / 1e9
+    report.note("copy, GB/s read and written", moved, f"{moved:.0f}")
+    return moved
+
+
+def device_problem(rows: int, columns: int):
+    """X, y, w on the device: of PyTorch if it is there, else of CuPy, else of Numba."""
+    torch, cupy = library("torch"), library("cupy")
+    if torch is not None and torch.cuda.is_available():
+        generator = torch.Generator("cuda").manual_seed(time.time_ns() % 2**31)
+        X = torch.randn(rows, columns, device="cuda", generator=generator)
+        return X, torch.randn(rows, device="cuda", generator=generator)
+    if cupy is not None:
+        rng = cupy.random.default_rng(time.time_ns() % 2**31)
+        return (
+            rng.standard_normal((rows, columns), dtype=np.float32),
+            rng.standard_normal(rows, dtype=np.float32),
+        )
+    from numba import cuda
+
+    rng = np.random.default_rng(time.time_ns() % 2**31)
+    X = rng.standard_normal((rows, columns), dtype=np.float32)
+    return cuda.to_device(X), cuda.to_device(rng.standard_normal(rows, dtype=np.float32))
+
+
+def time_gradient(report: Report, X, y, moved: float) -> None:
+    from fastlsgd.kernels import load_backend
+    from fastlsgd.kernels.device import as_device_array
+
+    kernels, d = load_backend("cuda"), X.shape[1]
+    A, targets = as_device_array(X), as_device_array(y)[:, None]
+    w, b = np.random.default_rng(0).standard_normal((1, d)), np.zeros(1)
+    ours = device_seconds(lambda: kernels.loss_gradient(A, targets, w, b, None, 1))
+    rate = A.nbytes / ours / 1e9
+    report.note("loss_gradient", ours, f"{1e3 * ours:.3f} ms, {rate:.0f} GB/s")
+    # A pure read can go as fast as a copy moves both ways.
+    name = "loss_gradient, share of the read bandwidth that the copy implies"
+    ratio(report, name, rate / moved)
+    exact = kernels.loss_gradient(A, targets, w, b, None, 1).coef[0]
+    for peer, call in gradients_of_peers(X, y, w[0]).items():
+        with report.part(f"gradient by {peer}", 20.0) as go:
+            if not go:
+                continue
+            error = float(np.abs(to_numpy(call()) - exact).max() / np.abs(exact).max())
+            theirs = device_seconds(call)
+            report.note(
+                f"gradient by {peer}", theirs,
+                f"{1e3 * theirs:.3f} ms, {theirs / ours:.2f} x ours; off by {error:.1e}",
+            )  # fmt: skip
+            if f"loss_gradient, times faster than {peer}" in BARS:
+                ratio(report, f"loss_gradient, times faster than {peer}", theirs / ours)
+
+
+def to_numpy(value) -> np.ndarray:
+    for name in ("get", "cpu"):
+        if hasattr(value, name):
+            value = getattr(value, name)()
+            break
+    return np.asarray(value, dtype=np.float64)
+
+
+def gradients_of_peers(X, y, coef) -> dict:
+    """Two passes over X, as one writes them in each library; ends when the device is done."""
+    calls = {}
+    torch, cupy, jax = library("torch"), library("cupy"), library("jax")
+    n = X.shape[0]
+    if torch is not None and torch.cuda.is_available():
+        A, t = torch.as_tensor(X, device="cuda"), torch.as_tensor(y, device="cuda")
+        w = torch.as_tensor(coef, device="cuda", dtype=A.dtype)
+
+        def two_passes(A, t, w):
+            return (A @ w - t) @ A / n
+
+        calls["PyTorch"] = lambda: two_passes(A, t, w)
+        compiled = torch.compile(two_passes)
+        calls["torch.compile"] = lambda: compiled(A, t, w)
+    if cupy is not None:
+        B, u, v = cupy.asarray(X), cupy.asarray(y), cupy.asarray(coef, dtype=np.float32)
+        calls["CuPy"] = lambda: (B @ v - u) @ B / n
+    if jax is not None and any(device.platform == "gpu" for device in jax.devices()):
+        # By DLPack: JAX takes no memory of its own for X.
+        C, s = jax.dlpack.from_dlpack(X), jax.dlpack.from_dlpack(y)
+        q = jax.numpy.asarray(coef, dtype=np.float32)
+        step = jax.jit(lambda C, s, q: (C @ q - s) @ C / n)
+        calls["JAX"] = lambda: step(C, s, q).block_until_ready()
+    return calls
+
+
+def time_epochs(report: Report, X, y) -> None:
+    from fastlsgd.kernels import load_backend
+    from fastlsgd.kernels.contract import SGDState
+    from fastlsgd.kernels.device import as_device_array
+
+    kernels = load_backend("cuda")
+    n, d = X.shape
+    A, targets = as_device_array(X), as_device_array(y)[:, None]
+
+    def epoch(kernels, A, targets, batch, rate):
+        w, b = np.zeros((1, d), np.float32), np.zeros(1)
+        rates = np.full(-(-A.shape[0] // batch), rate)
+        kernels.sgd_epoch(
+            A, targets, w, b, None, rates, batch, None, 0.0, 0.0, True, None, False, SGDState(), 1
+        )
+        return w[0]
+
+    ours = device_seconds(lambda: epoch(kernels, A, targets, 1024, 0.1), 3)
+    report.note("sgd_epoch of batch 1,024", ours, f"{1e3 * ours:.1f} ms")
+    torch = library("torch")
+    if torch is not None and torch.cuda.is_available():
+        rows = min(n, 400 * 1024)
+        theirs = device_seconds(lambda: torch_epoch(torch, X, y, rows), 3) * n / rows
+        report.note("the same by torch.optim", theirs, f"{1e3 * theirs:.0f} ms (of {rows} rows)")
+        ratio(report, "sgd_epoch of batch 1,024, times faster than torch.optim", theirs / ours)
+    rows = min(n, 1_000_000)
+    few, t = A[:rows], targets[:rows]
+    ours = device_seconds(lambda: epoch(kernels, few, t, 1, 1e-4), 3)
+    report.note("batch-1 SGD of 1M rows", ours, f"{1e3 * ours:.1f} ms")
+    for name in ("native", "numba"):
+        try:
+            other = load_backend(name)
+        except ImportError as error:
+            report.note(f"batch-1 SGD by {name}", "missing", str(error)[:200])
+            continue
+        B, u = np.asarray(few), np.asarray(t)
+        spans = []
+        for _ in range(4):
+            start = time.perf_counter()
+            wanted = epoch(other, B, u, 1, 1e-4)
+            spans.append(time.perf_counter() - start)
+        theirs, got = statistics.median(spans[1:]), epoch(kernels, few, t, 1, 1e-4)
+        error = float(np.abs(got - wanted).max() / np.abs(wanted).max())
+        report.note(
+            f"batch-1 SGD by {name}", theirs,
+            f"{1e3 * theirs:.1f} ms on the CPU; the weights differ by {error:.1e}",
+        )  # fmt: skip
+        if name == "native":
+            ratio(report, "exact batch-1 SGD, times faster than native on the CPU", theirs / ours)
+            break
+
+
+def torch_epoch(torch, X, y, rows: int):
+    """An epoch as one writes it with torch.optim."""
+    A, t = torch.as_tensor(X, device="cuda"), torch.as_tensor(y, device="cuda")
+    model = torch.nn.Linear(A.shape[1], 1, device="cuda")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    for start in range(0, rows, 1024):
+        optimizer.zero_grad()
+        residual = model(A[start : start + 1024])[:, 0] - t[start : start + 1024]
+        (residual * residual).mean().backward()
+        optimizer.step()
+    return model.weight
+
+
+def time_least_squares(report: Report, X, y) -> None:
+    """A fit to a relative gradient of 1e-6, beside cupy.linalg.lstsq on the rows it bears."""
+    import fastlsgd
+
+    def fit():
+        return fastlsgd.LeastSquaresRegressor(fit_intercept=False, tol=1e-6).fit(X, y)
+
+    ours = device_seconds(fit, 3)
+    report.note("least squares to 1e-6", ours, f"{1e3 * ours:.1f} ms, {fit().n_iter_} iterations")
+    cupy = library("cupy")
+    if cupy is None:
+        return
+    B, u = cupy.asarray(X), cupy.asarray(y)
+    rows = min(X.shape[0], 1_000_000)  # its SVD takes several times the memory of X
+    theirs = device_seconds(lambda: cupy.linalg.lstsq(B[:rows], u[:rows], rcond=None), 1)
+    theirs *= X.shape[0] / rows
+    report.note("the same by cupy.linalg.lstsq", theirs, f"{1e3 * theirs:.0f} ms (of {rows} rows)")
+    ratio(report, "least squares to 1e-6, times faster than CuPy's lstsq", theirs / ours)
+
+
+def time_cuml(report: Report, X, y) -> None:
+    if library("cuml") is None:
+        report.note("cuML", "not installed")
+        return
+    from cuml.linear_model import LinearRegression
+
+    seconds = device_seconds(lambda: LinearRegression(fit_intercept=False).fit(X, y), 3)
+    report.note("cuML LinearRegression", seconds, f"{1e3 * seconds:.1f} ms")
+
+
+def time_streaming(report: Report) -> None:
+    """Host rows by way of pinned buffers, beside what the bus gives."""
+    from numba import cuda
+
+    from fastlsgd.kernels import load_backend
+
+    kernels = load_backend("cuda")
+    X = np.random.default_rng(0).standard_normal((2_000_000, 128), dtype=np.float32)
+    y, w = X[:, :1].copy(), np.zeros((1, 128))
+    seconds = device_seconds(lambda: kernels.loss_gradient(X, y, w, np.zeros(1), None, 1), 3)
+    pinned, there = cuda.pinned_array(1 << 26, np.float32), cuda.device_array(1 << 26, np.float32)
+    bus = pinned.nbytes / device_seconds(lambda: there.copy_to_device(pinned), 3) / 1e9
+    rate = X.nbytes / seconds / 1e9
+    report.note("loss_gradient of host rows", rate, f"{rate:.1f} GB/s; the bus gives {bus:.1f}")
+
+
+# ----------------------------------------------------------------------------------------------
+# Other judges
+# ----------------------------------------------------------------------------------------------
+
+
+def sanitize(report: Report, tool: str) -> None:
+    """compute-sanitizer over a small run of every kernel."""
+    program = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
+    if not Path(program).exists():
+        report.note(f"compute-sanitizer {tool}", "not installed")
+        return
+    command = [
+        program,
+        "--tool",
+        tool,
+        "--error-exitcode",
+        "9",
+        sys.executable,
+        __file__,
+        "--small",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90)
+    shown = done.stdout.strip().splitlines()[-1:] or done.stderr.strip().splitlines()[-1:]
+    if done.returncode:
+        report.failed.append(f"compute-sanitizer {tool}")
+    report.note(f"compute-sanitizer {tool}", done.returncode, f"exit {done.returncode}: {shown}")
+
+
+def small_run() -> None:
+    """What the sanitizer watches."""
+    import test_kernels as suite
+
+    from fastlsgd.kernels import load_backend
+
+    kernels = load_backend("cuda")
+    for layout in ("C", "F", np.int32):
+        for targets in (1, 2):
+            problem = suite.make_problem(7, 300, 36, targets, np.float32, layout, True, 0.5)
+            suite.check_loss_gradient(kernels, problem, 1)
+            suite.check_predict(kernels, problem, 1)
+            suite.check_gram(kernels, problem, None, 1)
+            for batch in (1, 32, 256):
+                suite.check_epochs(kernels, problem, [suite.make_epoch(problem, batch, True)])
+
+
+def run_tests(report: Report) -> None:
+    if library("pytest") is None or library("hypothesis") is None:
+        report.note("pytest -m cuda", "pytest or hypothesis is not installed")
+        return
+    command = [
+        sys.executable, "-m", "pytest", "-q", "-m", "cuda", "--disable-warnings", "-x",
+        "-p", "no:cacheprovider", str(ROOT / "tests"),
+    ]  # fmt: skip
+    left = DEADLINE - (time.perf_counter() - report.begun)
+    path = os.environ.get("PYTHONPATH", str(ROOT))
+    environment = os.environ | {"PYTHONPATH": path, "FASTLSGD_TEST_ALLOW_MISSING": "1"}
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=max(30.0, left), env=environment
+        )
+    except subprocess.TimeoutExpired:
+        report.note("pytest -m cuda", "ran out of time")
+        return
+    (report.folder / "pytest.log").write_text(done.stdout + done.stderr)
+    if done.returncode:
+        report.failed.append("pytest -m cuda")
+    report.note("pytest -m cuda", done.returncode, (done.stdout.strip().splitlines() or ["?"])[-1])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", "gpu_check")))
+    parser.add_argument("--rows", type=int, default=4_000_000)
+    parser.add_argument("--columns", type=int, default=256)
+    parser.add_argument("--quick", action="store_true", help="a tenth of the rows, no tests")
+    parser.add_argument("--compile", action="store_true", help="compile only; needs no GPU")
+    parser.add_argument("--small", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.small:
+        small_run()
+        return 0
+    report = Report(arguments.out)
+    report.note("versions", versions())
+    if arguments.compile:
+        compile_all(report)
+    else:
+        measure(report, arguments)
+    report.note("failed", report.failed, ", ".join(report.failed) or "nothing")
+    return 1 if report.failed else 0
+
+
+def build(report: Report) -> None:
+    """The package with its native module, for this Python, without a network."""
+    site = report.folder.resolve() / "site"
+    command = [
+        sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--upgrade",
+        "--no-build-isolation", "--target", site, ROOT,
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    if done.returncode == 0:
+        sys.path.insert(0, str(site))
+        os.environ["PYTHONPATH"] = str(site)
+        report.note("build", "built")
+    else:  # not a failure: the checkout itself has all but the native backend
+        report.note("build", done.stderr[-500:], f"from the checkout: {done.stderr[-200:]!r}")
+
+
+def measure(report: Report, arguments) -> None:
+    if not any(ROOT.glob("fastlsgd/kernels/native.cpython-*")):
+        with report.part("build", 130.0) as go:
+            if go:
+                build(report)
+    from fastlsgd.kernels import available_backends, load_backend
+
+    report.note("backends", available_backends())
+    try:
+        report.note("device", load_backend("cuda").isa())
+    except ImportError as error:
+        report.failed.append("no GPU")
+        report.note("device", str(error))
+        return
+    rows = arguments.rows // 10 if arguments.quick else arguments.rows
+    with report.part("checks", 60.0) as go:
+        if go:
+            check_all(report, time.time_ns() % 2**31)
+    moved = float("nan")
+    with report.part("copy", 20.0) as go:
+        if go:
+            moved = copy_bandwidth(report, min(4 << 30, 4 * rows * arguments.columns))
+    X, y = device_problem(rows, arguments.columns)
+    for name, seconds, part in (
+        ("gradients", 40.0, partial(time_gradient, report, X, y, moved)),
+        ("epochs", 40.0, partial(time_epochs, report, X, y)),
+        ("least squares", 30.0, partial(time_least_squares, report, X, y)),
+        ("cuML", 20.0, partial(time_cuml, report, X, y)),
+        ("streaming", 20.0, partial(time_streaming, report)),
+    ):
+        with report.part(name, seconds) as go:
+            if go:
+                part()
+    for tool in ("memcheck", "racecheck"):
+        with report.part(f"compute-sanitizer {tool}", 100.0) as go:
+            if go:
+                sanitize(report, tool)
+    with report.part("tests", 30.0) as go:
+        if go and not arguments.quick:
+            run_tests(report)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

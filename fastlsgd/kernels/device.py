@@ -1,0 +1,389 @@
+"""Arrays that live on a GPU, whichever library made them: CuPy, PyTorch, JAX, Numba.
+
+`DeviceArray` is what the kernels, the solvers and the door see of such an array: its address,
+shape, strides and dtype, and views of its rows. The numbers stay where they are. NumPy functions
+take a `DeviceArray` by copying it to the host (`__array__`), so that solvers, which hand over
+targets and chunks of rows at most, need not ask where their data live.
+
+Nothing here needs a GPU, or a package that needs one, to be imported.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from typing import Any
+
+import numpy as np
+
+CUDA_MEMORY = (2, 13)  # kDLCUDA and kDLCUDAManaged; pinned host memory (3) counts as the host's
+
+
+def is_device_array(value: object) -> bool:
+    """Whether `value` is an array in the memory of a CUDA device."""
+    if isinstance(value, DeviceArray):
+        return True
+    if isinstance(value, np.ndarray | list | tuple | float | int):
+        return False
+    if _safe_attribute(value, "__cuda_array_interface__") is not None:
+        return True
+    where = _safe_attribute(value, "__dlpack_device__")
+    return where is not None and int(where()[0]) in CUDA_MEMORY
+
+
+def is_device_sparse(value: object) -> bool:
+    """Whether `value` is a sparse matrix whose parts are on a CUDA device, as CuPy has them."""
+    return hasattr(value, "tocsr") and is_device_array(getattr(value, "data", None))
+
+
+def lives_on_device(X: object) -> bool:
+    """Whether X, dense or sparse, is on a CUDA device; the contract's `CSR` too."""
+    if isinstance(X, tuple):
+        return isinstance(getattr(X, "data", None), DeviceArray)
+    return is_device_array(X) or is_device_sparse(X)
+
+
+def _safe_attribute(value: object, name: str):
+    """The attribute, or None; PyTorch raises for tensors that are elsewhere or need a gradient."""
+    try:
+        return getattr(value, name, None)
+    except (AttributeError, RuntimeError, TypeError):
+        return None
+
+
+class _Memory:
+    """An array interface over an address, for NumPy to work out views. Never read through it."""
+
+    def __init__(self, address: int, shape, strides, dtype: np.dtype) -> None:
+        self.__array_interface__ = {
+            "version": 3,
+            "data": (address, True),
+            "shape": tuple(shape),
+            "strides": tuple(strides),
+            "typestr": dtype.str,
+        }
+
+
+class DeviceArray:
+    """A view of numbers on a CUDA device.
+
+    Parameters
+    ----------
+    address : int
+        Of the first number, on the device.
+    shape, strides : tuple of int
+        Strides in bytes; None is C order.
+    dtype : numpy dtype
+    owner : object
+        What keeps the memory alive.
+    device : int
+        Number of the device.
+    stream : int
+        Handle of the CUDA stream on which the array is made; 0 is the default stream.
+    kind : str
+        Name of the library whose array this was.
+    """
+
+    __slots__ = ("_view", "device", "kind", "native", "owner", "stream")
+
+    def __init__(
+        self, address, shape, dtype, *, strides=None, owner=None, device=0, stream=0, kind="numba"
+    ):
+        dtype = np.dtype(dtype)
+        shape = tuple(int(size) for size in shape)
+        if strides is None:
+            strides = np.cumprod([dtype.itemsize, *shape[:0:-1]])[::-1][: len(shape)].tolist()
+        # NumPy refuses address 0 only for arrays that are not empty.
+        self._view = np.asarray(_Memory(int(address), shape, strides, dtype))
+        self.owner, self.device, self.stream, self.kind = owner, device, stream, kind
+        self.native: Any = None  # what the backend makes of it, kept since that takes a while
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._view.shape
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        return self._view.strides
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self._view.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self._view.ndim
+
+    @property
+    def size(self) -> int:
+        return self._view.size
+
+    @property
+    def itemsize(self) -> int:
+        return self._view.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        return self._view.nbytes
+
+    @property
+    def address(self) -> int:
+        return self._view.__array_interface__["data"][0]
+
+    @property
+    def c_contiguous(self) -> bool:
+        return bool(self._view.flags.c_contiguous)
+
+    def __len__(self) -> int:
+        return len(self._view)
+
+    def __repr__(self) -> str:
+        return f"DeviceArray({self.kind}, shape={self.shape}, dtype={self.dtype})"
+
+    def __getitem__(self, key) -> DeviceArray:
+        """A view of slices and new axes, or a new array of the rows with these numbers."""
+        if isinstance(key, np.ndarray):
+            from .numba_cuda import take
+
+            return take(self, key)
+        keys = key if isinstance(key, tuple) else (key,)
+        if not all(isinstance(part, slice) or part is None for part in keys):
+            raise TypeError("a DeviceArray takes slices, or an array of row numbers")
+        return self._of(self._view[key])
+
+    def reshape(self, *shape: int) -> DeviceArray:
+        """A view of this shape of numbers that lie in C order."""
+        if not self.c_contiguous:
+            raise ValueError("only numbers in C order can be reshaped without a copy")
+        return self._of(self._view.reshape(shape))
+
+    def span(self) -> tuple[DeviceArray, int]:
+        """All memory from the lowest to the highest number as one flat view, and where we start.
+
+        Of rows whose numbers lie together: row i starts at ``start + i * stride`` in it.
+        """
+        low = high = 0
+        for size, stride in zip(self.shape, self.strides, strict=True):
+            reach = max(0, size - 1) * stride
+            low, high = low + min(0, reach), high + max(0, reach)
+        flat = DeviceArray(
+            self.address + low, ((high - low) // self.itemsize + 1,), self.dtype,
+            owner=self.owner, device=self.device, stream=self.stream, kind=self.kind,
+        )  # fmt: skip
+        return flat, -low // self.itemsize
+
+    def _of(self, view: np.ndarray) -> DeviceArray:
+        return DeviceArray(
+            view.__array_interface__["data"][0], view.shape, view.dtype, strides=view.strides,
+            owner=self.owner, device=self.device, stream=self.stream, kind=self.kind,
+        )  # fmt: skip
+
+    # What solvers ask of targets, weights and chunks of rows is answered on the host.
+
+    def astype(self, dtype) -> np.ndarray:
+        """A copy on the host."""
+        return np.asarray(self).astype(dtype)
+
+    def any(self) -> bool:
+        return bool(np.asarray(self).any())
+
+    def mean(self, axis=None, dtype=None):
+        return np.asarray(self).mean(axis=axis, dtype=dtype)
+
+    def sum(self, axis=None, dtype=None):
+        return np.asarray(self).sum(axis=axis, dtype=dtype)
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        # No "stream": whoever launches has put its work on ours, so that nobody need wait.
+        return {
+            "version": 3,
+            "shape": self.shape,
+            "strides": None if self.c_contiguous else self.strides,
+            "typestr": self.dtype.str,
+            "data": (self.address if self.size else 0, False),
+            "stream": None,
+        }
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        """The numbers, on the host."""
+        from .numba_cuda import copy_to_host
+
+        if copy is False:
+            raise ValueError("numbers on a GPU can't be seen from the host without a copy")
+        array = copy_to_host(self)
+        return array if dtype is None else array.astype(dtype, copy=False)
+
+
+def as_device_array(value: Any, name: str = "array") -> DeviceArray:
+    """`value`, an array on a CUDA device, as a `DeviceArray` of the same memory.
+
+    Raises
+    ------
+    ValueError
+        If it can't be read as numbers in the machine's own byte order.
+    """
+    if isinstance(value, DeviceArray):
+        return value
+    kind = kind_of(value)
+    if kind == "torch":
+        value = value.detach()
+    where = _safe_attribute(value, "__dlpack_device__")
+    device = int(where()[1]) if where is not None else 0
+    interface = _safe_attribute(value, "__cuda_array_interface__")
+    if interface is None:
+        return _from_dlpack(value, device, kind, name)
+    dtype = np.dtype(interface["typestr"])
+    if not dtype.isnative:
+        raise ValueError(f"{name} on a GPU must have native byte order, got {dtype}.")
+    stream = _current_stream(kind, device)
+    return DeviceArray(
+        interface["data"][0] or 0,
+        interface["shape"],
+        dtype,
+        strides=interface.get("strides"),
+        owner=value,
+        device=device,
+        stream=interface.get("stream") or 0 if stream is None else stream,
+        kind=kind,
+    )
+
+
+def kind_of(value: object) -> str:
+    """The library that an array is of, by the module of its type."""
+    if isinstance(value, DeviceArray):
+        return value.kind
+    name = type(value).__module__.partition(".")[0]
+    return {"jaxlib": "jax", "cupyx": "cupy", "numba_cuda": "numba"}.get(name, name)
+
+
+def _current_stream(kind: str, device: int) -> int | None:
+    """Handle of the stream on which the library works at present; None where it has no say."""
+    library: Any = sys.modules.get(kind)
+    if kind == "torch":
+        return int(library.cuda.current_stream(device).cuda_stream)
+    if kind == "cupy":
+        with library.cuda.Device(device):
+            return int(library.cuda.get_current_stream().ptr)
+    return None
+
+
+def handed_back(array: np.ndarray | DeviceArray, like: object) -> Any:
+    """`array` as the kind of array that `like` is, on its device; for results.
+
+    A `DeviceArray` whose owner is of that kind (`empty_like` made it so) is handed back without
+    a copy; numbers on the host are sent there.
+    """
+    if isinstance(array, DeviceArray):
+        if array.kind == kind_of(like) and array.owner is not None:
+            return array.owner
+        array = np.asarray(array)
+    kind, device = kind_of(like), as_device_array(like).device
+    library: Any = sys.modules.get(kind)
+    if kind == "torch":
+        return library.from_numpy(np.ascontiguousarray(array)).to(f"cuda:{device}")
+    if kind == "cupy":
+        with library.cuda.Device(device):
+            return library.asarray(array)
+    if kind == "jax":
+        owner: Any = like.owner if isinstance(like, DeviceArray) else like
+        return library.device_put(array, next(iter(owner.devices())))
+    from .numba_cuda import send
+
+    return send(array, device)
+
+
+def converted(value: Any, name: str, dtype) -> DeviceArray:
+    """`value` as a contiguous array of this dtype on its device, by its own library's means."""
+    array = as_device_array(value, name)
+    if array.dtype == dtype and array.c_contiguous:
+        return array
+    kind, library = array.kind, sys.modules.get(array.kind)
+    if kind == "torch":
+        return as_device_array(value.to(getattr(library, np.dtype(dtype).name)).contiguous(), name)
+    if kind == "cupy":
+        return as_device_array(library.ascontiguousarray(value, dtype=dtype), name)  # type: ignore[union-attr]
+    if kind == "jax":
+        return as_device_array(value.astype(dtype), name)
+    raise ValueError(
+        f"{name} on the GPU must be contiguous {np.dtype(dtype)}, got {array.dtype} with strides "
+        f"{array.strides}: convert it there."
+    )
+
+
+def extremes(value: Any) -> tuple[float, float]:
+    """The least and the largest number, NaN if there is one; by the array's own library."""
+    if isinstance(value, DeviceArray):
+        owner = value.owner
+        value = owner if getattr(owner, "shape", None) == value.shape else value
+    if kind_of(value) in ("torch", "cupy", "jax") and not isinstance(value, DeviceArray):
+        return float(value.min()), float(value.max())
+    numbers = np.asarray(as_device_array(value))
+    return float(numbers.min()), float(numbers.max())
+
+
+def empty_like(shape: tuple[int, ...], dtype, like: DeviceArray) -> DeviceArray | None:
+    """A new array of the library that `like` is of, not filled; None where it makes none.
+
+    JAX makes no arrays that others may write to: its results travel by way of the host.
+    """
+    library: Any = sys.modules.get(like.kind)
+    if like.kind == "torch":
+        torch_dtype = getattr(library, np.dtype(dtype).name)
+        return as_device_array(
+            library.empty(shape, dtype=torch_dtype, device=f"cuda:{like.device}")
+        )
+    if like.kind == "cupy":
+        with library.cuda.Device(like.device):
+            return as_device_array(library.empty(shape, dtype))
+    return None
+
+
+# ----------------------------------------------------------------------------------------------
+# DLPack, for libraries that offer nothing else (dmlc/dlpack, dlpack.h, version 0.8)
+# ----------------------------------------------------------------------------------------------
+
+
+class _DLTensor(ctypes.Structure):
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("device_type", ctypes.c_int32),
+        ("device_id", ctypes.c_int32),
+        ("ndim", ctypes.c_int32),
+        ("code", ctypes.c_uint8),
+        ("bits", ctypes.c_uint8),
+        ("lanes", ctypes.c_uint16),
+        ("shape", ctypes.POINTER(ctypes.c_int64)),
+        ("strides", ctypes.POINTER(ctypes.c_int64)),
+        ("byte_offset", ctypes.c_uint64),
+    )
+
+
+_DLPACK_KINDS = {0: "i", 1: "u", 2: "f", 6: "b"}
+
+
+def _from_dlpack(value: Any, device: int, kind: str, name: str) -> DeviceArray:
+    """The memory that a DLPack capsule tells of; the capsule and `value` are kept beside it.
+
+    A capsule that nobody consumes frees its own record when it goes, and `value` holds the
+    numbers: so it is read only, never renamed.
+    """
+    try:
+        capsule = value.__dlpack__(stream=1)  # ready on the default stream, where we then work
+    except TypeError:
+        capsule = value.__dlpack__()
+    get = ctypes.pythonapi.PyCapsule_GetPointer
+    get.restype, get.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
+    tensor = ctypes.cast(get(capsule, b"dltensor"), ctypes.POINTER(_DLTensor)).contents
+    code = _DLPACK_KINDS.get(tensor.code)
+    if code is None or tensor.lanes != 1:
+        raise ValueError(f"{name} must hold real numbers, got DLPack type code {tensor.code}.")
+    dtype = np.dtype(f"{code}{tensor.bits // 8}")
+    shape = tuple(tensor.shape[: tensor.ndim])
+    strides = None
+    if tensor.strides:
+        strides = tuple(stride * dtype.itemsize for stride in tensor.strides[: tensor.ndim])
+    return DeviceArray(
+        (tensor.data or 0) + tensor.byte_offset, shape, dtype, strides=strides,
+        owner=(value, capsule), device=device, stream=0, kind=kind,
+    )  # fmt: skip

@@ -1,0 +1,2267 @@
+"""The contract on a GPU, compiled by Numba CUDA: for X in the device's memory, or streamed there.
+
+What to know before changing this file:
+
+* X, y, weights and order may be arrays on the device (`device.DeviceArray`) or on the host. Host
+  rows travel in blocks of `BLOCK_BYTES` through two pinned buffers, so that copies overlap the
+  kernels and X may be larger than the device's memory. w, b and the state are small and always on
+  the host; a call takes them there and back, and returns when the device is done.
+* Sums are float64, also where X is float32. A Hopper multiprocessor converts 16 numbers and does
+  64 float64 multiply-adds a cycle, while memory brings it about 4 float32: there is room. On
+  consumer cards, with 2 of each, float32 data come at about half of the memory's speed.
+* Every reduction has one order, which depends on shapes and the launch alone: no floating-point
+  atomics. The results of the same call on the same device are the same bits.
+* Every thread of a block goes through the same loops the same number of times, with what lies
+  outside the data masked: a warp's exchange and a block's barrier are met by all. Numba's
+  simulator has no warp shuffles; there `_from_lane` goes by way of shared memory, in the same
+  order. That is the only difference, but for the sizes just below.
+* Rows are found by 64-bit arithmetic: a matrix may have more than 2^31 numbers.
+* Loops over `cuda.local.array` have constant bounds, so that they unroll and the array is
+  registers: `bench/gpu_check.py --compile` looks for spills without a GPU.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba.core import config
+
+# The one place that chooses the compiler: numba-cuda, which puts itself behind this import.
+# numba-cuda-mlir 0.6, its successor, has no simulator, and compiles a shuffle of a float64 to one
+# of a float32: sums would lose half of their digits without a word. See docs/cuda.md.
+from numba import cuda  # isort: skip
+
+from .contract import CSR, Gram, LossGradient, rows_per_group
+from .device import DeviceArray, as_device_array, empty_like, is_device_array
+
+__all__ = ["gram", "isa", "loss_gradient", "predict", "sgd_epoch"]
+
+SIMULATED = bool(getattr(config, "ENABLE_CUDASIM", 0))
+
+# A block of threads. The simulator's threads are slow; the code is the same with few of them.
+WARP = 4 if SIMULATED else 32
+THREADS = 8 if SIMULATED else 256
+WARPS = THREADS // WARP
+FULL = 0xFFFFFFFF  # all lanes of a warp
+
+MOST_PER_LANE = 16  # numbers of a row that a lane holds in registers, in `_gradient_of_rows`
+ROWS_IN_FLIGHT = 32  # numbers that a lane has asked for at a time: several rows
+TARGETS = 4  # of many targets, so many at a time go over a tile of rows
+TILE_ROWS = 8 if SIMULATED else 32
+TILE_BYTES = 65_536  # a tile is read again from the first-level cache, or the second
+CSR_SUMS_BYTES = 512 << 20  # all blocks' own sums of a CSR gradient
+
+TRIANGLE = 8 if SIMULATED else 64  # rows that `_solve_blocks` takes at a time
+SQUARE = TRIANGLE * TRIANGLE
+CHAIN_THREADS = 16 if SIMULATED else 512  # of its one block
+CHAIN_WARPS = CHAIN_THREADS // WARP
+DEEP = TRIANGLE // CHAIN_WARPS  # rows of a block that a warp has
+SIDE = 2 if SIMULATED else 16  # gram: SIDE x SIDE threads, of 4 x 4 products each
+GRAM_DEPTH = 4 if SIMULATED else 16  # rows of a tile in shared memory
+GRAM_PITCH = GRAM_DEPTH + 1  # the 1 is for the banks of shared memory
+TRIANGLE_STRIP = TRIANGLE * GRAM_PITCH
+GRAM_TILE = 4 * SIDE  # columns of a tile
+GRAM_STRIP = GRAM_DEPTH * GRAM_TILE
+GRAM_BYTES = 16 << 20  # rows made float64 at a time; they stay in the second-level cache
+
+BLOCK_BYTES = 64 << 20  # of host rows, or of rows in random order, that are on their way
+TINY_SCALE = 1e-4
+OLDEST = (7, 0)  # compute capability
+
+
+# ----------------------------------------------------------------------------------------------
+# The device
+# ----------------------------------------------------------------------------------------------
+
+
+def _check_device() -> None:
+    """Raise ImportError with the reason why there is no GPU to use."""
+    if SIMULATED:
+        return
+    if getattr(cuda, "implementation", "") == "Built-in":
+        raise ImportError("numba-cuda is not installed")
+    try:
+        devices = len(cuda.gpus)
+    except Exception as error:  # of the driver, or its loader: whatever they raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImportError(f"no CUDA driver that works: {reason}") from error
+    if devices == 0:
+        raise ImportError("no CUDA device is visible to this process")
+    device = cuda.get_current_device()
+    if tuple(device.compute_capability) < OLDEST:
+        major, minor = device.compute_capability
+        raise ImportError(
+            f"the GPU is too old: compute capability {major}.{minor}, below {OLDEST[0]}.{OLDEST[1]}"
+        )
+
+
+_check_device()
+
+# One call at a time: the workspace is shared, and the simulator runs one kernel at a time.
+_lock = threading.RLock()
+_workspace: dict[tuple, Any] = {}
+_views: dict[tuple, DeviceArray] = {}  # what was last asked of each
+
+
+def isa() -> str:
+    """The GPU in use."""
+    if SIMULATED:
+        return "Numba's CUDA simulator"
+    device = cuda.get_current_device()
+    name = device.name.decode() if isinstance(device.name, bytes) else device.name
+    major, minor = device.compute_capability
+    return f"{name}, compute capability {major}.{minor}"
+
+
+def build_info() -> dict[str, str]:
+    """What a bug report should tell of the device."""
+    if SIMULATED:
+        return {}
+    free, total = cuda.current_context().get_memory_info()
+    driver = ".".join(map(str, getattr(cuda.cudadrv.driver, "driver").get_version()))  # noqa: B009
+    return {
+        "devices": str(len(cuda.gpus)),
+        "processors": str(_multiprocessors()),
+        "memory": f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free",
+        "driver": f"CUDA {driver}",
+    }
+
+
+@cache
+def _multiprocessors_of(device: int) -> int:
+    return 2 if SIMULATED else int(cuda.gpus[device].MULTIPROCESSOR_COUNT)
+
+
+def _multiprocessors() -> int:
+    return _multiprocessors_of(0 if SIMULATED else cuda.get_current_device().id)
+
+
+def _stream(handle: int):
+    """The stream with this handle, as Numba launches on it."""
+    if SIMULATED:
+        return cuda.stream()
+    if handle in (0, 1):
+        return cuda.default_stream()
+    if handle == 2:
+        return cuda.per_thread_default_stream()
+    return cuda.external_stream(handle)
+
+
+def _native(array: DeviceArray):
+    """A `DeviceArray` as Numba's kernels take it: some 10 microseconds, the first time."""
+    if array.native is None:
+        array.native = _simulated(array) if SIMULATED else cuda.as_cuda_array(array, sync=False)
+    return array.native
+
+
+def _simulated(array: DeviceArray):
+    import ctypes
+
+    from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
+
+    low, start = array.span()
+    memory = (ctypes.c_byte * low.nbytes).from_address(low.address)
+    flat: Any = np.frombuffer(memory, array.dtype)  # type: ignore[call-overload]
+    return FakeCUDAArray(np.lib.stride_tricks.as_strided(flat[start:], array.shape, array.strides))
+
+
+def _own_stream(purpose: str):
+    """A stream of ours, made once a purpose and device."""
+    key = purpose, "stream", 0 if SIMULATED else cuda.get_current_device().id
+    if key not in _workspace:
+        _workspace[key] = cuda.stream()
+    return _workspace[key]
+
+
+def copy_to_host(array: DeviceArray) -> np.ndarray:
+    """The numbers of an array on the device, in C order."""
+    if array.size == 0:
+        return np.empty(array.shape, array.dtype)
+    with _lock, _on(array):
+        if array.c_contiguous:
+            native, stream = _native(array), _stream(array.stream)
+            out = np.empty(array.shape, array.dtype)
+            native.copy_to_host(out, stream=stream)
+            stream.synchronize()
+            return out
+        rows = array if array.ndim == 2 else array[:, None]
+        out = np.empty(rows.shape, array.dtype)
+        step = max(1, BLOCK_BYTES // max(1, rows.shape[1] * array.itemsize))
+        for first in range(0, len(rows), step):
+            part = rows[first : first + step]
+            packed = _gather(_Rows.of(part), None, 0, len(part), _stream(array.stream))
+            out[first : first + step] = copy_to_host(packed)
+        return out.reshape(array.shape)
+
+
+def take(array: DeviceArray, rows: np.ndarray) -> DeviceArray:
+    """These rows, in this order, as a new array on the device."""
+    matrix = array if array.ndim == 2 else array[:, None]
+    with _lock, _on(array):
+        stream = _stream(array.stream)
+        out = _new((len(rows), matrix.shape[1]), array.dtype)
+        if out.size:
+            order = _put("order", rows, stream, np.int64)
+            _gather_into(out, _Rows.of(matrix), order, 0, len(rows), stream)
+        stream.synchronize()
+    return out if array.ndim == 2 else out.reshape(len(rows))
+
+
+def send(array: np.ndarray, device: int):
+    """A host array on the device, as Numba's own kind of array."""
+    if SIMULATED:
+        return cuda.to_device(array)
+    with cuda.gpus[device]:
+        return cuda.to_device(array)
+
+
+class _on:
+    """Makes the device of an array the current one."""
+
+    def __init__(self, array) -> None:
+        parts = array if isinstance(array, tuple) else (array,)
+        where = next((part for part in parts if isinstance(part, DeviceArray)), None)
+        self.context = None if SIMULATED or where is None else cuda.gpus[where.device]
+
+    def __enter__(self):
+        if self.context is not None:
+            self.context.__enter__()
+
+    def __exit__(self, *error):
+        if self.context is not None:
+            self.context.__exit__(*error)
+
+
+# ----------------------------------------------------------------------------------------------
+# Memory of our own: allocated once a purpose and device, and kept
+# ----------------------------------------------------------------------------------------------
+
+
+def _room(purpose: str, size: int, dtype=np.float64) -> DeviceArray:
+    """`size` numbers on the device; the same memory at the next call for this purpose.
+
+    Allocation stops the device and takes longer than most launches. Callers hold the lock, and a
+    call ends when the device is done with what it launched.
+    """
+    device = 0 if SIMULATED else cuda.get_current_device().id
+    key = purpose, device, np.dtype(dtype)
+    array = _workspace.get(key)
+    if array is None or array.size < size:
+        _workspace.pop(key, None)
+        _views.pop(key, None)
+        memory = cuda.device_array(max(1, size), dtype)
+        _workspace[key] = array = _own(memory, device)
+    view = _views.get(key)
+    if view is None or view.size != size:
+        _views[key] = view = array[:size]
+    return view
+
+
+def _own(memory, device: int) -> DeviceArray:
+    if SIMULATED:
+        address = memory._ary.__array_interface__["data"][0]
+        return DeviceArray(address, memory._ary.shape, memory._ary.dtype, owner=memory)
+    array = as_device_array(memory)
+    array.device = device
+    return array
+
+
+def _pinned(purpose: str, size: int, dtype) -> np.ndarray:
+    """Host memory that the device reads by itself."""
+    key = purpose, "pinned", np.dtype(dtype)
+    array = _workspace.get(key)
+    if array is None or array.size < size:
+        _workspace[key] = array = cuda.pinned_array(max(1, size), dtype)
+    return array[:size]
+
+
+def _put(purpose: str, values: np.ndarray, stream, dtype=np.float64) -> DeviceArray:
+    """Small numbers from the host."""
+    values = np.ascontiguousarray(values, dtype).reshape(-1)
+    room = _room(purpose, max(1, values.size), dtype)
+    if values.size:
+        _native(room).copy_to_device(values, stream=stream)
+    return room
+
+
+def _get(room: DeviceArray, stream) -> np.ndarray:
+    out = np.empty(room.shape, room.dtype)
+    _native(room).copy_to_host(out, stream=stream)
+    stream.synchronize()
+    return out
+
+
+def free_workspace() -> None:
+    """Give the workspace back to the device."""
+    with _lock:
+        _views.clear()
+        _workspace.clear()
+
+
+# ----------------------------------------------------------------------------------------------
+# Rows, wherever they lie
+# ----------------------------------------------------------------------------------------------
+
+
+class _Rows(NamedTuple):
+    """A dense matrix on the device: entry (i, j) is flat[start + i * row + j * column]."""
+
+    flat: DeviceArray
+    start: int
+    row: int
+    column: int
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, X: DeviceArray) -> _Rows:
+        flat, start = X.span()
+        strides = [stride // X.itemsize for stride in X.strides]
+        n, d = X.shape
+        return cls(flat, start, strides[0], strides[1], (n, d))
+
+    @property
+    def column_major(self) -> bool:
+        return self.shape[1] > 1 and abs(self.row) < abs(self.column)
+
+    @property
+    def contiguous_rows(self) -> bool:
+        return self.column == 1 or self.shape[1] == 1
+
+    @property
+    def arguments(self) -> tuple:
+        return _native(self.flat), self.start, self.row, self.column
+
+    def vector(self) -> int:
+        """Numbers in a load of 16 bytes, where all rows are aligned for it; else 1."""
+        wide = 16 // self.flat.itemsize
+        aligned = (self.flat.address + self.start * self.flat.itemsize) % 16 == 0
+        fits = aligned and self.row % wide == 0 and self.shape[1] % wide == 0
+        return wide if fits and self.contiguous_rows else 1
+
+
+class _Sparse(NamedTuple):
+    """A CSR matrix on the device."""
+
+    data: DeviceArray
+    indices: DeviceArray
+    indptr: DeviceArray
+    shape: tuple[int, int]
+    order: DeviceArray | None  # of the visits; None where it is that of the rows
+
+    @property
+    def arguments(self) -> tuple:
+        return _native(self.data), _native(self.indices), _native(self.indptr)
+
+
+class _Block(NamedTuple):
+    """Rows on the device, with what belongs to them."""
+
+    X: _Rows | _Sparse
+    y: _Rows | None
+    s: DeviceArray | None
+    first: int  # row, or visit, that the first one is
+    stream: Any
+
+    @property
+    def n(self) -> int:
+        return self.X.shape[0]
+
+    @property
+    def weights(self) -> tuple:
+        """The weights and whether there are any; else something of their type."""
+        if self.s is not None:
+            return _native(self.s), 1
+        matrix = self.X.flat if isinstance(self.X, _Rows) else self.X.data
+        return _native(matrix[:1]), 0
+
+
+def _blocks(X, y, s, stream, order=None, multiple: int = 1, packed: bool = False):
+    """The rows of X, or the visits of `order`, as blocks on the device.
+
+    Rows that are there already are one block; host rows, and visits in random order, come in
+    blocks of at most `BLOCK_BYTES` whose sizes are multiples of `multiple`. `packed`: rows whose
+    numbers do not lie together are packed too.
+    """
+    on_device = is_device_array(_matrix(X))
+    if on_device:
+        y, s = _beside("targets", y, stream), _beside("weights", s, stream)
+    if isinstance(X, CSR):
+        yield from (_device_csr if on_device else _host_csr)(X, y, s, stream, order, multiple)
+        return
+    if not on_device:
+        yield from _host_blocks(X, y, s, stream, order, multiple)
+        return
+    rows, targets = _Rows.of(X), None if y is None else _Rows.of(y)
+    if order is None and (rows.contiguous_rows or not packed):
+        yield _Block(rows, targets, s, 0, stream)
+        return
+    n = len(X) if order is None else len(order)
+    order = _order_on_device(order, stream)
+    step = _block_rows(X.shape[1], X.itemsize, multiple)
+    for first in range(0, n, step):
+        visits = min(step, n - first)
+        A = _gather(rows, order, first, visits, stream)
+        t = None
+        if targets is not None:
+            t = _Rows.of(_gather(targets, order, first, visits, stream, "gathered targets"))
+        weights = None
+        if s is not None:
+            column = _Rows(s, 0, 1, 1, (len(s), 1))
+            weights = _gather(column, order, first, visits, stream, "gathered weights").reshape(-1)
+        yield _Block(_Rows.of(A), t, weights, first, stream)
+
+
+def _beside(name: str, part, stream):
+    """Targets or weights, taken to where the rows are if they are on the host."""
+    if part is None or isinstance(part, DeviceArray):
+        return part
+    return _put(f"{name} beside", part, stream, part.dtype)[: part.size].reshape(*part.shape)
+
+
+def _order_on_device(order, stream):
+    if order is None or isinstance(order, DeviceArray):
+        return order
+    return _put("order", order, stream, np.int64)
+
+
+def _block_rows(d: int, itemsize: int, multiple: int) -> int:
+    return max(1, BLOCK_BYTES // (d * itemsize) // multiple) * multiple
+
+
+def _gather(rows: _Rows, order, first: int, visits: int, stream, purpose="gathered rows"):
+    """These visits' rows in C order, in the workspace."""
+    d = rows.shape[1]
+    out = _room(purpose, visits * d, rows.flat.dtype).reshape(visits, d)
+    _gather_into(out, rows, order, first, visits, stream)
+    return out
+
+
+def _gather_into(out: DeviceArray, rows: _Rows, order, first: int, visits: int, stream) -> None:
+    d = rows.shape[1]
+    if visits * d == 0:
+        return
+    visit = _nothing() if order is None else _native(order)
+    grid = _grid(visits * (1 if rows.column_major else WARP))
+    _gather_kernel(rows.column_major)[grid, THREADS, stream](
+        *rows.arguments, d, visit, int(order is not None), first, visits,
+        _native(out.reshape(visits * d)),
+    )  # fmt: skip
+
+
+def _nothing():
+    """An order, where there is none."""
+    return _native(_room("nothing", 1, np.int64))
+
+
+def _grid(work: int) -> int:
+    """Blocks for so many independent pieces; each thread strides over the grid."""
+    return max(1, min(-(-work // THREADS), 16 * _multiprocessors()))
+
+
+def _host_blocks(X, y, s, stream, order, multiple):
+    """Rows of host memory by way of pinned buffers, two of each, so that copies overlap kernels.
+
+    While the kernels work on one block, the next is packed here and sent on a stream of its own.
+    """
+    n, d = X.shape if order is None else (len(order), X.shape[1])
+    step = min(_block_rows(d, X.itemsize, multiple), -(-n // multiple) * multiple)
+    copies = _own_stream("copies")
+    used = [cuda.event(), cuda.event()]
+    waiting = None
+    for k, first in enumerate(range(0, n, step)):
+        visits, turn = min(step, n - first), k % 2
+        if k >= 2:
+            used[turn].synchronize()
+        rows = slice(first, first + visits) if order is None else order[first : first + visits]
+        sent = [
+            None if part is None else _send(part, rows, f"host {name} {turn}", copies)
+            for name, part in (("rows", X), ("targets", y), ("weights", s))
+        ]
+        copied = cuda.event()
+        copied.record(copies)
+        if waiting is not None:
+            yield from _when_copied(*waiting)
+        targets = None if sent[1] is None else _Rows.of(sent[1])
+        block = _Block(_Rows.of(sent[0]), targets, sent[2], first, stream)
+        waiting = block, copied, used[turn], stream
+    assert waiting is not None
+    yield from _when_copied(*waiting)
+
+
+def _when_copied(block: _Block, copied, used, stream):
+    copied.wait(stream)
+    yield block
+    used.record(stream)
+
+
+def _send(part: np.ndarray, rows, purpose: str, copies) -> DeviceArray:
+    """These rows of a host array, on the device in C order."""
+    shape = part[rows].shape if isinstance(rows, slice) else (len(rows), *part.shape[1:])
+    size = int(np.prod(shape))
+    room = _room(purpose, max(1, size), part.dtype)
+    if size:
+        staged = _pinned(purpose, size, part.dtype)
+        if isinstance(rows, slice):
+            np.copyto(staged.reshape(shape), part[rows])
+        else:
+            np.take(part, rows, axis=0, out=staged.reshape(shape), mode="clip")
+        _native(room[:size]).copy_to_device(staged, stream=copies)
+    return room[:size].reshape(*shape)
+
+
+def _device_csr(X: CSR, y, s, stream, order, multiple):
+    ends: Any = _beside("indptr", X.indptr, stream)  # on the host where rows have been taken
+    data: Any = X.data
+    indices: Any = X.indices
+    matrix = _Sparse(data, indices, ends, X.shape, _order_on_device(order, stream))
+    yield _Block(matrix, None if y is None else _Rows.of(y), s, 0, stream)
+
+
+def _host_csr(X: CSR, y, s, stream, order, multiple):
+    """A CSR matrix in blocks of rows, in the order of the visits."""
+    n = X.shape[0] if order is None else len(order)
+    entries = X.indptr[1:] - X.indptr[:-1] if order is None else _entries(X.indptr, order)
+    ends = np.concatenate([[0], np.cumsum(entries, dtype=np.int64)])
+    most = max(1, BLOCK_BYTES // (X.data.itemsize + X.indices.itemsize))
+    first = 0
+    while first < n:
+        last = int(np.searchsorted(ends, ends[first] + most, side="right")) - 1
+        last = min(n, first + max(1, (last - first) // multiple) * multiple)
+        rows = slice(first, last) if order is None else order[first:last]
+        parts = [
+            _put(f"csr {name}", values, stream, values.dtype)
+            for name, values in zip(_Sparse._fields, _csr_rows(X, rows), strict=False)
+        ]
+        targets = None
+        if y is not None:
+            part = np.ascontiguousarray(y[rows])
+            sent = _put("csr targets", part, stream, y.dtype)
+            targets = _Rows.of(sent[: part.size].reshape(*part.shape))
+        weights = None if s is None else _put("csr weights", s[rows], stream, s.dtype)
+        data, indices, indptr = parts
+        matrix = _Sparse(data, indices, indptr, (last - first, X.shape[1]), None)
+        yield _Block(matrix, targets, weights, first, stream)
+        stream.synchronize()  # the buffers are filled anew
+        first = last
+
+
+def _entries(indptr: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    return indptr[rows + 1] - indptr[rows]
+
+
+def _csr_rows(X: CSR, rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """data, indices and indptr of these rows, indptr from 0."""
+    if isinstance(rows, slice):
+        ends = X.indptr[rows.start : rows.stop + 1]
+        span = slice(int(ends[0]), int(ends[-1]))
+        return X.data[span], X.indices[span], ends - ends[0]
+    counts = _entries(X.indptr, rows)
+    ends = np.concatenate([[0], np.cumsum(counts)]).astype(X.indptr.dtype)
+    where = np.repeat(X.indptr[rows] - ends[:-1], counts) + np.arange(ends[-1])
+    return X.data[where], X.indices[where], ends
+
+
+def _stream_for(X, *others):
+    """The stream on which X is made; what the others are made on is waited for."""
+    matrix = X.data if isinstance(X, CSR) else X
+    if not isinstance(matrix, DeviceArray):
+        return _own_stream("work")
+    for other in others:
+        if isinstance(other, DeviceArray) and other.stream != matrix.stream:
+            _stream(other.stream).synchronize()
+    return _stream(matrix.stream)
+
+
+# ----------------------------------------------------------------------------------------------
+# What all kernels share
+# ----------------------------------------------------------------------------------------------
+
+_kernel = cuda.jit
+_helper = cuda.jit(device=True)
+# 65,536 registers of a multiprocessor for a block of `CHAIN_THREADS`.
+_FEW_REGISTERS: Any = {} if SIMULATED else {"max_registers": 65_536 // CHAIN_THREADS}
+_small_kernel = cuda.jit(**_FEW_REGISTERS)
+
+if SIMULATED:
+
+    @_helper
+    def _from_lane(value, offset, scratch):
+        """The value that the lane at ``lane ^ offset`` has; all lanes of the block call this."""
+        thread = cuda.threadIdx.x
+        scratch[thread] = value
+        cuda.syncthreads()
+        other = scratch[thread ^ offset]
+        cuda.syncthreads()
+        return other
+
+    @_helper
+    def _sync_warp():
+        cuda.syncthreads()
+
+    @_helper
+    def _load_16_bytes(flat, at):
+        return flat[at : at + 16 // flat.itemsize]
+
+else:
+    import numba
+    from llvmlite import ir
+    from numba.cuda.extending import intrinsic
+
+    # Older numba-cuda has no types of its own.
+    types = cuda.types if hasattr(cuda.types, "UniTuple") else numba.types
+
+    @_helper
+    def _from_lane(value, offset, scratch):
+        """The value that the lane at ``lane ^ offset`` has; all lanes of the warp call this."""
+        return cuda.shfl_xor_sync(FULL, value, offset)
+
+    @_helper
+    def _sync_warp():
+        cuda.syncwarp()
+
+    @intrinsic
+    def _load_16_bytes(typing_context, flat, at):
+        """flat[at : at + 4] (or 2 float64) in one load; its address is a multiple of 16."""
+        count = 128 // flat.dtype.bitwidth
+
+        def emit(context, builder, signature, arguments):
+            data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+            vector = ir.VectorType(context.get_value_type(signature.args[0].dtype), count)
+            place = builder.bitcast(builder.gep(data, [arguments[1]]), vector.as_pointer())
+            numbers = builder.load(place, align=16)
+            parts = [
+                builder.extract_element(numbers, ir.Constant(ir.IntType(32), i))
+                for i in range(count)
+            ]
+            return context.make_tuple(builder, signature.return_type, parts)
+
+        return types.UniTuple(flat.dtype, count)(flat, types.intp), emit
+
+
+@_helper
+def _sync_block():
+    cuda.syncthreads()
+
+
+@_helper
+def _sync_grid():
+    cuda.cg.this_grid().sync()
+
+
+@_helper
+def _sum_of_lanes(value, lanes, scratch):
+    """The sum over each group of `lanes` neighbours, known to all of them: a butterfly."""
+    offset = lanes // 2
+    while offset > 0:
+        value += _from_lane(value, offset, scratch)
+        offset //= 2
+    return value
+
+
+@cache
+def _gather_kernel(column_major: bool):
+    @_kernel
+    def gather(flat, start, row, column, d, order, ordered, first, visits, out):
+        """out[i, j] = X[order[first + i], j], reading along the smaller of X's strides."""
+        lane, mine = 0, cuda.grid(1)
+        apart, ahead = cuda.gridsize(1), 1
+        if not column_major:  # a warp a row
+            lane, mine = mine % WARP, mine // WARP
+            apart, ahead = apart // WARP, WARP
+        for i in range(mine, visits, apart):
+            which = first + i
+            if ordered:
+                which = order[which]
+            for j in range(lane, d, ahead):
+                out[i * d + j] = flat[start + which * row + j * column]
+
+    return gather
+
+
+@_kernel
+def _add_up(parts, blocks, m, out):
+    """out[j] = sum over blocks g of parts[g, j]: by warps, each a share of the blocks in order."""
+    scratch = cuda.shared.array(THREADS, np.float64)
+    thread = cuda.threadIdx.x
+    lane, warp = thread % WARP, thread // WARP
+    j = cuda.blockIdx.x * WARP + lane
+    total = 0.0
+    if j < m:
+        for g in range(warp, blocks, WARPS):
+            total += parts[g * m + j]
+    scratch[thread] = total
+    cuda.syncthreads()
+    if warp == 0 and j < m:
+        total = 0.0
+        for k in range(WARPS):
+            total += scratch[k * WARP + lane]
+        out[j] = total
+
+
+def _added_up(parts: DeviceArray, blocks: int, m: int, stream) -> np.ndarray:
+    out = _room("sums", m)
+    _add_up[-(-m // WARP), THREADS, stream](_native(parts), blocks, m, _native(out))
+    return _get(out, stream)
+
+
+# ----------------------------------------------------------------------------------------------
+# loss_gradient
+# ----------------------------------------------------------------------------------------------
+#
+# Each block of threads has sums of its own, of m = t d + 2 t + 1 numbers: the gradient (t, d), the
+# loss (t,), the residuals (t,) and the weights; `_add_up` adds the blocks' up in order.
+
+
+def loss_gradient(X, y, w, b, sample_weight, n_threads) -> LossGradient:
+    """The contract's `loss_gradient`."""
+    t, d = w.shape
+    m = t * d + 2 * t + 1
+    total = np.zeros(m)
+    with _lock, _on(_matrix(X)):
+        stream = _stream_for(X, y, sample_weight)
+        weights = _put("weights", np.concatenate([w.reshape(-1), b]), stream)
+        for block in _blocks(X, y, sample_weight, stream):
+            total += _sums_of_block(block, weights, t, m)
+    coef, loss, intercept = np.split(total[:-1], [t * d, t * d + t])
+    coef = coef.reshape(t, d)
+    return LossGradient(loss / total[-1], coef / total[-1], intercept / total[-1])
+
+
+def _matrix(X):
+    return X.data if isinstance(X, CSR) else X
+
+
+def _sums_of_block(block: _Block, weights: DeviceArray, t: int, m: int) -> np.ndarray:
+    n, d = block.X.shape
+    assert block.y is not None
+    targets = (_native(block.y.flat), block.y.start, block.y.row, block.y.column)
+    shape: tuple[int, ...]
+    if isinstance(block.X, _Sparse):
+        blocks = max(1, min(2 * _multiprocessors(), -(-n // TILE_ROWS), CSR_SUMS_BYTES // (8 * m)))
+        kernel = _gradient_of_csr(min(t, TARGETS))
+        shape = (n, d, t)
+    elif t == 1 and (plan := _lanes_for(block.X)) is not None:
+        groups, rows = THREADS // plan.lanes, plan.rows
+        blocks = max(1, min(2 * _multiprocessors(), -(-n // (groups * rows))))
+        kernel = _gradient_of_rows(_scalar(block.X.flat), *plan)
+        shape = (n, d)
+    else:
+        tile = _tile_rows(block.X)
+        blocks = max(1, min(2 * _multiprocessors(), -(-n // tile)))
+        kernel = _gradient_of_tiles(block.X.column_major, min(t, TARGETS))
+        shape = (n, d, t, tile)
+    parts = _room("parts", blocks * m)
+    kernel[blocks, THREADS, block.stream](
+        *block.X.arguments, *shape, *targets, *block.weights, _native(weights), _native(parts)
+    )
+    return _added_up(parts, blocks, m, block.stream)
+
+
+class _Plan(NamedTuple):
+    """How `_gradient_of_rows` lays a row over the lanes of a warp."""
+
+    vector: int  # numbers in a load
+    chunks: int  # loads of a lane
+    lanes: int  # that share a row
+    rows: int  # at a time
+
+
+def _lanes_for(X: _Rows) -> _Plan | None:
+    """The plan for rows that lie together and are not too long for registers."""
+    if not X.contiguous_rows:
+        return None
+    vector = X.vector()
+    loads = -(-X.shape[1] // vector)
+    lanes = 1
+    while lanes < min(WARP, loads):
+        lanes *= 2
+    chunks = -(-loads // lanes)
+    if vector * chunks > MOST_PER_LANE:
+        return None
+    return _Plan(vector, chunks, lanes, min(8, max(2, ROWS_IN_FLIGHT // (vector * chunks))))
+
+
+def _scalar(array: DeviceArray) -> Any:
+    """The type of its numbers, as Numba's local arrays take it."""
+    return array.dtype.type
+
+
+def _tile_rows(X: _Rows) -> int:
+    if X.column_major:
+        return THREADS
+    row = X.shape[1] * X.flat.itemsize
+    return max(1, min(TILE_ROWS, TILE_BYTES // row))
+
+
+@cache
+def _gradient_of_rows(scalar, vector: int, chunks: int, lanes: int, rows: int):
+    per_lane, groups = vector * chunks, THREADS // lanes
+    in_flight = rows * per_lane
+
+    @_kernel
+    def gradient_of_rows(
+        flat, start, row_stride, column, n, d,
+        y, y_start, y_row, y_column, s, weighted, w, parts,
+    ):  # fmt: skip
+        """One target: r = x . w + b - y, then the gradient's share s r x, from the same registers.
+
+        A group of `lanes` threads has a row between them, and asks for `rows` of them before
+        it uses the first, 16 bytes a thread where X is aligned so. Weights and gradient stay in
+        registers as float64. Reads d numbers a row, once; 4 d flops.
+        """
+        scratch = cuda.shared.array(THREADS, np.float64)
+        v = cuda.local.array(per_lane, np.float64)
+        g = cuda.local.array(per_lane, np.float64)
+        x = cuda.local.array(in_flight, scalar)
+        target = cuda.local.array(rows, np.float64)
+        weight = cuda.local.array(rows, np.float64)
+        thread = cuda.threadIdx.x
+        lane, group = thread % lanes, thread // lanes
+        for k in range(chunks):
+            for e in range(vector):
+                j = (k * lanes + lane) * vector + e
+                v[k * vector + e] = w[j] if j < d else 0.0
+                g[k * vector + e] = 0.0
+        intercept = w[d]
+        loss = 0.0
+        residuals = 0.0
+        weights = 0.0
+        apart = cuda.gridDim.x * groups
+        mine = cuda.blockIdx.x * groups + group
+        for step in range((n + apart * rows - 1) // (apart * rows)):
+            for r in range(rows):
+                i = (step * rows + r) * apart + mine
+                inside = i < n
+                target[r] = y[y_start + i * y_row] if inside else 0.0
+                weight[r] = 1.0 if inside else 0.0
+                if weighted and inside:
+                    weight[r] = s[i]
+                for k in range(chunks):
+                    j = (k * lanes + lane) * vector
+                    if inside and j < d:
+                        at = start + i * row_stride + j
+                        if vector > 1:
+                            numbers = _load_16_bytes(flat, at)
+                            for e in range(vector):
+                                x[r * per_lane + k * vector + e] = numbers[e]
+                        else:
+                            x[r * per_lane + k] = flat[at]
+                    else:
+                        for e in range(vector):
+                            x[r * per_lane + k * vector + e] = 0.0
+            for r in range(rows):
+                dot = 0.0
+                for e in range(per_lane):
+                    dot += v[e] * x[r * per_lane + e]
+                dot = _sum_of_lanes(dot, lanes, scratch)
+                if (step * rows + r) * apart + mine < n:
+                    residual = dot + intercept - target[r]
+                    c = weight[r] * residual
+                    loss += 0.5 * c * residual
+                    residuals += c
+                    weights += weight[r]
+                    for e in range(per_lane):
+                        g[e] += c * x[r * per_lane + e]
+        base = cuda.blockIdx.x * (d + 3)
+        for e in range(per_lane):
+            scratch[thread] = g[e]
+            cuda.syncthreads()
+            j = (e // vector * lanes + lane) * vector + e % vector
+            if group == 0 and j < d:
+                total = 0.0
+                for k in range(groups):
+                    total += scratch[k * lanes + lane]
+                parts[base + j] = total
+            cuda.syncthreads()
+        for which in range(3):
+            scratch[thread] = loss if which == 0 else (residuals if which == 1 else weights)
+            cuda.syncthreads()
+            if thread == 0:
+                total = 0.0
+                for k in range(groups):
+                    total += scratch[k * lanes]
+                parts[base + d + which] = total
+            cuda.syncthreads()
+
+    return gradient_of_rows
+
+
+@_helper
+def _clear(parts, base, m):
+    """Zero a block's own sums."""
+    for k in range(cuda.threadIdx.x, m, THREADS):
+        parts[base + k] = 0.0
+    cuda.syncthreads()
+
+
+@cache
+def _tally_of(targets: int):
+    @_helper
+    def tally(c_of, q_of, rows, c0, d, t, first, s, weighted, parts, base):
+        """Add a tile's losses, residuals and weights to the block's sums, a thread each."""
+        thread = cuda.threadIdx.x
+        if thread < targets and c0 + thread < t:
+            loss = 0.0
+            residuals = 0.0
+            for r in range(rows):
+                loss += q_of[r * targets + thread]
+                residuals += c_of[r * targets + thread]
+            parts[base + t * d + c0 + thread] += loss
+            parts[base + t * d + t + c0 + thread] += residuals
+        elif thread == THREADS - 1 and c0 == 0:
+            weights = np.float64(rows)
+            if weighted:
+                weights = 0.0
+                for r in range(rows):
+                    weights += s[first + r]
+            parts[base + t * d + 2 * t] += weights
+
+    return tally
+
+
+@cache
+def _gradient_of_tiles(column_major: bool, targets: int):
+    tally = _tally_of(targets)
+    room = (THREADS if column_major else TILE_ROWS) * targets
+
+    @_kernel
+    def gradient_of_tiles(
+        flat, start, row_stride, column, n, d, t, tile,
+        y, y_start, y_row, y_column, s, weighted, w, parts,
+    ):  # fmt: skip
+        """Any strides, width and number of targets: a tile of rows at a time.
+
+        Its residuals are made, then its share of the gradient is added to the block's sums in
+        global memory while the tile is in the nearest cache that holds it. Both go along the
+        smaller stride: a warp has a row, or each thread one; then a thread has a column, or a
+        warp. Reads d numbers a row from memory, 4 d t flops.
+        """
+        scratch = cuda.shared.array(THREADS, np.float64)
+        c_of = cuda.shared.array(room, np.float64)
+        q_of = cuda.shared.array(room, np.float64)
+        sums = cuda.local.array(targets, np.float64)
+        thread = cuda.threadIdx.x
+        lane, warp = thread % WARP, thread // WARP
+        m = t * d + 2 * t + 1
+        base = cuda.blockIdx.x * m
+        _clear(parts, base, m)
+        for number in range(cuda.blockIdx.x, (n + tile - 1) // tile, cuda.gridDim.x):
+            first = number * tile
+            rows = min(tile, n - first)
+            for c0 in range(0, t, targets):
+                # residuals
+                for step in range(1 if column_major else (rows + WARPS - 1) // WARPS):
+                    r = thread if column_major else step * WARPS + warp
+                    for c in range(targets):
+                        sums[c] = 0.0
+                    if r < rows:
+                        at = start + (first + r) * row_stride
+                        for j in range(0 if column_major else lane, d, 1 if column_major else WARP):
+                            x = np.float64(flat[at + j * column])
+                            for c in range(targets):
+                                if c0 + c < t:
+                                    sums[c] += x * w[(c0 + c) * d + j]
+                    for c in range(targets):
+                        dot = sums[c]
+                        if not column_major:
+                            dot = _sum_of_lanes(dot, WARP, scratch)
+                        if r < rows and c0 + c < t and (column_major or lane == 0):
+                            i = first + r
+                            weight = 1.0
+                            if weighted:
+                                weight = np.float64(s[i])
+                            residual = (
+                                dot + w[t * d + c0 + c]
+                                - y[y_start + i * y_row + (c0 + c) * y_column]
+                            )  # fmt: skip
+                            c_of[r * targets + c] = weight * residual
+                            q_of[r * targets + c] = 0.5 * weight * residual * residual
+                cuda.syncthreads()
+                tally(c_of, q_of, rows, c0, d, t, first, s, weighted, parts, base)
+                # their share of the gradient
+                width = WARPS if column_major else THREADS
+                for step in range((d + width - 1) // width):
+                    j = step * width + (warp if column_major else thread)
+                    for c in range(targets):
+                        sums[c] = 0.0
+                    if j < d:
+                        at = start + first * row_stride + j * column
+                        for r in range(
+                            lane if column_major else 0, rows, WARP if column_major else 1
+                        ):
+                            x = np.float64(flat[at + r * row_stride])
+                            for c in range(targets):
+                                if c0 + c < t:
+                                    sums[c] += c_of[r * targets + c] * x
+                    for c in range(targets):
+                        share = sums[c]
+                        if column_major:
+                            share = _sum_of_lanes(share, WARP, scratch)
+                        if j < d and c0 + c < t and (lane == 0 or not column_major):
+                            parts[base + (c0 + c) * d + j] += share
+                cuda.syncthreads()
+
+    return gradient_of_tiles
+
+
+@cache
+def _gradient_of_csr(targets: int):
+    tally, room = _tally_of(targets), TILE_ROWS * targets
+
+    @_kernel
+    def gradient_of_csr(
+        data, indices, indptr, n, d, t,
+        y, y_start, y_row, y_column, s, weighted, w, parts,
+    ):  # fmt: skip
+        """As `gradient_of_tiles` for CSR. A warp owns each so-many-th column.
+
+        For the gradient every warp goes through all entries of the tile, row by row, and adds
+        those of its own columns to the block's sums: no two threads meet, and the order is fixed,
+        without atomics. The entries come from memory once, then from the first-level cache.
+        """
+        scratch = cuda.shared.array(THREADS, np.float64)
+        c_of = cuda.shared.array(room, np.float64)
+        q_of = cuda.shared.array(room, np.float64)
+        sums = cuda.local.array(targets, np.float64)
+        thread = cuda.threadIdx.x
+        lane, warp = thread % WARP, thread // WARP
+        m = t * d + 2 * t + 1
+        base = cuda.blockIdx.x * m
+        _clear(parts, base, m)
+        for number in range(cuda.blockIdx.x, (n + TILE_ROWS - 1) // TILE_ROWS, cuda.gridDim.x):
+            first = number * TILE_ROWS
+            rows = min(TILE_ROWS, n - first)
+            for c0 in range(0, t, targets):
+                for step in range((rows + WARPS - 1) // WARPS):
+                    r = step * WARPS + warp
+                    for c in range(targets):
+                        sums[c] = 0.0
+                    if r < rows:
+                        for k in range(indptr[first + r] + lane, indptr[first + r + 1], WARP):
+                            x = np.float64(data[k])
+                            for c in range(targets):
+                                if c0 + c < t:
+                                    sums[c] += x * w[(c0 + c) * d + indices[k]]
+                    for c in range(targets):
+                        dot = _sum_of_lanes(sums[c], WARP, scratch)
+                        if r < rows and c0 + c < t and lane == 0:
+                            i = first + r
+                            weight = 1.0
+                            if weighted:
+                                weight = np.float64(s[i])
+                            residual = (
+                                dot + w[t * d + c0 + c]
+                                - y[y_start + i * y_row + (c0 + c) * y_column]
+                            )  # fmt: skip
+                            c_of[r * targets + c] = weight * residual
+                            q_of[r * targets + c] = 0.5 * weight * residual * residual
+                cuda.syncthreads()
+                tally(c_of, q_of, rows, c0, d, t, first, s, weighted, parts, base)
+                for r in range(rows):
+                    for k in range(indptr[first + r] + lane, indptr[first + r + 1], WARP):
+                        j = indices[k]
+                        if j % WARPS == warp:
+                            x = np.float64(data[k])
+                            for c in range(targets):
+                                if c0 + c < t:
+                                    parts[base + (c0 + c) * d + j] += c_of[r * targets + c] * x
+                    _sync_warp()  # the next row's entries may be other lanes' of the same columns
+                cuda.syncthreads()
+
+    return gradient_of_csr
+
+
+# ----------------------------------------------------------------------------------------------
+# predict
+# ----------------------------------------------------------------------------------------------
+
+
+def predict(X, w, b, n_threads):
+    """The contract's `predict`; of an X on the device, the result is there too."""
+    n, t = X.shape[0], w.shape[0]
+    matrix = _matrix(X)
+    with _lock, _on(matrix):
+        stream = _stream_for(X)
+        weights = _put("weights", np.concatenate([w.reshape(-1), b]), stream)
+        if isinstance(matrix, DeviceArray):
+            out = empty_like((n, t), X.dtype, matrix) or _new((n, t), X.dtype)
+            for block in _blocks(X, None, None, stream):
+                _predict_block(block, weights, t, out)
+            stream.synchronize()
+            return out
+        host = np.empty((n, t), X.dtype)
+        for block in _blocks(X, None, None, stream):
+            out = _room("predictions", block.n * t, X.dtype)
+            _predict_block(block, weights, t, out)
+            host[block.first : block.first + block.n] = _get(out, stream).reshape(-1, t)
+        return host
+
+
+def _new(shape: tuple[int, ...], dtype) -> DeviceArray:
+    """A result that its user owns."""
+    return _own(cuda.device_array(shape, dtype), 0 if SIMULATED else cuda.get_current_device().id)
+
+
+def _predict_block(block: _Block, weights: DeviceArray, t: int, out: DeviceArray) -> None:
+    n, d = block.X.shape
+    if isinstance(block.X, _Sparse):
+        kernel = _predict_csr
+    else:
+        kernel = _predict_columns if block.X.column_major else _predict_rows
+    per_block = THREADS if kernel is _predict_columns else WARPS
+    blocks = max(1, min(16 * _multiprocessors(), -(-n // per_block)))
+    flat = _native(out.reshape(n * t))
+    kernel[blocks, THREADS, block.stream](*block.X.arguments, n, d, t, _native(weights), flat)
+
+
+@_kernel
+def _predict_rows(flat, start, row_stride, column, n, d, t, w, out):
+    """out = X w + b, a warp a row. Reads d numbers a row (again for each target, from cache)."""
+    scratch = cuda.shared.array(THREADS, np.float64)
+    lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
+    apart = cuda.gridDim.x * WARPS
+    for step in range((n + apart - 1) // apart):
+        i = step * apart + cuda.blockIdx.x * WARPS + warp
+        for c in range(t):
+            dot = 0.0
+            if i < n:
+                for j in range(lane, d, WARP):
+                    x = np.float64(flat[start + i * row_stride + j * column])
+                    dot += x * w[c * d + j]
+            dot = _sum_of_lanes(dot, WARP, scratch)
+            if i < n and lane == 0:
+                out[i * t + c] = dot + w[t * d + c]
+
+
+@_kernel
+def _predict_columns(flat, start, row_stride, column, n, d, t, w, out):
+    """As `_predict_rows`, a thread a row: for columns that lie together."""
+    for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+        for c in range(t):
+            dot = 0.0
+            for j in range(d):
+                dot += np.float64(flat[start + i * row_stride + j * column]) * w[c * d + j]
+            out[i * t + c] = dot + w[t * d + c]
+
+
+@_kernel
+def _predict_csr(data, indices, indptr, n, d, t, w, out):
+    """As `_predict_rows`, of the entries of a row."""
+    scratch = cuda.shared.array(THREADS, np.float64)
+    lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
+    apart = cuda.gridDim.x * WARPS
+    for step in range((n + apart - 1) // apart):
+        i = step * apart + cuda.blockIdx.x * WARPS + warp
+        for c in range(t):
+            dot = 0.0
+            if i < n:
+                for k in range(indptr[i] + lane, indptr[i + 1], WARP):
+                    dot += np.float64(data[k]) * w[c * d + indices[k]]
+            dot = _sum_of_lanes(dot, WARP, scratch)
+            if i < n and lane == 0:
+                out[i * t + c] = dot + w[t * d + c]
+
+
+# ----------------------------------------------------------------------------------------------
+# gram
+# ----------------------------------------------------------------------------------------------
+
+
+def gram(X, y, sample_weight, shift, n_threads) -> Gram:
+    """The contract's `gram`: all of it is Z^T Z for rows z = sqrt(s) (x - c, y, 1).
+
+    A stretch of rows at a time becomes Z in float64, whose products are added up by cuBLAS
+    where CuPy is installed, else by `_products`.
+    """
+    d, t = X.shape[1], y.shape[1]
+    width = d + t + 1
+    total = np.zeros((width, width))
+    with _lock, _on(_matrix(X)):
+        stream = _stream_for(X, y, sample_weight)
+        c = _put("shift", np.zeros(d) if shift is None else shift, stream)
+        for block in _blocks(X, y, sample_weight, stream):
+            total += _products_of_block(block, c, width, stream)
+    total = np.triu(total) + np.triu(total, 1).T
+    xx, xy = np.ascontiguousarray(total[:d, :d]), np.ascontiguousarray(total[:d, d:-1])
+    return Gram(xx, xy, total[:d, -1].copy(), total[d:-1, -1].copy(), float(total[-1, -1]))
+
+
+def _products_of_block(block: _Block, c: DeviceArray, width: int, stream) -> np.ndarray:
+    n, step = block.n, max(1, GRAM_BYTES // (8 * width))
+    stretches = [(first, min(step, n - first)) for first in range(0, n, step)]
+    Z = _room("Z", min(step, n) * width)
+    cupy = _cupy() if n * width * width > 1e8 else None
+    if cupy is not None:
+        return _products_by_cublas(cupy, block, c, width, stream, stretches, Z)
+    tiles = -(-width // GRAM_TILE)
+    pairs = tiles * (tiles + 1) // 2
+    splits = max(1, min(4 * _multiprocessors() // pairs, -(-min(step, n) // (4 * GRAM_DEPTH))))
+    parts = _room("parts", splits * width * width)
+    for k, (first, rows) in enumerate(stretches):
+        _fill(block, c, first, rows, width, Z)
+        _products[(pairs, splits), SIDE * SIDE, stream](
+            _native(Z), rows, width, int(k == 0), _native(parts)
+        )
+    return _added_up(parts, splits, width * width, stream).reshape(width, width)
+
+
+def _cupy():
+    """CuPy, for its cuBLAS; None where it isn't installed."""
+    if SIMULATED:
+        return None
+    try:
+        import cupy
+    except ImportError:
+        return None
+    return cupy
+
+
+def _products_by_cublas(cupy, block, c, width, stream, stretches, Z) -> np.ndarray:
+    handle = int(getattr(stream.handle, "value", stream.handle) or 0)
+    with cupy.cuda.ExternalStream(handle):
+        total = cupy.zeros((width, width))
+        for first, rows in stretches:
+            _fill(block, c, first, rows, width, Z)
+            part = cupy.asarray(Z[: rows * width].reshape(rows, width))
+            total += part.T @ part
+        return cupy.asnumpy(total)
+
+
+def _fill(block: _Block, c: DeviceArray, first: int, rows: int, width: int, Z: DeviceArray) -> None:
+    """Z of these rows of the block."""
+    assert block.y is not None
+    targets = (_native(block.y.flat), block.y.start, block.y.row, block.y.column)
+    kernel = _fill_csr if isinstance(block.X, _Sparse) else _fill_dense
+    grid = _grid(rows * WARP)
+    d = block.X.shape[1]
+    kernel[grid, THREADS, block.stream](
+        *block.X.arguments, *targets, *block.weights, _native(c), first, rows, d, width, _native(Z)
+    )
+
+
+@_kernel
+def _fill_dense(
+    flat, start, row_stride, column, y, y_start, y_row, y_column, s, weighted, shift,
+    first, rows, d, width, Z,
+):  # fmt: skip
+    """Z[i] = sqrt(s_i) (x_i - c, y_i, 1) for some rows, a warp a row."""
+    lane, mine = cuda.grid(1) % WARP, cuda.grid(1) // WARP
+    for r in range(mine, rows, cuda.gridsize(1) // WARP):
+        i = first + r
+        root = 1.0
+        if weighted:
+            root = np.float64(s[i]) ** 0.5
+        for j in range(lane, width, WARP):
+            value = 1.0
+            if j < d:
+                value = np.float64(flat[start + i * row_stride + j * column]) - shift[j]
+            elif j < width - 1:
+                value = np.float64(y[y_start + i * y_row + (j - d) * y_column])
+            Z[r * width + j] = root * value
+
+
+@_kernel
+def _fill_csr(
+    data, indices, indptr, y, y_start, y_row, y_column, s, weighted, shift,
+    first, rows, d, width, Z,
+):  # fmt: skip
+    """As `_fill_dense`, a warp a row: what it has no entry for, then its entries."""
+    lane = cuda.threadIdx.x % WARP
+    apart = cuda.gridDim.x * WARPS
+    for step in range((rows + apart - 1) // apart):
+        r = step * apart + cuda.blockIdx.x * WARPS + cuda.threadIdx.x // WARP
+        i = first + r
+        root = 1.0
+        if r < rows:
+            if weighted:
+                root = np.float64(s[i]) ** 0.5
+            for j in range(lane, width, WARP):
+                value = 1.0
+                if j < d:
+                    value = -shift[j]
+                elif j < width - 1:
+                    value = np.float64(y[y_start + i * y_row + (j - d) * y_column])
+                Z[r * width + j] = root * value
+        _sync_warp()
+        if r < rows:
+            for k in range(indptr[i] + lane, indptr[i + 1], WARP):
+                Z[r * width + indices[k]] = root * (np.float64(data[k]) - shift[indices[k]])
+
+
+@_kernel
+def _products(Z, rows, width, fresh, parts):
+    """parts[split] += Z^T Z of the split's rows, in tiles on and above the diagonal.
+
+    Each thread has 4 x 4 products; `GRAM_DEPTH` rows of two tiles of columns lie in shared
+    memory. 2 loads from there for 4 multiply-adds, rows * width^2 flops in all.
+    """
+    left = cuda.shared.array(GRAM_STRIP, np.float64)
+    right = cuda.shared.array(GRAM_STRIP, np.float64)
+    total = cuda.local.array(16, np.float64)
+    thread, split, splits = cuda.threadIdx.x, cuda.blockIdx.y, cuda.gridDim.y
+    tx, ty = thread % SIDE, thread // SIDE
+    tile = GRAM_TILE
+    q = 0  # the pair p <= q of tiles
+    p = cuda.blockIdx.x
+    while p > q:
+        p -= q + 1
+        q += 1
+    for k in range(16):
+        total[k] = 0.0
+    for base in range(split * GRAM_DEPTH, rows, splits * GRAM_DEPTH):
+        for place in range(thread, GRAM_DEPTH * tile, SIDE * SIDE):
+            r, j = base + place // tile, place % tile
+            inside = r < rows and p * tile + j < width
+            left[place] = Z[r * width + p * tile + j] if inside else 0.0
+            inside = r < rows and q * tile + j < width
+            right[place] = Z[r * width + q * tile + j] if inside else 0.0
+        cuda.syncthreads()
+        for r in range(GRAM_DEPTH):
+            for a in range(4):
+                x = left[r * tile + ty + a * SIDE]
+                for b in range(4):
+                    total[4 * a + b] += x * right[r * tile + tx + b * SIDE]
+        cuda.syncthreads()
+    for a in range(4):
+        for b in range(4):
+            i, j = p * tile + ty + a * SIDE, q * tile + tx + b * SIDE
+            if i < width and j < width:
+                at = (split * width + i) * width + j
+                before = 0.0 if fresh else parts[at]
+                parts[at] = before + total[4 * a + b]
+
+
+# ----------------------------------------------------------------------------------------------
+# sgd_epoch
+# ----------------------------------------------------------------------------------------------
+#
+# One launch does all updates of a block of rows; weights, intercept and state are float64 on the
+# device meanwhile, and rounded to X's dtype when the call ends. Three ways:
+#
+#   dense, no L1, prox or average, small batches   `_triangles`, then `_solve_blocks`
+#   dense, the rest                                `_dense_updates`: many blocks that meet twice an
+#                                                  update, or one where an update is small
+#   CSR                                            `_csr_updates`, one block
+
+
+class _Descent(NamedTuple):
+    """What an epoch's kernels share, on the device but for the numbers."""
+
+    w: DeviceArray  # (t, d)
+    b: DeviceArray  # (t,)
+    rates: DeviceArray  # (k,)
+    paid: DeviceArray  # (t, d)
+    coef_sum: DeviceArray  # (t, d)
+    intercept_sum: DeviceArray  # (t,)
+    soft: DeviceArray  # (d,)
+    shrink: DeviceArray  # (d,)
+    scalars: DeviceArray  # (2,)  L1 due; loss
+    batch: int
+    l2: float
+    l1: float
+    fit_intercept: int
+    implicit: int
+    group: int  # rows between two proximal steps; 0 for none
+    skipped: int  # updates before the average begins
+
+    def arguments(self, first_update: int) -> tuple:
+        arrays = tuple(_native(part) for part in self[:9])
+        return (*arrays, *self[9:], first_update)
+
+
+def sgd_epoch(
+    X,
+    y,
+    w,
+    b,
+    order,
+    rates,
+    batch_size,
+    sample_weight,
+    alpha,
+    l1_ratio,
+    fit_intercept,
+    prox,
+    implicit,
+    state,
+    n_threads,
+) -> float:
+    """The contract's `sgd_epoch`."""
+    t, d = w.shape
+    l1 = alpha * l1_ratio
+    averages = state.average_after is not None
+    skipped = min(state.average_after, len(rates)) if averages else len(rates)
+    with _lock, _on(_matrix(X)):
+        stream = _stream_for(X, y, sample_weight, order)
+
+        def put(purpose, values, needed=True):
+            return _put(f"sgd {purpose}", values if needed else np.zeros(1), stream)
+
+        descent = _Descent(
+            put("w", w),
+            put("b", b),
+            put("rates", rates),
+            put("paid", state.l1_paid, l1 > 0.0),
+            put("coef_sum", state.coef_sum, skipped < len(rates)),
+            put("intercept_sum", state.intercept_sum, skipped < len(rates)),
+            put("soft", None if prox is None else prox.soft, prox is not None),
+            put("shrink", None if prox is None else prox.shrink, prox is not None),
+            put("scalars", np.array([state.l1_due, 0.0])),
+            batch_size,
+            alpha * (1.0 - l1_ratio),
+            l1,
+            int(fit_intercept),
+            int(implicit),
+            0 if prox is None else rows_per_group(batch_size),
+            skipped,
+        )
+        optimizer = None
+        if state.optimizer is not None:
+            optimizer = state.optimizer.rule, _put_optimizer(state.optimizer, t, d, stream)
+        _run_updates(X, y, sample_weight, order, stream, descent, len(rates), optimizer)
+        if optimizer is not None:
+            _get_optimizer(state.optimizer, optimizer[1], len(rates), t, d, stream)
+        w[...] = _get(descent.w[: w.size], stream).reshape(w.shape)
+        b[...] = _get(descent.b[: b.size], stream)
+        if l1 > 0.0:
+            state.l1_paid[...] = _get(descent.paid[: w.size], stream).reshape(w.shape)
+        if skipped < len(rates):
+            state.coef_sum[...] = _get(descent.coef_sum[: w.size], stream).reshape(-1, d)
+            state.intercept_sum[...] = _get(descent.intercept_sum[: b.size], stream)
+        due, loss = _get(descent.scalars[:2], stream)
+    state.l1_due = float(due)
+    if averages:
+        state.n_summed += len(rates) - skipped
+        state.average_after -= skipped
+    return float(loss)
+
+
+def _run_updates(X, y, s, order, stream, descent: _Descent, updates: int, optimizer) -> None:
+    """All visits, a launch or two for each block of rows."""
+    batch, t = descent.batch, y.shape[1]
+    plain = descent.l1 == 0.0 and descent.group == 0 and descent.skipped == updates
+    plain = plain and optimizer is None
+    if isinstance(X, CSR):
+        launch, multiple = _launch_csr, rows_per_group(batch)
+    elif plain and 4 * batch <= TRIANGLE:
+        launch, multiple = _launch_triangles, TRIANGLE // batch * batch
+    else:
+        launch, multiple = _launch_dense, rows_per_group(batch)
+    for block in _blocks(X, y, s, stream, order, multiple, packed=True):
+        launch(block, descent, block.first // batch, t, optimizer)
+
+
+def _launch_dense(
+    block: _Block, descent: _Descent, first_update: int, t: int, optimizer=None
+) -> None:
+    n, d = block.X.shape
+    assert block.y is not None
+    work = min(descent.batch, n) * d * t
+    blocks = min(_multiprocessors(), max(-(-min(descent.batch, n) // WARPS), -(-d // WARP)))
+    alone = SIMULATED or blocks == 1 or work < 16_384  # a barrier of the grid costs a microsecond
+    blocks = 1 if alone else blocks
+    steps = _room("sgd steps", min(descent.batch, n) * t)
+    losses = _room("sgd losses", blocks * WARPS)
+    targets = (_native(block.y.flat), block.y.start, block.y.row, block.y.column)
+    if optimizer is None:
+        kernel, more = _dense_updates(min(t, TARGETS), alone), ()
+    else:
+        rule, on_device = optimizer
+        kernel = _dense_optimizer_updates(rule, min(t, TARGETS), alone)
+        more = on_device.arguments()
+    kernel[blocks, THREADS, block.stream](
+        *block.X.arguments, n, d, t, *targets, *block.weights,
+        *descent.arguments(first_update), _native(steps), _native(losses), *more,
+    )  # fmt: skip
+    _add_loss[1, WARP, block.stream](_native(losses), blocks * WARPS, _native(descent.scalars))
+
+
+@_kernel
+def _add_loss(losses, count, scalars):
+    if cuda.threadIdx.x == 0:
+        total = 0.0
+        for k in range(count):
+            total += losses[k]
+        scalars[1] += total
+
+
+@_helper
+def _shrinkage(rate, l2):
+    factor = 1.0 - rate * l2
+    return 0.0 if factor < 0.0 else factor
+
+
+@_helper
+def _finish_weight(
+    v, at, j, averaged, coef_sum, l1, due, paid, at_group_end, pending, soft, shrink
+):
+    """What follows the gradient step of a weight v: average, L1 and prox. The new weight.
+
+    Comparisons are such that NaN stays NaN.
+    """
+    if averaged:
+        coef_sum[at] += v
+    if l1 > 0.0:  # Tsuruoka et al. (2009), section 3.2
+        before = v
+        if before > 0.0:
+            v = before - (due + paid[at])
+            v = 0.0 if v < 0.0 else v
+        elif before < 0.0:
+            v = before + (due - paid[at])
+            v = 0.0 if v > 0.0 else v
+        paid[at] += v - before
+    if at_group_end:
+        before = v
+        size = abs(before) - pending * soft[j]
+        size = 0.0 if size < 0.0 else size / (1.0 + pending * shrink[j])
+        v = size if before > 0.0 else -size
+        if averaged:
+            coef_sum[at] += v - before
+    return v
+
+
+@cache
+def _dense_steps(targets: int):
+    @_helper
+    def dense_steps(
+        flat, start, row_stride, column, first, size, d, t, y, y_start, y_row, y_column,
+        s, weighted, w, b, rate, fit_intercept, implicit, steps, scratch,
+    ):  # fmt: skip
+        """steps[r] = g_r r_r of a mini-batch's rows, a warp a row; returns this lane's loss."""
+        sums = cuda.local.array(targets, np.float64)
+        lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
+        my_warp, warps = cuda.blockIdx.x * WARPS + warp, cuda.gridDim.x * WARPS
+        loss = 0.0
+        for step in range((size + warps - 1) // warps):
+            r = step * warps + my_warp
+            i = first + r
+            at = start + i * row_stride
+            norm = 0.0
+            if implicit:
+                if r < size:
+                    for j in range(lane, d, WARP):
+                        x = np.float64(flat[at + j * column])
+                        norm += x * x
+                norm = _sum_of_lanes(norm, WARP, scratch)
+            for c0 in range(0, t, targets):
+                for c in range(targets):
+                    sums[c] = 0.0
+                if r < size:
+                    for j in range(lane, d, WARP):
+                        x = np.float64(flat[at + j * column])
+                        for c in range(targets):
+                            if c0 + c < t:
+                                sums[c] += x * w[(c0 + c) * d + j]
+                for c in range(targets):
+                    dot = _sum_of_lanes(sums[c], WARP, scratch)
+                    if r < size and c0 + c < t and lane == 0:
+                        residual = dot + b[c0 + c] - y[y_start + i * y_row + (c0 + c) * y_column]
+                        loss += 0.5 * residual * residual
+                        g = rate / size
+                        if weighted:
+                            g *= s[i]
+                        if implicit:
+                            g /= 1.0 + g * (norm + fit_intercept)
+                        steps[r * t + c0 + c] = g * residual
+        return loss
+
+    return dense_steps
+
+
+def _meeting(alone: bool):
+    """A barrier of all threads: of the one block, or of the grid."""
+    return _sync_block if alone else _sync_grid
+
+
+@cache
+def _dense_updates(targets: int, alone: bool):
+    dense_steps, meet = _dense_steps(targets), _meeting(alone)
+
+    @_kernel
+    def dense_updates(
+        flat, start, row_stride, column, n, d, t, y, y_start, y_row, y_column, s, weighted,
+        w, b, rates, paid, coef_sum, intercept_sum, soft, shrink, scalars,
+        batch, l2, l1, fit_intercept, implicit, group, skipped, first_update, steps, losses,
+    ):  # fmt: skip
+        """All mini-batches of these rows, one after the other, in one launch.
+
+        For each: warps make the steps g_i r_i of its rows (steps, (batch, t)); all meet; blocks
+        take slices of columns, sum their rows' steps and finish those weights; all meet. The
+        intercept is column d, of ones. A row is read from memory once, then from a cache, by
+        another multiprocessor. 4 d t flops a row. The order of every sum depends on batch alone,
+        not on the number of blocks.
+        """
+        scratch = cuda.shared.array(THREADS, np.float64)
+        sums = cuda.local.array(targets, np.float64)
+        thread = cuda.threadIdx.x
+        lane, warp = thread % WARP, thread // WARP
+        my_warp = cuda.blockIdx.x * WARPS + warp
+        due, pending, loss = scalars[0], 0.0, 0.0
+        for k in range((n + batch - 1) // batch):
+            first = k * batch
+            size = min(batch, n - first)
+            rate = rates[first_update + k]
+            averaged = first_update + k >= skipped
+            loss += dense_steps(
+                flat, start, row_stride, column, first, size, d, t, y, y_start, y_row, y_column,
+                s, weighted, w, b, rate, fit_intercept, implicit, steps, scratch,
+            )  # fmt: skip
+            meet()
+            factor = _shrinkage(rate, l2)
+            due += rate * l1
+            pending += rate
+            at_group_end = group > 0 and ((first + size) % group == 0 or first + size == n)
+            for q in range(cuda.blockIdx.x, (d + WARP) // WARP, cuda.gridDim.x):
+                j = q * WARP + lane
+                for c0 in range(0, t, targets):
+                    for c in range(targets):
+                        sums[c] = 0.0
+                    if j <= d:
+                        for r in range(warp, size, WARPS):
+                            x = 1.0
+                            if j < d:
+                                x = np.float64(flat[start + (first + r) * row_stride + j * column])
+                            for c in range(targets):
+                                if c0 + c < t:
+                                    sums[c] += steps[r * t + c0 + c] * x
+                    for c in range(targets):
+                        scratch[thread] = sums[c]
+                        cuda.syncthreads()
+                        if warp == c % WARPS and j <= d and c0 + c < t:
+                            total = 0.0
+                            for other in range(WARPS):
+                                total += scratch[other * WARP + lane]
+                            if j < d:
+                                where = (c0 + c) * d + j
+                                w[where] = _finish_weight(
+                                    w[where] * factor - total, where, j, averaged, coef_sum, l1,
+                                    due, paid, at_group_end, pending, soft, shrink,
+                                )  # fmt: skip
+                            else:
+                                if fit_intercept:
+                                    b[c0 + c] -= total
+                                if averaged:
+                                    intercept_sum[c0 + c] += b[c0 + c]
+                        cuda.syncthreads()
+            if at_group_end:
+                pending = 0.0
+            meet()
+        if lane == 0:
+            losses[my_warp] = loss
+        # Every thread has read the due of the start: a grid that met in the loop, or one block.
+        if my_warp == 0 and lane == 0:
+            scalars[0] = due
+
+    return dense_updates
+
+
+def _launch_csr(
+    block: _Block, descent: _Descent, first_update: int, t: int, optimizer=None
+) -> None:
+    assert block.y is not None
+    assert isinstance(block.X, _Sparse)
+    order, d = block.X.order, block.X.shape[1]
+    n = block.n if order is None else len(order)
+    visit = _nothing() if order is None else _native(order)
+    steps = _room("sgd steps", min(descent.batch, n) * t)
+    losses = _room("sgd losses", WARPS)
+    targets = (_native(block.y.flat), block.y.start, block.y.row, block.y.column)
+    kernel, more = _csr_updates, ()
+    if optimizer is not None:
+        rule, on_device = optimizer
+        kernel, more = _csr_optimizer_updates(rule), on_device.arguments()
+    kernel[1, THREADS, block.stream](
+        *block.X.arguments, visit, int(order is not None), n, d, t, *targets, *block.weights,
+        *descent.arguments(first_update), _native(steps), _native(losses), *more,
+    )  # fmt: skip
+    _add_loss[1, WARP, block.stream](_native(losses), WARPS, _native(descent.scalars))
+
+
+@_helper
+def _csr_steps(
+    data, indices, indptr, order, ordered, first, size, d, t, y, y_start, y_row, y_column,
+    s, weighted, w, scale, b, rate, fit_intercept, implicit, steps, scratch,
+):  # fmt: skip
+    """As `dense_steps`, by one block; weights are ``scale w``."""
+    lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
+    loss = 0.0
+    for step in range((size + WARPS - 1) // WARPS):
+        r = step * WARPS + warp
+        i = first + r if r < size else first
+        if ordered:
+            i = order[i]
+        begin, end = indptr[i], indptr[i + 1]
+        norm = 0.0
+        for e in range(begin + lane, end, WARP):
+            norm += np.float64(data[e]) * np.float64(data[e])
+        norm = _sum_of_lanes(norm, WARP, scratch)
+        for c in range(t):
+            dot = 0.0
+            for e in range(begin + lane, end, WARP):
+                dot += np.float64(data[e]) * w[c * d + indices[e]]
+            dot = _sum_of_lanes(dot, WARP, scratch)
+            if r < size and lane == 0:
+                residual = scale * dot + b[c] - y[y_start + i * y_row + c * y_column]
+                loss += 0.5 * residual * residual
+                g = rate / size
+                if weighted:
+                    g *= s[i]
+                if implicit:
+                    g /= 1.0 + g * (norm + fit_intercept)
+                steps[r * t + c] = g * residual
+    return loss
+
+
+@_kernel
+def _csr_updates(
+    data, indices, indptr, order, ordered, n, d, t, y, y_start, y_row, y_column, s, weighted,
+    w, b, rates, paid, coef_sum, intercept_sum, soft, shrink, scalars,
+    batch, l2, l1, fit_intercept, implicit, group, skipped, first_update, steps, losses,
+):  # fmt: skip
+    """As `dense_updates`, of CSR rows, by one block.
+
+    Weights are kept as ``scale v``, so that L2 alone costs no visit of all of them; L1, a prox
+    and averages do, t d numbers an update. A warp owns each so-many-th column, as in
+    `gradient_of_csr`.
+    """
+    scratch = cuda.shared.array(THREADS, np.float64)
+    thread = cuda.threadIdx.x
+    lane, warp = thread % WARP, thread // WARP
+    due, pending, loss, scale = scalars[0], 0.0, 0.0, 1.0
+    for k in range((n + batch - 1) // batch):
+        first = k * batch
+        size = min(batch, n - first)
+        rate = rates[first_update + k]
+        averaged = first_update + k >= skipped
+        loss += _csr_steps(
+            data, indices, indptr, order, ordered, first, size, d, t, y, y_start, y_row, y_column,
+            s, weighted, w, scale, b, rate, fit_intercept, implicit, steps, scratch,
+        )  # fmt: skip
+        cuda.syncthreads()
+        scale *= _shrinkage(rate, l2)
+        due += rate * l1
+        pending += rate
+        at_group_end = group > 0 and ((first + size) % group == 0 or first + size == n)
+        if scale < TINY_SCALE:
+            for place in range(thread, t * d, THREADS):
+                w[place] *= scale
+            scale = 1.0
+            cuda.syncthreads()
+        inverse = 1.0 / scale
+        for r in range(size):
+            i = first + r
+            if ordered:
+                i = order[i]
+            for e in range(indptr[i] + lane, indptr[i + 1], WARP):
+                j = indices[e]
+                if j % WARPS == warp:
+                    x = inverse * data[e]
+                    for c in range(t):
+                        w[c * d + j] -= steps[r * t + c] * x
+            _sync_warp()
+        for c in range(thread, t, THREADS):
+            if fit_intercept:
+                total = 0.0
+                for r in range(size):
+                    total += steps[r * t + c]
+                b[c] -= total
+            if averaged:
+                intercept_sum[c] += b[c]
+        cuda.syncthreads()
+        if l1 > 0.0 or averaged or at_group_end:
+            for place in range(thread, t * d, THREADS):
+                w[place] = _finish_weight(
+                    w[place] * scale, place, place % d, averaged, coef_sum, l1, due, paid,
+                    at_group_end, pending, soft, shrink,
+                )  # fmt: skip
+            scale = 1.0
+            cuda.syncthreads()
+        if at_group_end:
+            pending = 0.0
+    for place in range(thread, t * d, THREADS):
+        w[place] *= scale
+    if lane == 0:
+        losses[warp] = loss
+    if thread == 0:
+        scalars[0] = due
+
+
+# With an optimizer the mean gradients G (t, d + 1), of the intercept last, are written out, since
+# clipping needs the norm of all of them before the first weight moves.
+
+
+class _Optimizer(NamedTuple):
+    """An `OptimizerState` on the device, as the kernels take it."""
+
+    first: DeviceArray  # (t, d + 1)  moments, the intercept's last
+    second: DeviceArray
+    gradients: DeviceArray
+    beta1: float
+    beta2: float
+    eps: float
+    max_norm: float
+    steps: int
+
+    def arguments(self) -> tuple:
+        return (*(_native(part) for part in self[:3]), *self[3:])
+
+
+def _put_optimizer(o, t: int, d: int, stream) -> _Optimizer:
+    def moments(name):
+        values = np.zeros((t, d + 1))
+        if getattr(o, f"coef_{name}") is not None:
+            values[:, :d], values[:, d] = (
+                getattr(o, f"coef_{name}"),
+                getattr(o, f"intercept_{name}"),
+            )
+        return _put(f"sgd {name} moments", values, stream)
+
+    gradients = _room("sgd gradients", t * (d + 1))
+    return _Optimizer(
+        moments("first"), moments("second"), gradients, o.beta1, o.beta2, o.eps, o.max_norm, o.steps
+    )
+
+
+def _get_optimizer(o, on_device: _Optimizer, updates: int, t: int, d: int, stream) -> None:
+    o.steps += updates
+    for name in ("first", "second"):
+        if getattr(o, f"coef_{name}") is not None:
+            values = _get(getattr(on_device, name)[: t * (d + 1)], stream).reshape(t, d + 1)
+            getattr(o, f"coef_{name}")[...] = values[:, :d]
+            getattr(o, f"intercept_{name}")[...] = values[:, d]
+
+
+@cache
+def _optimizer_step(rule: str):
+    decoupled, momentum = rule in ("sgd", "adamw"), rule in ("momentum", "nesterov")
+    adam = rule in ("adam", "adamw")
+
+    @_helper
+    def optimizer_step(v, g, at, first, second, beta1, beta2, eps, number, rate, l2, l1):
+        """`OptimizerState`'s step of one weight, decay and proximal step included."""
+        if decoupled:
+            v *= _shrinkage(rate, l2)
+        else:
+            g += l2 * v
+        p, D, gain = g, 1.0, 1.0
+        if momentum:
+            p = beta1 * first[at] + g
+            first[at] = p
+            gain = (1.0 - beta1**number) / (1.0 - beta1)
+            if rule == "nesterov":
+                p = g + beta1 * p
+                gain = (1.0 - beta1 ** (number + 1)) / (1.0 - beta1)
+        elif rule == "adagrad":
+            second[at] += g * g
+            D = math.sqrt(second[at]) + eps
+        elif rule == "rmsprop":
+            second[at] = beta2 * second[at] + (1.0 - beta2) * g * g
+            D = math.sqrt(second[at]) + eps
+        elif adam:
+            first[at] = beta1 * first[at] + (1.0 - beta1) * g
+            second[at] = beta2 * second[at] + (1.0 - beta2) * g * g
+            p = first[at] / (1.0 - beta1**number)
+            D = math.sqrt(second[at] / (1.0 - beta2**number)) + eps
+        v -= rate * p / D
+        if rule != "sgd" and l1 > 0.0:
+            cut = rate * l1 * gain / D
+            if v > cut:
+                v -= cut
+            elif v < -cut:
+                v += cut
+            elif v >= -cut:  # not where it is NaN
+                v = 0.0
+        return v
+
+    return optimizer_step
+
+
+@cache
+def _optimized_weights(rule: str):
+    optimizer_step, plain = _optimizer_step(rule), rule == "sgd"
+
+    @_helper
+    def optimized_weights(
+        place, apart, d, t, w, b, first, second, gradients, beta1, beta2, eps, max_norm, number,
+        rate, l2, l1, due, paid, averaged, coef_sum, intercept_sum, scratch,
+    ):  # fmt: skip
+        """The step of all weights from their gradients; this thread's are place, place + apart.
+
+        The norms are added up by each warp for itself, in the same order.
+        """
+        lane = cuda.threadIdx.x % WARP
+        for c in range(t):
+            clip = 1.0
+            if max_norm < math.inf:
+                square = 0.0
+                for j in range(lane, d + 1, WARP):
+                    square += gradients[c * (d + 1) + j] * gradients[c * (d + 1) + j]
+                square = _sum_of_lanes(square, WARP, scratch)
+                clip = max_norm / (math.sqrt(square) + 1e-6)
+                if clip > 1.0:
+                    clip = 1.0
+            for j in range(place, d + 1, apart):
+                at = c * (d + 1) + j
+                g = clip * gradients[at]
+                if j == d:
+                    b[c] = optimizer_step(
+                        b[c], g, at, first, second, beta1, beta2, eps, number, rate, 0.0, 0.0
+                    )
+                    if averaged:
+                        intercept_sum[c] += b[c]
+                else:
+                    v = optimizer_step(
+                        w[c * d + j], g, at, first, second, beta1, beta2, eps, number, rate, l2, l1
+                    )
+                    if plain:
+                        v = _finish_weight(
+                            v, c * d + j, j, averaged, coef_sum, l1, due, paid, False, 0.0, w, w
+                        )
+                    elif averaged:
+                        coef_sum[c * d + j] += v
+                    w[c * d + j] = v
+
+    return optimized_weights
+
+
+@cache
+def _dense_optimizer_updates(rule: str, targets: int, alone: bool):
+    dense_steps, meet = _dense_steps(targets), _meeting(alone)
+    optimized_weights, plain = _optimized_weights(rule), rule == "sgd"
+
+    @_kernel
+    def dense_optimizer_updates(
+        flat, start, row_stride, column, n, d, t, y, y_start, y_row, y_column, s, weighted,
+        w, b, rates, paid, coef_sum, intercept_sum, soft, shrink, scalars,
+        batch, l2, l1, fit_intercept, implicit, group, skipped, first_update, steps, losses,
+        first_moments, second_moments, gradients, beta1, beta2, eps, max_norm, done,
+    ):  # fmt: skip
+        """As `dense_updates` with an optimizer: all meet three times an update."""
+        scratch = cuda.shared.array(THREADS, np.float64)
+        thread = cuda.threadIdx.x
+        lane, warp = thread % WARP, thread // WARP
+        due, loss = scalars[0], 0.0
+        for k in range((n + batch - 1) // batch):
+            first = k * batch
+            size = min(batch, n - first)
+            rate = rates[first_update + k]
+            loss += dense_steps(
+                flat, start, row_stride, column, first, size, d, t, y, y_start, y_row, y_column,
+                s, weighted, w, b, 1.0, fit_intercept, 0, steps, scratch,
+            )  # fmt: skip
+            meet()
+            for q in range(cuda.blockIdx.x, (d + WARP) // WARP, cuda.gridDim.x):
+                j = q * WARP + lane
+                for c in range(t):
+                    total = 0.0
+                    if j <= d:
+                        for r in range(warp, size, WARPS):
+                            x = np.float64(fit_intercept)
+                            if j < d:
+                                x = np.float64(flat[start + (first + r) * row_stride + j * column])
+                            total += steps[r * t + c] * x
+                    scratch[thread] = total
+                    cuda.syncthreads()
+                    if warp == 0 and j <= d:
+                        total = 0.0
+                        for other in range(WARPS):
+                            total += scratch[other * WARP + lane]
+                        gradients[c * (d + 1) + j] = total
+                    cuda.syncthreads()
+            meet()
+            if plain:
+                due += rate * l1
+            optimized_weights(
+                cuda.grid(1), cuda.gridsize(1), d, t, w, b, first_moments, second_moments,
+                gradients, beta1, beta2, eps, max_norm, done + first_update + k + 1, rate, l2, l1,
+                due, paid, first_update + k >= skipped, coef_sum, intercept_sum, scratch,
+            )  # fmt: skip
+            meet()
+        if lane == 0:
+            losses[cuda.blockIdx.x * WARPS + warp] = loss
+        if cuda.grid(1) == 0:
+            scalars[0] = due
+
+    return dense_optimizer_updates
+
+
+@cache
+def _csr_optimizer_updates(rule: str):
+    optimized_weights, plain = _optimized_weights(rule), rule == "sgd"
+
+    @_kernel
+    def csr_optimizer_updates(
+        data, indices, indptr, order, ordered, n, d, t, y, y_start, y_row, y_column, s, weighted,
+        w, b, rates, paid, coef_sum, intercept_sum, soft, shrink, scalars,
+        batch, l2, l1, fit_intercept, implicit, group, skipped, first_update, steps, losses,
+        first_moments, second_moments, gradients, beta1, beta2, eps, max_norm, done,
+    ):  # fmt: skip
+        """As `dense_optimizer_updates`, of CSR rows, by one block."""
+        scratch = cuda.shared.array(THREADS, np.float64)
+        thread = cuda.threadIdx.x
+        lane, warp = thread % WARP, thread // WARP
+        due, loss = scalars[0], 0.0
+        for k in range((n + batch - 1) // batch):
+            first = k * batch
+            size = min(batch, n - first)
+            rate = rates[first_update + k]
+            for place in range(thread, t * (d + 1), THREADS):
+                gradients[place] = 0.0
+            loss += _csr_steps(
+                data, indices, indptr, order, ordered, first, size, d, t,
+                y, y_start, y_row, y_column, s, weighted, w, 1.0, b, 1.0, fit_intercept, 0,
+                steps, scratch,
+            )  # fmt: skip
+            cuda.syncthreads()
+            for r in range(size):
+                i = first + r
+                if ordered:
+                    i = order[i]
+                for e in range(indptr[i] + lane, indptr[i + 1], WARP):
+                    j = indices[e]
+                    if j % WARPS == warp:
+                        for c in range(t):
+                            gradients[c * (d + 1) + j] += steps[r * t + c] * data[e]
+                _sync_warp()
+            for c in range(thread, t, THREADS):
+                total = 0.0
+                if fit_intercept:
+                    for r in range(size):
+                        total += steps[r * t + c]
+                gradients[c * (d + 1) + d] = total
+            cuda.syncthreads()
+            if plain:
+                due += rate * l1
+            optimized_weights(
+                thread, THREADS, d, t, w, b, first_moments, second_moments, gradients,
+                beta1, beta2, eps, max_norm, done + first_update + k + 1, rate, l2, l1, due, paid,
+                first_update + k >= skipped, coef_sum, intercept_sum, scratch,
+            )  # fmt: skip
+            cuda.syncthreads()
+        if lane == 0:
+            losses[warp] = loss
+        if thread == 0:
+            scalars[0] = due
+
+    return csr_optimizer_updates
+
+
+# Small batches, exactly. For a block A of B rows, with updates u that shrink w by f_u and rows'
+# steps g_i r_i, the residuals as the updates meet them satisfy
+#
+#     r_k = P_k a_k . w0 + b0 - y_k - sum over rows j of earlier updates of L_kj r_j
+#     L_kj = g_j (a_k . a_j prod_{u_j < u < u_k} f_u + 1)          the 1 where there is an intercept
+#
+# with P_k the product of f_u for u < u_k. So r = T q, T = (1 + L)^-1 and q the first half of that
+# line, and ``w = P_B w0 - sum_k g_k r_k a_k prod_{u > u_k} f_u``. T does not depend on w: all
+# multiprocessors make the T of all blocks (`_triangles`); one then goes from block to block with
+# three products each (`_solve_blocks`), which is the only part where each step waits for the last.
+
+
+def _launch_triangles(
+    block: _Block, descent: _Descent, first_update: int, t: int, optimizer=None
+) -> None:
+    """Stretch by stretch, so that the T of all blocks in flight take no more than `BLOCK_BYTES`."""
+    n, d = block.X.shape
+    assert block.y is not None
+    assert isinstance(block.X, _Rows)
+    dtype = block.X.flat.dtype
+    per_block = TRIANGLE // descent.batch * descent.batch
+    most = max(1, BLOCK_BYTES // (TRIANGLE * TRIANGLE * dtype.itemsize))
+    targets = (_native(block.y.flat), block.y.start, block.y.row, block.y.column)
+    for base in range(0, -(-n // per_block), most):
+        first = base * per_block
+        rows = min(most * per_block, n - first)
+        count = -(-rows // per_block)
+        T = _native(_room("sgd triangles", count * TRIANGLE * TRIANGLE, dtype))
+        scales = _native(_room("sgd scales", count * (3 * TRIANGLE + 1)))
+        X = (*block.X.arguments, first, rows, d)
+        update = first_update + first // descent.batch
+        _triangles[min(count, 8 * _multiprocessors()), SIDE * SIDE, block.stream](
+            *X, *block.weights, _native(descent.rates), update, descent.batch, per_block,
+            descent.l2, descent.fit_intercept, descent.implicit, T, scales,
+        )  # fmt: skip
+        _solve_blocks[1, CHAIN_THREADS, block.stream](
+            *X, *targets, _native(descent.w), _native(descent.b), t, per_block,
+            descent.fit_intercept, T, scales, _native(descent.scalars),
+        )  # fmt: skip
+
+
+@_kernel
+def _triangles(
+    flat, start, row_stride, column, first, n, d, s, weighted, rates, update, batch, per_block,
+    l2, fit_intercept, implicit, T, scales,
+):  # fmt: skip
+    """T of each block of rows, and its scales: P_k, g_k, g_k prod_{u > u_k} f_u and P_B.
+
+    A block of threads has a block of rows: A A^T by 4 x 4 products a thread, then a thread a
+    column of T by forward substitution. B d + B^2 / 6 multiply-adds a row.
+    """
+    strip = cuda.shared.array(TRIANGLE_STRIP, np.float64)
+    L = cuda.shared.array(SQUARE, np.float64)
+    step = cuda.shared.array(TRIANGLE, np.float64)
+    factor = cuda.shared.array(TRIANGLE, np.float64)
+    total = cuda.local.array(16, np.float64)
+    x = cuda.local.array(TRIANGLE, np.float64)
+    thread, threads = cuda.threadIdx.x, SIDE * SIDE
+    tx, ty = thread % SIDE, thread // SIDE
+    for q in range(cuda.blockIdx.x, (n + per_block - 1) // per_block, cuda.gridDim.x):
+        base = first + q * per_block
+        rows = min(per_block, n - q * per_block)
+        for k in range(16):
+            total[k] = 0.0
+        for j0 in range(0, d, GRAM_DEPTH):
+            for place in range(thread, TRIANGLE * GRAM_DEPTH, threads):
+                r, j = place // GRAM_DEPTH, place % GRAM_DEPTH
+                value = 0.0
+                if r < rows and j0 + j < d:
+                    value = np.float64(flat[start + (base + r) * row_stride + (j0 + j) * column])
+                strip[r * GRAM_PITCH + j] = value
+            cuda.syncthreads()
+            for j in range(GRAM_DEPTH):
+                for a in range(4):
+                    left = strip[(ty + a * SIDE) * GRAM_PITCH + j]
+                    for b in range(4):
+                        total[4 * a + b] += left * strip[(tx + b * SIDE) * GRAM_PITCH + j]
+            cuda.syncthreads()
+        for a in range(4):
+            for b in range(4):
+                L[(ty + a * SIDE) * TRIANGLE + tx + b * SIDE] = total[4 * a + b]
+        cuda.syncthreads()
+        for r in range(thread, rows, threads):
+            u = r // batch
+            rate = rates[update + (base - first) // batch + u]
+            size = min(batch, rows - u * batch)
+            g = rate / size
+            if weighted:
+                g *= s[base + r]
+            if implicit:
+                g /= 1.0 + g * (L[r * TRIANGLE + r] + fit_intercept)
+            step[r] = g
+            factor[r] = _shrinkage(rate, l2)
+        cuda.syncthreads()
+        for r in range(thread, TRIANGLE, threads):
+            at = q * (3 * TRIANGLE + 1) + r
+            before, after, everything = 1.0, 1.0, 1.0
+            if r < rows:
+                for other in range(0, rows, batch):  # the first row of each update
+                    everything *= factor[other]
+                    if other // batch < r // batch:
+                        before *= factor[other]
+                    if other // batch > r // batch:
+                        after *= factor[other]
+                scales[at] = before
+                scales[at + TRIANGLE] = step[r]
+                scales[at + 2 * TRIANGLE] = step[r] * after
+            else:
+                scales[at] = 0.0
+                scales[at + TRIANGLE] = 0.0
+                scales[at + 2 * TRIANGLE] = 0.0
+            if r == 0:
+                scales[at + 3 * TRIANGLE] = everything
+        for j in range(thread, rows, threads):
+            between = 1.0
+            for k in range(j + 1, rows):
+                value = 0.0
+                if k // batch > j // batch:
+                    if k % batch == 0 and k // batch > j // batch + 1:
+                        between *= factor[k - 1]
+                    value = step[j] * (between * L[k * TRIANGLE + j] + fit_intercept)
+                L[k * TRIANGLE + j] = value
+        cuda.syncthreads()
+        for j in range(thread, TRIANGLE, threads):
+            for k in range(TRIANGLE):
+                x[k] = 1.0 if k == j and k < rows else 0.0
+            for k in range(j + 1, rows):
+                value = 0.0
+                for i in range(k):
+                    value -= L[k * TRIANGLE + i] * x[i]
+                x[k] = value
+            for k in range(TRIANGLE):
+                T[(q * TRIANGLE + k) * TRIANGLE + j] = x[k]
+        cuda.syncthreads()
+
+
+@_small_kernel
+def _solve_blocks(
+    flat, start, row_stride, column, first, n, d, y, y_start, y_row, y_column,
+    w, b, t, per_block, fit_intercept, T, scales, scalars,
+):  # fmt: skip
+    """From block to block of rows: q = P A w + b - y, r = T q, w = P_B w - A^T (g r).
+
+    One block of threads, since each step needs the one before. Reads B d numbers of X a block
+    of rows, from memory and then from the first-level cache, and B^2 of T.
+    """
+    scratch = cuda.shared.array(CHAIN_THREADS, np.float64)
+    q_of = cuda.shared.array(TRIANGLE, np.float64)
+    r_of = cuda.shared.array(TRIANGLE, np.float64)
+    dots = cuda.local.array(DEEP, np.float64)
+    thread = cuda.threadIdx.x
+    lane, warp = thread % WARP, thread // WARP
+    width = min(CHAIN_THREADS, (d + WARP - 1) // WARP * WARP)
+    shares = CHAIN_THREADS // width
+    share = thread // width
+    loss = 0.0
+    for q in range((n + per_block - 1) // per_block):
+        base = first + q * per_block
+        rows = min(per_block, n - q * per_block)
+        at = q * (3 * TRIANGLE + 1)
+        for c in range(t):
+            for k in range(DEEP):
+                dots[k] = 0.0
+            for j in range(lane, d, WARP):
+                weight = w[c * d + j]
+                for k in range(DEEP):
+                    r = warp * DEEP + k
+                    if r < rows:
+                        dots[k] += weight * flat[start + (base + r) * row_stride + j * column]
+            for k in range(DEEP):
+                r = warp * DEEP + k
+                dot = _sum_of_lanes(dots[k], WARP, scratch)
+                if lane == 0:
+                    value = 0.0
+                    if r < rows:
+                        target = y[y_start + (base + r) * y_row + c * y_column]
+                        value = scales[at + r] * dot + b[c] - target
+                    q_of[r] = value
+            cuda.syncthreads()
+            for k in range(DEEP):
+                r = warp * DEEP + k
+                dot = 0.0
+                for i in range(lane, TRIANGLE, WARP):
+                    dot += T[(q * TRIANGLE + r) * TRIANGLE + i] * q_of[i]
+                dot = _sum_of_lanes(dot, WARP, scratch)
+                if lane == 0:
+                    r_of[r] = dot
+                    loss += 0.5 * dot * dot
+            cuda.syncthreads()
+            for j0 in range(0, d, width):
+                j = j0 + thread % width
+                total = 0.0
+                if share < shares and j < d:
+                    for r in range(share, rows, shares):
+                        x = flat[start + (base + r) * row_stride + j * column]
+                        total += scales[at + 2 * TRIANGLE + r] * r_of[r] * x
+                scratch[thread] = total
+                cuda.syncthreads()
+                if share == 0 and j < d:
+                    total = 0.0
+                    for k in range(shares):
+                        total += scratch[k * width + thread % width]
+                    w[c * d + j] = scales[at + 3 * TRIANGLE] * w[c * d + j] - total
+                cuda.syncthreads()
+            if fit_intercept and thread == CHAIN_THREADS - 1:
+                total = 0.0
+                for r in range(rows):
+                    total += scales[at + TRIANGLE + r] * r_of[r]
+                b[c] -= total
+            cuda.syncthreads()
+    scratch[thread] = loss
+    cuda.syncthreads()
+    if thread == 0:
+        for k in range(CHAIN_WARPS):
+            scalars[1] += scratch[k * WARP]

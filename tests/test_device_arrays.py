@@ -1,0 +1,270 @@
+"""Arrays that live on a device go to the CUDA backend and come back; host arrays stream there.
+
+On a GPU these run with what is installed of CuPy and PyTorch. On Numba's simulator
+(`test_cuda_simulator.py` starts it) arrays on the device are stand-ins, whose memory is the host's.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+import numpy as np
+import pytest
+from conftest import SIMULATED
+from test_kernels import (
+    check_epochs,
+    check_gram,
+    check_loss_gradient,
+    check_predict,
+    make_epoch,
+    make_problem,
+)
+
+import fastlsgd
+from fastlsgd.kernels import load_backend
+from fastlsgd.kernels.contract import CSR, SGDState
+from fastlsgd.kernels.device import DeviceArray, as_device_array, is_device_array
+
+try:
+    cuda = load_backend("cuda")
+except ImportError as error:
+    pytest.skip(f"no GPU: {error}", allow_module_level=True)
+
+pytestmark = pytest.mark.cuda
+
+
+class OnDevice:
+    """An array with ``__cuda_array_interface__`` and nothing else, as a small library has it."""
+
+    def __init__(self, values):
+        self.values = values
+        self.shape, self.dtype = values.shape, values.dtype
+
+    @property
+    def __cuda_array_interface__(self):
+        interface = dict(self.values.__array_interface__)
+        interface["strides"] = self.values.strides
+        return interface | {"version": 3, "stream": None}
+
+
+class OnDevicePacked:
+    """An array that DLPack alone can pass on."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def __dlpack__(self, stream=None):
+        return self.values.__dlpack__()
+
+    def __dlpack_device__(self):
+        return 2, 0
+
+
+def libraries():
+    if SIMULATED:
+        return {"interface": OnDevice, "DLPack": OnDevicePacked}
+    found = {}
+    for name in ("cupy", "torch"):
+        try:
+            library = importlib.import_module(name)
+        except ImportError:
+            continue
+        send = library.asarray if name == "cupy" else lambda a, t=library: t.as_tensor(a).cuda()
+        found[name] = send
+    return found
+
+
+def to_host(value):
+    if isinstance(value, np.ndarray | float):
+        return value
+    return np.asarray(as_device_array(value)) if is_device_array(value) else value.copy_to_host()
+
+
+@pytest.fixture(params=libraries())
+def send(request):
+    return libraries()[request.param]
+
+
+def on_device(problem, send):
+    """A problem whose X, y and weights are `DeviceArray`s."""
+    X, y, s = (
+        None if part is None else as_device_array(send(part.copy(order="K")))
+        for part in (problem.X, problem.y, problem.s)
+    )
+    return problem._replace(X=X, y=y, s=s)
+
+
+@pytest.mark.parametrize("layout", ["C", "F", "row steps"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_kernels_on_device_arrays(send, layout, dtype):
+    host = make_problem(2, 37, 10, 2, dtype, layout)
+    device = on_device(host, send)
+    expected = cuda.loss_gradient(*host, 1)
+    for actual, wanted in zip(cuda.loss_gradient(*device, 1), expected, strict=True):
+        np.testing.assert_allclose(actual, wanted, rtol=1e-12)
+    out = cuda.predict(device.X, host.w, host.b, 1)
+    assert isinstance(out, DeviceArray)
+    expected = cuda.predict(host.X, host.w, host.b, 1)
+    np.testing.assert_allclose(
+        np.asarray(out), expected, rtol=1e-5 if dtype == np.float32 else 1e-12
+    )
+    moments = cuda.gram(device.X, device.y, device.s, None, 1)
+    np.testing.assert_allclose(moments.xx, cuda.gram(host.X, host.y, host.s, None, 1).xx)
+    for shuffled in (False, True):
+        epoch = make_epoch(host, 3, shuffled, alpha=0.1)
+        results = []
+        for problem in (host, device):
+            w, b = host.w.astype(dtype), host.b.copy()
+            cuda.sgd_epoch(
+                problem.X, problem.y, w, b, epoch.order, epoch.rates, 3, problem.s, 0.1, 0.0,
+                True, None, False, SGDState(), 1,
+            )  # fmt: skip
+            results.append(w)
+        np.testing.assert_allclose(*results, rtol=1e-6)
+
+
+def test_csr_on_the_device(send):
+    host = make_problem(2, 30, 8, 2, np.float64, np.int32, density=0.4)
+    X = CSR(*(as_device_array(send(part.copy())) for part in host.X[:3]), host.X.shape)
+    y = as_device_array(send(host.y.copy()))
+    expected = cuda.loss_gradient(host.X, host.y, host.w, host.b, None, 1)
+    actual = cuda.loss_gradient(X, y, host.w, host.b, None, 1)
+    np.testing.assert_allclose(actual.coef, expected.coef, rtol=1e-12)
+    order = np.random.default_rng(0).permutation(30)
+    results = []
+    for A, t in ((host.X, host.y), (X, y)):
+        w, b = host.w.copy(), host.b.copy()
+        cuda.sgd_epoch(
+            A, t, w, b, order, np.full(30, 0.01), 1, None, 0.0, 0.0, True, None, False,
+            SGDState(), 1,
+        )  # fmt: skip
+        results.append(w)
+    np.testing.assert_allclose(*results, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("layout", ["C", "F", "rows backwards", np.int32], ids=str)
+def test_host_rows_stream_in_blocks(monkeypatch, layout, dtype):
+    """As X larger than the device's memory would: many blocks, by way of two buffers."""
+    monkeypatch.setattr(cuda, "BLOCK_BYTES", 7 * 9 * 8)
+    cuda.free_workspace()
+    problem = make_problem(1, 61, 9, 2, dtype, layout, density=0.5)
+    check_loss_gradient(cuda, problem, 1)
+    check_predict(cuda, problem, 1)
+    check_gram(cuda, problem, problem.w[0].copy(), 1)
+    for batch_size in (1, 2, 5):
+        for options in ({}, {"alpha": 0.3, "l1_ratio": 0.4, "average_after": 7, "prox": True}):
+            epochs = [make_epoch(problem, batch_size, k > 0, seed=k, **options) for k in range(2)]
+            check_epochs(cuda, problem, epochs)
+
+
+# The door, with arrays of the user's library.
+
+
+def problem(dtype=np.float32):
+    p = make_problem(5, 40, 6, 1, dtype)
+    return p.X, p.y[:, 0].copy(), p.w[0], np.abs(p.s) + dtype(0.1)
+
+
+def test_functions_give_the_same_kind_of_array_back(send):
+    X, y, coef, s = problem()
+    Xd, yd, sd = send(X.copy()), send(y), send(s)
+    wanted = fastlsgd.loss_gradient(X, y, coef, 0.5, sample_weight=s, alpha=0.1)
+    actual = fastlsgd.loss_gradient(Xd, yd, coef, 0.5, sample_weight=sd, alpha=0.1)
+    assert not isinstance(actual.coef, np.ndarray)
+    assert actual.loss == pytest.approx(wanted.loss, rel=1e-6)
+    np.testing.assert_allclose(to_host(actual.coef), wanted.coef, rtol=1e-5)
+    moments = fastlsgd.gram(Xd, yd, sample_weight=sd)
+    np.testing.assert_allclose(to_host(moments.xx), fastlsgd.gram(X, y, sample_weight=s).xx)
+    step = fastlsgd.sgd_epoch(Xd, yd, coef, learning_rate=0.01, batch_size=4)
+    wanted = fastlsgd.sgd_epoch(X, y, coef, learning_rate=0.01, batch_size=4)
+    np.testing.assert_allclose(to_host(step.coef), wanted.coef, rtol=1e-4)
+
+
+@pytest.mark.skipif(SIMULATED, reason="stand-ins have no slices")
+def test_predictions_are_where_x_is(send):
+    X, _, coef, _ = problem()
+    out = fastlsgd.predict(send(X.copy()), coef)
+    assert type(out) is type(send(X.copy()))
+    np.testing.assert_allclose(to_host(out), fastlsgd.predict(X, coef), rtol=1e-5)
+
+
+def test_no_other_backend_takes_them(send):
+    X, y, coef, _ = problem()
+    with pytest.raises(ValueError, match="X is on a GPU, where backend='numba'"):
+        fastlsgd.loss_gradient(send(X.copy()), send(y), coef, backend="numba")
+
+
+def test_all_arrays_must_be_in_one_place(send):
+    X, y, coef, s = problem()
+    with pytest.raises(ValueError, match="X is on a GPU but y is on the host"):
+        fastlsgd.loss_gradient(send(X.copy()), y, coef)
+    with pytest.raises(ValueError, match="X is on the host but y is on a GPU"):
+        fastlsgd.loss_gradient(X, send(y), coef)
+    with pytest.raises(ValueError, match="sample_weight is on the host"):
+        fastlsgd.loss_gradient(send(X.copy()), send(y), coef, sample_weight=s)
+
+
+def test_what_is_not_finite_is_named(send):
+    X, y, coef, _ = problem()
+    X = X.copy()
+    X[3, 2] = np.nan
+    with pytest.raises(ValueError, match="X contains NaN"):
+        fastlsgd.loss_gradient(send(X), send(y), coef)
+    with pytest.raises(ValueError, match="sample_weight must not be negative"):
+        fastlsgd.loss_gradient(send(X), send(y), coef, sample_weight=send(-(y**2)))
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.complex64])
+def test_other_numbers_are_refused(send, dtype):
+    X, y, coef, _ = problem()
+    if not SIMULATED and dtype is np.int64:
+        pytest.skip("CuPy and PyTorch convert them")
+    with pytest.raises(ValueError, match=r"X .*(must|real)"):
+        fastlsgd.loss_gradient(send(X.astype(dtype)), send(y), coef)
+
+
+ESTIMATORS = {
+    "rate of one's own": fastlsgd.SGDRegressor(
+        learning_rate="constant", eta0=0.01, max_iter=2, tol=None, random_state=0, batch_size=4
+    ),
+    "auto": fastlsgd.SGDRegressor(max_iter=2, tol=None, random_state=0),
+    "early stopping": fastlsgd.SGDRegressor(
+        learning_rate="constant", max_iter=2, early_stopping=True, tol=None, random_state=0
+    ),
+    "full batch": fastlsgd.LeastSquaresRegressor(),
+}
+
+
+@pytest.mark.parametrize("model", ESTIMATORS.values(), ids=ESTIMATORS)
+def test_estimators_take_arrays_on_the_device(send, model):
+    X, y, _, s = problem(np.float64)
+    on_host = type(model)(**model.get_params()).fit(X, y, sample_weight=s)
+    there = type(model)(**model.get_params()).fit(send(X.copy()), send(y), sample_weight=send(s))
+    assert there.backend_ == "cuda"
+    assert there.n_features_in_ == 6
+    assert not isinstance(there.coef_, np.ndarray)
+    np.testing.assert_allclose(to_host(there.coef_), on_host.coef_, rtol=1e-6, atol=1e-8)
+    if not SIMULATED:
+        np.testing.assert_allclose(
+            to_host(there.predict(send(X.copy()))), on_host.predict(X), rtol=1e-6, atol=1e-8
+        )
+
+
+def test_host_arrays_stream_when_asked():
+    X, y, coef, _ = problem()
+    actual = fastlsgd.loss_gradient(X, y, coef, backend="cuda")
+    assert isinstance(actual.coef, np.ndarray)
+    np.testing.assert_allclose(actual.coef, fastlsgd.loss_gradient(X, y, coef).coef, rtol=1e-5)
+
+
+def test_device_array_views():
+    values = np.arange(60.0).reshape(6, 10)
+    array = as_device_array(cuda.send(values, 0) if not SIMULATED else OnDevice(values))
+    for key in (np.s_[1:4], np.s_[::-2, 1:], np.s_[:, ::3], (slice(None), None)):
+        np.testing.assert_array_equal(np.asarray(array[key]), values[key])
+    np.testing.assert_array_equal(np.asarray(array[np.array([4, 0, 4])]), values[[4, 0, 4]])
+    with pytest.raises(TypeError, match="slices"):
+        array[2]
+    with pytest.raises(ValueError, match="C order"):
+        array[:, 1:3].reshape(12)
