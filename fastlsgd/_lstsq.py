@@ -9,6 +9,7 @@ import numpy as np
 
 from . import _validation as check
 from .kernels import resolve
+from .kernels.device import handed_back, lives_on_device, ndim
 from .solvers.least_squares import SOLVERS, Request, solve_least_squares
 from .solvers.solution import Solution
 
@@ -114,7 +115,10 @@ def lstsq(
     alpha = check.check_real(alpha, "alpha", 0.0)
     check.check_choice(solver, "solver", SOLVERS)
     tol = 0.0 if tol is None else check.check_real(tol, "tol", 0.0)
-    kernels, n_threads = resolve(backend)
+    check.check_same_place(X, b=y, sample_weight=s)
+    kernels, n_threads = resolve(backend, X)
+    # Targets and weights are summed up on the host, wherever A is.
+    y, s = np.asarray(y), None if s is None else np.asarray(s)
     try:
         (found,) = solve_least_squares(
             kernels,
@@ -132,9 +136,10 @@ def lstsq(
         raise ValueError(f"A or b can't be solved in float64 ({error}): rescale them.") from error
     if not found.converged:
         _warn(found)
-    one_target = np.ndim(b) == 1
+    one_target = ndim(b) == 1
     x = _answer(found.coef, X, y)
     x = x[:, 0] if one_target else x
+    x = handed_back(np.ascontiguousarray(x), A) if lives_on_device(A) else x
     if not return_info:
         return x
     residual_norm = float(found.residual_norm[0]) if one_target else found.residual_norm

@@ -9,7 +9,7 @@ import numpy as np
 
 from . import _validation as check
 from .kernels import contract, resolve
-from .kernels.device import as_device_array, handed_back, is_device_array, lives_on_device
+from .kernels.device import handed_back, lives_on_device, ndim
 
 __all__ = ["LossGradient", "Moments", "SGDEpoch", "gram", "loss_gradient", "predict", "sgd_epoch"]
 
@@ -161,7 +161,7 @@ def predict(X, coef, intercept=0.0, *, backend: str | None = None) -> np.ndarray
     [11.5]
     """
     like, X = X, check.as_matrix(X)
-    one_target = _ndim(coef) == 1
+    one_target = ndim(coef) == 1
     w, b = check.as_coefficients(coef, intercept, X.shape[1])
     kernels, n_threads = resolve(backend, X)
     out = _back(kernels.predict(X, w, b, n_threads), like)
@@ -220,7 +220,7 @@ def gram(X, y=None, *, sample_weight=None, shift=None, backend: str | None = Non
     xx, x_sum = _back(xx, like), _back(x_sum, like)
     if y is None:
         return Moments(xx, None, x_sum, None, weight)
-    if _ndim(y) == 1:
+    if ndim(y) == 1:
         return Moments(xx, _back(xy[:, 0], like), x_sum, float(y_sum[0]), weight)
     return Moments(xx, _back(xy, like), x_sum, _back(y_sum, like), weight)
 
@@ -289,8 +289,8 @@ def sgd_epoch(
     >>> coef.round(4).tolist(), round(loss, 4)
     ([0.44], 0.9725)
     """
-    if _ndim(coef) not in (1, 2):
-        raise ValueError(f"coef must have 1 or 2 dimensions, got {_ndim(coef)}.")
+    if ndim(coef) not in (1, 2):
+        raise ValueError(f"coef must have 1 or 2 dimensions, got {ndim(coef)}.")
     like = X
     X, y, start_w, start_b, s, one_target = _problem(X, y, coef, intercept, sample_weight)
     w, b = start_w.astype(X.dtype), start_b.copy()
@@ -332,11 +332,6 @@ def _back(array, like):
     return handed_back(array, like) if lives_on_device(like) else array
 
 
-def _ndim(value) -> int:
-    """As np.ndim, which can't see an array on a GPU."""
-    return as_device_array(value).ndim if is_device_array(value) else np.ndim(value)
-
-
 def _fits(loss: float, dw: np.ndarray, dtype) -> bool:
     return math.isfinite(loss) and float(np.abs(dw).max()) <= float(np.finfo(dtype).max)
 
@@ -354,7 +349,7 @@ def _problem(X, y, coef, intercept, sample_weight):
     s = check.as_sample_weight(sample_weight, n, X.dtype)
     if type(X) is not np.ndarray or type(targets) is not np.ndarray:
         check.check_same_place(X, y=targets, sample_weight=s)
-    return X, targets, w, b, s, getattr(coef, "ndim", 0) == 1 or _ndim(coef) == 1
+    return X, targets, w, b, s, getattr(coef, "ndim", 0) == 1 or ndim(coef) == 1
 
 
 def _order(order, n: int) -> np.ndarray | None:

@@ -181,6 +181,19 @@ def test_functions_give_the_same_kind_of_array_back(send):
     np.testing.assert_allclose(to_host(step.coef), wanted.coef, rtol=1e-4)
 
 
+@pytest.mark.parametrize("solver", ["auto", "gram", "sketch", "cg", "qr"])
+def test_lstsq_where_a_is_on_the_device(send, solver):
+    p = make_problem(5, 60, 6, 2, np.float64)
+    actual, info = fastlsgd.lstsq(
+        send(p.X.copy()), send(p.y.copy()), sample_weight=send(np.abs(p.s) + 0.1), alpha=0.1,
+        solver=solver, return_info=True,
+    )  # fmt: skip
+    wanted = fastlsgd.lstsq(p.X, p.y, sample_weight=np.abs(p.s) + 0.1, alpha=0.1)
+    assert not isinstance(actual, np.ndarray)
+    assert info.n_iter_ >= 0
+    np.testing.assert_allclose(to_host(actual), wanted, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.skipif(SIMULATED, reason="stand-ins have no slices")
 def test_predictions_are_where_x_is(send):
     X, _, coef, _ = problem()

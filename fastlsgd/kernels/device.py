@@ -43,6 +43,11 @@ def lives_on_device(X: object) -> bool:
     return is_device_array(X) or is_device_sparse(X)
 
 
+def ndim(value: object) -> int:
+    """As np.ndim, which can't see an array on a GPU."""
+    return as_device_array(value).ndim if is_device_array(value) else np.ndim(value)
+
+
 def _safe_attribute(value: object, name: str):
     """The attribute, or None; PyTorch raises for tensors that are elsewhere or need a gradient."""
     try:

@@ -176,10 +176,19 @@ class LeastSquaresRegressor(LinearRegressor):
         warm = self.warm_start and hasattr(self, "coef_")
         X, y, s, one_target = self._validate(X, y, sample_weight, reset=not warm)
         start = self._start(X.shape[1], y.shape[1]) if warm else (None, None)
-        problem = Problem(
-            X, y, s, float(self.l1_ratio), bool(self.positive), bool(self.fit_intercept)
+        return self._solve(self._problem(X, y, s), alphas, start, one_target)
+
+    def _problem(self, X, y, s) -> Problem:
+        """Targets and weights are on the host, wherever X is: the solvers sum them up there."""
+        s = None if s is None else np.asarray(s)
+        return Problem(
+            X,
+            np.asarray(y),
+            s,
+            float(self.l1_ratio),
+            bool(self.positive),
+            bool(self.fit_intercept),
         )
-        return self._solve(problem, alphas, start, one_target)
 
     def _start(self, d: int, n_targets: int):
         coef, intercept = check.as_coefficients(self.coef_, self.intercept_, d)

@@ -7,7 +7,6 @@ from sklearn.model_selection import check_cv
 
 from ..kernels import resolve_backend
 from ..solvers.cross_validation import default_alphas, k_fold, leave_one_out
-from ..solvers.regression import Problem
 from ._base import overflow_explained
 from ._least_squares import LeastSquaresRegressor, check_alphas
 
@@ -97,9 +96,7 @@ class LeastSquaresCV(LeastSquaresRegressor):
         alphas = None if self.alphas is None else check_alphas(self.alphas, "alphas")
         self._check_other_parameters(alphas is None or any(alphas))
         X, targets, s, one_target = self._validate(X, y, sample_weight, reset=True)
-        problem = Problem(
-            X, targets, s, float(self.l1_ratio), bool(self.positive), bool(self.fit_intercept)
-        )
+        problem = self._problem(X, targets, s)
         kernels, n_threads = resolve_backend(self.backend, X), self._n_threads()
         with overflow_explained(X, targets):
             if alphas is None:

@@ -301,10 +301,11 @@ def _column_squares(system: System, every: int | None) -> np.ndarray:
     if not part > 0.0:
         raise NotTrustworthy("the sample has no weight")
     if isinstance(rows, CSR):
-        span = slice(rows.indptr[0], rows.indptr[-1])
+        ends = np.asarray(rows.indptr)
+        span = slice(int(ends[0]), int(ends[-1]))
         values = rows.data[span].astype(np.float64)
-        values *= values * np.repeat(weights, np.diff(rows.indptr))
-        sums = np.bincount(rows.indices[span], values, minlength=system.d)
+        values *= values * np.repeat(weights, np.diff(ends))
+        sums = np.bincount(np.asarray(rows.indices[span]), values, minlength=system.d)
         return np.maximum(sums * (system.weight / part) - system.weight * system.centre**2, 0.0)
     total, step = np.zeros(system.d), max(1, 2**19 // system.d)
     for start in range(0, len(rows), step):
