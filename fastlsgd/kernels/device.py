@@ -43,7 +43,7 @@ def lives_on_device(X: object) -> bool:
     return is_device_array(X) or is_device_sparse(X)
 
 
-def ndim(value: object) -> int:
+def ndim(value: Any) -> int:
     """As np.ndim, which can't see an array on a GPU."""
     return as_device_array(value).ndim if is_device_array(value) else np.ndim(value)
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from numbers import Integral
 
 import numpy as np
+from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils.validation import (
@@ -21,7 +22,7 @@ from sklearn.utils.validation import (
 from .. import _validation as check
 from .._version import __version__
 from ..kernels import BACKENDS, resolve_backend, resolve_threads
-from ..kernels.contract import CSR
+from ..kernels.contract import CSR, Matrix
 from ..kernels.device import as_device_array, handed_back, lives_on_device
 from ..solvers.stochastic import class_numbers
 
@@ -95,6 +96,24 @@ class LinearModel(BaseEstimator):
         _check_n_features(self, X, reset=reset)
         return X
 
+    def _finite_matrix(self, X) -> Matrix:
+        """X as the kernels take it, after one read by all threads.
+
+        NaN and infinity show in the loss of zero weights.
+        """
+        X = check.as_matrix(X)
+        if get_config()["assume_finite"]:
+            return X
+        n, d = X.shape
+        nothing = np.broadcast_to(np.zeros(1, X.dtype), (n, 1))
+        kernels = resolve_backend(self.backend, X)
+        at_zero = kernels.loss_gradient(
+            X, nothing, np.zeros((1, d)), np.zeros(1), None, self._n_threads()
+        )
+        if not np.isfinite(at_zero.loss[0]):
+            check.explain_non_finite(X=X)
+        return X
+
     def _take_to(self, X) -> None:
         """Fitted weights live where the data do, as scikit-learn's array API rules have it."""
         if not lives_on_device(X):
@@ -151,7 +170,7 @@ class LinearRegressor(RegressorMixin, LinearModel):
         if lives_on_device(X):
             return self._validate_on_device(X, y, sample_weight, reset=reset, ravel=ravel)
         X, y = validate_data(self, X, y, reset=reset, multi_output=True, y_numeric=True, **ACCEPTED)
-        X = check.as_matrix(X)
+        X = self._finite_matrix(X)
         if ravel and y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         targets = check.as_targets(y, X.shape[0], X.dtype)
@@ -245,6 +264,7 @@ ACCEPTED: dict = {
     "accept_large_sparse": True,
     "dtype": [np.float64, np.float32],
     "order": None,
+    "ensure_all_finite": False,  # of X: `_finite_matrix` looks for that
 }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import sklearn
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import column_or_1d, validate_data
@@ -175,9 +174,7 @@ class LeastSquaresClassifier(LinearClassifier):
             vars(regressor).update(
                 {name: getattr(self, name) for name in (*FITTED, "n_features_in_")}
             )
-        # X has been looked at for NaN above; once is enough.
-        with sklearn.config_context(assume_finite=True):
-            regressor.fit(X, targets.astype(X.dtype), sample_weight)
+        regressor.fit(X, targets.astype(X.dtype), sample_weight)
         for name in FITTED:
             setattr(self, name, getattr(regressor, name))
         return self

@@ -327,7 +327,7 @@ class SGDClassifier(LinearClassifier, BaseSGD):
         check.check_sparse_indices(X)
         X, y = validate_data(self, X, y, reset=reset, **ACCEPTED)
         check_classification_targets(y)
-        X = check.as_matrix(X)
+        X = self._finite_matrix(X)
         if not hasattr(self, "classes_"):
             self.classes_ = np.unique(y)
         check_classes(self.classes_)
