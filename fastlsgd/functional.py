@@ -329,7 +329,9 @@ def sgd_epoch(
 
 def _back(array, like):
     """A result as the kind of array that X was, where X is on a GPU."""
-    return handed_back(array, like) if lives_on_device(like) else array
+    if type(like) is np.ndarray or not lives_on_device(like):  # the first saves half a microsecond
+        return array
+    return handed_back(array, like)
 
 
 def _fits(loss: float, dw: np.ndarray, dtype) -> bool:

@@ -97,12 +97,12 @@ class LinearModel(BaseEstimator):
         return X
 
     def _finite_matrix(self, X) -> Matrix:
-        """X as the kernels take it, after one read by all threads.
+        """X as the kernels take it, after one read by all threads where a fit needs that.
 
         NaN and infinity show in the loss of zero weights.
         """
         X = check.as_matrix(X)
-        if get_config()["assume_finite"]:
+        if self._shows_non_finite() or get_config()["assume_finite"]:
             return X
         n, d = X.shape
         nothing = np.broadcast_to(np.zeros(1, X.dtype), (n, 1))
@@ -113,6 +113,10 @@ class LinearModel(BaseEstimator):
         if not np.isfinite(at_zero.loss[0]):
             check.explain_non_finite(X=X)
         return X
+
+    def _shows_non_finite(self) -> bool:
+        """Whether a fit meets NaN and infinity in X by itself, before anything comes of it."""
+        return False
 
     def _take_to(self, X) -> None:
         """Fitted weights live where the data do, as scikit-learn's array API rules have it."""

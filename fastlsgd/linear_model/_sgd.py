@@ -323,6 +323,10 @@ class BaseSGD(SparseCoefMixin, CallbackSupportMixin, LinearModel):
         if self.early_stopping:
             raise ValueError("early_stopping must be False for partial_fit, which does one epoch.")
 
+    def _shows_non_finite(self) -> bool:
+        """The loss of the first epoch is of all rows; the others are sampled, or held out."""
+        return not (self._automatic or self.early_stopping)
+
     # What a subclass decides.
 
     def _forget(self) -> None:
