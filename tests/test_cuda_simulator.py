@@ -1,6 +1,7 @@
 """The CUDA backend on Numba's simulator: conformance, streaming, and arrays that live on a device.
 
-The simulator must be asked for before Numba is imported, hence a process of its own.
+The simulator must be asked for before Numba is imported, hence a process of its own; with -P, since
+the sources in the current folder would hide the installed package.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ SUITES = ("test_kernels.py", "test_device_arrays.py")
 @pytest.mark.parametrize("suite", SUITES)
 def test_cuda_conforms(suite):
     finished = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--disable-warnings",
+        [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--disable-warnings",
          str(Path(__file__).parent / suite)],
         env=os.environ | {"NUMBA_ENABLE_CUDASIM": "1"},
         capture_output=True,
