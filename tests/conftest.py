@@ -1,7 +1,8 @@
 """What all tests share: every backend as a fixture, and Hypothesis without surprises.
 
 The backend "cuda" takes part where there is a GPU (mark `cuda`: ``pytest -m cuda`` runs its tests
-alone), and, with NUMBA_ENABLE_CUDASIM=1, on Numba's simulator: alone, and on small data.
+alone). Without one it takes part, alone, with FASTLSGD_TEST_PTX=1: compiled as for a GPU and run by
+the machine in `ptx/`; or with NUMBA_ENABLE_CUDASIM=1 on Numba's simulator, on small data.
 """
 
 from __future__ import annotations
@@ -23,7 +24,12 @@ settings.register_profile(
 )
 settings.load_profile("fastlsgd")
 
+ON_PTX_MACHINE = os.environ.get("FASTLSGD_TEST_PTX") == "1"
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
+if ON_PTX_MACHINE:
+    from ptx import machine
+
+    machine.install()
 if SIMULATED:
     import simulator
 
@@ -42,7 +48,7 @@ ALLOW_MISSING = os.environ.get("FASTLSGD_TEST_ALLOW_MISSING") == "1"
 
 def _backends():
     """Every backend, and the native one once for each instruction set of this machine."""
-    for name in ("cuda",) if SIMULATED else BACKENDS:
+    for name in ("cuda",) if SIMULATED or ON_PTX_MACHINE else BACKENDS:
         marks = pytest.mark.cuda if name == "cuda" else ()
         try:
             module = load_backend(name)

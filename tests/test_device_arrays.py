@@ -1,7 +1,7 @@
 """Arrays that live on a device go to the CUDA backend and come back; host arrays stream there.
 
-On a GPU these run with what is installed of CuPy and PyTorch. On Numba's simulator
-(`test_cuda_simulator.py` starts it) arrays on the device are stand-ins, whose memory is the host's.
+On a GPU these run with what is installed of CuPy and PyTorch; on the PTX machine with Numba's own
+arrays. On Numba's simulator arrays on the device are stand-ins, whose memory is the host's.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import importlib
 
 import numpy as np
 import pytest
-from conftest import SIMULATED
+from conftest import ON_PTX_MACHINE, SIMULATED
 from test_kernels import (
     check_epochs,
     check_gram,
@@ -63,6 +63,10 @@ class OnDevicePacked:
 def libraries():
     if SIMULATED:
         return {"interface": OnDevice, "DLPack": OnDevicePacked}
+    if ON_PTX_MACHINE:
+        from numba import cuda as numba_cuda
+
+        return {"numba": numba_cuda.to_device}
     found = {}
     for name in ("cupy", "torch"):
         try:

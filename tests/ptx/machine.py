@@ -1,0 +1,86 @@
+"""Numba's own path to a GPU, compiled to PTX for compute capability 9.0, run on this processor.
+
+`install` puts the driver of `driver.c` where libcuda.so.1 is looked for, and lets Numba's linker
+hand it PTX that `translate.py` has made C. All else is what runs on a GPU: the package's kernels,
+with 32 lanes and 256 threads, shuffles, 16-byte loads and cooperative launches; Numba's dispatcher,
+its arrays, streams and events. What it can't show: speed, and what a GPU's memory does with races
+that the machine's checks don't see.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from .translate import translate
+
+HERE = Path(__file__).parent
+COMPILER = os.environ.get("CC", "gcc")
+_folder = Path(tempfile.gettempdir()) / f"fastlsgd-ptx-{os.getuid()}"
+
+
+def _compiled(source: str, name: str, *flags: str) -> Path:
+    """A shared library of this C, kept for later processes."""
+    digest = hashlib.sha256("\0".join((source, *flags)).encode()).hexdigest()[:24]
+    library = _folder / digest / name
+    if not library.exists():
+        library.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=_folder) as work:
+            (Path(work) / "module.c").write_text(source)
+            built = Path(work) / name
+            subprocess.run(
+                [COMPILER, "-O1", "-g1", "-w", "-ffp-contract=off", "-shared", "-fPIC", f"-I{HERE}",
+                 "module.c", *flags, "-o", built, "-lm", "-ldl"],
+                cwd=work, check=True,
+            )  # fmt: skip
+            os.replace(built, library)
+    return library
+
+
+def _complete(linker):
+    """`_Linker.complete`: a module is the path of a library, which the driver opens."""
+    from cuda.core import Linker, ObjectCode
+
+    # libcudadevrt, for the barrier of the grid, is not in a form that becomes PTX: translate.py
+    # knows its two functions. That the link with it works is seen here.
+    parts = [part for part in linker._object_codes if part.code_type != "library"]
+    if len(parts) < len(linker._object_codes):
+        Linker(*linker._object_codes, options=linker._get_linker_options(ptx=False)).link("cubin")
+        linker._object_codes = parts
+    ptx = linker.get_linked_ptx().decode().strip("\0")
+    header = (HERE / "thread.h").read_text()
+    library = _compiled(
+        f"/* {hashlib.sha256(header.encode()).hexdigest()} */\n{translate(ptx)}", "module.so"
+    )
+    return ObjectCode.from_cubin(str(library).encode() + b"\0")
+
+
+@cache
+def driver() -> ctypes.CDLL:
+    """The library, loaded under the name by which others look for the driver."""
+    name = "libcuda.so.1"
+    path = _compiled((HERE / "driver.c").read_text(), name, f"-Wl,-soname,{name}")
+    library = ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
+    library.ptx_failure.restype = ctypes.c_char_p
+    return library
+
+
+def failure() -> str:
+    """What the last failed check told; the machine goes on as if nothing had been."""
+    return driver().ptx_failure().decode()
+
+
+def install() -> None:
+    """Before anything imports `numba.cuda`."""
+    if "numba.cuda.cudadrv.driver" in sys.modules:
+        raise RuntimeError("numba.cuda is loaded already")
+    driver()
+    from numba import cuda
+
+    cuda.cudadrv.driver._Linker.complete = _complete
