@@ -41,6 +41,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 DEADLINE = 450.0  # seconds in all; parts that would begin later are left out, and named
+CHECKS = 150.0  # of these, for comparing with the reference: compiling takes most of it
 BARS = {
     "loss_gradient, share of the read bandwidth that the copy implies": 0.85,
     "loss_gradient, times faster than CuPy": 1.7,
@@ -235,12 +236,14 @@ def check_all(report: Report, seed: int) -> None:
 
     from fastlsgd.kernels import load_backend
 
-    kernels, worst = load_backend("cuda"), 0
+    kernels, passed, begun = load_backend("cuda"), 0, time.perf_counter()
     rng = np.random.default_rng(seed)
     shapes = [(257, 100, 1), (1000, 256, 1), (3001, 33, 3), (70, 3000, 2), (4000, 512, 1)]
     for n, d, targets in shapes:
         for dtype in (np.float32, np.float64):
             for layout in ("C", "F", "row steps", "backwards in steps", np.int32, np.int64):
+                if time.perf_counter() - begun > CHECKS:
+                    break
                 with report.part(
                     f"check {n} x {d} x {targets} {dtype.__name__} {layout}", 20.0
                 ) as go:
@@ -266,8 +269,8 @@ def check_all(report: Report, seed: int) -> None:
                             for shuffled in (False, True)
                         ]
                         suite.check_epochs(kernels, problem, epochs)
-                    worst += 1
-    report.note("checks passed", worst, f"{worst} of {12 * len(shapes)} problems")
+                    passed += 1
+    report.note("checks passed", passed, f"{passed} of {12 * len(shapes)} problems")
 
 
 def _poison(kernels) -> None:

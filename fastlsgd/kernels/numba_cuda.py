@@ -24,7 +24,8 @@ from __future__ import annotations
 
 import math
 import threading
-from functools import cache
+import warnings
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -131,17 +132,27 @@ def build_info() -> dict[str, str]:
     }
 
 
+def _device() -> int:
+    """Number of the device in use."""
+    return 0 if SIMULATED else cuda.get_current_device().id
+
+
 @cache
 def _multiprocessors_of(device: int) -> int:
     return 2 if SIMULATED else int(cuda.gpus[device].MULTIPROCESSOR_COUNT)
 
 
 def _multiprocessors() -> int:
-    return _multiprocessors_of(0 if SIMULATED else cuda.get_current_device().id)
+    return _multiprocessors_of(_device())
 
 
 def _stream(handle: int):
-    """The stream with this handle, as Numba launches on it."""
+    """The stream with this handle, as Numba launches on it; the same object each time."""
+    return _stream_on(_device(), handle)
+
+
+@lru_cache(maxsize=64)
+def _stream_on(device: int, handle: int):
     if SIMULATED:
         return cuda.stream()
     if handle in (0, 1):
@@ -171,7 +182,7 @@ def _simulated(array: DeviceArray):
 
 def _own_stream(purpose: str):
     """A stream of ours, made once a purpose and device."""
-    key = purpose, "stream", 0 if SIMULATED else cuda.get_current_device().id
+    key = purpose, "stream", _device()
     if key not in _workspace:
         _workspace[key] = cuda.stream()
     return _workspace[key]
@@ -219,6 +230,14 @@ def send(array: np.ndarray, device: int):
         return cuda.to_device(array)
 
 
+@lru_cache(maxsize=1024)
+def _launch(kernel, grid, threads, stream):
+    """A kernel with its grid, to be called: without Numba's warning that a small grid is small."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Grid size")
+        return kernel[grid, threads, stream]
+
+
 class _on:
     """Makes the device of an array the current one."""
 
@@ -247,7 +266,7 @@ def _room(purpose: str, size: int, dtype=np.float64) -> DeviceArray:
     Allocation stops the device and takes longer than most launches. Callers hold the lock, and a
     call ends when the device is done with what it launched.
     """
-    device = 0 if SIMULATED else cuda.get_current_device().id
+    device = _device()
     key = purpose, device, np.dtype(dtype)
     array = _workspace.get(key)
     if array is None or array.size < size:
@@ -446,7 +465,7 @@ def _gather_into(out: DeviceArray, rows: _Rows, order, first: int, visits: int, 
         return
     visit = _nothing() if order is None else _native(order)
     grid = _grid(visits * (1 if rows.column_major else WARP))
-    _gather_kernel(rows.column_major)[grid, THREADS, stream](
+    _launch(_gather_kernel(rows.column_major), grid, THREADS, stream)(
         *rows.arguments, d, visit, int(order is not None), first, visits,
         _native(out.reshape(visits * d)),
     )  # fmt: skip
@@ -704,7 +723,7 @@ def _add_up(parts, blocks, m, out):
 
 def _added_up(parts: DeviceArray, blocks: int, m: int, stream) -> np.ndarray:
     out = _room("sums", m)
-    _add_up[-(-m // WARP), THREADS, stream](_native(parts), blocks, m, _native(out))
+    _launch(_add_up, -(-m // WARP), THREADS, stream)(_native(parts), blocks, m, _native(out))
     return _get(out, stream)
 
 
@@ -755,7 +774,7 @@ def _sums_of_block(block: _Block, weights: DeviceArray, t: int, m: int) -> np.nd
         kernel = _gradient_of_tiles(block.X.column_major, min(t, TARGETS))
         shape = (n, d, t, tile)
     parts = _room("parts", blocks * m)
-    kernel[blocks, THREADS, block.stream](
+    _launch(kernel, blocks, THREADS, block.stream)(
         *block.X.arguments, *shape, *targets, *block.weights, _native(weights), _native(parts)
     )
     return _added_up(parts, blocks, m, block.stream)
@@ -1103,7 +1122,7 @@ def predict(X, w, b, n_threads):
 
 def _new(shape: tuple[int, ...], dtype) -> DeviceArray:
     """A result that its user owns."""
-    return _own(cuda.device_array(shape, dtype), 0 if SIMULATED else cuda.get_current_device().id)
+    return _own(cuda.device_array(shape, dtype), _device())
 
 
 def _predict_block(block: _Block, weights: DeviceArray, t: int, out: DeviceArray) -> None:
@@ -1115,7 +1134,9 @@ def _predict_block(block: _Block, weights: DeviceArray, t: int, out: DeviceArray
     per_block = THREADS if kernel is _predict_columns else WARPS
     blocks = max(1, min(16 * _multiprocessors(), -(-n // per_block)))
     flat = _native(out.reshape(n * t))
-    kernel[blocks, THREADS, block.stream](*block.X.arguments, n, d, t, _native(weights), flat)
+    _launch(kernel, blocks, THREADS, block.stream)(
+        *block.X.arguments, n, d, t, _native(weights), flat
+    )
 
 
 @_kernel
@@ -1203,7 +1224,7 @@ def _products_of_block(block: _Block, c: DeviceArray, width: int, stream) -> np.
     parts = _room("parts", splits * width * width)
     for k, (first, rows) in enumerate(stretches):
         _fill(block, c, first, rows, width, Z)
-        _products[(pairs, splits), SIDE * SIDE, stream](
+        _launch(_products, (pairs, splits), SIDE * SIDE, stream)(
             _native(Z), rows, width, int(k == 0), _native(parts)
         )
     return _added_up(parts, splits, width * width, stream).reshape(width, width)
@@ -1238,7 +1259,7 @@ def _fill(block: _Block, c: DeviceArray, first: int, rows: int, width: int, Z: D
     kernel = _fill_csr if isinstance(block.X, _Sparse) else _fill_dense
     grid = _grid(rows * WARP)
     d = block.X.shape[1]
-    kernel[grid, THREADS, block.stream](
+    _launch(kernel, grid, THREADS, block.stream)(
         *block.X.arguments, *targets, *block.weights, _native(c), first, rows, d, width, _native(Z)
     )
 
@@ -1473,11 +1494,13 @@ def _launch_dense(
         rule, on_device = optimizer
         kernel = _dense_optimizer_updates(rule, min(t, TARGETS), alone)
         more = on_device.arguments()
-    kernel[blocks, THREADS, block.stream](
+    _launch(kernel, blocks, THREADS, block.stream)(
         *block.X.arguments, n, d, t, *targets, *block.weights,
         *descent.arguments(first_update), _native(steps), _native(losses), *more,
     )  # fmt: skip
-    _add_loss[1, WARP, block.stream](_native(losses), blocks * WARPS, _native(descent.scalars))
+    _launch(_add_loss, 1, WARP, block.stream)(
+        _native(losses), blocks * WARPS, _native(descent.scalars)
+    )
 
 
 @_kernel
@@ -1674,11 +1697,11 @@ def _launch_csr(
     if optimizer is not None:
         rule, on_device = optimizer
         kernel, more = _csr_optimizer_updates(rule), on_device.arguments()
-    kernel[1, THREADS, block.stream](
+    _launch(kernel, 1, THREADS, block.stream)(
         *block.X.arguments, visit, int(order is not None), n, d, t, *targets, *block.weights,
         *descent.arguments(first_update), _native(steps), _native(losses), *more,
     )  # fmt: skip
-    _add_loss[1, WARP, block.stream](_native(losses), WARPS, _native(descent.scalars))
+    _launch(_add_loss, 1, WARP, block.stream)(_native(losses), WARPS, _native(descent.scalars))
 
 
 @_helper
@@ -2081,11 +2104,11 @@ def _launch_triangles(
         scales = _native(_room("sgd scales", count * (3 * TRIANGLE + 1)))
         X = (*block.X.arguments, first, rows, d)
         update = first_update + first // descent.batch
-        _triangles[min(count, 8 * _multiprocessors()), SIDE * SIDE, block.stream](
+        _launch(_triangles, min(count, 8 * _multiprocessors()), SIDE * SIDE, block.stream)(
             *X, *block.weights, _native(descent.rates), update, descent.batch, per_block,
             descent.l2, descent.fit_intercept, descent.implicit, T, scales,
         )  # fmt: skip
-        _solve_blocks[1, CHAIN_THREADS, block.stream](
+        _launch(_solve_blocks, 1, CHAIN_THREADS, block.stream)(
             *X, *targets, _native(descent.w), _native(descent.b), t, per_block,
             descent.fit_intercept, T, scales, _native(descent.scalars),
         )  # fmt: skip
