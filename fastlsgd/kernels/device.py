@@ -89,7 +89,7 @@ class DeviceArray:
         Name of the library whose array this was.
     """
 
-    __slots__ = ("_view", "device", "kind", "native", "owner", "stream")
+    __slots__ = ("_view", "device", "kind", "native", "owner", "rows", "stream")
 
     def __init__(
         self, address, shape, dtype, *, strides=None, owner=None, device=0, stream=0, kind="numba"
@@ -101,7 +101,10 @@ class DeviceArray:
         # NumPy refuses address 0 only for arrays that are not empty.
         self._view = np.asarray(_Memory(int(address), shape, strides, dtype))
         self.owner, self.device, self.stream, self.kind = owner, device, stream, kind
-        self.native: Any = None  # what the backend makes of it, kept since that takes a while
+        # What the backend makes of it, kept since that takes a while: as its kernels take an
+        # array, and a matrix.
+        self.native: Any = None
+        self.rows: Any = None
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -53,6 +53,7 @@ MOST_PER_LANE = 16  # numbers of a row that a lane holds in registers, in `_grad
 ROWS_IN_FLIGHT = 32  # numbers that a lane has asked for at a time: several rows
 TARGETS = 4  # of many targets, so many at a time go over a tile of rows
 TILE_ROWS = 8 if SIMULATED else 32
+MOST_PARTS = 8 if SIMULATED else 256  # of a mini-batch's gradient, each of some of its rows
 TILE_BYTES = 65_536  # a tile is read again from the first-level cache, or the second
 CSR_SUMS_BYTES = 512 << 20  # all blocks' own sums of a CSR gradient
 
@@ -67,7 +68,7 @@ GRAM_PITCH = GRAM_DEPTH + 1  # the 1 is for the banks of shared memory
 TRIANGLE_STRIP = TRIANGLE * GRAM_PITCH
 GRAM_TILE = 4 * SIDE  # columns of a tile
 GRAM_STRIP = GRAM_DEPTH * GRAM_TILE
-GRAM_BYTES = 16 << 20  # rows made float64 at a time; they stay in the second-level cache
+GRAM_BYTES = 128 << 20  # rows made float64 at a time: enough for the device to be the slower one
 
 BLOCK_BYTES = 64 << 20  # of host rows, or of rows in random order, that are on their way
 TINY_SCALE = 1e-4
@@ -92,7 +93,7 @@ def _check_device() -> None:
         raise ImportError(f"no CUDA driver that works: {reason}") from error
     if devices == 0:
         raise ImportError("no CUDA device is visible to this process")
-    device = cuda.get_current_device()
+    device = cuda.gpus[0]  # asking the current one would make a context
     if tuple(device.compute_capability) < OLDEST:
         major, minor = device.compute_capability
         raise ImportError(
@@ -106,6 +107,8 @@ _check_device()
 _lock = threading.RLock()
 _workspace: dict[tuple, Any] = {}
 _views: dict[tuple, DeviceArray] = {}  # what was last asked of each
+_sent: dict[tuple, np.ndarray] = {}  # what copies from host memory may still read
+_in_use: list[int] = []  # devices of the calls that run
 
 
 def isa() -> str:
@@ -133,8 +136,8 @@ def build_info() -> dict[str, str]:
 
 
 def _device() -> int:
-    """Number of the device in use."""
-    return 0 if SIMULATED else cuda.get_current_device().id
+    """Number of the device in use; `_on` has asked for it, once a call."""
+    return _in_use[-1]
 
 
 @cache
@@ -165,7 +168,15 @@ def _stream_on(device: int, handle: int):
 def _native(array: DeviceArray):
     """A `DeviceArray` as Numba's kernels take it: some 10 microseconds, the first time."""
     if array.native is None:
-        array.native = _simulated(array) if SIMULATED else cuda.as_cuda_array(array, sync=False)
+        # Of the owner's: an array that owned itself would keep the user's memory until Python
+        # looks for cycles.
+        array.native = (
+            _simulated(array)
+            if SIMULATED
+            else cuda.from_cuda_array_interface(
+                array.__cuda_array_interface__, owner=array.owner, sync=False
+            )
+        )
     return array.native
 
 
@@ -249,8 +260,10 @@ class _on:
     def __enter__(self):
         if self.context is not None:
             self.context.__enter__()
+        _in_use.append(0 if SIMULATED else cuda.get_current_device().id)
 
     def __exit__(self, *error):
+        _in_use.pop()
         if self.context is not None:
             self.context.__exit__(*error)
 
@@ -303,6 +316,9 @@ def _put(purpose: str, values: np.ndarray, stream, dtype=np.float64) -> DeviceAr
     values = np.ascontiguousarray(values, dtype).reshape(-1)
     room = _room(purpose, max(1, values.size), dtype)
     if values.size:
+        # Kept until the next of its purpose, when the call is over: where host and device share
+        # page tables, the copy may be read from here later.
+        _sent[purpose, room.dtype] = values
         _native(room).copy_to_device(values, stream=stream)
     return room
 
@@ -318,7 +334,10 @@ def free_workspace() -> None:
     """Give the workspace back to the device."""
     with _lock:
         _views.clear()
+        _sent.clear()
         _workspace.clear()
+        if not SIMULATED:  # Numba frees memory when there is more of it to free
+            cuda.current_context().memory_manager.deallocations.clear()
 
 
 # ----------------------------------------------------------------------------------------------
@@ -337,10 +356,12 @@ class _Rows(NamedTuple):
 
     @classmethod
     def of(cls, X: DeviceArray) -> _Rows:
-        flat, start = X.span()
-        strides = [stride // X.itemsize for stride in X.strides]
-        n, d = X.shape
-        return cls(flat, start, strides[0], strides[1], (n, d))
+        if X.rows is None:
+            flat, start = X.span()
+            strides = [stride // X.itemsize for stride in X.strides]
+            n, d = X.shape
+            X.rows = cls(flat, start, strides[0], strides[1], (n, d))
+        return X.rows
 
     @property
     def column_major(self) -> bool:
@@ -394,8 +415,7 @@ class _Block(NamedTuple):
         """The weights and whether there are any; else something of their type."""
         if self.s is not None:
             return _native(self.s), 1
-        matrix = self.X.flat if isinstance(self.X, _Rows) else self.X.data
-        return _native(matrix[:1]), 0
+        return _native(self.X.flat if isinstance(self.X, _Rows) else self.X.data), 0
 
 
 def _blocks(X, y, s, stream, order=None, multiple: int = 1, packed: bool = False):
@@ -817,9 +837,30 @@ def _tile_rows(X: _Rows) -> int:
 
 
 @cache
+def _load_row(vector: int, chunks: int, lanes: int):
+    @_helper
+    def load_row(flat, at, lane, d, inside, x, base):
+        """x[base:] = this lane's numbers of the row at `at`, 0 where it or they are not there."""
+        for k in range(chunks):
+            j = (k * lanes + lane) * vector
+            if inside and j < d:
+                if vector > 1:
+                    numbers = _load_16_bytes(flat, at + j)
+                    for e in range(vector):
+                        x[base + k * vector + e] = numbers[e]
+                else:
+                    x[base + k] = flat[at + j]
+            else:
+                for e in range(vector):
+                    x[base + k * vector + e] = 0.0
+
+    return load_row
+
+
+@cache
 def _gradient_of_rows(scalar, vector: int, chunks: int, lanes: int, rows: int):
     per_lane, groups = vector * chunks, THREADS // lanes
-    in_flight = rows * per_lane
+    in_flight, load_row = rows * per_lane, _load_row(vector, chunks, lanes)
 
     @_kernel
     def gradient_of_rows(
@@ -836,8 +877,10 @@ def _gradient_of_rows(scalar, vector: int, chunks: int, lanes: int, rows: int):
         v = cuda.local.array(per_lane, np.float64)
         g = cuda.local.array(per_lane, np.float64)
         x = cuda.local.array(in_flight, scalar)
-        target = cuda.local.array(rows, np.float64)
-        weight = cuda.local.array(rows, np.float64)
+        target = cuda.local.array(rows, scalar)  # made float64 where they are used: a conversion
+        weight = cuda.local.array(
+            rows, scalar
+        )  # here would wait for its load before x is asked for
         thread = cuda.threadIdx.x
         lane, group = thread % lanes, thread // lanes
         for k in range(chunks):
@@ -855,34 +898,22 @@ def _gradient_of_rows(scalar, vector: int, chunks: int, lanes: int, rows: int):
             for r in range(rows):
                 i = (step * rows + r) * apart + mine
                 inside = i < n
-                target[r] = y[y_start + i * y_row] if inside else 0.0
-                weight[r] = 1.0 if inside else 0.0
+                target[r] = y[y_start + i * y_row] if inside else scalar(0.0)
+                weight[r] = scalar(1.0) if inside else scalar(0.0)
                 if weighted and inside:
                     weight[r] = s[i]
-                for k in range(chunks):
-                    j = (k * lanes + lane) * vector
-                    if inside and j < d:
-                        at = start + i * row_stride + j
-                        if vector > 1:
-                            numbers = _load_16_bytes(flat, at)
-                            for e in range(vector):
-                                x[r * per_lane + k * vector + e] = numbers[e]
-                        else:
-                            x[r * per_lane + k] = flat[at]
-                    else:
-                        for e in range(vector):
-                            x[r * per_lane + k * vector + e] = 0.0
+                load_row(flat, start + i * row_stride, lane, d, inside, x, r * per_lane)
             for r in range(rows):
                 dot = 0.0
                 for e in range(per_lane):
                     dot += v[e] * x[r * per_lane + e]
                 dot = _sum_of_lanes(dot, lanes, scratch)
                 if (step * rows + r) * apart + mine < n:
-                    residual = dot + intercept - target[r]
-                    c = weight[r] * residual
+                    residual = dot + intercept - np.float64(target[r])
+                    c = np.float64(weight[r]) * residual
                     loss += 0.5 * c * residual
                     residuals += c
-                    weights += weight[r]
+                    weights += np.float64(weight[r])
                     for e in range(per_lane):
                         g[e] += c * x[r * per_lane + e]
         base = cuda.blockIdx.x * (d + 3)
@@ -982,8 +1013,7 @@ def _gradient_of_tiles(column_major: bool, targets: int):
                         for j in range(0 if column_major else lane, d, 1 if column_major else WARP):
                             x = np.float64(flat[at + j * column])
                             for c in range(targets):
-                                if c0 + c < t:
-                                    sums[c] += x * w[(c0 + c) * d + j]
+                                sums[c] += x * w[min(c0 + c, t - 1) * d + j]
                     for c in range(targets):
                         dot = sums[c]
                         if not column_major:
@@ -1014,8 +1044,7 @@ def _gradient_of_tiles(column_major: bool, targets: int):
                         ):
                             x = np.float64(flat[at + r * row_stride])
                             for c in range(targets):
-                                if c0 + c < t:
-                                    sums[c] += c_of[r * targets + c] * x
+                                sums[c] += c_of[r * targets + c] * x
                     for c in range(targets):
                         share = sums[c]
                         if column_major:
@@ -1063,8 +1092,7 @@ def _gradient_of_csr(targets: int):
                         for k in range(indptr[first + r] + lane, indptr[first + r + 1], WARP):
                             x = np.float64(data[k])
                             for c in range(targets):
-                                if c0 + c < t:
-                                    sums[c] += x * w[(c0 + c) * d + indices[k]]
+                                sums[c] += x * w[min(c0 + c, t - 1) * d + indices[k]]
                     for c in range(targets):
                         dot = _sum_of_lanes(sums[c], WARP, scratch)
                         if r < rows and c0 + c < t and lane == 0:
@@ -1275,7 +1303,7 @@ def _fill_dense(
         i = first + r
         root = 1.0
         if weighted:
-            root = np.float64(s[i]) ** 0.5
+            root = math.sqrt(np.float64(s[i]))
         for j in range(lane, width, WARP):
             value = 1.0
             if j < d:
@@ -1299,7 +1327,7 @@ def _fill_csr(
         root = 1.0
         if r < rows:
             if weighted:
-                root = np.float64(s[i]) ** 0.5
+                root = math.sqrt(np.float64(s[i]))
             for j in range(lane, width, WARP):
                 value = 1.0
                 if j < d:
@@ -1481,26 +1509,48 @@ def _launch_dense(
 ) -> None:
     n, d = block.X.shape
     assert block.y is not None
-    work = min(descent.batch, n) * d * t
-    blocks = min(_multiprocessors(), max(-(-min(descent.batch, n) // WARPS), -(-d // WARP)))
-    alone = SIMULATED or blocks == 1 or work < 16_384  # a barrier of the grid costs a microsecond
-    blocks = 1 if alone else blocks
-    steps = _room("sgd steps", min(descent.batch, n) * t)
+    batch = min(descent.batch, n)
+    plan = _lanes_for(block.X) if t == 1 else None
+    if plan is None:
+        most, scratch, rows_of_part = max(-(-batch // WARPS), -(-d // WARP)), batch * t, ()
+    else:
+        rows_of_part = _rows_of_part(descent.batch, plan)
+        most = -(-batch // rows_of_part)
+        scratch, rows_of_part = most * (d + 1), (rows_of_part,)
+    # A barrier of the grid costs a microsecond.
+    alone = SIMULATED or most == 1 or batch * d * t < 16_384
+    blocks = 1 if alone else min(_multiprocessors(), most)
+    steps = _room("sgd steps", scratch)
     losses = _room("sgd losses", blocks * WARPS)
     targets = (_native(block.y.flat), block.y.start, block.y.row, block.y.column)
-    if optimizer is None:
-        kernel, more = _dense_updates(min(t, TARGETS), alone), ()
-    else:
-        rule, on_device = optimizer
-        kernel = _dense_optimizer_updates(rule, min(t, TARGETS), alone)
-        more = on_device.arguments()
+    rule, more = None, ()
+    if optimizer is not None:
+        rule, more = optimizer[0], optimizer[1].arguments()
+    kernel = _kernel_of_updates(block.X.flat, rule, plan, min(t, TARGETS), alone)
     _launch(kernel, blocks, THREADS, block.stream)(
-        *block.X.arguments, n, d, t, *targets, *block.weights,
-        *descent.arguments(first_update), _native(steps), _native(losses), *more,
+        *block.X.arguments, n, d, t, *targets, *block.weights, *descent.arguments(first_update),
+        *rows_of_part, _native(steps), _native(losses), *more,
     )  # fmt: skip
     _launch(_add_loss, 1, WARP, block.stream)(
         _native(losses), blocks * WARPS, _native(descent.scalars)
     )
+
+
+def _rows_of_part(batch: int, plan: _Plan) -> int:
+    """Rows of a mini-batch that a block of threads adds up alone: a number of batch alone."""
+    groups = THREADS // plan.lanes
+    return groups * max(1, -(-batch // (groups * MOST_PARTS)))
+
+
+def _kernel_of_updates(flat: DeviceArray, rule, plan: _Plan | None, targets: int, alone: bool):
+    if plan is None:
+        if rule is None:
+            return _dense_updates(targets, alone)
+        return _dense_optimizer_updates(rule, targets, alone)
+    lay_out = _scalar(flat), plan.vector, plan.chunks, plan.lanes
+    if rule is None:
+        return _row_updates(*lay_out, alone)
+    return _row_optimizer_updates(rule, *lay_out, alone)
 
 
 @_kernel
@@ -1547,6 +1597,25 @@ def _finish_weight(
     return v
 
 
+@_helper
+def _finish_column(
+    c, j, d, total, w, b, factor, averaged, coef_sum, intercept_sum, l1, due, paid, at_group_end,
+    pending, soft, shrink, fit_intercept,
+):  # fmt: skip
+    """Weight j of target c, or its intercept (j = d), once its mini-batch's step is added up."""
+    if j < d:
+        where = c * d + j
+        w[where] = _finish_weight(
+            w[where] * factor - total, where, j, averaged, coef_sum, l1, due, paid,
+            at_group_end, pending, soft, shrink,
+        )  # fmt: skip
+    else:
+        if fit_intercept:
+            b[c] -= total
+        if averaged:
+            intercept_sum[c] += b[c]
+
+
 @cache
 def _dense_steps(targets: int):
     @_helper
@@ -1577,8 +1646,7 @@ def _dense_steps(targets: int):
                     for j in range(lane, d, WARP):
                         x = np.float64(flat[at + j * column])
                         for c in range(targets):
-                            if c0 + c < t:
-                                sums[c] += x * w[(c0 + c) * d + j]
+                            sums[c] += x * w[min(c0 + c, t - 1) * d + j]
                 for c in range(targets):
                     dot = _sum_of_lanes(sums[c], WARP, scratch)
                     if r < size and c0 + c < t and lane == 0:
@@ -1643,14 +1711,15 @@ def _dense_updates(targets: int, alone: bool):
                 for c0 in range(0, t, targets):
                     for c in range(targets):
                         sums[c] = 0.0
-                    if j <= d:
+                    if j < d:
                         for r in range(warp, size, WARPS):
-                            x = 1.0
-                            if j < d:
-                                x = np.float64(flat[start + (first + r) * row_stride + j * column])
+                            x = np.float64(flat[start + (first + r) * row_stride + j * column])
                             for c in range(targets):
-                                if c0 + c < t:
-                                    sums[c] += steps[r * t + c0 + c] * x
+                                sums[c] += steps[r * t + min(c0 + c, t - 1)] * x
+                    elif j == d:
+                        for r in range(warp, size, WARPS):
+                            for c in range(targets):
+                                sums[c] += steps[r * t + min(c0 + c, t - 1)]
                     for c in range(targets):
                         scratch[thread] = sums[c]
                         cuda.syncthreads()
@@ -1658,17 +1727,11 @@ def _dense_updates(targets: int, alone: bool):
                             total = 0.0
                             for other in range(WARPS):
                                 total += scratch[other * WARP + lane]
-                            if j < d:
-                                where = (c0 + c) * d + j
-                                w[where] = _finish_weight(
-                                    w[where] * factor - total, where, j, averaged, coef_sum, l1,
-                                    due, paid, at_group_end, pending, soft, shrink,
-                                )  # fmt: skip
-                            else:
-                                if fit_intercept:
-                                    b[c0 + c] -= total
-                                if averaged:
-                                    intercept_sum[c0 + c] += b[c0 + c]
+                            _finish_column(
+                                c0 + c, j, d, total, w, b, factor, averaged, coef_sum,
+                                intercept_sum, l1, due, paid, at_group_end, pending, soft, shrink,
+                                fit_intercept,
+                            )  # fmt: skip
                         cuda.syncthreads()
             if at_group_end:
                 pending = 0.0
@@ -1680,6 +1743,149 @@ def _dense_updates(targets: int, alone: bool):
             scalars[0] = due
 
     return dense_updates
+
+
+@cache
+def _parts_of_batch(scalar, vector: int, chunks: int, lanes: int):
+    per_lane, groups, load_row = vector * chunks, THREADS // lanes, _load_row(vector, chunks, lanes)
+    width = lanes * per_lane
+    room = groups * width
+
+    @_helper
+    def parts_of_batch(
+        flat, start, row_stride, first, size, d, y, y_start, y_row, s, weighted,
+        w, b, rate, fit_intercept, implicit, rows_of_part, parts, scratch,
+    ):  # fmt: skip
+        """parts[p] = sum of steps g_i r_i (x_i, 1) over part p of a mini-batch's rows.
+
+        As in `gradient_of_rows`, `lanes` threads have a row, in registers from its residual to its
+        share of the step; a block's groups of threads meet once a part. Returns this lane's loss.
+        """
+        everything = cuda.shared.array(room, np.float64)
+        intercepts = cuda.shared.array(groups, np.float64)
+        v = cuda.local.array(per_lane, np.float64)
+        g = cuda.local.array(per_lane, np.float64)
+        x = cuda.local.array(per_lane, scalar)
+        thread = cuda.threadIdx.x
+        lane, group = thread % lanes, thread // lanes
+        for e in range(per_lane):
+            j = (e // vector * lanes + lane) * vector + e % vector
+            v[e] = w[j] if j < d else 0.0
+        intercept = b[0]
+        loss = 0.0
+        for p in range(cuda.blockIdx.x, (size + rows_of_part - 1) // rows_of_part, cuda.gridDim.x):
+            for e in range(per_lane):
+                g[e] = 0.0
+            total = 0.0
+            for step in range(rows_of_part // groups):
+                r = p * rows_of_part + step * groups + group
+                i = first + r
+                inside = r < size
+                load_row(flat, start + i * row_stride, lane, d, inside, x, 0)
+                target = y[y_start + i * y_row] if inside else scalar(0.0)
+                weight = scalar(1.0)
+                if weighted and inside:
+                    weight = s[i]
+                dot = 0.0
+                norm = 0.0
+                for e in range(per_lane):
+                    dot += v[e] * x[e]
+                    norm += np.float64(x[e]) * x[e]
+                dot = _sum_of_lanes(dot, lanes, scratch)
+                if implicit:
+                    norm = _sum_of_lanes(norm, lanes, scratch)
+                if inside:
+                    residual = dot + intercept - np.float64(target)
+                    if lane == 0:
+                        loss += 0.5 * residual * residual
+                    c = rate / size * np.float64(weight)
+                    if implicit:
+                        c /= 1.0 + c * (norm + fit_intercept)
+                    c *= residual
+                    total += c
+                    for e in range(per_lane):
+                        g[e] += c * x[e]
+            for e in range(per_lane):
+                j = (e // vector * lanes + lane) * vector + e % vector
+                everything[group * width + j] = g[e]
+            if lane == 0:
+                intercepts[group] = total
+            cuda.syncthreads()
+            for j in range(thread, d + 1, THREADS):
+                total = 0.0
+                for k in range(groups):
+                    total += everything[k * width + j] if j < d else intercepts[k]
+                parts[p * (d + 1) + j] = total
+            cuda.syncthreads()
+        return loss
+
+    return parts_of_batch
+
+
+@_helper
+def _total_of_parts(parts, count, j, d, scratch):
+    """The sum of all parts' column j (0 beyond them), by a warp."""
+    total = 0.0
+    if j <= d:
+        for p in range(cuda.threadIdx.x % WARP, count, WARP):
+            total += parts[p * (d + 1) + j]
+    return _sum_of_lanes(total, WARP, scratch)
+
+
+@cache
+def _row_updates(scalar, vector: int, chunks: int, lanes: int, alone: bool):
+    parts_of_batch, meet = _parts_of_batch(scalar, vector, chunks, lanes), _meeting(alone)
+
+    @_kernel
+    def row_updates(
+        flat, start, row_stride, column, n, d, t, y, y_start, y_row, y_column, s, weighted,
+        w, b, rates, paid, coef_sum, intercept_sum, soft, shrink, scalars,
+        batch, l2, l1, fit_intercept, implicit, group, skipped, first_update,
+        rows_of_part, parts, losses,
+    ):  # fmt: skip
+        """As `dense_updates`, of one target and rows that registers hold.
+
+        For each mini-batch: blocks add up its parts; all meet; warps add up columns of these and
+        finish their weights; all meet. A row is read once. 4 d flops a row, and d numbers a part
+        written and read again. The order of every sum depends on batch alone.
+        """
+        scratch = cuda.shared.array(THREADS, np.float64)
+        lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
+        my_warp, warps = cuda.blockIdx.x * WARPS + warp, cuda.gridDim.x * WARPS
+        due, pending, loss = scalars[0], 0.0, 0.0
+        for k in range((n + batch - 1) // batch):
+            first = k * batch
+            size = min(batch, n - first)
+            rate = rates[first_update + k]
+            averaged = first_update + k >= skipped
+            loss += parts_of_batch(
+                flat, start, row_stride, first, size, d, y, y_start, y_row, s, weighted,
+                w, b, rate, fit_intercept, implicit, rows_of_part, parts, scratch,
+            )  # fmt: skip
+            meet()
+            factor = _shrinkage(rate, l2)
+            due += rate * l1
+            pending += rate
+            at_group_end = group > 0 and ((first + size) % group == 0 or first + size == n)
+            count = (size + rows_of_part - 1) // rows_of_part
+            for step in range((d + warps) // warps):
+                j = step * warps + my_warp
+                total = _total_of_parts(parts, count, j, d, scratch)
+                if j <= d and lane == 0:
+                    _finish_column(
+                        0, j, d, total, w, b, factor, averaged, coef_sum, intercept_sum, l1, due,
+                        paid, at_group_end, pending, soft, shrink, fit_intercept,
+                    )  # fmt: skip
+            if at_group_end:
+                pending = 0.0
+            meet()
+        loss = _sum_of_lanes(loss, WARP, scratch)
+        if lane == 0:
+            losses[my_warp] = loss
+        if my_warp == 0 and lane == 0:
+            scalars[0] = due
+
+    return row_updates
 
 
 def _launch_csr(
@@ -2010,6 +2216,57 @@ def _dense_optimizer_updates(rule: str, targets: int, alone: bool):
             scalars[0] = due
 
     return dense_optimizer_updates
+
+
+@cache
+def _row_optimizer_updates(rule: str, scalar, vector: int, chunks: int, lanes: int, alone: bool):
+    parts_of_batch, meet = _parts_of_batch(scalar, vector, chunks, lanes), _meeting(alone)
+    optimized_weights, plain = _optimized_weights(rule), rule == "sgd"
+
+    @_kernel
+    def row_optimizer_updates(
+        flat, start, row_stride, column, n, d, t, y, y_start, y_row, y_column, s, weighted,
+        w, b, rates, paid, coef_sum, intercept_sum, soft, shrink, scalars,
+        batch, l2, l1, fit_intercept, implicit, group, skipped, first_update,
+        rows_of_part, parts, losses,
+        first_moments, second_moments, gradients, beta1, beta2, eps, max_norm, done,
+    ):  # fmt: skip
+        """As `row_updates` with an optimizer: all meet three times an update."""
+        scratch = cuda.shared.array(THREADS, np.float64)
+        lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
+        my_warp, warps = cuda.blockIdx.x * WARPS + warp, cuda.gridDim.x * WARPS
+        due, loss = scalars[0], 0.0
+        for k in range((n + batch - 1) // batch):
+            first = k * batch
+            size = min(batch, n - first)
+            rate = rates[first_update + k]
+            loss += parts_of_batch(
+                flat, start, row_stride, first, size, d, y, y_start, y_row, s, weighted,
+                w, b, 1.0, fit_intercept, 0, rows_of_part, parts, scratch,
+            )  # fmt: skip
+            meet()
+            count = (size + rows_of_part - 1) // rows_of_part
+            for step in range((d + warps) // warps):
+                j = step * warps + my_warp
+                total = _total_of_parts(parts, count, j, d, scratch)
+                if j <= d and lane == 0:
+                    gradients[j] = total if j < d or fit_intercept else 0.0
+            meet()
+            if plain:
+                due += rate * l1
+            optimized_weights(
+                cuda.grid(1), cuda.gridsize(1), d, t, w, b, first_moments, second_moments,
+                gradients, beta1, beta2, eps, max_norm, done + first_update + k + 1, rate, l2, l1,
+                due, paid, first_update + k >= skipped, coef_sum, intercept_sum, scratch,
+            )  # fmt: skip
+            meet()
+        loss = _sum_of_lanes(loss, WARP, scratch)
+        if lane == 0:
+            losses[my_warp] = loss
+        if my_warp == 0 and lane == 0:
+            scalars[0] = due
+
+    return row_optimizer_updates
 
 
 @cache
