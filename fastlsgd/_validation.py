@@ -55,9 +55,9 @@ def _device_floats(value, name: str, dtype) -> DeviceArray:
     return array if array.dtype == dtype else converted(value, name, dtype)
 
 
-def on_host(value):
+def on_host(value, name: str = "array"):
     """`value`, copied to the host if it is on a GPU: what is small works there."""
-    return np.asarray(as_device_array(value)) if is_device_array(value) else value
+    return np.asarray(as_device_array(value, name)) if is_device_array(value) else value
 
 
 def all_finite(result) -> bool:
@@ -71,7 +71,7 @@ def check_same_place(X, **others) -> None:
     """Raise ValueError where X is on a GPU and one of the others is not, or the other way round."""
     on_device = lives_on_device(X)
     for name, array in others.items():
-        if array is not None and isinstance(array, DeviceArray) != on_device:
+        if array is not None and is_device_array(array) != on_device:
             here, there = ("a GPU", "the host") if on_device else ("the host", "a GPU")
             raise ValueError(f"X is on {here} but {name} is on {there}: both must be on one.")
 

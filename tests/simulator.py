@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import numpy as np
 from greenlet import getcurrent, greenlet
 from numba.cuda.simulator import kernel, kernelapi
+from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
 
 
 class Thread(greenlet):
@@ -59,7 +60,14 @@ def run_block(manager, block, *arguments):
         threads = waiting
 
 
+def _interface(array):
+    """What Numba's arrays on a GPU say of themselves, and the simulator's don't."""
+    interface = dict(array._ary.__array_interface__)
+    return interface | {"strides": array._ary.strides, "version": 3, "stream": None}
+
+
 def install():
     """Let the simulator use it."""
+    FakeCUDAArray.__cuda_array_interface__ = property(_interface)
     kernelapi.threading = SimpleNamespace(current_thread=getcurrent)
     kernel.BlockManager.run = run_block

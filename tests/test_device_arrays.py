@@ -7,10 +7,12 @@ arrays. On Numba's simulator arrays on the device are stand-ins, whose memory is
 from __future__ import annotations
 
 import importlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import ON_PTX_MACHINE, SIMULATED
+from sklearn.base import clone, is_classifier
 from test_kernels import (
     check_epochs,
     check_gram,
@@ -79,9 +81,7 @@ def libraries():
 
 
 def to_host(value):
-    if isinstance(value, np.ndarray | float):
-        return value
-    return np.asarray(as_device_array(value)) if is_device_array(value) else value.copy_to_host()
+    return np.asarray(as_device_array(value)) if is_device_array(value) else value
 
 
 @pytest.fixture(params=libraries())
@@ -198,11 +198,16 @@ def test_lstsq_where_a_is_on_the_device(send, solver):
     np.testing.assert_allclose(to_host(actual), wanted, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.skipif(SIMULATED, reason="stand-ins have no slices")
+def assert_beside(result, X):
+    """A result is on the GPU, an array of X's library; of Numba's, where X is a stand-in."""
+    assert is_device_array(result)
+    assert SIMULATED or type(result) is type(X)
+
+
 def test_predictions_are_where_x_is(send):
     X, _, coef, _ = problem()
     out = fastlsgd.predict(send(X.copy()), coef)
-    assert type(out) is type(send(X.copy()))
+    assert_beside(out, send(X.copy()))
     np.testing.assert_allclose(to_host(out), fastlsgd.predict(X, coef), rtol=1e-5)
 
 
@@ -260,12 +265,194 @@ def test_estimators_take_arrays_on_the_device(send, model):
     there = type(model)(**model.get_params()).fit(send(X.copy()), send(y), sample_weight=send(s))
     assert there.backend_ == "cuda"
     assert there.n_features_in_ == 6
-    assert not isinstance(there.coef_, np.ndarray)
+    assert_beside(there.coef_, send(X.copy()))
     np.testing.assert_allclose(to_host(there.coef_), on_host.coef_, rtol=1e-6, atol=1e-8)
-    if not SIMULATED:
-        np.testing.assert_allclose(
-            to_host(there.predict(send(X.copy()))), on_host.predict(X), rtol=1e-6, atol=1e-8
-        )
+    predicted = there.predict(send(X.copy()))
+    assert_beside(predicted, send(X.copy()))
+    np.testing.assert_allclose(to_host(predicted), on_host.predict(X), rtol=1e-6, atol=1e-8)
+    score = there.score(send(X.copy()), send(y), sample_weight=send(s))
+    assert score == pytest.approx(on_host.score(X, y, sample_weight=s), abs=1e-6)
+
+
+def test_a_start_on_the_device(send):
+    X, y, coef, _ = problem(np.float64)
+    model = fastlsgd.SGDRegressor(
+        learning_rate="constant", max_iter=2, tol=None, random_state=0, warm_start=True
+    )
+    wanted = clone(model).fit(X, y, coef_init=coef, intercept_init=[0.5]).fit(X, y).coef_
+    start = send(coef), send(np.array([0.5]))
+    model.fit(send(X.copy()), send(y), coef_init=start[0], intercept_init=start[1])
+    np.testing.assert_allclose(to_host(model.fit(send(X.copy()), send(y)).coef_), wanted, rtol=1e-9)
+
+
+RATE = {"learning_rate": "constant", "max_iter": 2, "tol": None, "random_state": 0}
+CLASSIFIERS = {
+    "rate of one's own": fastlsgd.SGDClassifier(**RATE, batch_size=4),
+    "auto": fastlsgd.SGDClassifier(max_iter=2, tol=None, random_state=0),
+    "early stopping": fastlsgd.SGDClassifier(**RATE, early_stopping=True),
+    "balanced": fastlsgd.SGDClassifier(**RATE, class_weight="balanced"),
+    "full batch": fastlsgd.LeastSquaresClassifier(),
+    "full batch, a weight a class": fastlsgd.LeastSquaresClassifier(class_weight={0: 3.0}),
+    "full batch, warm": fastlsgd.LeastSquaresClassifier(alpha=0.1, warm_start=True),
+}
+
+
+def labelled(n_classes, dtype=np.int64, n=40):
+    p = make_problem(5, n, 6, 1, np.float64)
+    cuts = np.quantile(p.y, np.arange(1, n_classes) / n_classes)
+    return p.X, np.searchsorted(cuts, p.y[:, 0]).astype(dtype), np.abs(p.s) + 0.1
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("model", CLASSIFIERS.values(), ids=CLASSIFIERS)
+def test_classifiers_take_arrays_on_the_device(send, model, n_classes):
+    X, y, s = labelled(n_classes)
+    Xd, yd, sd = send(X.copy()), send(y), send(s)
+    on_host = clone(model).fit(X, y, sample_weight=s).fit(X, y, sample_weight=s)
+    there = clone(model).fit(Xd, yd, sample_weight=sd).fit(Xd, yd, sample_weight=sd)
+    assert there.backend_ == "cuda"
+    for name in ("coef_", "intercept_", "classes_"):
+        assert_beside(getattr(there, name), Xd)
+        wanted = getattr(on_host, name)
+        np.testing.assert_allclose(to_host(getattr(there, name)), wanted, rtol=1e-6, atol=1e-8)
+    scores, predicted = there.decision_function(Xd), there.predict(Xd)
+    assert_beside(scores, Xd)
+    assert_beside(predicted, Xd)
+    wanted = on_host.decision_function(X)
+    np.testing.assert_allclose(to_host(scores), wanted, rtol=1e-6, atol=1e-8)
+    np.testing.assert_array_equal(to_host(predicted), on_host.predict(X))
+    assert there.score(Xd, yd, sample_weight=sd) == on_host.score(X, y, sample_weight=s)
+    np.testing.assert_array_equal(there.predict(X), on_host.predict(X))  # where X is, again
+
+
+# learning_rate="auto" takes its rows by way of the host.
+@pytest.mark.parametrize("name", [name for name in CLASSIFIERS if name != "auto"])
+def test_rows_stay_on_the_device(send, name, monkeypatch):
+    X, y, s = labelled(3, n=300)
+    shapes, copy = [], cuda.copy_to_host
+    monkeypatch.setattr(cuda, "copy_to_host", lambda a: shapes.append(a.shape) or copy(a))
+    Xd, yd = send(X.copy()), send(y)
+    model = clone(CLASSIFIERS[name]).fit(Xd, yd, sample_weight=send(s))
+    model.score(Xd, yd)
+    assert (300,) in shapes  # the labels
+    # Beside (3, 6) weights, at most the 256 rows that tell a Gram matrix about where the mean is.
+    assert sum(shape[0] for shape in shapes if shape[1:] == (6,) and shape[0] > 3) <= 256
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int32, np.float32])
+@pytest.mark.parametrize("model", [fastlsgd.SGDClassifier, fastlsgd.LeastSquaresClassifier])
+def test_kinds_of_labels(send, model, dtype):
+    X, y, _ = labelled(2, dtype)
+    fitted = model(max_iter=20).fit(send(X.copy()), send(y))
+    predicted = fitted.predict(send(X.copy()))
+    for labels in (fitted.classes_, predicted):
+        assert to_host(labels).dtype == dtype
+    np.testing.assert_array_equal(to_host(predicted), model(max_iter=20).fit(X, y).predict(X))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("model", [fastlsgd.SGDClassifier, fastlsgd.LeastSquaresClassifier])
+def test_labels_on_the_host(send, model):
+    """Strings can be nowhere else; a pipeline may have moved X, but cannot move y."""
+    X, y, s = labelled(3)
+    names = np.array(["ant", "bee", "cat"])[y]
+    Xd, balanced = send(X.copy()), {"max_iter": 5, "class_weight": "balanced"}
+    fitted = model(**balanced).fit(Xd, names, sample_weight=send(s))
+    assert_beside(fitted.coef_, Xd)
+    wanted = model(**balanced).fit(X, names, sample_weight=s)
+    assert fitted.classes_.tolist() == ["ant", "bee", "cat"]
+    assert fitted.predict(Xd).tolist() == wanted.predict(X).tolist()
+    assert fitted.score(Xd, names) == wanted.score(X, names)
+    fitted = model(**balanced).fit(Xd, y.tolist(), sample_weight=send(s))
+    assert isinstance(fitted.classes_, np.ndarray)
+    assert_beside(fitted.predict(Xd), Xd)
+    assert fitted.score(Xd, y) == fitted.score(Xd, send(y)) == wanted.score(X, names)
+
+
+@pytest.mark.parametrize("known", ["list", "device"])
+@pytest.mark.parametrize("weights", [None, {0: 2.0, 2: 0.5}])
+def test_partial_fit_on_the_device(send, weights, known):
+    X, y, s = labelled(3)
+    parts = [slice(0, 15), slice(15, 40)]
+    model = fastlsgd.SGDClassifier(
+        learning_rate="constant", optimizer="momentum", shuffle=False, class_weight=weights
+    )
+    there, classes = clone(model), [0, 1, 2]
+    if known == "device":
+        classes = send(np.array(classes))
+    for part in parts:
+        model.partial_fit(X[part], y[part], [0, 1, 2], s[part])
+        rows = send(X[part].copy()), send(y[part].copy())
+        there.partial_fit(*rows, classes, sample_weight=send(s[part].copy()))
+    np.testing.assert_allclose(to_host(there.coef_), model.coef_, rtol=1e-9)
+    assert is_device_array(there.classes_) == (known == "device")
+    assert_beside(there.predict(send(X.copy())), rows[0])
+    with pytest.raises(ValueError, match=r"classes must stay as .* \[0, 1, 2\], got \[0, 1\]"):
+        there.partial_fit(*rows, send(np.array([0, 1])))
+    with pytest.raises(ValueError, match=r"labels that are not among the classes .*: \[7\]"):
+        there.partial_fit(rows[0], send(np.full(25, 7)))
+
+
+def test_many_labels_a_row(send):
+    X, y, _ = labelled(3)
+    many = np.column_stack([y > 0, y > 1]).astype(np.int64)
+    fitted = fastlsgd.LeastSquaresClassifier().fit(send(X.copy()), send(many))
+    wanted = fastlsgd.LeastSquaresClassifier().fit(X, many)
+    predicted = fitted.predict(send(X.copy()))
+    assert_beside(predicted, send(X.copy()))
+    np.testing.assert_array_equal(to_host(predicted), wanted.predict(X))
+    assert fitted.score(send(X.copy()), send(many)) == wanted.score(X, many)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.linspace(0.0, 1.0, 40), "Unknown label type"),
+        (np.where(np.arange(40) == 3, np.nan, 1.0), "contains NaN"),
+        (np.zeros(40, int), "one class"),
+        (np.arange(39) % 2, "inconsistent numbers of samples"),
+        (np.ones(40, np.complex64), "Complex|real numbers"),
+    ],
+    ids=["numbers", "NaN", "one class", "too few", "complex"],
+)
+@pytest.mark.parametrize("model", [fastlsgd.SGDClassifier, fastlsgd.LeastSquaresClassifier])
+def test_labels_that_are_none(send, model, labels, message):
+    X, _, _ = labelled(2)
+    with pytest.raises(ValueError, match=message):
+        model().fit(send(X.copy()), send(labels))
+
+
+def test_sparse_labels_on_the_device_are_refused(send):
+    X, y, _ = labelled(2)
+    y = SimpleNamespace(tocsr=None, data=send(y))
+    with pytest.raises(ValueError, match="y on a GPU must be a dense array, got a SimpleNamespace"):
+        fastlsgd.LeastSquaresClassifier().fit(send(X.copy()), y)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        fastlsgd.SGDRegressor(),
+        fastlsgd.LeastSquaresRegressor(),
+        fastlsgd.SGDClassifier(),
+        fastlsgd.LeastSquaresClassifier(),
+        fastlsgd.SGDRegressorCV(),
+        fastlsgd.LeastSquaresCV(),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_estimators_want_numbers_in_one_place(send, model):
+    X, y, s = labelled(2)
+    with pytest.raises(ValueError, match="X is on the host but y is on a GPU"):
+        model.fit(X, send(y))
+    with pytest.raises(ValueError, match="X is on the host but sample_weight is on a GPU"):
+        model.fit(X, y, sample_weight=send(s))
+    with pytest.raises(ValueError, match="X is on a GPU but sample_weight is on the host"):
+        model.fit(send(X.copy()), send(y), sample_weight=s)
+    if is_classifier(model):
+        return
+    with pytest.raises(ValueError, match="X is on a GPU but y is on the host"):
+        model.fit(send(X.copy()), y)
 
 
 def test_host_arrays_stream_when_asked():

@@ -48,6 +48,11 @@ def ndim(value: Any) -> int:
     return as_device_array(value).ndim if is_device_array(value) else np.ndim(value)
 
 
+def has_functions(value: object) -> bool:
+    """Whether the array's own library computes with it; Numba's arrays only hold numbers."""
+    return kind_of(value) in ("torch", "cupy", "jax") and not isinstance(value, DeviceArray)
+
+
 def _safe_attribute(value: object, name: str):
     """The attribute, or None; PyTorch raises for tensors that are elsewhere or need a gradient."""
     try:
@@ -301,6 +306,16 @@ def handed_back(array: np.ndarray | DeviceArray, like: object) -> Any:
     return send(array, device)
 
 
+def sent_to(array: Any, X: Any) -> Any:
+    """`array` where X is: a copy on its device if it is on the host, else the array itself."""
+    matrix = getattr(X, "data", None) if isinstance(X, tuple) else X
+    if array is None or isinstance(array, DeviceArray) or not isinstance(matrix, DeviceArray):
+        return array
+    from .numba_cuda import send_as_device_array
+
+    return send_as_device_array(array, matrix.device)
+
+
 def converted(value: Any, name: str, dtype) -> DeviceArray:
     """`value` as a contiguous array of this dtype on its device, by its own library's means."""
     array = as_device_array(value, name)
@@ -324,7 +339,7 @@ def extremes(value: Any) -> tuple[float, float]:
     if isinstance(value, DeviceArray):
         owner = value.owner
         value = owner if getattr(owner, "shape", None) == value.shape else value
-    if kind_of(value) in ("torch", "cupy", "jax") and not isinstance(value, DeviceArray):
+    if has_functions(value):
         return float(value.min()), float(value.max())
     numbers = np.asarray(as_device_array(value))
     return float(numbers.min()), float(numbers.max())

@@ -249,6 +249,11 @@ def _launch(kernel, grid, threads, stream):
         return kernel[grid, threads, stream]
 
 
+def send_as_device_array(array: np.ndarray, device: int) -> DeviceArray:
+    """The same for kernels."""
+    return _own(send(array, device), device)
+
+
 class _on:
     """Makes the device of an array the current one."""
 

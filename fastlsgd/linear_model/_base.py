@@ -12,8 +12,11 @@ import numpy as np
 from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.exceptions import InconsistentVersionWarning
+from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils.validation import (
     _check_n_features,
+    _check_y,
+    check_consistent_length,
     check_is_fitted,
     column_or_1d,
     validate_data,
@@ -23,7 +26,14 @@ from .. import _validation as check
 from .._version import __version__
 from ..kernels import BACKENDS, resolve_backend, resolve_threads
 from ..kernels.contract import CSR, Matrix
-from ..kernels.device import as_device_array, handed_back, lives_on_device
+from ..kernels.device import (
+    as_device_array,
+    handed_back,
+    has_functions,
+    is_device_array,
+    is_device_sparse,
+    lives_on_device,
+)
 from ..solvers.stochastic import class_numbers
 
 
@@ -164,6 +174,23 @@ class LinearRegressor(RegressorMixin, LinearModel):
         out = self._decide(X)
         return out[:, 0] if self._has_one_target() else out
 
+    def score(self, X, y, sample_weight=None) -> float:
+        """R2 of the predictions, the mean over targets.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+            True values.
+        sample_weight : array-like of shape (n_samples,), optional
+
+        Returns
+        -------
+        score : float
+            1 is perfect, 0 what the mean of y gets.
+        """
+        return _judged(r2_score, y, self.predict(X), sample_weight)
+
     def _has_one_target(self) -> bool:
         """Whether y had one dimension, so that predictions have one too."""
         return self.coef_.ndim == 1
@@ -171,6 +198,7 @@ class LinearRegressor(RegressorMixin, LinearModel):
     def _validate(self, X, y, sample_weight, *, reset: bool, ravel: bool = False):
         """X, y (n, t), sample_weight as the kernels take them, and whether y has one target."""
         check.check_sparse_indices(X)
+        check.check_same_place(X, y=y, sample_weight=sample_weight)
         if lives_on_device(X):
             return self._validate_on_device(X, y, sample_weight, reset=reset, ravel=ravel)
         X, y = validate_data(self, X, y, reset=reset, multi_output=True, y_numeric=True, **ACCEPTED)
@@ -184,7 +212,6 @@ class LinearRegressor(RegressorMixin, LinearModel):
         X = self._matrix_on_device(X, reset=reset)
         targets = check.as_targets(y, X.shape[0], X.dtype)
         s = check.as_sample_weight(sample_weight, X.shape[0], X.dtype)
-        check.check_same_place(X, y=targets, sample_weight=s)
         ndim = as_device_array(y).ndim
         one_target = ndim == 1 or (ravel and targets.shape[1] == 1)
         return X, targets, s, one_target
@@ -223,10 +250,61 @@ class LinearClassifier(ClassifierMixin, LinearModel):
         Returns
         -------
         y : ndarray of shape (n_samples,)
-            Labels, as in `classes_`.
+            Labels, as in `classes_`. Where X is; strings are on the host.
         """
-        numbers = class_numbers(self._decide(X))
-        return self.classes_[numbers]
+        scores = self._decide(X)
+        labels = check.on_host(self.classes_)
+        if has_functions(scores) and labels.dtype.kind in NUMBERS:
+            return handed_back(labels, scores)[class_numbers(scores)]
+        return beside(labels[class_numbers(check.on_host(scores))], scores)
+
+    def score(self, X, y, sample_weight=None) -> float:
+        """Accuracy of the predictions; of many labels a row, all of them must be right.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            True labels.
+        sample_weight : array-like of shape (n_samples,), optional
+
+        Returns
+        -------
+        score : float
+            Share of the rows, by weight, whose prediction is right.
+        """
+        return _judged(accuracy_score, y, self.predict(X), sample_weight)
+
+    def _validate_labels(self, X, y, sample_weight, *, reset: bool, multi_output: bool = False):
+        """X as the kernels take it, and the labels on the host, where they are told apart.
+
+        They may be there though X is on a GPU, which has no strings; all else is in one place.
+        """
+        check.check_sparse_indices(X)
+        check.check_same_place(X, sample_weight=sample_weight)
+        if not lives_on_device(X):
+            check.check_same_place(X, y=y)
+            X, y = validate_data(self, X, y, reset=reset, multi_output=multi_output, **ACCEPTED)
+            return self._finite_matrix(X), y
+        X = self._matrix_on_device(X, reset=reset)
+        if is_device_sparse(y):
+            raise ValueError(f"y on a GPU must be a dense array, got a {type(y).__name__}.")
+        y = _check_y(check.on_host(y, "y"), multi_output=multi_output, estimator=self)
+        check_consistent_length(X, y)
+        return X, y
+
+
+def beside(labels, like):
+    """Labels where `like` is, as the same kind of array; what a GPU can't hold, on the host."""
+    if is_device_array(like) and isinstance(labels, np.ndarray) and labels.dtype.kind in NUMBERS:
+        return handed_back(labels, like)
+    return labels
+
+
+def _judged(metric, y, predicted, sample_weight) -> float:
+    """By a metric of scikit-learn's, which wants all on the host."""
+    s = check.on_host(sample_weight, "sample_weight")
+    return float(metric(check.on_host(y, "y"), check.on_host(predicted), sample_weight=s))
 
 
 def check_classes(classes: np.ndarray) -> None:
@@ -261,6 +339,9 @@ def signed_targets(y, classes: np.ndarray, dtype) -> np.ndarray:
     targets[np.arange(len(y)), numbers] = 1.0
     return targets
 
+
+# Kinds of labels that a GPU can hold.
+NUMBERS = "biuf"
 
 # float32 stays float32; any memory order and 64-bit indices pass without a copy.
 ACCEPTED: dict = {

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.class_weight import compute_sample_weight
-from sklearn.utils.validation import column_or_1d, validate_data
+from sklearn.utils.validation import column_or_1d
 
 from .. import _validation as check
-from ._base import ACCEPTED, LinearClassifier, all_or_nothing, check_class_weight, check_classes
+from ._base import LinearClassifier, all_or_nothing, beside, check_class_weight, check_classes
 from ._least_squares import LeastSquaresRegressor
 
 # What the fit of the targets leaves, and this estimator shows as its own.
@@ -56,7 +56,7 @@ class LeastSquaresClassifier(LinearClassifier):
         Most iterations.
     warm_start : bool, default=False
         Whether `fit` begins from the weights of the fit before.
-    backend : {"auto", "native", "numba", "reference"} or None, default=None
+    backend : {"auto", "native", "numba", "reference", "cuda"} or None, default=None
         Kernels to use. None: as set by :func:`fastlsgd.set_config`.
     n_jobs : int or None, default=None
         Most threads of a kernel; -1 for all processors. None: as set by
@@ -65,7 +65,7 @@ class LeastSquaresClassifier(LinearClassifier):
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Labels, sorted.
+        Labels, sorted; where y was, if X and y were on a GPU.
     coef_ : ndarray of shape (1, n_features) or (n_classes, n_features)
         Weights, of X's dtype; one row of them where there are two classes.
     intercept_ : ndarray of shape (1,) or (n_classes,)
@@ -133,7 +133,8 @@ class LeastSquaresClassifier(LinearClassifier):
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             float32 and float64 are used as they are, in any memory order, without a copy.
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
-            Labels, of two classes or more; or for each label whether a row has it (0 or 1).
+            Labels, of two classes or more; or for each label whether a row has it (0 or 1). They
+            may be on the host though X is on a GPU.
         sample_weight : array-like of shape (n_samples,), optional
             Not negative, not all zero. Default: ones.
 
@@ -157,27 +158,34 @@ class LeastSquaresClassifier(LinearClassifier):
         regressor = LeastSquaresRegressor(
             **{name: getattr(self, name) for name in LeastSquaresRegressor().get_params()}
         )
+        alphas = regressor._check_parameters()
         warm = self.warm_start and hasattr(self, "coef_")
-        check.check_sparse_indices(X)
-        X, y = validate_data(self, X, y, reset=not warm, multi_output=True, **ACCEPTED)
+        X, labels = self._validate_labels(X, y, sample_weight, reset=not warm, multi_output=True)
         self._label_binarizer = LabelBinarizer(neg_label=-1, pos_label=1)
-        targets = self._label_binarizer.fit_transform(y)
-        self.classes_ = self._label_binarizer.classes_
+        targets = self._label_binarizer.fit_transform(labels).astype(X.dtype)
+        self.classes_ = beside(self._label_binarizer.classes_, y)
         if not self._is_multilabel():
-            y = column_or_1d(y, warn=True)
-            check_classes(self.classes_)
-        if self.class_weight is not None:
-            weights = compute_sample_weight(self.class_weight, y)
-            s = check.as_sample_weight(sample_weight, X.shape[0], np.dtype(np.float64))
-            sample_weight = weights if s is None else s * weights
+            labels = column_or_1d(labels, warn=True)
+            check_classes(self._label_binarizer.classes_)
+        s = self._weights(labels, sample_weight, X)
+        start = None, None
         if warm:
-            vars(regressor).update(
-                {name: getattr(self, name) for name in (*FITTED, "n_features_in_")}
-            )
-        regressor.fit(X, targets.astype(X.dtype), sample_weight)
+            vars(regressor).update({name: getattr(self, name) for name in FITTED})
+            start = regressor._start(X.shape[1], targets.shape[1])
+        # As its `fit`, but for a second look at X, and for targets, which it wants on the host.
+        regressor._solve(regressor._problem(X, targets, s), alphas, start, one_target=False)
         for name in FITTED:
             setattr(self, name, getattr(regressor, name))
         return self
+
+    def _weights(self, labels, sample_weight, X):
+        """Weights of the rows on the host, as the solvers take them, with those of the classes."""
+        n, s = X.shape[0], check.on_host(sample_weight, "sample_weight")
+        if self.class_weight is not None:
+            s = check.as_sample_weight(s, n, np.dtype(np.float64))
+            factors = compute_sample_weight(self.class_weight, labels)
+            s = factors if s is None else s * factors
+        return check.as_sample_weight(s, n, X.dtype)
 
     def predict(self, X) -> np.ndarray:
         """Predict the class with the highest score, or all labels with a positive one.
@@ -189,11 +197,13 @@ class LeastSquaresClassifier(LinearClassifier):
         Returns
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_labels)
-            Labels, as in `classes_`; or zeros and ones.
+            Labels, as in `classes_`; or zeros and ones. Where X is; strings are on the host.
         """
         if not hasattr(self, "_label_binarizer") or not self._is_multilabel():
             return super().predict(X)
-        return self._label_binarizer.inverse_transform(np.where(self._decide(X) > 0, 1, -1))
+        scores = self._decide(X)
+        signs = np.where(check.on_host(scores) > 0, 1, -1)
+        return beside(self._label_binarizer.inverse_transform(signs), scores)
 
     def _is_multilabel(self) -> bool:
         return self._label_binarizer.y_type_.startswith("multilabel")

@@ -16,6 +16,7 @@ from sklearn.utils import check_random_state
 
 from .. import _validation as check
 from ..kernels import resolve_backend
+from ..kernels.device import sent_to
 from ..optimizers import Course, Optimizer, Schedule, as_optimizer, as_schedule
 from ..solvers.automatic import AutomaticDescent, AutomaticMemory
 from ..solvers.rows import take_rows
@@ -262,7 +263,7 @@ class BaseSGD(SparseCoefMixin, CallbackSupportMixin, LinearModel):
         return TargetByTarget(descents, sum(scales) if self._automatic else 1.0)
 
     def _one_descent(
-        self, kernels, X, y, coef, intercept, *, memory, updates_done, **rest
+        self, kernels, X, y, coef, intercept, *, memory, sample_weight, updates_done, **rest
     ) -> Descent:
         rest |= {
             "batch_size": int(self.batch_size),
@@ -272,13 +273,15 @@ class BaseSGD(SparseCoefMixin, CallbackSupportMixin, LinearModel):
             "memory": memory,
         }
         if self._automatic:
+            rest["sample_weight"] = sample_weight
             return AutomaticDescent(kernels, X, y, coef, intercept, **rest)
         return PlainDescent(
             kernels,
             X,
-            y,
+            sent_to(y, X),  # once: a kernel would fetch them from the host in each epoch
             coef,
             intercept,
+            sample_weight=sent_to(sample_weight, X),
             optimizer=self._optimizer,
             schedule=self._schedule,
             course=Course(self._eta0, float(self.alpha), int(self.max_iter)),
@@ -312,7 +315,8 @@ class BaseSGD(SparseCoefMixin, CallbackSupportMixin, LinearModel):
                     f"sample_weight is all zero on the {which} of early_stopping: take another "
                     f"random_state."
                 )
-        return train, Holdout(take_rows(X, held), y[held], None if s is None else s[held])
+        s_held = None if s is None else np.asarray(s[held])
+        return train, Holdout(take_rows(X, held), np.asarray(y[held]), s_held)
 
     def _coefficients(self, d: int) -> tuple[np.ndarray, np.ndarray]:
         """The weights so far, dense, as (t, d) and (t,)."""
@@ -745,7 +749,7 @@ def _tell(progress, callback, callbacks, fitted, report, coef, intercept) -> boo
 
 def _given(value, name: str, shape: tuple[int, ...]) -> np.ndarray:
     """A start that the user gave; one target may leave out its axis."""
-    array = check.as_float_array(value, name, np.float64)
+    array = check.as_float_array(check.on_host(value, name), name, np.float64)
     if array.shape != shape and not (shape[0] == 1 and array.shape == shape[1:]):
         raise ValueError(f"{name} must have shape {shape}, got shape {array.shape}.")
     check.explain_non_finite(**{name: array})

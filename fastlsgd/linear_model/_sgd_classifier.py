@@ -6,14 +6,13 @@ import numpy as np
 from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import validate_data
 
 from .. import _validation as check
 from ..solvers.stochastic import Holdout, class_numbers
 from ._base import (
-    ACCEPTED,
     LinearClassifier,
     all_or_nothing,
+    beside,
     check_class_weight,
     check_classes,
     signed_targets,
@@ -103,13 +102,13 @@ class SGDClassifier(LinearClassifier, BaseSGD):
     keep_interrupted : bool, default=False
         Whether Ctrl-C ends `fit` with the weights of the last complete epoch and a warning, where
         there is one. Else it leaves the estimator as it was.
-    backend : {"auto", "native", "numba", "reference"} or None, default=None
+    backend : {"auto", "native", "numba", "reference", "cuda"} or None, default=None
         Kernels to use. None: as set by :func:`fastlsgd.set_config`.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Labels, sorted.
+        Labels, sorted; where y was, if X and y were on a GPU.
     coef_ : ndarray of shape (1, n_features) or (n_classes, n_features)
         Weights, of X's dtype; one row of them where there are two classes.
     intercept_ : ndarray of shape (1,) or (n_classes,)
@@ -248,7 +247,8 @@ class SGDClassifier(LinearClassifier, BaseSGD):
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             float32 and float64 are used as they are, in any memory order, without a copy.
         y : array-like of shape (n_samples,)
-            Labels: numbers that are whole, strings or others that sort; two of them or more.
+            Labels: numbers that are whole, strings or others that sort; two of them or more. They
+            may be on the host though X is on a GPU.
         coef_init : array-like of the shape of `coef_`, optional
             Weights to begin from. Default: zeros, or the last ones with `warm_start`.
         intercept_init : array-like of the shape of `intercept_`, optional
@@ -313,46 +313,46 @@ class SGDClassifier(LinearClassifier, BaseSGD):
         """`classes_` from what `partial_fit` was given; they never change between its calls."""
         if classes is None:
             raise ValueError("classes must be given in the first call of partial_fit.")
-        labels = np.unique(np.asarray(classes))
-        before = getattr(self, "classes_", None)
-        if before is not None and not np.array_equal(before, labels):
+        labels = np.unique(np.asarray(check.on_host(classes, "classes")))
+        if not hasattr(self, "classes_"):
+            self.classes_ = beside(labels, classes)
+            return
+        before = check.on_host(self.classes_)
+        if not np.array_equal(before, labels):
             raise ValueError(
                 f"classes must stay as in the first call of partial_fit, {before.tolist()}, "
                 f"got {labels.tolist()}."
             )
-        self.classes_ = labels
 
     def _validate(self, X, y, sample_weight, *, reset: bool, ravel: bool = True):
         """X, targets (n, t) of -1 and 1, and sample_weight, as the kernels take them."""
-        check.check_sparse_indices(X)
-        X, y = validate_data(self, X, y, reset=reset, **ACCEPTED)
-        check_classification_targets(y)
-        X = self._finite_matrix(X)
+        X, labels = self._validate_labels(X, y, sample_weight, reset=reset)
+        check_classification_targets(labels)
         if not hasattr(self, "classes_"):
-            self.classes_ = np.unique(y)
-        check_classes(self.classes_)
-        n_targets = 1 if len(self.classes_) == 2 else len(self.classes_)
+            self.classes_ = beside(np.unique(labels), y)
+        classes = check.on_host(self.classes_)
+        check_classes(classes)
+        n_targets = 1 if len(classes) == 2 else len(classes)
         if not reset and len(self.intercept_) != n_targets:
             raise ValueError(
-                f"y has {len(self.classes_)} classes, but the weights so far are for another "
+                f"y has {len(classes)} classes, but the weights so far are for another "
                 f"number of them: set warm_start=False."
             )
-        targets = signed_targets(y, self.classes_, X.dtype)
+        targets = signed_targets(labels, classes, X.dtype)
         return X, targets, check.as_sample_weight(sample_weight, X.shape[0], X.dtype), False
 
     def _weights(self, y, s):
         """A factor a row where there are two classes; with more, one a row and class."""
         if self.class_weight is None:
             return s
-        numbers = class_numbers(y)
-        factors = compute_class_weight(
-            self.class_weight, classes=self.classes_, y=self.classes_[numbers]
-        )
+        numbers, classes = class_numbers(y), check.on_host(self.classes_)
+        factors = compute_class_weight(self.class_weight, classes=classes, y=classes[numbers])
         if (factors == 1.0).all():
             return s  # with this, all classes share a pass
-        two = len(self.classes_) == 2
+        two = len(classes) == 2
         weights = factors[numbers] if two else np.where(y > 0, factors, 1.0)
         if s is not None:
+            s = check.on_host(s)
             weights = weights * (s if two else s[:, None])
         if not weights.any(axis=0).all():
             raise ValueError("class_weight and sample_weight are zero together in all rows.")

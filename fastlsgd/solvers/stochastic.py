@@ -313,12 +313,16 @@ class Holdout(NamedTuple):
 
     def _predict(self, kernels: Kernels, coef, intercept, n_threads: int) -> np.ndarray:
         w = np.ascontiguousarray(coef, dtype=np.float64)
-        return kernels.predict(self.X, w, intercept, n_threads)
+        # The metrics are scikit-learn's, which wants them on the host.
+        return np.asarray(kernels.predict(self.X, w, intercept, n_threads))
 
 
-def class_numbers(scores: np.ndarray) -> np.ndarray:
-    """The class of each row: the sign of a single score, else which of them is the highest."""
-    return (scores[:, 0] > 0).astype(int) if scores.shape[1] == 1 else scores.argmax(axis=1)
+def class_numbers(scores):
+    """The class of each row: the sign of a single score, else which of them is the highest.
+
+    In words that NumPy, PyTorch, CuPy and JAX have in common.
+    """
+    return 1 * (scores[:, 0] > 0) if scores.shape[1] == 1 else scores.argmax(1)
 
 
 class EpochReport(NamedTuple):
