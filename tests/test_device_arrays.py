@@ -455,6 +455,39 @@ def test_estimators_want_numbers_in_one_place(send, model):
         model.fit(send(X.copy()), y)
 
 
+ALPHAS = [1.0, 0.1, 0.001]
+CROSS_VALIDATED = {
+    "leave one out": fastlsgd.LeastSquaresCV(),
+    "folds": fastlsgd.LeastSquaresCV(alphas=ALPHAS, cv=3),
+    "folds with L1": fastlsgd.LeastSquaresCV(l1_ratio=0.5),
+    "stochastic": fastlsgd.SGDRegressorCV(fastlsgd.SGDRegressor(**RATE), alphas=ALPHAS, cv=3),
+    "a score by name": fastlsgd.SGDRegressorCV(
+        fastlsgd.SGDRegressor(**RATE), alphas=ALPHAS, cv=3, scoring="neg_median_absolute_error"
+    ),
+    "a score of one's own": fastlsgd.SGDRegressorCV(
+        fastlsgd.SGDRegressor(**RATE), alphas=ALPHAS, cv=3,
+        scoring=lambda model, X, y: model.score(X, y) - abs(model.predict(X) - y).max(),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("n_targets", [1, 2])
+@pytest.mark.parametrize("name", CROSS_VALIDATED)
+def test_cross_validation_on_the_device(send, name, n_targets):
+    p, model = make_problem(5, 40, 6, n_targets, np.float64), CROSS_VALIDATED[name]
+    X, y, s = p.X, p.y[:, 0].copy() if n_targets == 1 else p.y, np.abs(p.s) + 0.1
+    Xd, yd = send(X.copy()), send(y.copy())
+    on_host, there = clone(model).fit(X, y, s), clone(model).fit(Xd, yd, send(s))
+    assert there.backend_ == "cuda"
+    assert there.alpha_ == pytest.approx(on_host.alpha_)
+    kept = "scores_" if hasattr(there, "scores_") else "mse_path_"
+    np.testing.assert_allclose(getattr(there, kept), getattr(on_host, kept), rtol=1e-6)
+    assert_beside(there.coef_, Xd)
+    np.testing.assert_allclose(to_host(there.coef_), on_host.coef_, rtol=1e-6, atol=1e-8)
+    assert_beside(there.predict(Xd), Xd)
+    assert there.score(Xd, yd) == pytest.approx(on_host.score(X, y), abs=1e-6)
+
+
 def test_host_arrays_stream_when_asked():
     X, y, coef, _ = problem()
     actual = fastlsgd.loss_gradient(X, y, coef, backend="cuda")

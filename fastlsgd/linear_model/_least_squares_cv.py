@@ -54,6 +54,8 @@ class LeastSquaresCV(LeastSquaresRegressor):
     -----
     With sample weights, each row's squared error counts by its weight, in leave-one-out and in
     folds alike. The Gram matrix must fit in memory: sparse X of very many columns is not for it.
+    If X is on a GPU, leave-one-out has its rows come to the host, a chunk at a time; with folds
+    they stay there.
 
     Examples
     --------

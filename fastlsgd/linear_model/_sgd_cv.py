@@ -11,6 +11,7 @@ from sklearn.utils import _safe_indexing
 
 from .. import _validation as check
 from ..kernels import resolve_threads
+from ..kernels.device import DeviceArray, lives_on_device
 from ._base import LinearRegressor, all_or_nothing
 from ._sgd import SGDRegressor
 
@@ -66,6 +67,9 @@ class SGDRegressorCV(LinearRegressor):
     The best of a path is the mean over folds, each counting the same, as in LassoCV. Weights of
     the rows count in the fits, and in the scores unless `scoring` is a callable.
 
+    Of data on a GPU, the folds stay there, and the scores are computed on the host from predictions
+    and y: a callable gets y there, and a model whose `predict` gives a host array.
+
     Examples
     --------
     >>> from sklearn.datasets import make_regression
@@ -119,19 +123,24 @@ class SGDRegressorCV(LinearRegressor):
             raise ValueError(f"estimator must be an SGDRegressor or None, got {model!r}.")
         scorer = get_scorer("neg_mean_squared_error" if self.scoring is None else self.scoring)
         # X is checked once, with the names of its columns; the folds are parts of what is left.
-        _, targets, s, one_target = self._validate(X, y, sample_weight, reset=True, ravel=True)
-        y = targets[:, 0] if one_target else targets
-        rows = X.tocsr() if hasattr(X, "tocsr") else np.asarray(X)
-        folds = list(check_cv(self.cv).split(rows, y))
+        matrix, targets, s, one_target = self._validate(X, y, sample_weight, reset=True, ravel=True)
+        # What scorers and splitters are handed is on the host; a GPU's X, y and s stay there.
+        y_judged = check.on_host(targets)
+        y_judged = y_judged[:, 0] if one_target else y_judged
+        on_device = lives_on_device(X)
+        if not on_device:
+            y = targets = y_judged
+        rows = _divisible(X, matrix)
+        folds = list(check_cv(self.cv).split(rows, y_judged))
         n_workers = min(effective_n_jobs(self.n_jobs), len(folds))
         path = clone(model).set_params(warm_start=True)
         if model.n_jobs is None:
             path.set_params(n_jobs=max(1, resolve_threads() // n_workers))
         # A callable need not take weights.
-        s_scores = None if callable(self.scoring) else s
+        s_judged = None if callable(self.scoring) else check.on_host(s)
+        data = rows, targets, s, y_judged, s_judged
         columns = Parallel(n_jobs=n_workers, require="sharedmem")(
-            delayed(_scores_of_path)(clone(path), rows, y, s, s_scores, alphas, fold, scorer)
-            for fold in folds
+            delayed(_scores_of_path)(clone(path), *data, alphas, fold, scorer) for fold in folds
         )
         self.scores_ = np.array(columns).T
         best = int(self.scores_.mean(axis=1).argmax())
@@ -166,14 +175,36 @@ class SGDRegressorCV(LinearRegressor):
         return len(self.intercept_) == 1
 
 
-def _scores_of_path(model, X, y, s, s_scores, alphas, fold, scorer) -> list[float]:
+class _JudgedOnHost:
+    """A model as scorers take it: what it predicts of rows on a GPU is on the host."""
+
+    def __init__(self, model):
+        self._model = model
+
+    def predict(self, X):
+        return check.on_host(self._model.predict(X))
+
+    def __getattr__(self, name: str):
+        return getattr(self._model, name)
+
+
+def _divisible(X, matrix):
+    """X as `_safe_indexing` or, on a GPU, an array of row numbers divides it into folds."""
+    if hasattr(X, "tocsr"):
+        return X.tocsr()
+    return matrix if isinstance(matrix, DeviceArray) else np.asarray(X)
+
+
+def _scores_of_path(model, X, y, s, y_judged, s_judged, alphas, fold, scorer) -> list[float]:
     """Scores on the held-out rows of a fold, one a strength."""
-    train, held = fold
-    X_train, X_held = _safe_indexing(X, train), _safe_indexing(X, held)
-    weights = None if s is None else s[train]
+    on_device = lives_on_device(X)
+    train, held = (np.arange(len(y_judged))[part] for part in fold)
+    X_train, X_held = (X[part] if on_device else _safe_indexing(X, part) for part in (train, held))
+    y_train, weights = y[train], None if s is None else s[train]
+    judged = _JudgedOnHost(model) if on_device else model
     scores = []
     for alpha in alphas:
-        model.set_params(alpha=float(alpha)).fit(X_train, y[train], sample_weight=weights)
-        more = {} if s_scores is None else {"sample_weight": s_scores[held]}
-        scores.append(float(scorer(model, X_held, y[held], **more)))
+        model.set_params(alpha=float(alpha)).fit(X_train, y_train, sample_weight=weights)
+        more = {} if s_judged is None else {"sample_weight": s_judged[held]}
+        scores.append(float(scorer(judged, X_held, y_judged[held], **more)))
     return scores
