@@ -26,6 +26,8 @@ import fastlsgd
 from fastlsgd.kernels import load_backend
 from fastlsgd.kernels.contract import CSR, SGDState
 from fastlsgd.kernels.device import DeviceArray, as_device_array, is_device_array
+from fastlsgd.solvers import metric, rows
+from fastlsgd.solvers.automatic import AutomaticDescent
 
 try:
     cuda = load_backend("cuda")
@@ -90,12 +92,20 @@ def send(request):
 
 
 def on_device(problem, send):
-    """A problem whose X, y and weights are `DeviceArray`s."""
-    X, y, s = (
-        None if part is None else as_device_array(send(part.copy(order="K")))
-        for part in (problem.X, problem.y, problem.s)
-    )
-    return problem._replace(X=X, y=y, s=s)
+    """A problem whose X, y and weights are `DeviceArray`s, X in the same layout."""
+
+    def sent(part):
+        if part is None:
+            return None
+        if isinstance(part, CSR):
+            return CSR(*(sent(array) for array in part[:3]), part.shape)
+        if part.flags.c_contiguous or part.flags.f_contiguous:
+            return as_device_array(send(part.copy(order="K")))
+        wide = np.zeros([3 * size for size in part.shape], part.dtype)
+        wide[::3, ::3] = part[::-1, ::-1]
+        return as_device_array(send(wide))[::3, ::3][::-1, ::-1]
+
+    return problem._replace(X=sent(problem.X), y=sent(problem.y), s=sent(problem.s))
 
 
 @pytest.mark.parametrize("layout", ["C", "F", "row steps"])
@@ -160,6 +170,121 @@ def test_host_rows_stream_in_blocks(monkeypatch, layout, dtype):
         for options in ({}, {"alpha": 0.3, "l1_ratio": 0.4, "average_after": 7, "prox": True}):
             epochs = [make_epoch(problem, batch_size, k > 0, seed=k, **options) for k in range(2)]
             check_epochs(cuda, problem, epochs)
+
+
+# What learning_rate="auto" asks of the backend so that X can stay.
+
+LAYOUTS = pytest.mark.parametrize("layout", ["C", "F", "backwards in steps", np.int64], ids=str)
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["diagonal", "full"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@LAYOUTS
+def test_rows_in_other_coordinates(send, monkeypatch, layout, dtype, full):
+    """In chunks, and full transforms in stretches of them, as on the host."""
+    host = make_problem(4, 53, 11, 3, dtype, layout, density=0.5, y_layout="F")
+    device = on_device(host, send)
+    monkeypatch.setattr(cuda, "CHUNK_BYTES", 8 * 20 * (11 + 3 + 1))
+    monkeypatch.setattr(cuda, "GRAM_BYTES", 8 * 7 * 11)
+    rng = np.random.default_rng(0)
+    shift, transform = rng.normal(size=11), rng.normal(size=(9, 11) if full else 11)
+    for order in (None, rng.permutation(53)[:41]):
+        for weighted in (False, True):
+            rest = order, 6, shift, transform, 1.7
+            there = []
+            for Z, y, s in cuda.transformed_rows(
+                device.X, device.y, device.s if weighted else None, *rest
+            ):
+                assert all(isinstance(part, DeviceArray) for part in (Z, y, s or Z))
+                there.append([None if p is None else np.asarray(p) for p in (Z, y, s)])
+            assert len(there) > 1
+            assert all(len(y) % 6 == 0 for _, y, _ in there[:-1])
+            here = rows.transformed_rows(
+                load_backend("reference"), host.X, host.y, host.s if weighted else None, *rest
+            )
+            for wanted, actual in zip(
+                zip(*here, strict=True), zip(*there, strict=True), strict=True
+            ):
+                if wanted[0] is None:
+                    assert actual[0] is None
+                    continue
+                np.testing.assert_allclose(
+                    np.concatenate(actual), np.concatenate(wanted), rtol=1e-13, atol=1e-13
+                )
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@LAYOUTS
+def test_column_moments(send, monkeypatch, layout, dtype, weighted):
+    host = make_problem(6, 45, 19, 1, dtype, layout, weighted, density=0.5)
+    device = on_device(host, send)
+    monkeypatch.setattr(cuda, "GRAM_BYTES", 8 * 17 * 19)
+    shift = np.random.default_rng(0).normal(size=19)
+    wanted = np.zeros(19), np.zeros(19)
+    rows.add_column_moments(load_backend("reference"), host.X, host.s, shift, *wanted)
+    actual = cuda.column_moments(device.X, device.s, shift)
+    np.testing.assert_allclose(actual, wanted, rtol=1e-12, atol=1e-12)
+
+
+@pytest.fixture
+def copied(monkeypatch):
+    """The arrays that are copied to the host, as they are."""
+    arrays, copy_to_host, inside = [], cuda.copy_to_host, []
+
+    def noted(array):
+        if not inside:  # else a packed part of the one that is being copied
+            arrays.append(array)
+        inside.append(array)
+        try:
+            return copy_to_host(array)
+        finally:
+            inside.pop()
+
+    monkeypatch.setattr(cuda, "copy_to_host", noted)
+    return arrays
+
+
+@pytest.mark.parametrize("wide", [False, True], ids=["Gram matrix", "column moments"])
+@pytest.mark.parametrize(
+    ("layout", "dtype", "targets", "weighted", "batch_size"),
+    [
+        ("C", np.float32, 1, False, 1),
+        ("F", np.float64, 3, True, 16),
+        ("backwards in steps", np.float64, 1, True, 16),
+        (np.int32, np.float32, 2, False, 16),
+        (np.int64, np.float64, 1, True, 5),
+    ],
+    ids=str,
+)
+def test_automatic_rates_leave_x_on_the_device(
+    send, monkeypatch, copied, layout, dtype, targets, weighted, batch_size, wide
+):
+    """All that is seen of X on the host are the 256 rows that give an origin."""
+    n, d = 300, 6
+    host = make_problem(8, n, d, targets, dtype, layout, weighted, density=0.6)
+    device = on_device(host, send)
+    monkeypatch.setattr(cuda, "CHUNK_BYTES", 8 * 70 * d)
+    if wide:
+        monkeypatch.setattr(metric, "FULL_METRIC_FEATURES", d - 1)
+    order = np.random.default_rng(1).permutation(n)
+    results = []
+    for kernels, p in ((load_backend("reference"), host), (cuda, device)):
+        descent = AutomaticDescent(
+            kernels, p.X, p.y, np.zeros((targets, d)), np.zeros(targets), sample_weight=p.s,
+            batch_size=batch_size, alpha=0.01, l1_ratio=0.2 * wide, fit_intercept=True, n_threads=1,
+        )  # fmt: skip
+        losses = [descent.epoch(None), descent.epoch(order)]
+        results.append((*descent.weights(), losses))
+    for wanted, actual in zip(*results, strict=True):
+        np.testing.assert_allclose(actual, wanted, rtol=1e-7, atol=1e-10)
+    memory, _ = (device.X.data if isinstance(device.X, CSR) else device.X).span()
+    seen = [
+        array.size
+        for array in copied
+        if 0 <= array.address - memory.address < memory.nbytes or array.shape[1:] == (d,)
+    ]
+    assert sum(seen) <= 256 * d
 
 
 # The door, with arrays of the user's library.

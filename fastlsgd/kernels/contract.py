@@ -28,6 +28,7 @@ in X's dtype, with the scalars of an update (residual, rate, intercept) in float
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -250,3 +251,33 @@ class Kernels(Protocol):
 
     def predict(self, X: Matrix, w: np.ndarray, b: np.ndarray, n_threads: int) -> np.ndarray:
         """X w + b, of shape (n, t) and X's dtype."""
+
+
+class DeviceKernels(Kernels, Protocol):
+    """What a backend does besides for an X on its device, so that solvers can leave it there.
+
+    For X on the host, `solvers/rows.py` has the same in NumPy.
+    """
+
+    def transformed_rows(
+        self,
+        X: Matrix,
+        y: np.ndarray,
+        sample_weight: np.ndarray | None,
+        order: np.ndarray | None,
+        multiple: int,
+        shift: np.ndarray,
+        transform: np.ndarray,
+        weight_unit: float,
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
+        """One visit of the rows as z = T (x - shift): chunks of Z, y and weights, all float64.
+
+        `transform` is T, (k, d), or its diagonal, (d,). Weights are divided by `weight_unit`.
+        All chunks but the last have a multiple of `multiple` rows, and each is valid until the
+        next is asked for.
+        """
+
+    def column_moments(
+        self, X: Matrix, sample_weight: np.ndarray | None, shift: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """sum_i s_i (x_i - c) and sum_i s_i (x_i - c)^2, (d,) each; c is 0 for CSR."""

@@ -16,8 +16,8 @@
    then count in full, and zeros under L1 are exact. In a full metric it is a Newton step.
 5. Should an epoch diverge all the same, it is taken back and run again with smaller rates.
 
-The rows of X are moved to the metric's coordinates a chunk at a time; nothing of the size of X is
-ever allocated. Weights and chunks are float64 whatever X's dtype.
+The rows of X are moved to the metric's coordinates a chunk at a time, where X is; nothing of the
+size of X is ever allocated. Weights and chunks are float64 whatever X's dtype.
 """
 
 from __future__ import annotations
@@ -28,10 +28,9 @@ import numpy as np
 
 from ..kernels.contract import Kernels, Matrix, Prox, SGDState, rows_per_group
 from .metric import Metric, Moments, add_moments, diagonal_metric, full_metric
-from .rows import row_slice, take_rows
+from .rows import sum_of_squares, transformed_rows
 
 AVERAGE_POWER = 3.0
-CHUNK_NUMBERS = 2**17  # of a chunk of rows: a megabyte, which stays in cache
 # A direction that explains less of the target's variance than this need not converge.
 NEGLIGIBLE_R2 = 1e-4
 MAX_RETRIES = 20
@@ -196,30 +195,34 @@ class AutomaticDescent:
             gradient = _Gradient(
                 self.kernels, self.n_threads, self.mean_v, self.mean_b, self.fit_intercept
             )
-        group = rows_per_group(batch)
-        step = max(1, CHUNK_NUMBERS // self.X.shape[1] // group) * group
-        total = 0.0
-        for start in range(0, n, step):
-            stop = min(start + step, n)
+        total, start = 0.0, 0
+        for Z, y, s in self._chunks(order):
+            stop = start + len(y)
             rates = self.rates[start // batch : -(-stop // batch)]
-            Z, y, s = self._chunk(order, start, stop)
             if gradient is not None:
                 gradient.add(Z, y, s)
             total += self._updates(Z, y, s, rates, state)
             if not np.isfinite(total):
                 break
+            start = stop
         return total / n, state, gradient
 
-    def _chunk(self, order, start: int, stop: int):
-        rows: slice | np.ndarray
-        if order is None:
-            rows, chunk = slice(start, stop), row_slice(self.X, start, stop)
-        else:
-            rows, chunk = order[start:stop], take_rows(self.X, order[start:stop])
-        y, s = self.y[rows].astype(np.float64), None
-        if self.sample_weight is not None:
-            s = self.sample_weight[rows].astype(np.float64) / self.mean_weight
-        return self.metric.rows(chunk), y, s
+    def _chunks(self, order: np.ndarray | None):
+        """The rows in the metric's coordinates, their targets and weights, a chunk at a time.
+
+        Of whole groups of rows each, so that results do not depend on the chunks' size.
+        """
+        return transformed_rows(
+            self.kernels,
+            self.X,
+            self.y,
+            self.sample_weight,
+            order,
+            rows_per_group(self.batch_size),
+            self.metric.shift,
+            self.metric.transform,
+            self.mean_weight,
+        )
 
     def _updates(self, Z, y, s, rates: np.ndarray, state: SGDState) -> float:
         return self.kernels.sgd_epoch(
@@ -267,8 +270,7 @@ class _Gradient:
         self.rows += len(y)
         if s is not None:
             # The loss that is reported does not weigh the rows.
-            r = self.kernels.predict(Z, self.v, self.b, self.n_threads) - y
-            self.square += float(np.vdot(r, r))
+            self.square += sum_of_squares(self.kernels, Z, y, self.v, self.b, self.n_threads)
             if weight == 0.0:
                 return
         loss, dv, db = self.kernels.loss_gradient(Z, y, self.v, self.b, s, self.n_threads)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..kernels.contract import CSR, Kernels, Matrix
-from .rows import as_dense, row_slice, sample_rows
+from .rows import add_column_moments, as_dense, row_slice, sample_rows
 
 FULL_METRIC_FEATURES = 512
 # Multiply-adds that the gram pass of a metric may cost: beyond it, over a sample of the rows.
@@ -97,7 +97,7 @@ def add_moments(
     if moments.is_full:
         _add_gram(kernels, sample_rows(X, every), y[::every], s, n_threads, total, moments)
     else:
-        _add_columns(X, s, total, moments)
+        add_column_moments(kernels, X, s, moments.x_origin, moments.x, moments.xx)
     _add_targets(y, sample_weight, moments)
     moments.rows += n
     moments.weight += total
@@ -114,24 +114,6 @@ def _add_gram(kernels, X, y, s, n_threads, total, moments: Moments) -> None:
     if moments.xy is None:
         moments.xy = np.zeros_like(xy)
     moments.xy += scale * (xy - np.outer(x, moments.y_origin))
-
-
-def _add_columns(X: Matrix, s: np.ndarray | None, total: float, moments: Moments) -> None:
-    d = X.shape[1]
-    if isinstance(X, CSR):
-        ends = np.asarray(X.indptr)
-        span = slice(int(ends[0]), int(ends[-1]))
-        values = X.data[span].astype(np.float64)
-        weights = values if s is None else values * np.repeat(s, np.diff(ends))
-        moments.x += np.bincount(X.indices[span], weights, minlength=d)
-        moments.xx += np.bincount(X.indices[span], weights * values, minlength=d)
-        return
-    step = max(1, 2**17 // d)
-    for start in range(0, X.shape[0], step):
-        A = as_dense(X[start : start + step]) - moments.x_origin
-        sA = A if s is None else A * s[start : start + step, None]
-        moments.x += sA.sum(axis=0)
-        moments.xx += np.einsum("ij,ij->j", sA, A)
 
 
 def _add_targets(y: np.ndarray, s: np.ndarray | None, moments: Moments) -> None:
@@ -160,15 +142,6 @@ class Metric:
     def curvature_bound(self) -> float:
         """Of the largest curvature of J in z, penalty included; 1 in a full metric."""
         return self.largest + float(self.shrink.max(initial=0.0)) if self.is_diagonal else 1.0
-
-    def rows(self, X: Matrix) -> np.ndarray:
-        """Z = (X - shift) T^T of a chunk of rows, float64."""
-        Z = as_dense(X)
-        Z -= self.shift
-        if self.is_diagonal:
-            Z *= self.transform
-            return Z
-        return Z @ self.transform.T
 
     def to_coef(self, v: np.ndarray) -> np.ndarray:
         return v * self.transform if self.is_diagonal else v @ self.transform

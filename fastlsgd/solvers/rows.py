@@ -1,10 +1,20 @@
-"""Ranges and selections of the rows of a matrix, for solvers that go through X in chunks."""
+"""Ranges and selections of the rows of a matrix, for solvers that go through X in chunks.
+
+What would take X from a GPU to the host, the backend does there; nothing else in the solvers need
+know where X is.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import cast
+
 import numpy as np
 
-from ..kernels.contract import CSR, Matrix
+from ..kernels.contract import CSR, DeviceKernels, Kernels, Matrix
+from ..kernels.device import lives_on_device
+
+CHUNK_NUMBERS = 2**17  # of a chunk of rows: a megabyte, which stays in cache
 
 
 def row_slice(X: Matrix, start: int, stop: int) -> Matrix:
@@ -46,3 +56,86 @@ def as_dense(X: Matrix) -> np.ndarray:
     rows = np.repeat(np.arange(X.shape[0]), np.diff(ends))
     out[rows, np.asarray(X.indices[span])] = np.asarray(X.data[span])
     return out
+
+
+def transformed_rows(
+    kernels: Kernels,
+    X: Matrix,
+    y: np.ndarray,
+    sample_weight: np.ndarray | None,
+    order: np.ndarray | None,
+    multiple: int,
+    shift: np.ndarray,
+    transform: np.ndarray,
+    weight_unit: float,
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
+    """One visit of the rows in other coordinates, where X is: as `DeviceKernels` has it."""
+    if lives_on_device(X):
+        yield from cast(DeviceKernels, kernels).transformed_rows(
+            X, y, sample_weight, order, multiple, shift, transform, weight_unit
+        )
+        return
+    n = X.shape[0] if order is None else len(order)
+    step = max(1, CHUNK_NUMBERS // X.shape[1] // multiple) * multiple
+    for start in range(0, n, step):
+        stop = min(start + step, n)
+        rows: slice | np.ndarray
+        if order is None:
+            rows, chunk = slice(start, stop), row_slice(X, start, stop)
+        else:
+            rows, chunk = order[start:stop], take_rows(X, order[start:stop])
+        s = None
+        if sample_weight is not None:
+            s = sample_weight[rows].astype(np.float64) / weight_unit
+        yield _transformed(chunk, shift, transform), y[rows].astype(np.float64), s
+
+
+def _transformed(X: Matrix, shift: np.ndarray, transform: np.ndarray) -> np.ndarray:
+    Z = as_dense(X)
+    Z -= shift
+    if transform.ndim == 1:
+        Z *= transform
+        return Z
+    return Z @ transform.T
+
+
+def sum_of_squares(
+    kernels: Kernels, X: Matrix, y: np.ndarray, w: np.ndarray, b: np.ndarray, n_threads: int
+) -> float:
+    """The sum of r^2 over rows and targets."""
+    if lives_on_device(X):  # the predictions would be there, and travel
+        loss = kernels.loss_gradient(X, y, w, b, None, n_threads).loss
+        return 2.0 * len(y) * float(loss.sum())
+    r = kernels.predict(X, w, b, n_threads) - y
+    return float(np.vdot(r, r))
+
+
+def add_column_moments(
+    kernels: Kernels,
+    X: Matrix,
+    s: np.ndarray | None,
+    shift: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+) -> None:
+    """Add the sums of s (x - shift) and s (x - shift)^2 to these, (d,) each; of CSR about zero."""
+    if lives_on_device(X):
+        sums = cast(DeviceKernels, kernels).column_moments(X, s, shift)
+        first += sums[0]
+        second += sums[1]
+        return
+    d = X.shape[1]
+    if isinstance(X, CSR):
+        ends = np.asarray(X.indptr)
+        span = slice(int(ends[0]), int(ends[-1]))
+        values = X.data[span].astype(np.float64)
+        weights = values if s is None else values * np.repeat(s, np.diff(ends))
+        first += np.bincount(X.indices[span], weights, minlength=d)
+        second += np.bincount(X.indices[span], weights * values, minlength=d)
+        return
+    step = max(1, CHUNK_NUMBERS // d)
+    for start in range(0, X.shape[0], step):
+        A = as_dense(X[start : start + step]) - shift
+        sA = A if s is None else A * s[start : start + step, None]
+        first += sA.sum(axis=0)
+        second += np.einsum("ij,ij->j", sA, A)
