@@ -175,6 +175,10 @@ def compile_all(report: Report) -> None:
                 k._dense_optimizer_updates("adam", 1, alone),
                 (*rows, n, n, n, *y, *s, *descent, *optimizer),
             )
+        visits = array(n), n, n, n
+        kernels["scale_rows"] = k._scale_rows, (*rows, n, *visits, n, d, d, d)
+        kernels["scale_columns"] = k._scale_columns, (*rows, n, *visits, d, d, d)
+        kernels["column_sums"] = k._column_sums, (d, n, n, *s, n, d)
         kernels["predict_rows"] = k._predict_rows, (*rows, n, n, n, d, X)
         kernels["predict_columns"] = k._predict_columns, (*rows, n, n, n, d, X)
         kernels["fill_dense"] = k._fill_dense, (*rows, *y, *s, d, n, n, n, n, d)
@@ -188,6 +192,8 @@ def compile_all(report: Report) -> None:
                 ),
                 f"predict_csr {index}": (k._predict_csr, (*csr, n, n, n, d, X)),
                 f"fill_csr {index}": (k._fill_csr, (*csr, *y, *s, d, n, n, n, n, d)),
+                f"scale_csr {index}": (k._scale_csr, (*csr, n, *visits, d, d, d)),
+                f"csr_column_sums {index}": (k._csr_column_sums, (*csr, n, n, *s, d)),
                 f"csr_updates {index}": (
                     k._csr_updates, (*csr, array(n), n, n, n, n, *y, *s, *descent)
                 ),
@@ -201,6 +207,7 @@ def compile_all(report: Report) -> None:
     for name, kernel, signature in (
         ("add_up", k._add_up, (d, n, n, d)),
         ("products", k._products, (d, n, n, n, d)),
+        ("multiply", k._multiply, (d, d, n, n, n, d)),
         ("add_loss", k._add_loss, (d, n, d)),
     ):
         _compile_one(report, cuda, name, kernel, signature)
@@ -458,6 +465,41 @@ def time_epochs(report: Report, X, y) -> None:
             break
 
 
+def time_automatic(report: Report, X, y) -> None:
+    """learning_rate="auto": the rows in its coordinates alone, then whole epochs."""
+    from fastlsgd.kernels import load_backend
+    from fastlsgd.kernels.device import as_device_array
+    from fastlsgd.solvers.automatic import AutomaticDescent
+
+    kernels, d = load_backend("cuda"), X.shape[1]
+    A, targets = as_device_array(X), as_device_array(y)[:, None]
+    for name, transform in (("diagonal", np.ones(d)), ("full", np.eye(d))):
+
+        def visit(transform=transform):
+            chunks = kernels.transformed_rows(
+                A, targets, None, None, 1024, np.zeros(d), transform, 1.0
+            )
+            for _ in chunks:
+                pass
+
+        seconds = device_seconds(visit, 3)
+        rate = (A.nbytes + 8 * A.size) / seconds / 1e9
+        report.note(
+            f"rows in a {name} metric", seconds,
+            f"{1e3 * seconds:.1f} ms, {rate:.0f} GB/s read and written",
+        )  # fmt: skip
+    for batch, rows in ((1024, len(A)), (1, 50_000)):
+        descent = AutomaticDescent(
+            kernels, A[:rows], targets[:rows], np.zeros((1, d)), np.zeros(1), sample_weight=None,
+            batch_size=batch, alpha=1e-4, l1_ratio=0.0, fit_intercept=True, n_threads=1,
+        )  # fmt: skip
+        seconds = device_seconds(lambda descent=descent: descent.epoch(None), 3)
+        report.note(
+            f"an epoch of learning_rate='auto', batch {batch}, {min(rows, len(A))} rows", seconds,
+            f"{1e3 * seconds:.1f} ms",
+        )  # fmt: skip
+
+
 def torch_epoch(torch, X, y, rows: int):
     """An epoch as one writes it with torch.optim."""
     A, t = torch.as_tensor(X, device="cuda"), torch.as_tensor(y, device="cuda")
@@ -560,6 +602,26 @@ def small_run() -> None:
             suite.check_gram(kernels, problem, None, 1)
             for batch in (1, 32, 256):
                 suite.check_epochs(kernels, problem, [suite.make_epoch(problem, batch, True)])
+            rows_that_stay(kernels, problem)
+
+
+def rows_that_stay(kernels, problem) -> None:
+    """What learning_rate="auto" asks for an X on the device, of random rows and of all."""
+    from fastlsgd.kernels.contract import CSR
+    from fastlsgd.kernels.device import as_device_array
+
+    def send(part):
+        if isinstance(part, CSR):
+            return CSR(*(send(array) for array in part[:3]), part.shape)
+        return as_device_array(kernels.send(part, 0))
+
+    X, y, s = send(problem.X), send(problem.y), send(problem.s)
+    n, d = X.shape
+    for order in (None, np.random.default_rng(0).permutation(n)):
+        for transform in (np.ones(d), np.eye(d)[: d // 2]):
+            for _ in kernels.transformed_rows(X, y, s, order, 8, np.ones(d), transform, 1.0):
+                pass
+    kernels.column_moments(X, s, np.ones(d))
 
 
 def run_tests(report: Report) -> None:
@@ -650,6 +712,7 @@ def measure(report: Report, arguments) -> None:
     for name, seconds, part in (
         ("gradients", 40.0, partial(time_gradient, report, X, y, moved)),
         ("epochs", 40.0, partial(time_epochs, report, X, y)),
+        ("learning_rate='auto'", 20.0, partial(time_automatic, report, X, y)),
         ("least squares", 30.0, partial(time_least_squares, report, X, y)),
         ("cuML", 20.0, partial(time_cuml, report, X, y)),
         ("streaming", 20.0, partial(time_streaming, report)),
