@@ -120,7 +120,7 @@ _check_device()
 _lock = threading.RLock()
 _workspace: dict[tuple, Any] = {}
 _views: dict[tuple, DeviceArray] = {}  # what was last asked of each
-_sent: dict[tuple, np.ndarray] = {}  # what copies from host memory may still read
+_in_flight: dict[tuple, np.ndarray] = {}  # what copies from host memory may still read
 _in_use: list[int] = []  # devices of the calls that run
 
 
@@ -254,9 +254,16 @@ def send(array: np.ndarray, device: int):
         return cuda.to_device(array)
 
 
-@lru_cache(maxsize=1024)
 def _launch(kernel, grid, threads, stream):
-    """A kernel with its grid, to be called: without Numba's warning that a small grid is small."""
+    """A kernel with its grid, to be called."""
+    if SIMULATED:  # where the kernel itself keeps its grid
+        return kernel[grid, threads, stream]
+    return _configured(kernel, grid, threads, stream)
+
+
+@lru_cache(maxsize=1024)
+def _configured(kernel, grid, threads, stream):
+    """Without Numba's warning that a small grid is small."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Grid size")
         return kernel[grid, threads, stream]
@@ -336,7 +343,7 @@ def _put(purpose: str, values: np.ndarray, stream, dtype=np.float64) -> DeviceAr
     if values.size:
         # Kept until the next of its purpose, when the call is over: where host and device share
         # page tables, the copy may be read from here later.
-        _sent[purpose, room.dtype] = values
+        _in_flight[purpose, room.dtype] = values
         _native(room).copy_to_device(values, stream=stream)
     return room
 
@@ -352,7 +359,7 @@ def free_workspace() -> None:
     """Give the workspace back to the device."""
     with _lock:
         _views.clear()
-        _sent.clear()
+        _in_flight.clear()
         _workspace.clear()
         if not SIMULATED:  # Numba frees memory when there is more of it to free
             cuda.current_context().memory_manager.deallocations.clear()
@@ -1450,16 +1457,18 @@ class _Change(NamedTuple):
         numbers = _native(self.shift), _native(self.scale), _native(out)
         if isinstance(self.rows, _Sparse):
             grid = _grid(n * WARP)
-            _scale_csr[grid, THREADS, stream](*self.rows.arguments, *shape, *numbers)
+            _launch(_scale_csr, grid, THREADS, stream)(*self.rows.arguments, *shape, *numbers)
         elif self.rows.column_major:
             grid = _grid(-(-n // WARP) * -(-d // WARP) * THREADS)
-            _scale_columns[grid, THREADS, stream](*self.rows.arguments, *shape, *numbers)
+            _launch(_scale_columns, grid, THREADS, stream)(*self.rows.arguments, *shape, *numbers)
         else:
             lanes = 1
             while lanes < min(WARP, d):
                 lanes *= 2
             grid = _grid(n * lanes)
-            _scale_rows[grid, THREADS, stream](*self.rows.arguments, *shape, lanes, *numbers)
+            _launch(_scale_rows, grid, THREADS, stream)(
+                *self.rows.arguments, *shape, lanes, *numbers
+            )
 
 
 def _sent(values, like: DeviceArray, stream) -> DeviceArray:
@@ -1467,7 +1476,9 @@ def _sent(values, like: DeviceArray, stream) -> DeviceArray:
     if isinstance(values, DeviceArray):
         return values
     array = _empty_beside(values.shape, values.dtype, like)
-    _native(array).copy_to_device(np.ascontiguousarray(values), stream=stream)
+    if array.size:  # flat: Numba takes an axis whose stride is 0 for one that repeats numbers
+        flat = np.ascontiguousarray(values).reshape(-1)
+        _native(array.reshape(array.size)).copy_to_device(flat, stream=stream)
     return array
 
 
@@ -1606,7 +1617,7 @@ def _multiply_into(out, A, B, n: int, d: int, k: int, stream) -> None:
             cupy.dot(left, right, out=cupy.asarray(out.reshape(n, k)))
         return
     tiles = -(-n // GRAM_TILE), -(-k // GRAM_TILE)
-    _multiply[tiles, SIDE * SIDE, stream](_native(A), _native(B), n, d, k, _native(out))
+    _launch(_multiply, tiles, SIDE * SIDE, stream)(_native(A), _native(B), n, d, k, _native(out))
 
 
 @_kernel
@@ -1658,7 +1669,7 @@ def column_moments(X, sample_weight, shift) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _dense_moments(change: _Change, s, stream) -> np.ndarray:
-    """A stretch of rows at a time: centred, then summed while it is in the second-level cache."""
+    """A stretch of rows at a time: centred, then summed."""
     n, d = change.rows.shape
     step = min(n, max(1, GRAM_BYTES // (8 * d)))
     across = -(-d // THREADS)
@@ -1669,7 +1680,7 @@ def _dense_moments(change: _Change, s, stream) -> np.ndarray:
         A = _room("centred rows", rows * d)
         change.into(A, None, first, rows, stream)
         weights = A if s is None else s[first : first + rows]
-        _column_sums[(across, splits), THREADS, stream](
+        _launch(_column_sums, (across, splits), THREADS, stream)(
             _native(A), rows, d, _native(weights), int(s is not None), int(first == 0),
             _native(parts),
         )  # fmt: skip
@@ -1701,7 +1712,7 @@ def _csr_moments(rows: _Sparse, s, stream) -> np.ndarray:
     blocks = max(1, min(2 * _multiprocessors(), -(-n // TILE_ROWS), CSR_SUMS_BYTES // (16 * d)))
     parts = _room("parts", blocks * 2 * d)
     weights = rows.data if s is None else s
-    _csr_column_sums[blocks, THREADS, stream](
+    _launch(_csr_column_sums, blocks, THREADS, stream)(
         *rows.arguments, n, d, _native(weights), int(s is not None), _native(parts)
     )
     return _added_up(parts, blocks, 2 * d, stream)
@@ -1854,14 +1865,16 @@ def _launch_dense(
 ) -> None:
     n, d = block.X.shape
     assert block.y is not None
+    assert isinstance(block.X, _Rows)
     batch = min(descent.batch, n)
     plan = _lanes_for(block.X) if t == 1 else None
+    rows_of_part: tuple[int, ...] = ()
     if plan is None:
-        most, scratch, rows_of_part = max(-(-batch // WARPS), -(-d // WARP)), batch * t, ()
+        most, scratch = max(-(-batch // WARPS), -(-d // WARP)), batch * t
     else:
-        rows_of_part = _rows_of_part(descent.batch, plan)
-        most = -(-batch // rows_of_part)
-        scratch, rows_of_part = most * (d + 1), (rows_of_part,)
+        rows_of_part = (_rows_of_part(descent.batch, plan),)
+        most = -(-batch // rows_of_part[0])
+        scratch = most * (d + 1)
     # A barrier of the grid costs a microsecond.
     alone = SIMULATED or most == 1 or batch * d * t < 16_384
     blocks = 1 if alone else min(_multiprocessors(), most)
