@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from conftest import ALLOW_MISSING, SIMULATED
+from conftest import ALLOW_MISSING, ON_PTX_MACHINE, SIMULATED
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -754,8 +754,9 @@ def test_sgd_epoch_of_many_updates(kernels, alpha, l1_ratio):
         pytest.skip("the reference has no buffers, and is slow")
     sparse = make_problem(0, 1000, 12, 1, np.float64, np.int32, density=0.1)
     dense = sparse._replace(X=sparse.dense)
-    order = np.random.default_rng(0).integers(0, 1000, 70_001)
-    rates = np.linspace(0.03, 0.001, 70_001)
+    visits = 7_001 if ON_PTX_MACHINE else 70_001
+    order = np.random.default_rng(0).integers(0, 1000, visits)
+    rates = np.linspace(0.03, 0.001, visits)
     epoch = Epoch(order, rates, 1, alpha, l1_ratio, average_after=100)
     results = []
     for problem in (sparse, dense):
@@ -902,7 +903,7 @@ def threaded_problem(request, kernels):
     if kernels is reference:
         pytest.skip("the reference has no threads of its own")
     density = 0.4 if request.param is np.int32 else 1.0
-    rows = 24 if SIMULATED else 12_000
+    rows = 24 if SIMULATED else 600 if ON_PTX_MACHINE else 12_000
     return make_problem(0, rows, 40, 2, np.float32, request.param, density=density)
 
 

@@ -644,11 +644,11 @@ def _stream_for(X, *others):
 # What all kernels share
 # ----------------------------------------------------------------------------------------------
 
-_kernel = cuda.jit
+_kernel = cuda.jit(cache=True)  # on disk; only kernels whose closures hold numbers and names
 _helper = cuda.jit(device=True)
 # 65,536 registers of a multiprocessor for a block of `CHAIN_THREADS`.
 _FEW_REGISTERS: Any = {} if SIMULATED else {"max_registers": 65_536 // CHAIN_THREADS}
-_small_kernel = cuda.jit(**_FEW_REGISTERS)
+_small_kernel = cuda.jit(cache=True, **_FEW_REGISTERS)
 
 if SIMULATED:
 
@@ -861,31 +861,33 @@ def _tile_rows(X: _Rows) -> int:
     return max(1, min(TILE_ROWS, TILE_BYTES // row))
 
 
-@cache
-def _load_row(vector: int, chunks: int, lanes: int):
-    @_helper
-    def load_row(flat, at, lane, d, inside, x, base):
-        """x[base:] = this lane's numbers of the row at `at`, 0 where it or they are not there."""
-        for k in range(chunks):
-            j = (k * lanes + lane) * vector
-            if inside and j < d:
-                if vector > 1:
-                    numbers = _load_16_bytes(flat, at + j)
-                    for e in range(vector):
-                        x[base + k * vector + e] = numbers[e]
-                else:
-                    x[base + k] = flat[at + j]
-            else:
-                for e in range(vector):
-                    x[base + k * vector + e] = 0.0
+@_helper
+def _column_of(e, lane, vector, lanes):
+    """The column of a lane's e-th number, where `_load_row` has laid out a row."""
+    return (e // vector * lanes + lane) * vector + e % vector
 
-    return load_row
+
+@_helper
+def _load_row(flat, at, lane, d, inside, x, base, vector, chunks, lanes):
+    """x[base:] = this lane's numbers of the row at `at`, 0 where it or they are not there."""
+    for k in range(chunks):
+        j = (k * lanes + lane) * vector
+        if inside and j < d:
+            if vector > 1:
+                numbers = _load_16_bytes(flat, at + j)
+                for e in range(vector):
+                    x[base + k * vector + e] = numbers[e]
+            else:
+                x[base + k] = flat[at + j]
+        else:
+            for e in range(vector):
+                x[base + k * vector + e] = 0.0
 
 
 @cache
 def _gradient_of_rows(scalar, vector: int, chunks: int, lanes: int, rows: int):
     per_lane, groups = vector * chunks, THREADS // lanes
-    in_flight, load_row = rows * per_lane, _load_row(vector, chunks, lanes)
+    in_flight = rows * per_lane
 
     @_kernel
     def gradient_of_rows(
@@ -908,11 +910,10 @@ def _gradient_of_rows(scalar, vector: int, chunks: int, lanes: int, rows: int):
         )  # here would wait for its load before x is asked for
         thread = cuda.threadIdx.x
         lane, group = thread % lanes, thread // lanes
-        for k in range(chunks):
-            for e in range(vector):
-                j = (k * lanes + lane) * vector + e
-                v[k * vector + e] = w[j] if j < d else 0.0
-                g[k * vector + e] = 0.0
+        for e in range(per_lane):
+            j = _column_of(e, lane, vector, lanes)
+            v[e] = w[j] if j < d else 0.0
+            g[e] = 0.0
         intercept = w[d]
         loss = 0.0
         residuals = 0.0
@@ -927,7 +928,8 @@ def _gradient_of_rows(scalar, vector: int, chunks: int, lanes: int, rows: int):
                 weight[r] = scalar(1.0) if inside else scalar(0.0)
                 if weighted and inside:
                     weight[r] = s[i]
-                load_row(flat, start + i * row_stride, lane, d, inside, x, r * per_lane)
+                at = start + i * row_stride
+                _load_row(flat, at, lane, d, inside, x, r * per_lane, vector, chunks, lanes)
             for r in range(rows):
                 dot = 0.0
                 for e in range(per_lane):
@@ -945,7 +947,7 @@ def _gradient_of_rows(scalar, vector: int, chunks: int, lanes: int, rows: int):
         for e in range(per_lane):
             scratch[thread] = g[e]
             cuda.syncthreads()
-            j = (e // vector * lanes + lane) * vector + e % vector
+            j = _column_of(e, lane, vector, lanes)
             if group == 0 and j < d:
                 total = 0.0
                 for k in range(groups):
@@ -973,34 +975,29 @@ def _clear(parts, base, m):
     cuda.syncthreads()
 
 
-@cache
-def _tally_of(targets: int):
-    @_helper
-    def tally(c_of, q_of, rows, c0, d, t, first, s, weighted, parts, base):
-        """Add a tile's losses, residuals and weights to the block's sums, a thread each."""
-        thread = cuda.threadIdx.x
-        if thread < targets and c0 + thread < t:
-            loss = 0.0
-            residuals = 0.0
+@_helper
+def _tally(c_of, q_of, rows, targets, c0, d, t, first, s, weighted, parts, base):
+    """Add a tile's losses, residuals and weights to the block's sums, a thread each."""
+    thread = cuda.threadIdx.x
+    if thread < targets and c0 + thread < t:
+        loss = 0.0
+        residuals = 0.0
+        for r in range(rows):
+            loss += q_of[r * targets + thread]
+            residuals += c_of[r * targets + thread]
+        parts[base + t * d + c0 + thread] += loss
+        parts[base + t * d + t + c0 + thread] += residuals
+    elif thread == THREADS - 1 and c0 == 0:
+        weights = np.float64(rows)
+        if weighted:
+            weights = 0.0
             for r in range(rows):
-                loss += q_of[r * targets + thread]
-                residuals += c_of[r * targets + thread]
-            parts[base + t * d + c0 + thread] += loss
-            parts[base + t * d + t + c0 + thread] += residuals
-        elif thread == THREADS - 1 and c0 == 0:
-            weights = np.float64(rows)
-            if weighted:
-                weights = 0.0
-                for r in range(rows):
-                    weights += s[first + r]
-            parts[base + t * d + 2 * t] += weights
-
-    return tally
+                weights += s[first + r]
+        parts[base + t * d + 2 * t] += weights
 
 
 @cache
 def _gradient_of_tiles(column_major: bool, targets: int):
-    tally = _tally_of(targets)
     room = (THREADS if column_major else TILE_ROWS) * targets
 
     @_kernel
@@ -1055,7 +1052,7 @@ def _gradient_of_tiles(column_major: bool, targets: int):
                             c_of[r * targets + c] = weight * residual
                             q_of[r * targets + c] = 0.5 * weight * residual * residual
                 cuda.syncthreads()
-                tally(c_of, q_of, rows, c0, d, t, first, s, weighted, parts, base)
+                _tally(c_of, q_of, rows, targets, c0, d, t, first, s, weighted, parts, base)
                 # their share of the gradient
                 width = WARPS if column_major else THREADS
                 for step in range((d + width - 1) // width):
@@ -1083,7 +1080,7 @@ def _gradient_of_tiles(column_major: bool, targets: int):
 
 @cache
 def _gradient_of_csr(targets: int):
-    tally, room = _tally_of(targets), TILE_ROWS * targets
+    room = TILE_ROWS * targets
 
     @_kernel
     def gradient_of_csr(
@@ -1132,7 +1129,7 @@ def _gradient_of_csr(targets: int):
                             c_of[r * targets + c] = weight * residual
                             q_of[r * targets + c] = 0.5 * weight * residual * residual
                 cuda.syncthreads()
-                tally(c_of, q_of, rows, c0, d, t, first, s, weighted, parts, base)
+                _tally(c_of, q_of, rows, targets, c0, d, t, first, s, weighted, parts, base)
                 for r in range(rows):
                     for k in range(indptr[first + r] + lane, indptr[first + r + 1], WARP):
                         j = indices[k]
@@ -1974,61 +1971,50 @@ def _finish_column(
             intercept_sum[c] += b[c]
 
 
-@cache
-def _dense_steps(targets: int):
-    @_helper
-    def dense_steps(
-        flat, start, row_stride, column, first, size, d, t, y, y_start, y_row, y_column,
-        s, weighted, w, b, rate, fit_intercept, implicit, steps, scratch,
-    ):  # fmt: skip
-        """steps[r] = g_r r_r of a mini-batch's rows, a warp a row; returns this lane's loss."""
-        sums = cuda.local.array(targets, np.float64)
-        lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
-        my_warp, warps = cuda.blockIdx.x * WARPS + warp, cuda.gridDim.x * WARPS
-        loss = 0.0
-        for step in range((size + warps - 1) // warps):
-            r = step * warps + my_warp
-            i = first + r
-            at = start + i * row_stride
-            norm = 0.0
-            if implicit:
-                if r < size:
-                    for j in range(lane, d, WARP):
-                        x = np.float64(flat[at + j * column])
-                        norm += x * x
-                norm = _sum_of_lanes(norm, WARP, scratch)
-            for c0 in range(0, t, targets):
-                for c in range(targets):
-                    sums[c] = 0.0
-                if r < size:
-                    for j in range(lane, d, WARP):
-                        x = np.float64(flat[at + j * column])
-                        for c in range(targets):
-                            sums[c] += x * w[min(c0 + c, t - 1) * d + j]
-                for c in range(targets):
-                    dot = _sum_of_lanes(sums[c], WARP, scratch)
-                    if r < size and c0 + c < t and lane == 0:
-                        residual = dot + b[c0 + c] - y[y_start + i * y_row + (c0 + c) * y_column]
-                        loss += 0.5 * residual * residual
-                        g = rate / size
-                        if weighted:
-                            g *= s[i]
-                        if implicit:
-                            g /= 1.0 + g * (norm + fit_intercept)
-                        steps[r * t + c0 + c] = g * residual
-        return loss
-
-    return dense_steps
-
-
-def _meeting(alone: bool):
-    """A barrier of all threads: of the one block, or of the grid."""
-    return _sync_block if alone else _sync_grid
+@_helper
+def _dense_steps(
+    flat, start, row_stride, column, first, size, d, t, y, y_start, y_row, y_column,
+    s, weighted, w, b, rate, fit_intercept, implicit, steps, sums, targets, scratch,
+):  # fmt: skip
+    """steps[r] = g_r r_r of a mini-batch's rows, a warp a row; returns this lane's loss."""
+    lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
+    my_warp, warps = cuda.blockIdx.x * WARPS + warp, cuda.gridDim.x * WARPS
+    loss = 0.0
+    for step in range((size + warps - 1) // warps):
+        r = step * warps + my_warp
+        i = first + r
+        at = start + i * row_stride
+        norm = 0.0
+        if implicit:
+            if r < size:
+                for j in range(lane, d, WARP):
+                    x = np.float64(flat[at + j * column])
+                    norm += x * x
+            norm = _sum_of_lanes(norm, WARP, scratch)
+        for c0 in range(0, t, targets):
+            for c in range(targets):
+                sums[c] = 0.0
+            if r < size:
+                for j in range(lane, d, WARP):
+                    x = np.float64(flat[at + j * column])
+                    for c in range(targets):
+                        sums[c] += x * w[min(c0 + c, t - 1) * d + j]
+            for c in range(targets):
+                dot = _sum_of_lanes(sums[c], WARP, scratch)
+                if r < size and c0 + c < t and lane == 0:
+                    residual = dot + b[c0 + c] - y[y_start + i * y_row + (c0 + c) * y_column]
+                    loss += 0.5 * residual * residual
+                    g = rate / size
+                    if weighted:
+                        g *= s[i]
+                    if implicit:
+                        g /= 1.0 + g * (norm + fit_intercept)
+                    steps[r * t + c0 + c] = g * residual
+    return loss
 
 
 @cache
 def _dense_updates(targets: int, alone: bool):
-    dense_steps, meet = _dense_steps(targets), _meeting(alone)
 
     @_kernel
     def dense_updates(
@@ -2055,11 +2041,14 @@ def _dense_updates(targets: int, alone: bool):
             size = min(batch, n - first)
             rate = rates[first_update + k]
             averaged = first_update + k >= skipped
-            loss += dense_steps(
+            loss += _dense_steps(
                 flat, start, row_stride, column, first, size, d, t, y, y_start, y_row, y_column,
-                s, weighted, w, b, rate, fit_intercept, implicit, steps, scratch,
+                s, weighted, w, b, rate, fit_intercept, implicit, steps, sums, targets, scratch,
             )  # fmt: skip
-            meet()
+            if alone:
+                _sync_block()
+            else:
+                _sync_grid()
             factor = _shrinkage(rate, l2)
             due += rate * l1
             pending += rate
@@ -2093,7 +2082,10 @@ def _dense_updates(targets: int, alone: bool):
                         cuda.syncthreads()
             if at_group_end:
                 pending = 0.0
-            meet()
+            if alone:
+                _sync_block()
+            else:
+                _sync_grid()
         if lane == 0:
             losses[my_warp] = loss
         # Every thread has read the due of the start: a grid that met in the loop, or one block.
@@ -2103,81 +2095,72 @@ def _dense_updates(targets: int, alone: bool):
     return dense_updates
 
 
-@cache
-def _parts_of_batch(scalar, vector: int, chunks: int, lanes: int):
-    per_lane, groups, load_row = vector * chunks, THREADS // lanes, _load_row(vector, chunks, lanes)
-    width = lanes * per_lane
-    room = groups * width
+@_helper
+def _parts_of_batch(
+    flat, start, row_stride, first, size, d, y, y_start, y_row, s, weighted,
+    w, b, rate, fit_intercept, implicit, rows_of_part, parts, scratch, v, g, x, shares,
+    vector, chunks, lanes,
+):  # fmt: skip
+    """parts[p] = sum of steps g_i r_i (x_i, 1) over part p of a mini-batch's rows.
 
-    @_helper
-    def parts_of_batch(
-        flat, start, row_stride, first, size, d, y, y_start, y_row, s, weighted,
-        w, b, rate, fit_intercept, implicit, rows_of_part, parts, scratch,
-    ):  # fmt: skip
-        """parts[p] = sum of steps g_i r_i (x_i, 1) over part p of a mini-batch's rows.
-
-        As in `gradient_of_rows`, `lanes` threads have a row, in registers from its residual to its
-        share of the step; a block's groups of threads meet once a part. Returns this lane's loss.
-        """
-        everything = cuda.shared.array(room, np.float64)
-        intercepts = cuda.shared.array(groups, np.float64)
-        v = cuda.local.array(per_lane, np.float64)
-        g = cuda.local.array(per_lane, np.float64)
-        x = cuda.local.array(per_lane, scalar)
-        thread = cuda.threadIdx.x
-        lane, group = thread % lanes, thread // lanes
+    As in `gradient_of_rows`, `lanes` threads have a row, in registers (x, and behind it target
+    and weight) from its residual to its share of the step; a block's groups of threads meet once
+    a part, in `shares`. Returns this lane's loss.
+    """
+    per_lane, groups, width = vector * chunks, THREADS // lanes, lanes * vector * chunks
+    thread = cuda.threadIdx.x
+    lane, group = thread % lanes, thread // lanes
+    for e in range(per_lane):
+        j = _column_of(e, lane, vector, lanes)
+        v[e] = w[j] if j < d else 0.0
+    intercept = b[0]
+    loss = 0.0
+    for p in range(cuda.blockIdx.x, (size + rows_of_part - 1) // rows_of_part, cuda.gridDim.x):
         for e in range(per_lane):
-            j = (e // vector * lanes + lane) * vector + e % vector
-            v[e] = w[j] if j < d else 0.0
-        intercept = b[0]
-        loss = 0.0
-        for p in range(cuda.blockIdx.x, (size + rows_of_part - 1) // rows_of_part, cuda.gridDim.x):
+            g[e] = 0.0
+        total = 0.0
+        for step in range(rows_of_part // groups):
+            r = p * rows_of_part + step * groups + group
+            i = first + r
+            inside = r < size
+            _load_row(flat, start + i * row_stride, lane, d, inside, x, 0, vector, chunks, lanes)
+            x[per_lane] = 0.0
+            x[per_lane + 1] = 1.0
+            if inside:
+                x[per_lane] = y[y_start + i * y_row]
+                if weighted:
+                    x[per_lane + 1] = s[i]
+            dot = 0.0
+            norm = 0.0
             for e in range(per_lane):
-                g[e] = 0.0
-            total = 0.0
-            for step in range(rows_of_part // groups):
-                r = p * rows_of_part + step * groups + group
-                i = first + r
-                inside = r < size
-                load_row(flat, start + i * row_stride, lane, d, inside, x, 0)
-                target = y[y_start + i * y_row] if inside else scalar(0.0)
-                weight = scalar(1.0)
-                if weighted and inside:
-                    weight = s[i]
-                dot = 0.0
-                norm = 0.0
-                for e in range(per_lane):
-                    dot += v[e] * x[e]
-                    norm += np.float64(x[e]) * x[e]
-                dot = _sum_of_lanes(dot, lanes, scratch)
+                dot += v[e] * x[e]
+                norm += np.float64(x[e]) * x[e]
+            dot = _sum_of_lanes(dot, lanes, scratch)
+            if implicit:
+                norm = _sum_of_lanes(norm, lanes, scratch)
+            if inside:
+                residual = dot + intercept - np.float64(x[per_lane])
+                if lane == 0:
+                    loss += 0.5 * residual * residual
+                c = rate / size * np.float64(x[per_lane + 1])
                 if implicit:
-                    norm = _sum_of_lanes(norm, lanes, scratch)
-                if inside:
-                    residual = dot + intercept - np.float64(target)
-                    if lane == 0:
-                        loss += 0.5 * residual * residual
-                    c = rate / size * np.float64(weight)
-                    if implicit:
-                        c /= 1.0 + c * (norm + fit_intercept)
-                    c *= residual
-                    total += c
-                    for e in range(per_lane):
-                        g[e] += c * x[e]
-            for e in range(per_lane):
-                j = (e // vector * lanes + lane) * vector + e % vector
-                everything[group * width + j] = g[e]
-            if lane == 0:
-                intercepts[group] = total
-            cuda.syncthreads()
-            for j in range(thread, d + 1, THREADS):
-                total = 0.0
-                for k in range(groups):
-                    total += everything[k * width + j] if j < d else intercepts[k]
-                parts[p * (d + 1) + j] = total
-            cuda.syncthreads()
-        return loss
-
-    return parts_of_batch
+                    c /= 1.0 + c * (norm + fit_intercept)
+                c *= residual
+                total += c
+                for e in range(per_lane):
+                    g[e] += c * x[e]
+        for e in range(per_lane):
+            shares[group * width + _column_of(e, lane, vector, lanes)] = g[e]
+        if lane == 0:
+            shares[groups * width + group] = total
+        cuda.syncthreads()
+        for j in range(thread, d + 1, THREADS):
+            total = 0.0
+            for k in range(groups):
+                total += shares[k * width + j if j < d else groups * width + k]
+            parts[p * (d + 1) + j] = total
+        cuda.syncthreads()
+    return loss
 
 
 @_helper
@@ -2192,7 +2175,8 @@ def _total_of_parts(parts, count, j, d, scratch):
 
 @cache
 def _row_updates(scalar, vector: int, chunks: int, lanes: int, alone: bool):
-    parts_of_batch, meet = _parts_of_batch(scalar, vector, chunks, lanes), _meeting(alone)
+    per_lane, groups = vector * chunks, THREADS // lanes
+    held, room = per_lane + 2, groups * (lanes * per_lane + 1)
 
     @_kernel
     def row_updates(
@@ -2208,6 +2192,10 @@ def _row_updates(scalar, vector: int, chunks: int, lanes: int, alone: bool):
         written and read again. The order of every sum depends on batch alone.
         """
         scratch = cuda.shared.array(THREADS, np.float64)
+        shares = cuda.shared.array(room, np.float64)
+        v = cuda.local.array(per_lane, np.float64)
+        g = cuda.local.array(per_lane, np.float64)
+        x = cuda.local.array(held, scalar)
         lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
         my_warp, warps = cuda.blockIdx.x * WARPS + warp, cuda.gridDim.x * WARPS
         due, pending, loss = scalars[0], 0.0, 0.0
@@ -2216,11 +2204,15 @@ def _row_updates(scalar, vector: int, chunks: int, lanes: int, alone: bool):
             size = min(batch, n - first)
             rate = rates[first_update + k]
             averaged = first_update + k >= skipped
-            loss += parts_of_batch(
+            loss += _parts_of_batch(
                 flat, start, row_stride, first, size, d, y, y_start, y_row, s, weighted,
-                w, b, rate, fit_intercept, implicit, rows_of_part, parts, scratch,
+                w, b, rate, fit_intercept, implicit, rows_of_part, parts, scratch, v, g, x, shares,
+                vector, chunks, lanes,
             )  # fmt: skip
-            meet()
+            if alone:
+                _sync_block()
+            else:
+                _sync_grid()
             factor = _shrinkage(rate, l2)
             due += rate * l1
             pending += rate
@@ -2236,7 +2228,10 @@ def _row_updates(scalar, vector: int, chunks: int, lanes: int, alone: bool):
                     )  # fmt: skip
             if at_group_end:
                 pending = 0.0
-            meet()
+            if alone:
+                _sync_block()
+            else:
+                _sync_grid()
         loss = _sum_of_lanes(loss, WARP, scratch)
         if lane == 0:
             losses[my_warp] = loss
@@ -2422,103 +2417,98 @@ def _get_optimizer(o, on_device: _Optimizer, updates: int, t: int, d: int, strea
             getattr(o, f"intercept_{name}")[...] = values[:, d]
 
 
-@cache
-def _optimizer_step(rule: str):
-    decoupled, momentum = rule in ("sgd", "adamw"), rule in ("momentum", "nesterov")
-    adam = rule in ("adam", "adamw")
-
-    @_helper
-    def optimizer_step(v, g, at, first, second, beta1, beta2, eps, number, rate, l2, l1):
-        """`OptimizerState`'s step of one weight, decay and proximal step included."""
-        if decoupled:
-            v *= _shrinkage(rate, l2)
-        else:
-            g += l2 * v
-        p, D, gain = g, 1.0, 1.0
-        if momentum:
-            p = beta1 * first[at] + g
-            first[at] = p
-            gain = (1.0 - beta1**number) / (1.0 - beta1)
-            if rule == "nesterov":
-                p = g + beta1 * p
-                gain = (1.0 - beta1 ** (number + 1)) / (1.0 - beta1)
-        elif rule == "adagrad":
-            second[at] += g * g
-            D = math.sqrt(second[at]) + eps
-        elif rule == "rmsprop":
-            second[at] = beta2 * second[at] + (1.0 - beta2) * g * g
-            D = math.sqrt(second[at]) + eps
-        elif adam:
-            first[at] = beta1 * first[at] + (1.0 - beta1) * g
-            second[at] = beta2 * second[at] + (1.0 - beta2) * g * g
-            p = first[at] / (1.0 - beta1**number)
-            D = math.sqrt(second[at] / (1.0 - beta2**number)) + eps
-        v -= rate * p / D
-        if rule != "sgd" and l1 > 0.0:
-            cut = rate * l1 * gain / D
-            if v > cut:
-                v -= cut
-            elif v < -cut:
-                v += cut
-            elif v >= -cut:  # not where it is NaN
-                v = 0.0
-        return v
-
-    return optimizer_step
+# As kernels know them, since Numba keeps what it compiled of numbers on disk, not of functions.
+SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM, ADAMW = range(7)
+RULES = {
+    "sgd": SGD, "momentum": MOMENTUM, "nesterov": NESTEROV, "adagrad": ADAGRAD,
+    "rmsprop": RMSPROP, "adam": ADAM, "adamw": ADAMW,
+}  # fmt: skip
 
 
-@cache
-def _optimized_weights(rule: str):
-    optimizer_step, plain = _optimizer_step(rule), rule == "sgd"
+@_helper
+def _optimizer_step(rule, v, g, at, first, second, beta1, beta2, eps, number, rate, l2, l1):
+    """`OptimizerState`'s step of one weight, decay and proximal step included."""
+    if rule in (SGD, ADAMW):
+        v *= _shrinkage(rate, l2)
+    else:
+        g += l2 * v
+    p, D, gain = g, 1.0, 1.0
+    if rule in (MOMENTUM, NESTEROV):
+        p = beta1 * first[at] + g
+        first[at] = p
+        gain = (1.0 - beta1**number) / (1.0 - beta1)
+        if rule == NESTEROV:
+            p = g + beta1 * p
+            gain = (1.0 - beta1 ** (number + 1)) / (1.0 - beta1)
+    elif rule == ADAGRAD:
+        second[at] += g * g
+        D = math.sqrt(second[at]) + eps
+    elif rule == RMSPROP:
+        second[at] = beta2 * second[at] + (1.0 - beta2) * g * g
+        D = math.sqrt(second[at]) + eps
+    elif rule in (ADAM, ADAMW):
+        first[at] = beta1 * first[at] + (1.0 - beta1) * g
+        second[at] = beta2 * second[at] + (1.0 - beta2) * g * g
+        p = first[at] / (1.0 - beta1**number)
+        D = math.sqrt(second[at] / (1.0 - beta2**number)) + eps
+    v -= rate * p / D
+    if rule != SGD and l1 > 0.0:
+        cut = rate * l1 * gain / D
+        if v > cut:
+            v -= cut
+        elif v < -cut:
+            v += cut
+        elif v >= -cut:  # not where it is NaN
+            v = 0.0
+    return v
 
-    @_helper
-    def optimized_weights(
-        place, apart, d, t, w, b, first, second, gradients, beta1, beta2, eps, max_norm, number,
-        rate, l2, l1, due, paid, averaged, coef_sum, intercept_sum, scratch,
-    ):  # fmt: skip
-        """The step of all weights from their gradients; this thread's are place, place + apart.
 
-        The norms are added up by each warp for itself, in the same order.
-        """
-        lane = cuda.threadIdx.x % WARP
-        for c in range(t):
-            clip = 1.0
-            if max_norm < math.inf:
-                square = 0.0
-                for j in range(lane, d + 1, WARP):
-                    square += gradients[c * (d + 1) + j] * gradients[c * (d + 1) + j]
-                square = _sum_of_lanes(square, WARP, scratch)
-                clip = max_norm / (math.sqrt(square) + 1e-6)
-                if clip > 1.0:
-                    clip = 1.0
-            for j in range(place, d + 1, apart):
-                at = c * (d + 1) + j
-                g = clip * gradients[at]
-                if j == d:
-                    b[c] = optimizer_step(
-                        b[c], g, at, first, second, beta1, beta2, eps, number, rate, 0.0, 0.0
+@_helper
+def _optimized_weights(
+    rule, place, apart, d, t, w, b, first, second, gradients, beta1, beta2, eps, max_norm, number,
+    rate, l2, l1, due, paid, averaged, coef_sum, intercept_sum, scratch,
+):  # fmt: skip
+    """The step of all weights from their gradients; this thread's are place, place + apart.
+
+    The norms are added up by each warp for itself, in the same order.
+    """
+    lane = cuda.threadIdx.x % WARP
+    for c in range(t):
+        clip = 1.0
+        if max_norm < math.inf:
+            square = 0.0
+            for j in range(lane, d + 1, WARP):
+                square += gradients[c * (d + 1) + j] * gradients[c * (d + 1) + j]
+            square = _sum_of_lanes(square, WARP, scratch)
+            clip = max_norm / (math.sqrt(square) + 1e-6)
+            if clip > 1.0:
+                clip = 1.0
+        for j in range(place, d + 1, apart):
+            at = c * (d + 1) + j
+            g = clip * gradients[at]
+            if j == d:
+                b[c] = _optimizer_step(
+                    rule, b[c], g, at, first, second, beta1, beta2, eps, number, rate, 0.0, 0.0
+                )
+                if averaged:
+                    intercept_sum[c] += b[c]
+            else:
+                v = _optimizer_step(
+                    rule, w[c * d + j], g, at, first, second, beta1, beta2, eps, number, rate,
+                    l2, l1,
+                )  # fmt: skip
+                if rule == SGD:
+                    v = _finish_weight(
+                        v, c * d + j, j, averaged, coef_sum, l1, due, paid, False, 0.0, w, w
                     )
-                    if averaged:
-                        intercept_sum[c] += b[c]
-                else:
-                    v = optimizer_step(
-                        w[c * d + j], g, at, first, second, beta1, beta2, eps, number, rate, l2, l1
-                    )
-                    if plain:
-                        v = _finish_weight(
-                            v, c * d + j, j, averaged, coef_sum, l1, due, paid, False, 0.0, w, w
-                        )
-                    elif averaged:
-                        coef_sum[c * d + j] += v
-                    w[c * d + j] = v
-
-    return optimized_weights
+                elif averaged:
+                    coef_sum[c * d + j] += v
+                w[c * d + j] = v
 
 
 @cache
 def _dense_optimizer_updates(rule: str, targets: int, alone: bool):
-    dense_steps, meet = _dense_steps(targets), _meeting(alone)
-    optimized_weights, plain = _optimized_weights(rule), rule == "sgd"
+    code, plain = RULES[rule], rule == "sgd"
 
     @_kernel
     def dense_optimizer_updates(
@@ -2529,6 +2519,7 @@ def _dense_optimizer_updates(rule: str, targets: int, alone: bool):
     ):  # fmt: skip
         """As `dense_updates` with an optimizer: all meet three times an update."""
         scratch = cuda.shared.array(THREADS, np.float64)
+        sums = cuda.local.array(targets, np.float64)
         thread = cuda.threadIdx.x
         lane, warp = thread % WARP, thread // WARP
         due, loss = scalars[0], 0.0
@@ -2536,11 +2527,14 @@ def _dense_optimizer_updates(rule: str, targets: int, alone: bool):
             first = k * batch
             size = min(batch, n - first)
             rate = rates[first_update + k]
-            loss += dense_steps(
+            loss += _dense_steps(
                 flat, start, row_stride, column, first, size, d, t, y, y_start, y_row, y_column,
-                s, weighted, w, b, 1.0, fit_intercept, 0, steps, scratch,
+                s, weighted, w, b, 1.0, fit_intercept, 0, steps, sums, targets, scratch,
             )  # fmt: skip
-            meet()
+            if alone:
+                _sync_block()
+            else:
+                _sync_grid()
             for q in range(cuda.blockIdx.x, (d + WARP) // WARP, cuda.gridDim.x):
                 j = q * WARP + lane
                 for c in range(t):
@@ -2559,15 +2553,21 @@ def _dense_optimizer_updates(rule: str, targets: int, alone: bool):
                             total += scratch[other * WARP + lane]
                         gradients[c * (d + 1) + j] = total
                     cuda.syncthreads()
-            meet()
+            if alone:
+                _sync_block()
+            else:
+                _sync_grid()
             if plain:
                 due += rate * l1
-            optimized_weights(
-                cuda.grid(1), cuda.gridsize(1), d, t, w, b, first_moments, second_moments,
+            _optimized_weights(
+                code, cuda.grid(1), cuda.gridsize(1), d, t, w, b, first_moments, second_moments,
                 gradients, beta1, beta2, eps, max_norm, done + first_update + k + 1, rate, l2, l1,
                 due, paid, first_update + k >= skipped, coef_sum, intercept_sum, scratch,
             )  # fmt: skip
-            meet()
+            if alone:
+                _sync_block()
+            else:
+                _sync_grid()
         if lane == 0:
             losses[cuda.blockIdx.x * WARPS + warp] = loss
         if cuda.grid(1) == 0:
@@ -2578,8 +2578,9 @@ def _dense_optimizer_updates(rule: str, targets: int, alone: bool):
 
 @cache
 def _row_optimizer_updates(rule: str, scalar, vector: int, chunks: int, lanes: int, alone: bool):
-    parts_of_batch, meet = _parts_of_batch(scalar, vector, chunks, lanes), _meeting(alone)
-    optimized_weights, plain = _optimized_weights(rule), rule == "sgd"
+    per_lane, groups = vector * chunks, THREADS // lanes
+    held, room = per_lane + 2, groups * (lanes * per_lane + 1)
+    code, plain = RULES[rule], rule == "sgd"
 
     @_kernel
     def row_optimizer_updates(
@@ -2591,6 +2592,10 @@ def _row_optimizer_updates(rule: str, scalar, vector: int, chunks: int, lanes: i
     ):  # fmt: skip
         """As `row_updates` with an optimizer: all meet three times an update."""
         scratch = cuda.shared.array(THREADS, np.float64)
+        shares = cuda.shared.array(room, np.float64)
+        v = cuda.local.array(per_lane, np.float64)
+        g = cuda.local.array(per_lane, np.float64)
+        x = cuda.local.array(held, scalar)
         lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
         my_warp, warps = cuda.blockIdx.x * WARPS + warp, cuda.gridDim.x * WARPS
         due, loss = scalars[0], 0.0
@@ -2598,26 +2603,36 @@ def _row_optimizer_updates(rule: str, scalar, vector: int, chunks: int, lanes: i
             first = k * batch
             size = min(batch, n - first)
             rate = rates[first_update + k]
-            loss += parts_of_batch(
+            loss += _parts_of_batch(
                 flat, start, row_stride, first, size, d, y, y_start, y_row, s, weighted,
-                w, b, 1.0, fit_intercept, 0, rows_of_part, parts, scratch,
+                w, b, 1.0, fit_intercept, 0, rows_of_part, parts, scratch, v, g, x, shares,
+                vector, chunks, lanes,
             )  # fmt: skip
-            meet()
+            if alone:
+                _sync_block()
+            else:
+                _sync_grid()
             count = (size + rows_of_part - 1) // rows_of_part
             for step in range((d + warps) // warps):
                 j = step * warps + my_warp
                 total = _total_of_parts(parts, count, j, d, scratch)
                 if j <= d and lane == 0:
                     gradients[j] = total if j < d or fit_intercept else 0.0
-            meet()
+            if alone:
+                _sync_block()
+            else:
+                _sync_grid()
             if plain:
                 due += rate * l1
-            optimized_weights(
-                cuda.grid(1), cuda.gridsize(1), d, t, w, b, first_moments, second_moments,
+            _optimized_weights(
+                code, cuda.grid(1), cuda.gridsize(1), d, t, w, b, first_moments, second_moments,
                 gradients, beta1, beta2, eps, max_norm, done + first_update + k + 1, rate, l2, l1,
                 due, paid, first_update + k >= skipped, coef_sum, intercept_sum, scratch,
             )  # fmt: skip
-            meet()
+            if alone:
+                _sync_block()
+            else:
+                _sync_grid()
         loss = _sum_of_lanes(loss, WARP, scratch)
         if lane == 0:
             losses[my_warp] = loss
@@ -2629,7 +2644,7 @@ def _row_optimizer_updates(rule: str, scalar, vector: int, chunks: int, lanes: i
 
 @cache
 def _csr_optimizer_updates(rule: str):
-    optimized_weights, plain = _optimized_weights(rule), rule == "sgd"
+    code, plain = RULES[rule], rule == "sgd"
 
     @_kernel
     def csr_optimizer_updates(
@@ -2674,8 +2689,8 @@ def _csr_optimizer_updates(rule: str):
             cuda.syncthreads()
             if plain:
                 due += rate * l1
-            optimized_weights(
-                thread, THREADS, d, t, w, b, first_moments, second_moments, gradients,
+            _optimized_weights(
+                code, thread, THREADS, d, t, w, b, first_moments, second_moments, gradients,
                 beta1, beta2, eps, max_norm, done + first_update + k + 1, rate, l2, l1, due, paid,
                 first_update + k >= skipped, coef_sum, intercept_sum, scratch,
             )  # fmt: skip

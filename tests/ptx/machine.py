@@ -22,7 +22,8 @@ from .translate import translate
 
 HERE = Path(__file__).parent
 COMPILER = os.environ.get("CC", "gcc")
-_folder = Path(tempfile.gettempdir()) / f"fastlsgd-ptx-{os.getuid()}"
+_version = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(HERE.glob("*.[chp]*"))))
+_folder = Path(tempfile.gettempdir()) / f"fastlsgd-ptx-{os.getuid()}-{_version.hexdigest()[:12]}"
 
 
 def _compiled(source: str, name: str, *flags: str) -> Path:
@@ -54,10 +55,7 @@ def _complete(linker):
         Linker(*linker._object_codes, options=linker._get_linker_options(ptx=False)).link("cubin")
         linker._object_codes = parts
     ptx = linker.get_linked_ptx().decode().strip("\0")
-    header = (HERE / "thread.h").read_text()
-    library = _compiled(
-        f"/* {hashlib.sha256(header.encode()).hexdigest()} */\n{translate(ptx)}", "module.so"
-    )
+    library = _compiled(translate(ptx), "module.so")
     return ObjectCode.from_cubin(str(library).encode() + b"\0")
 
 
@@ -81,6 +79,8 @@ def install() -> None:
     if "numba.cuda.cudadrv.driver" in sys.modules:
         raise RuntimeError("numba.cuda is loaded already")
     driver()
+    # What Numba keeps names files of ours: both go together, and with this code.
+    os.environ["NUMBA_CACHE_DIR"] = str(_folder / "numba")
     from numba import cuda
 
     cuda.cudadrv.driver._Linker.complete = _complete
