@@ -164,7 +164,7 @@ def compile_all(report: Report) -> None:
                     kernel, (*rows, n, n, n, n, *y, *s, d, d)
                 )  # fmt: skip
             kernels[f"gather {f_order}"] = (
-                k._gather_kernel(f_order),
+                k._gather_kernel(f_order, scalar),
                 (*rows, n, array(n), n, n, n, X),
             )
         for alone in (False, True):

@@ -5,6 +5,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from conftest import ON_PTX_MACHINE
@@ -160,3 +165,37 @@ def _independent() -> int:
     error, stream = driver.cuStreamCreate(driver.CUstream_flags.CU_STREAM_NON_BLOCKING)
     assert int(error) == 0
     return int(stream)
+
+
+ALL_KERNELS = """
+import gc, sys
+sys.path.insert(0, {tests!r})
+import conftest, test_kernels as suite
+from fastlsgd.kernels import load_backend
+from numba.cuda.dispatcher import CUDADispatcher
+kernels = load_backend("cuda")
+for targets in (1, 2):
+    problem = suite.make_problem(0, 40, 9, targets, "f8", "C")
+    suite.all_kernels(kernels, problem, 1)
+    for batch, options in ((1, {{}}), (30, {{}}), (30, {{"optimizer": suite.OPTIMIZERS["adam"]}})):
+        suite.check_epochs(kernels, problem, [suite.make_epoch(problem, batch, True, **options)])
+found = [kernel.stats for kernel in gc.get_objects() if isinstance(kernel, CUDADispatcher)]
+print(*(sum(sum(getattr(stats, which).values()) for stats in found)
+        for which in ("cache_hits", "cache_misses")))
+"""
+
+
+def test_a_second_process_compiles_nothing(tmp_path):
+    script = ALL_KERNELS.format(tests=str(Path(__file__).parent))
+    environment = os.environ | {"FASTLSGD_TEST_PTX": "1", "NUMBA_CACHE_DIR": str(tmp_path)}
+    hits, misses = [], []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-P", "-W", "ignore", "-c", script],
+            env=environment, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        hit, miss = map(int, done.stdout.split())
+        hits.append(hit)
+        misses.append(miss)
+    assert misses[0] == hits[1] > 5
+    assert misses[1] == 0

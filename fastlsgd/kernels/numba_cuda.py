@@ -510,7 +510,7 @@ def _gather_into(out: DeviceArray, rows: _Rows, order, first: int, visits: int, 
         return
     visit = _nothing() if order is None else _native(order)
     grid = _grid(visits * (1 if rows.column_major else WARP))
-    _launch(_gather_kernel(rows.column_major), grid, THREADS, stream)(
+    _launch(_gather_kernel(rows.column_major, _scalar(rows.flat)), grid, THREADS, stream)(
         *rows.arguments, d, visit, int(order is not None), first, visits,
         _native(out.reshape(visits * d)),
     )  # fmt: skip
@@ -727,10 +727,15 @@ def _sum_of_lanes(value, lanes, scratch):
 
 
 @cache
-def _gather_kernel(column_major: bool):
+def _gather_kernel(column_major: bool, scalar):
     @_kernel
     def gather(flat, start, row, column, d, order, ordered, first, visits, out):
-        """out[i, j] = X[order[first + i], j], reading along the smaller of X's strides."""
+        """out[i, j] = X[order[first + i], j], reading along the smaller of X's strides.
+
+        Four numbers are asked for before the first is written: a store might be to what the next
+        load reads, so that the compiler would not do it.
+        """
+        held = cuda.local.array(4, scalar)
         lane, mine = 0, cuda.grid(1)
         apart, ahead = cuda.gridsize(1), 1
         if not column_major:  # a warp a row
@@ -740,8 +745,16 @@ def _gather_kernel(column_major: bool):
             which = first + i
             if ordered:
                 which = order[which]
-            for j in range(lane, d, ahead):
-                out[i * d + j] = flat[start + which * row + j * column]
+            at = start + which * row
+            for j0 in range(lane, d, 4 * ahead):
+                for k in range(4):
+                    j = j0 + k * ahead
+                    if j < d:
+                        held[k] = flat[at + j * column]
+                for k in range(4):
+                    j = j0 + k * ahead
+                    if j < d:
+                        out[i * d + j] = held[k]
 
     return gather
 

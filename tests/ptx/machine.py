@@ -80,7 +80,7 @@ def install() -> None:
         raise RuntimeError("numba.cuda is loaded already")
     driver()
     # What Numba keeps names files of ours: both go together, and with this code.
-    os.environ["NUMBA_CACHE_DIR"] = str(_folder / "numba")
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(_folder / "numba"))
     from numba import cuda
 
     cuda.cudadrv.driver._Linker.complete = _complete
