@@ -183,7 +183,16 @@ def rows_per_group(batch_size: int) -> int:
 
 
 class Kernels(Protocol):
-    """The four hot loops. ``n_threads`` is an upper limit; a backend may use fewer."""
+    """The four hot loops. ``n_threads`` is an upper limit; a backend may use fewer.
+
+    Attributes
+    ----------
+    SUMS_ARE_SPLIT : bool
+        Whether `loss_gradient` adds rows up in hundreds of short sums of its own, so that what
+        rounding leaves does not grow with n, and a caller gains nothing by calling it for parts.
+    """
+
+    SUMS_ARE_SPLIT: bool
 
     def loss_gradient(
         self,

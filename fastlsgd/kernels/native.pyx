@@ -19,6 +19,8 @@ cnp.import_array()
 
 __all__ = ["gram", "loss_gradient", "predict", "sgd_epoch"]
 
+SUMS_ARE_SPLIT = False
+
 
 cdef int _matrix(object X, fastlsgd_matrix *out) except -1:
     cdef cnp.ndarray data, indices, indptr

@@ -54,6 +54,7 @@ LINE_BYTES = 64
 SAFE_SHRINKAGE = 0.5  # rate * alpha below which 4 factors 1 - rate * alpha may be divided by
 TRAIL_LENGTH = 65_536  # CSR: updates after which every weight is brought up to date
 TINY_SCALE = 1e-4  # a smaller common scale is multiplied into the weights
+SUMS_ARE_SPLIT = False
 
 
 def isa() -> str:

@@ -86,6 +86,7 @@ CHUNK_BYTES = 256 << 20
 CUBLAS_PRODUCTS = 1e8  # multiply-adds from which cuBLAS is worth its call
 TINY_SCALE = 1e-4
 OLDEST = (7, 0)  # compute capability
+SUMS_ARE_SPLIT = True  # over the threads of many blocks
 
 
 # ----------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from .contract import (
 __all__ = ["gram", "loss_gradient", "predict", "sgd_epoch"]
 
 BLOCK_ROWS = 1024  # nothing of the size of X is allocated
+SUMS_ARE_SPLIT = False
 
 
 def isa() -> str:

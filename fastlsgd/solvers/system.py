@@ -142,14 +142,18 @@ class System:
 
         Near the solution the sums end at nothing, and what rounding leaves of them on the way is
         the error of the weights. It grows with the length of a sum: so `GRADIENT_PARTS` short
-        ones, which are then added up.
+        ones, which are then added up, where the kernel does not do so itself.
         """
         self.passes += 1
-        parts = min(GRADIENT_PARTS, max(1, self.stored // PART_NUMBERS))
+        parts = 1
+        if not self.kernels.SUMS_ARE_SPLIT:
+            parts = min(GRADIENT_PARTS, max(1, self.stored // PART_NUMBERS))
         squares, slope, sums = np.zeros(self.t), np.zeros((self.t, self.d)), np.zeros(self.t)
         for start, stop in pairwise(np.linspace(0, self.n, parts + 1).astype(int).tolist()):
             s = None if self.sample_weight is None else self.sample_weight[start:stop]
-            weight = float(stop - start if s is None else s.sum(dtype=np.float64))
+            weight = self.weight
+            if parts > 1:
+                weight = float(stop - start if s is None else s.sum(dtype=np.float64))
             if weight == 0.0:
                 continue
             loss, dw, db = self.kernels.loss_gradient(
