@@ -117,8 +117,6 @@ def lstsq(
     tol = 0.0 if tol is None else check.check_real(tol, "tol", 0.0)
     check.check_same_place(X, b=y, sample_weight=s)
     kernels, n_threads = resolve(backend, X)
-    # Targets and weights are summed up on the host, wherever A is.
-    y, s = np.asarray(y), None if s is None else np.asarray(s)
     try:
         (found,) = solve_least_squares(
             kernels,

@@ -28,6 +28,7 @@ from fastlsgd.kernels.contract import CSR, SGDState
 from fastlsgd.kernels.device import DeviceArray, as_device_array, is_device_array
 from fastlsgd.solvers import metric, rows
 from fastlsgd.solvers.automatic import AutomaticDescent
+from fastlsgd.solvers.least_squares import Request, solve_least_squares
 
 try:
     cuda = load_backend("cuda")
@@ -630,3 +631,84 @@ def test_device_array_views():
         array[2]
     with pytest.raises(ValueError, match="C order"):
         array[:, 1:3].reshape(12)
+
+
+class Traffic:
+    """Numbers that a call takes to the device and back, the largest at a time; passes over X."""
+
+    def __init__(self, monkeypatch):
+        self.largest, self.passes = 0, 0
+        for name, which in (("copy_to_host", 0), ("_put", 1)):
+            monkeypatch.setattr(cuda, name, self.counted(getattr(cuda, name), which))
+        monkeypatch.setattr(cuda, "loss_gradient", self.passing(cuda.loss_gradient))
+
+    def counted(self, function, which):
+        def call(*args, **options):
+            self.largest = max(self.largest, args[which].size)
+            return function(*args, **options)
+
+        return call
+
+    def passing(self, function):
+        def call(*args):
+            self.passes += 1
+            return function(*args)
+
+        return call
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "chosen", [{}, {"alpha": [0.1, 0.01]}, {"alpha": 0.01, "l1_ratio": 0.5}], ids=str
+)
+def test_least_squares_leaves_rows_where_they_are(send, monkeypatch, dtype, chosen):
+    n, d = 3000, 5
+    monkeypatch.setattr("fastlsgd.solvers.system.PART_NUMBERS", 100)  # 64 calls a pass on a CPU
+    p = make_problem(3, n, d, 1, dtype, weighted=False)
+    y = p.X @ np.arange(d, dtype=dtype) + p.y[:, 0] + 3
+    model = fastlsgd.LeastSquaresRegressor(**chosen)
+    wanted = model.fit(p.X, y, sample_weight=p.s)
+    expected = wanted.coef_, wanted.intercept_, wanted.n_iter_, wanted._evidence
+    traffic = Traffic(monkeypatch)
+    there = model.fit(send(p.X.copy()), send(y))
+    assert traffic.largest <= 256 * d  # the first rows, whose mean is the origin
+    assert traffic.passes <= expected[2] + 3  # the range of y, its squares, a first gradient
+    np.testing.assert_allclose(to_host(there.coef_), expected[0], rtol=1e-5, atol=1e-7)
+    assert there.intercept_ == pytest.approx(expected[1], rel=1e-5)
+    assert (there._evidence is None) == (expected[3] is None)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("fit_intercept", [False, True])
+def test_summary_of_a_fit_on_the_device(send, weighted, fit_intercept):
+    p = make_problem(3, 60, 4, 1, np.float64, weighted=weighted)
+    y, s = p.y[:, 0] + 100.0, p.s
+    model = fastlsgd.LeastSquaresRegressor(fit_intercept=fit_intercept)
+    expected = model.fit(p.X, y, sample_weight=s).summary()
+    s = None if s is None else send(s.copy())
+    actual = model.fit(send(p.X.copy()), send(y), sample_weight=s).summary()
+    for name in ("n_samples", "r_squared", "standard_error", "f_statistic", "log_likelihood"):
+        np.testing.assert_allclose(getattr(actual, name), getattr(expected, name), rtol=1e-9)
+
+
+@pytest.mark.parametrize("size", [1e-180, 1e180])
+def test_targets_whose_squares_are_no_numbers(send, size):
+    p = make_problem(3, 60, 4, 1, np.float64)
+    y = size * p.y
+    actual = fastlsgd.lstsq(send(p.X.copy()), send(y))
+    np.testing.assert_allclose(to_host(actual), fastlsgd.lstsq(p.X, y), rtol=1e-12)
+
+
+@pytest.mark.parametrize("solver", ["auto", "cg", "qr"])
+def test_least_squares_of_csr_on_the_device(send, solver):
+    host = make_problem(2, 60, 5, 1, np.float64, np.int32, density=0.6)
+    X = CSR(*(as_device_array(send(part.copy())) for part in host.X[:3]), host.X.shape)
+    assert rows.stored_numbers(X) == rows.stored_numbers(host.X)
+    fits = [
+        solve_least_squares(
+            cuda, A, y, sample_weight=None, alphas=[0.1], fit_intercept=True, solver=solver,
+            n_threads=1, request=Request(),
+        )[0].coef
+        for A, y in ((host.X, host.y), (X, as_device_array(send(host.y.copy()))))
+    ]  # fmt: skip
+    np.testing.assert_allclose(*fits, rtol=1e-9)

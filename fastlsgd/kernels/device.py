@@ -11,6 +11,7 @@ Nothing here needs a GPU, or a package that needs one, to be imported.
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
 from typing import Any
 
@@ -337,12 +338,30 @@ def converted(value: Any, name: str, dtype) -> DeviceArray:
 def extremes(value: Any) -> tuple[float, float]:
     """The least and the largest number, NaN if there is one; by the array's own library."""
     if isinstance(value, DeviceArray):
-        owner = value.owner
-        value = owner if getattr(owner, "shape", None) == value.shape else value
+        owner = value.owner  # which may have the same numbers in another shape
+        shape = getattr(owner, "shape", None)
+        value = owner if shape is not None and math.prod(shape) == value.size else value
     if has_functions(value):
         return float(value.min()), float(value.max())
     numbers = np.asarray(as_device_array(value))
     return float(numbers.min()), float(numbers.max())
+
+
+def repeated(value: float, shape: tuple[int, ...], like: np.ndarray | DeviceArray) -> Any:
+    """`value` so many times, in the memory of one number, of `like`'s dtype and where `like` is.
+
+    A stride of 0 shows the number again and again. For reading alone.
+    """
+    strides, number = (0,) * len(shape), np.full(1, value, like.dtype)
+    if not isinstance(like, DeviceArray):
+        return np.lib.stride_tricks.as_strided(number, shape, strides)
+    from .numba_cuda import send_as_device_array
+
+    there = send_as_device_array(number, like.device)
+    return DeviceArray(
+        there.address, shape, there.dtype, strides=strides,
+        owner=there.owner, device=like.device, stream=like.stream,
+    )  # fmt: skip
 
 
 def empty_like(shape: tuple[int, ...], dtype, like: DeviceArray) -> DeviceArray | None:

@@ -179,11 +179,9 @@ class LeastSquaresRegressor(LinearRegressor):
         return self._solve(self._problem(X, y, s), alphas, start, one_target)
 
     def _problem(self, X, y, s) -> Problem:
-        """Targets and weights are on the host, wherever X is: the solvers sum them up there."""
-        s = None if s is None else np.asarray(s)
         return Problem(
             X,
-            np.asarray(y),
+            y,
             s,
             float(self.l1_ratio),
             bool(self.positive),
@@ -219,9 +217,7 @@ class LeastSquaresRegressor(LinearRegressor):
         self.backend_ = backend_name(kernels)
         self._evidence = None
         if problem.is_smooth(alphas) and not any(alphas):
-            self._evidence = gather_evidence(
-                solutions[-1], problem.y, problem.sample_weight, problem.fit_intercept
-            )
+            self._evidence = gather_evidence(kernels, problem, solutions[-1], self._n_threads())
         self._take_to(problem.X)
         self._warn_where_not_converged(solutions)
         return self

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from ..kernels.contract import Kernels
+from ..kernels.device import DeviceArray
 from .factors import TriangularFactor
+from .regression import Problem
 from .solution import Solution
 
 # The inverse of a Gram matrix has eps times the condition squared: 8 digits up to here.
@@ -60,33 +63,60 @@ class Inference:
 
 
 def gather_evidence(
-    solution: Solution,
-    y: np.ndarray,
-    sample_weight: np.ndarray | None,
-    fit_intercept: bool,
+    kernels: Kernels, problem: Problem, solution: Solution, n_threads: int
 ) -> Evidence | None:
     """None where the solver has no factor that is accurate enough for standard errors."""
     factor, x_mean = solution.factor, solution.centre
-    if factor is None or x_mean is None or y.shape[1] != 1 or not np.all(factor.scale > 0.0):
+    one_target = problem.y.shape[1] == 1
+    if factor is None or x_mean is None or not one_target or not np.all(factor.scale > 0.0):
         return None
     if solution.solver == "gram" and factor.condition > GRAM_CONDITION:
         return None
-    s = np.ones(len(y)) if sample_weight is None else sample_weight.astype(np.float64)
-    values = y[:, 0].astype(np.float64)
-    if fit_intercept:
-        values -= np.average(values, weights=s)
-    counts = s > 0.0
+    n_rows, weight, log_weights, s = len(problem.y), float(len(problem.y)), 0.0, None
+    if problem.sample_weight is not None:
+        s = problem.sample_weight.astype(np.float64)
+        counted = s[s > 0.0]
+        n_rows, weight, log_weights = len(counted), float(s.sum()), float(np.log(counted).sum())
+    if isinstance(problem.y, DeviceArray):
+        squares = _squares_on_device(kernels, problem, solution, weight, n_threads)
+    else:
+        squares = _squares(problem.y[:, 0].astype(np.float64), s, problem.fit_intercept)
     return Evidence(
         solution.coef[0],
-        float(solution.intercept[0]) if fit_intercept else None,
+        float(solution.intercept[0]) if problem.fit_intercept else None,
         factor,
         x_mean,
-        int(counts.sum()),
-        float(s.sum()),
-        float(np.log(s[counts]).sum()),
+        n_rows,
+        weight,
+        log_weights,
         float(solution.residual_norm[0] ** 2),
-        float(s @ values**2),
+        squares,
     )
+
+
+def _squares(values: np.ndarray, s: np.ndarray | None, centred: bool) -> float:
+    """sum s y^2, of values that are changed; about their mean where they are to be centred."""
+    if centred:
+        values -= values.mean() if s is None else np.average(values, weights=s)
+    np.square(values, out=values)
+    return float((np.ones(len(values)) if s is None else s) @ values)
+
+
+def _squares_on_device(
+    kernels: Kernels, problem: Problem, solution: Solution, weight: float, n_threads: int
+) -> float:
+    """The same of y on a GPU, by a pass at zero weights: about the mean of the predictions.
+
+    Which is that of y but for rounding; what is between them is taken out.
+    """
+    near = np.zeros(1)
+    if problem.fit_intercept:
+        near = solution.intercept + solution.coef @ solution.centre
+    loss, _, off = kernels.loss_gradient(
+        problem.X, problem.y, np.zeros_like(solution.coef), near, problem.sample_weight, n_threads
+    )
+    apart = off[0] ** 2 if problem.fit_intercept else 0.0
+    return float(weight * (2.0 * loss[0] - apart))
 
 
 def infer(evidence: Evidence) -> Inference:

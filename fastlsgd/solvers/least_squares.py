@@ -86,10 +86,16 @@ def solve_least_squares(
     numpy.linalg.LinAlgError
         If sums overflow, or X or y hold NaN or infinity.
     """
-    scaled, exponent = _near_one(y)
-    system = System(
-        kernels, X, scaled, sample_weight, fit_intercept=fit_intercept, n_threads=n_threads
-    )
+
+    def system_of(targets) -> System:
+        return System(
+            kernels, X, targets, sample_weight, fit_intercept=fit_intercept, n_threads=n_threads
+        )
+
+    system = system_of(y)
+    exponent = _targets_exponent(system)
+    if exponent:
+        system = system_of(np.ldexp(np.asarray(y), -exponent))
     if request.start is not None:
         request = replace(request, start=np.ldexp(request.start, -exponent))
     solutions = []
@@ -97,15 +103,8 @@ def solve_least_squares(
         system.alpha = alpha
         solution = _first_to_be_trusted(system, request, solver)
         if solution is None:
-            plain = System(
-                kernels,
-                X,
-                y,
-                sample_weight,
-                alpha=alpha,
-                fit_intercept=fit_intercept,
-                n_threads=n_threads,
-            )
+            plain = system_of(y)
+            plain.alpha = alpha
             solutions.append(_by_qr(plain, request))
         else:
             solutions.append(_times_power_of_two(solution, exponent))
@@ -124,13 +123,14 @@ def _times_power_of_two(solution: Solution, exponent: int) -> Solution:
         )
 
 
-def _near_one(y: np.ndarray) -> tuple[np.ndarray, int]:
-    """y without a power of two, where its squares could overflow or underflow; else itself."""
-    largest = max(float(y.max()), -float(y.min()))
+def _targets_exponent(system: System) -> int:
+    """The power of two of y where its squares could overflow or underflow; else 0."""
+    if system.X.dtype == np.float32:  # whose squares are float64
+        return 0
+    largest = system.largest_target()
     if not (np.isfinite(largest) and largest > 0.0) or 1e-100 < largest < 1e100:
-        return y, 0
-    exponent = int(np.frexp(largest)[1])
-    return np.ldexp(y, -exponent), exponent
+        return 0
+    return int(np.frexp(largest)[1])
 
 
 def _first_to_be_trusted(system: System, request: Request, solver: str) -> Solution | None:
@@ -184,7 +184,7 @@ def _refuse_underflow(system: System, squares: np.ndarray) -> None:
     """Squares, or float32's products with a residual, may have lost what counts."""
     limit = 1e-250
     if system.X.dtype == np.float32:
-        largest = max(float(system.y.max()), -float(system.y.min()), 1e-37)
+        largest = max(system.largest_target(), 1e-37)
         limit = system.weight * (1e-30 / largest) ** 2
     small = np.flatnonzero(squares < limit)
     if len(small) == 0:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from .factors import NotTrustworthy
 from .full_batch import fit_full_batch
 from .least_squares import Request, solve_least_squares
 from .proximal_newton import GRAM_FEATURES, Penalty, fit_path, judged
+from .rows import stored_numbers
 from .solution import Solution
 from .system import System
 
@@ -40,7 +42,7 @@ class Problem:
     positive: bool
     fit_intercept: bool
 
-    @property
+    @cached_property
     def weight(self) -> float:
         s = self.sample_weight
         return float(len(self.y) if s is None else s.sum(dtype=np.float64))
@@ -101,7 +103,7 @@ def fit_regression(
 def _gram_pays(X: Matrix) -> bool:
     n, d = X.shape
     if isinstance(X, CSR):
-        stored = max(int(X.indptr[-1] - X.indptr[0]), 1)
+        stored = max(stored_numbers(X), 1)
         return d <= GRAM_FEATURES and float(n) * d * d <= SPARSE_GRAM_COST * stored
     return d <= GRAM_FEATURES
 

@@ -9,14 +9,16 @@ and b part. c is subtracted from the sums, never from X. One call is one pass ov
 
 from __future__ import annotations
 
+from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
-from ..kernels.contract import CSR, Kernels, Matrix
+from ..kernels.contract import CSR, Kernels, LossGradient, Matrix
+from ..kernels.device import DeviceArray, extremes, repeated
 from .factors import NotTrustworthy, column_scale
-from .rows import as_dense, row_slice
+from .rows import as_dense, row_slice, stored_numbers
 
 CHUNK_NUMBERS = 2**19  # of rows made dense at a time: 4 MB
 GRADIENT_PARTS = 64  # the error falls with the square root of their number,
@@ -78,9 +80,6 @@ class System:
         self.is_centred = not fit_intercept
         self.passes = 0
         self._gram: tuple[np.ndarray, np.ndarray] | None = None
-        # Targets of zero that take no memory: a stride of 0 shows one number n times.
-        zero = np.zeros((1, 1), X.dtype)
-        self._no_targets = np.lib.stride_tricks.as_strided(zero, (self.n, self.t), (0, 0))
 
     def centre_at(self, x_mean: np.ndarray, y_mean: np.ndarray) -> None:
         """Count the rows from their mean, if there is an intercept."""
@@ -91,11 +90,14 @@ class System:
         """The same from a pass: with w = b = 0, the gradient at targets of -1 is the mean of X."""
         if self.is_centred:
             return
-        one = np.full((1, 1), -1, self.X.dtype)
-        targets = np.lib.stride_tricks.as_strided(one, (self.n, 1), (0, 0))
+        targets = repeated(-1.0, (self.n, 1), self._values)
         _, mean, _ = self._pass(targets, np.zeros((1, self.d)), np.zeros(1))
-        y = self.y.astype(np.float64)
-        self.centre_at(mean[0], np.average(y, axis=0, weights=self.sample_weight))
+        self.centre_at(mean[0], self._target_mean())
+
+    def _target_mean(self) -> np.ndarray:
+        if isinstance(self.y, DeviceArray):
+            return -self._at_zero_weights(np.zeros(self.t)).intercept
+        return np.average(self.y.astype(np.float64), axis=0, weights=self.sample_weight)
 
     def centred_gram(self) -> tuple[np.ndarray, np.ndarray]:
         """A^T A and A^T y, from one pass that is done once; the rows count from their mean then.
@@ -130,9 +132,25 @@ class System:
 
     def target_squares(self) -> np.ndarray:
         """sum_i s_i (y_i - mean)^2 of each target."""
+        if isinstance(self.y, DeviceArray):
+            return 2.0 * self.weight * self._at_zero_weights(self.y_centre).loss
         y = self.y.astype(np.float64) - self.y_centre
         s = np.ones(self.n) if self.sample_weight is None else self.sample_weight
         return np.einsum("it,it,i->t", y, y, s)
+
+    def largest_target(self) -> float:
+        """The largest of all |y|; of y on a GPU, the root mean square of a target at most."""
+        if isinstance(self.y, DeviceArray):
+            size = float(np.sqrt(2.0 * self._at_zero_weights(np.zeros(self.t)).loss.max()))
+            if 1e-100 < size < 1e100:  # no square has overflown or vanished
+                return size
+            low, high = extremes(self.y)
+            return max(high, -low)
+        return max(float(self.y.max()), -float(self.y.min()))
+
+    def _at_zero_weights(self, intercept: np.ndarray) -> LossGradient:
+        """A pass whose residuals are those of the intercept: y stays on its GPU."""
+        return self._pass(self.y, np.zeros((self.t, self.d)), intercept)
 
     def intercept_for(self, coef: np.ndarray) -> np.ndarray:
         return self.y_centre - coef @ self.centre
@@ -197,9 +215,15 @@ class System:
                 y *= root
             yield start, stop, A, y
 
+    @cached_property
+    def _no_targets(self) -> np.ndarray:
+        return repeated(0.0, (self.n, self.t), self._values)
+
+    @property
+    def _values(self) -> np.ndarray:
+        return self.X.data if isinstance(self.X, CSR) else self.X
+
     @property
     def stored(self) -> int:
         """Numbers that X holds."""
-        if isinstance(self.X, CSR):
-            return int(self.X.indptr[-1] - self.X.indptr[0])
-        return self.n * self.d
+        return stored_numbers(self.X)
