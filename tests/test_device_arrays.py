@@ -1,7 +1,7 @@
 """Arrays that live on a device go to the CUDA backend and come back; host arrays stream there.
 
-On a GPU these run with what is installed of CuPy and PyTorch; on the PTX machine with Numba's own
-arrays. On Numba's simulator arrays on the device are stand-ins, whose memory is the host's.
+On a GPU these run with Numba's own arrays and with what is installed of CuPy and PyTorch; on the
+PTX machine with Numba's. On the simulator arrays on the device are stand-ins in host memory.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import ON_PTX_MACHINE, SIMULATED
+from conftest import SIMULATED
 from sklearn.base import clone, is_classifier
+from test_kernels import (
+    LAYOUTS as ALL_LAYOUTS,
+)
 from test_kernels import (
     check_epochs,
     check_gram,
@@ -68,11 +71,9 @@ class OnDevicePacked:
 def libraries():
     if SIMULATED:
         return {"interface": OnDevice, "DLPack": OnDevicePacked}
-    if ON_PTX_MACHINE:
-        from numba import cuda as numba_cuda
+    from numba import cuda as numba_cuda
 
-        return {"numba": numba_cuda.to_device}
-    found = {}
+    found = {"numba": numba_cuda.to_device}
     for name in ("cupy", "torch"):
         try:
             library = importlib.import_module(name)
@@ -107,6 +108,63 @@ def on_device(problem, send):
         return as_device_array(send(wide))[::3, ::3][::-1, ::-1]
 
     return problem._replace(X=sent(problem.X), y=sent(problem.y), s=sent(problem.s))
+
+
+def as_it_lies(array, send):
+    """A host array on the device with its strides, and with what lies around it."""
+    if array is None:
+        return None
+    memory = array
+    while isinstance(memory.base, np.ndarray):
+        memory = memory.base
+    all_of_it = as_device_array(send(memory.ravel(order="K").copy()))
+    start = array.__array_interface__["data"][0] - memory.__array_interface__["data"][0]
+    return DeviceArray(
+        all_of_it.address + start, array.shape, array.dtype, strides=array.strides,
+        owner=all_of_it.owner, device=all_of_it.device, stream=all_of_it.stream,
+        kind=all_of_it.kind,
+    )  # fmt: skip
+
+
+class Sent:
+    """The backend as the conformance suite takes it, with the rows sent to the device first."""
+
+    def __init__(self, kernels, send):
+        self.kernels, self.send = kernels, send
+
+    def there(self, part):
+        if isinstance(part, CSR):
+            return CSR(*(as_it_lies(array, self.send) for array in part[:3]), part.shape)
+        return as_it_lies(part, self.send)
+
+    def loss_gradient(self, X, y, w, b, s, n_threads):
+        there = self.there(X), self.there(y), w, b, self.there(s)
+        return self.kernels.loss_gradient(*there, n_threads)
+
+    def predict(self, X, w, b, n_threads):
+        return np.asarray(self.kernels.predict(self.there(X), w, b, n_threads))
+
+    def gram(self, X, y, s, shift, n_threads):
+        return self.kernels.gram(self.there(X), self.there(y), self.there(s), shift, n_threads)
+
+    def sgd_epoch(self, X, y, w, b, order, rates, batch_size, s, *rest):
+        there = self.there(X), self.there(y), w, b, self.there(order), rates, batch_size
+        return self.kernels.sgd_epoch(*there, self.there(s), *rest)
+
+
+@pytest.mark.parametrize("layout", [*ALL_LAYOUTS, np.int32, np.int64], ids=str)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_conformance_of_rows_that_lie_on_the_device(send, layout, dtype):
+    there = Sent(cuda, send)
+    y_layout = layout if layout in ALL_LAYOUTS else "transposed"
+    host = make_problem(4, 37, 12, 2, dtype, layout, density=0.7, y_layout=y_layout)
+    for problem in (host, host._replace(y=host.y[:, :1], w=host.w[:1], b=host.b[:1], s=None)):
+        check_loss_gradient(there, problem, 1)
+        check_predict(there, problem, 1)
+        check_gram(there, problem, problem.w[0].copy(), 1)
+        for batch_size, options in ((1, {}), (8, {"alpha": 0.3, "l1_ratio": 0.4, "prox": True})):
+            epochs = [make_epoch(problem, batch_size, k > 0, seed=k, **options) for k in range(2)]
+            check_epochs(there, problem, epochs)
 
 
 @pytest.mark.parametrize("layout", ["C", "F", "row steps"])
