@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .. import _validation as check
 from ..kernels import resolve_backend
+from ..kernels.device import sent_to
 from ..solvers.inference import gather_evidence, infer
 from ..solvers.regression import NONSMOOTH_SOLVERS, SOLVERS, Problem, fit_regression
 from ..solvers.solution import Solution
@@ -181,8 +182,8 @@ class LeastSquaresRegressor(LinearRegressor):
     def _problem(self, X, y, s) -> Problem:
         return Problem(
             X,
-            y,
-            s,
+            sent_to(y, X),  # once: a kernel would fetch them from the host at each pass
+            sent_to(s, X),
             float(self.l1_ratio),
             bool(self.positive),
             bool(self.fit_intercept),
