@@ -1,14 +1,14 @@
 """Build, check and time the CUDA backend: one call, under 8 minutes, on a fresh machine with a GPU.
 
-    python bench/gpu_check.py [--out FOLDER] [--rows 4000000] [--quick]
-    python bench/gpu_check.py --compile        # without a GPU: compile all kernels, look for spills
+    python bench/gpu_check.py [--out FOLDER] [--rows 4000000] [--checks 150] [--quick]
+    python bench/gpu_check.py --compile [NAME ...]     # without a GPU: registers, stack, spills
 
 Runs from a checkout, with what is installed: says what is missing instead of failing. Writes
 gpu_check.json and gpu_check.md. In this order, each part with its own share of the time:
 
 1. a build of this Python's own native module, where it isn't there, and what is installed;
-2. every kernel against `reference.py` on fresh random inputs, outputs poisoned before; the
-   bandwidth of a device-to-device copy;
+2. every kernel against `reference.py` on fresh random inputs, on the device as they lie and on the
+   host, outputs poisoned before; the bandwidth of a device-to-device copy;
 3. times by CUDA events, medians, X larger than the second-level cache: loss_gradient beside CuPy,
    PyTorch (two passes, and torch.compile) and JAX; sgd_epoch of batch 1,024 beside a torch.optim
    loop; exact batch-1 SGD beside the native backend on this machine's processor; a fit of least
@@ -21,27 +21,39 @@ The bars are those of the issue: see `BARS`.
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import inspect
+import itertools
 import json
 import os
 import platform
+import re
 import shutil
 import statistics
 import subprocess
 import sys
 import time
-import types
 from contextlib import contextmanager
 from functools import partial
 from importlib import metadata
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path.insert(0, str(ROOT / "tests"))
+if importlib.util.find_spec("fastlsgd") is None:
+    sys.path.insert(0, str(ROOT))
+# JAX would take three quarters of the GPU's memory, and leave the others too little.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 DEADLINE = 450.0  # seconds in all; parts that would begin later are left out, and named
-CHECKS = 150.0  # of these, for comparing with the reference: compiling takes most of it
+# What each measurement may take. Together they are kept free of the checks that come before.
+MEASUREMENTS = {
+    "copy": 20.0, "gradients": 40.0, "epochs": 40.0, "learning_rate='auto'": 20.0,
+    "least squares": 30.0, "cuML": 20.0, "streaming": 20.0,
+}  # fmt: skip
 BARS = {
     "loss_gradient, share of the read bandwidth that the copy implies": 0.85,
     "loss_gradient, times faster than CuPy": 1.7,
@@ -114,122 +126,143 @@ def library(name: str):
 # Without a GPU
 # ----------------------------------------------------------------------------------------------
 
-
-def pretend_device():
-    """Let Numba compile for compute capability 9.0 where there is no driver."""
-    from numba import cuda
-    from numba.cuda import api, compiler, dispatcher
-
-    device = types.SimpleNamespace(
-        compute_capability=(9, 0), id=0, MULTIPROCESSOR_COUNT=132, name="pretended"
-    )
-    for module in (dispatcher, compiler, api, cuda):
-        module.get_current_device = lambda: device
-    cuda.gpus = [device]
-    return cuda
+HOPPER = (9, 0, "a")
+WIDTHS = (8, 33, 128, 256, 512, 1000)  # columns, for each way to lay a row over the lanes of a warp
 
 
-def compile_all(report: Report) -> None:
-    """Every kernel in both dtypes to PTX, and by ptxas, if found, to registers and spills."""
-    cuda = pretend_device()
-    from numba.cuda import types as t
+def compile_all(report: Report, wanted: list[str]) -> None:
+    """Each kernel that calls of the backend launch, as Numba builds it for compute capability 9.0.
 
-    # The kernels alone: the rest of the package needs more than a compiler.
-    for name in ("fastlsgd", "fastlsgd.kernels"):
-        package = types.ModuleType(name)
-        package.__path__ = [str(ROOT.joinpath(*name.split(".")))]
-        sys.modules[name] = package
-    from fastlsgd.kernels import numba_cuda as k
+    `wanted`: parts of the names of kernels; none is all. The driver is that of tests/ptx; nothing
+    is run, and what the calls return is whatever lies in memory.
+    """
+    from ptx import machine
 
-    def array(dtype):
-        return t.Array(dtype, 1, "C")
+    machine.driver()
+    from numba.cuda import dispatcher
+    from numba.cuda.cudadrv import driver
 
-    n, x, d = t.int64, t.float64, array(t.float64)
-    for scalar, dtype, wide in ((np.float32, t.float32, 4), (np.float64, t.float64, 2)):
-        X = array(dtype)
-        rows, y, s = (X, n, n, n), (X, n, n, n), (X, n)
-        descent = (*[d] * 9, n, x, x, n, n, n, n, n, d, d)
-        optimizer = (d, d, d, x, x, x, x, n)
-        kernels = {
-            f"gradient_of_rows {plan}": (
-                k._gradient_of_rows(scalar, *plan), (*rows, n, n, *y, *s, d, d)
-            )
-            for plan in ((wide, 1, 32, 8), (wide, 8 // wide, 32, 4), (wide, 16 // wide, 32, 2),
-                         (1, 1, 16, 8), (1, 8, 32, 4))
-        }  # fmt: skip
-        for f_order in (False, True):
-            for targets in (1, k.TARGETS):
-                kernel = k._gradient_of_tiles(f_order, targets)
-                kernels[f"gradient_of_tiles {f_order} {targets}"] = (
-                    kernel, (*rows, n, n, n, n, *y, *s, d, d)
-                )  # fmt: skip
-            kernels[f"gather {f_order}"] = (
-                k._gather_kernel(f_order, scalar),
-                (*rows, n, array(n), n, n, n, X),
-            )
-        for alone in (False, True):
-            kernels[f"dense_updates {alone}"] = (
-                k._dense_updates(1, alone), (*rows, n, n, n, *y, *s, *descent)
-            )  # fmt: skip
-            kernels[f"dense adam {alone}"] = (
-                k._dense_optimizer_updates("adam", 1, alone),
-                (*rows, n, n, n, *y, *s, *descent, *optimizer),
-            )
-        visits = array(n), n, n, n
-        kernels["scale_rows"] = k._scale_rows, (*rows, n, *visits, n, d, d, d)
-        kernels["scale_columns"] = k._scale_columns, (*rows, n, *visits, d, d, d)
-        kernels["column_sums"] = k._column_sums, (d, n, n, *s, n, d)
-        kernels["predict_rows"] = k._predict_rows, (*rows, n, n, n, d, X)
-        kernels["predict_columns"] = k._predict_columns, (*rows, n, n, n, d, X)
-        kernels["fill_dense"] = k._fill_dense, (*rows, *y, *s, d, n, n, n, n, d)
-        kernels["triangles"] = k._triangles, (*rows, n, n, n, *s, d, n, n, n, x, n, n, X, d)
-        kernels["solve_blocks"] = k._solve_blocks, (*rows, n, n, n, *y, d, d, n, n, n, X, d, d)
-        for index in (t.int32, t.int64):
-            csr = (X, array(index), array(index))
-            kernels |= {
-                f"gradient_of_csr {index}": (
-                    k._gradient_of_csr(k.TARGETS), (*csr, n, n, n, *y, *s, d, d)
-                ),
-                f"predict_csr {index}": (k._predict_csr, (*csr, n, n, n, d, X)),
-                f"fill_csr {index}": (k._fill_csr, (*csr, *y, *s, d, n, n, n, n, d)),
-                f"scale_csr {index}": (k._scale_csr, (*csr, n, *visits, d, d, d)),
-                f"csr_column_sums {index}": (k._csr_column_sums, (*csr, n, n, *s, d)),
-                f"csr_updates {index}": (
-                    k._csr_updates, (*csr, array(n), n, n, n, n, *y, *s, *descent)
-                ),
-                f"csr adam {index}": (
-                    k._csr_optimizer_updates("adam"),
-                    (*csr, array(n), n, n, n, n, *y, *s, *descent, *optimizer),
-                ),
-            }  # fmt: skip
-        for name, (kernel, signature) in kernels.items():
-            _compile_one(report, cuda, f"{name} {dtype}", kernel, signature)
-    for name, kernel, signature in (
-        ("add_up", k._add_up, (d, n, n, d)),
-        ("products", k._products, (d, n, n, n, d)),
-        ("multiply", k._multiply, (d, d, n, n, n, d)),
-        ("add_loss", k._add_loss, (d, n, d)),
-    ):
-        _compile_one(report, cuda, name, kernel, signature)
+    driver.LinkerOptions = partial(driver.LinkerOptions, verbose=True)
+    built = set()
 
-
-def _compile_one(report: Report, cuda, name: str, kernel, signature) -> None:
-    with report.part(name, 0.0):
-        ptx, _ = cuda.compile_ptx(kernel.py_func, signature, cc=(9, 0))
-        loads = f"{ptx.count('ld.global.v4') + ptx.count('ld.global.v2')} loads of 16 bytes"
-        ptxas = os.environ.get("PTXAS") or shutil.which("ptxas")
-        if ptxas is None:
-            report.note(name, "compiled", f"compiled; {loads}; no ptxas found (set PTXAS)")
+    def build_instead(kernel, arguments, launch) -> None:
+        types = tuple(kernel.typeof_pyval(argument) for argument in arguments)
+        name = name_of(kernel.py_func, types)
+        if (kernel, types) in built or not all(part in name for part in wanted):
             return
-        source = report.folder / "kernel.ptx"
-        source.write_text(ptx)
-        command = [ptxas, "-v", "-c", "-arch=sm_90", source, "-o", report.folder / "kernel.cubin"]
-        told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
-        lines = [line for line in told.splitlines() if "registers" in line or "spill" in line]
-        if any("spill" in line and "0 bytes spill stores" not in line for line in lines):
-            report.failed.append(f"{name} spills")
-        shown = "; ".join(line.split(":", 1)[-1].strip() for line in lines[-2:])
-        report.note(name, shown, f"{loads}; {shown}")
+        built.add((kernel, types))
+        with report.part(name, 0.0):
+            weigh(report, name, dispatcher._Kernel(kernel.py_func, types, **kernel.targetoptions))
+
+    dispatcher.CUDADispatcher.call = build_instead
+    from fastlsgd.kernels import numba_cuda
+
+    for dtype in (np.float32, np.float64):
+        call_everything(numba_cuda, dtype)
+    if not built:
+        report.failed.append("no kernel has such a name")
+
+
+def name_of(function, types) -> str:
+    """A kernel's name, what it is specialised for, and the dtypes of its arrays."""
+    dtypes = [str(part.dtype) for part in types if hasattr(part, "dtype")]
+    words = function.__name__, *specialised_for(function), ",".join(dict.fromkeys(dtypes))
+    return " ".join(dict.fromkeys(words))
+
+
+def specialised_for(function):
+    """The constants and the functions that were chosen where it was made."""
+    for name, value in inspect.getclosurevars(function).nonlocals.items():
+        if isinstance(value, bool | int | str):
+            yield f"{name}={value}"
+        elif hasattr(value, "py_func"):
+            if name != value.py_func.__name__:
+                yield f"{name}={value.py_func.__name__}"
+            yield from specialised_for(value.py_func)
+
+
+def weigh(report: Report, name: str, kernel) -> None:
+    """Link a kernel, and note what nvJitLink says of it.
+
+    Spilt registers are a failure. So is a frame on the stack, where a local array is that did not
+    become registers; what a call needs there, of the barrier of the grid or of pow, does not count
+    as the kernel's frame.
+    """
+    library = kernel._codelibrary
+    library.get_cubin(cc=HOPPER)
+    told = library.get_linkerinfo(HOPPER)
+    entry = re.search(r"Compiling entry function '(.*?)'", told)[1]
+    frames = {
+        function: [int(size) for size in sizes]
+        for function, *sizes in re.findall(
+            r"Function properties for (\S+)\n.*?(\d+) bytes stack frame, "
+            r"(\d+) bytes spill stores, (\d+) bytes spill loads",
+            told,
+        )
+    }
+    shared = re.search(r"(\d+) bytes smem", told)
+    found = {
+        "registers": int(re.search(r"Used (\d+) registers", told)[1]),
+        "stack": frames[entry][0],
+        "spilt": sum(stores + loads for _, stores, loads in frames.values()),
+        "shared": int(shared[1]) if shared else 0,
+    }
+    if found["spilt"]:
+        report.failed.append(f"{name} spills registers")
+    elif found["stack"]:
+        report.failed.append(f"{name} has an array on the stack")
+    report.note(name, found, ", ".join(f"{key} {value}" for key, value in found.items()))
+
+
+def call_everything(kernels, dtype) -> None:
+    """Calls that between them launch each kernel in each of its variants."""
+    from fastlsgd.kernels.contract import CSR
+
+    n = 1100
+    for layout in ("C", "F", np.int32, np.int64):
+        widths = WIDTHS if layout == "C" else (33,)
+        for d, targets in [(d, 1) for d in widths] + [(33, 2), (33, 5)]:
+            rows = np.ones((n, d), dtype, order=layout if layout in ("C", "F") else "C")
+            X = kernels.send_as_device_array(rows, 0)
+            if layout not in ("C", "F"):
+                ends = np.arange(0, (n + 1) * d, d, dtype=layout)
+                parts = rows.reshape(-1), np.tile(np.arange(d, dtype=layout), n), ends
+                X = CSR(*(kernels.send_as_device_array(part, 0) for part in parts), (n, d))
+            y = kernels.send_as_device_array(np.ones((n, targets), dtype), 0)
+            w, b = np.zeros((targets, d)), np.zeros(targets)
+            kernels.loss_gradient(X, y, w, b, None, 1)
+            kernels.predict(X, w, b, 1)
+            kernels.gram(X, y, None, None, 1)
+            kernels.column_moments(X, None, np.zeros(d))
+            for order in (None, np.arange(n)):
+                for transform in (np.ones(d), np.eye(d)):
+                    visit = kernels.transformed_rows(X, y, None, order, 8, w[0], transform, 1.0)
+                    for _ in visit:
+                        pass
+                for options in EPOCHS:
+                    run_epoch(kernels, X, y, order, **options)
+
+
+EPOCHS = (
+    {"batch": 1}, {"batch": 3, "alpha": 0.1}, {"batch": 32}, {"batch": 32, "l1_ratio": 0.5},
+    {"batch": 1000}, {"batch": 1000, "l1_ratio": 0.5},
+    *({"batch": batch, "rule": rule} for batch in (1, 1000) for rule in ("adam", "nesterov")),
+)  # fmt: skip
+
+
+def run_epoch(kernels, X, y, order, *, batch, alpha=0.1, l1_ratio=0.0, rule=None) -> None:
+    from fastlsgd.kernels.contract import OptimizerState, SGDState
+
+    (n, d), t = X.shape, y.shape[1]
+    w, b = np.zeros((t, d), X.dtype), np.zeros(t)
+    state = SGDState(l1_paid=np.zeros_like(w))
+    if rule is not None:
+        moments = np.zeros((t, d)), np.zeros((t, d)), np.zeros(t), np.zeros(t)
+        state.optimizer = OptimizerState(rule, 0.9, 0.9, 1e-8, np.inf, 0, *moments)
+    rates = np.full(-(-n // batch), 0.01)
+    kernels.sgd_epoch(
+        X, y, w, b, order, rates, batch, None, alpha, l1_ratio, True, None, False, state, 1
+    )
 
 
 # ----------------------------------------------------------------------------------------------
@@ -237,55 +270,84 @@ def _compile_one(report: Report, cuda, name: str, kernel, signature) -> None:
 # ----------------------------------------------------------------------------------------------
 
 
-def check_all(report: Report, seed: int) -> None:
-    """The conformance suite's checks, with numbers that nobody has seen, on larger shapes."""
-    import test_kernels as suite
+SHAPES = ((257, 100, 1), (1000, 256, 1), (3001, 33, 3), (70, 3000, 2), (4000, 512, 1))
+LAYOUTS = ("C", "F", "row steps", "backwards in steps", "odd start", np.int32, np.int64)
+
+
+def check_all(report: Report, seed: int, rows: int, seconds: float) -> None:
+    """The conformance suite's checks, with numbers that nobody has seen, on larger shapes.
+
+    Every second problem lies on the device, in the arrays of each library in turn, with the strides
+    it has on the host, and the others on the host. In such an order that each dtype and layout has
+    its turn before the time is up.
+    """
+    if library("pytest") is None or library("hypothesis") is None:
+        report.note("checks passed", 0, "none: pytest or hypothesis is not installed")
+        return
+    import test_device_arrays as suite
 
     from fastlsgd.kernels import load_backend
 
-    kernels, passed, begun = load_backend("cuda"), 0, time.perf_counter()
-    rng = np.random.default_rng(seed)
-    shapes = [(257, 100, 1), (1000, 256, 1), (3001, 33, 3), (70, 3000, 2), (4000, 512, 1)]
-    for n, d, targets in shapes:
-        for dtype in (np.float32, np.float64):
-            for layout in ("C", "F", "row steps", "backwards in steps", np.int32, np.int64):
-                if time.perf_counter() - begun > CHECKS:
-                    break
-                with report.part(
-                    f"check {n} x {d} x {targets} {dtype.__name__} {layout}", 20.0
-                ) as go:
-                    if not go:
-                        return
-                    density = 0.1 if layout in (np.int32, np.int64) else 1.0
-                    drawn = int(rng.integers(2**31))
-                    problem = suite.make_problem(drawn, n, d, targets, dtype, layout, True, density)
-                    _poison(kernels)
-                    suite.check_loss_gradient(kernels, problem, 1)
-                    _poison(kernels)
-                    suite.check_predict(kernels, problem, 1)
-                    _poison(kernels)
-                    suite.check_gram(kernels, problem, problem.w[0].copy(), 1)
-                    for batch, options in (
-                        (1, {}), (1, {"alpha": 0.3, "implicit": True}), (7, {"alpha": 0.3}),
-                        (64, {"alpha": 0.3, "l1_ratio": 0.4, "average_after": 3, "prox": True}),
-                        (1000, {}), (16, {"optimizer": suite.OPTIMIZERS["adam"]}),
-                    ):  # fmt: skip
-                        _poison(kernels)
-                        epochs = [
-                            suite.make_epoch(problem, batch, shuffled, seed=drawn + 1, **options)
-                            for shuffled in (False, True)
-                        ]
-                        suite.check_epochs(kernels, problem, epochs)
-                    passed += 1
-    report.note("checks passed", passed, f"{passed} of {12 * len(shapes)} problems")
+    kernels, begun, tried, passed = load_backend("cuda"), time.perf_counter(), 0, 0
+    rng, senders = np.random.default_rng(seed), itertools.cycle(suite.libraries().items())
+    kinds = list(itertools.product((np.float32, np.float64), LAYOUTS, (True, False)))
+    turns = [
+        (SHAPES[(turn + k) % len(SHAPES)], *kind)
+        for turn in range(len(SHAPES))
+        for k, kind in enumerate(kinds)
+    ]
+    for (n, d, targets), dtype, layout, on_device in turns:
+        if time.perf_counter() - begun > seconds:
+            break
+        where, backend = "host", kernels
+        if on_device:
+            where, send = next(senders)
+            backend = suite.Sent(kernels, send)
+        n = min(n, rows)
+        tried += 1
+        what = f"check {n} x {d} x {targets} {np.dtype(dtype)} {layout} {where}"
+        with report.part(what, 0.0):
+            density = 0.1 if layout in (np.int32, np.int64) else 1.0
+            drawn = int(rng.integers(2**31))
+            check_one(
+                kernels, backend, drawn,
+                suite.make_problem(drawn, n, d, targets, dtype, layout, True, density),
+            )  # fmt: skip
+            passed += 1
+    left_out = f"; no time for {len(turns) - tried} others" if tried < len(turns) else ""
+    report.note("checks passed", passed, f"{passed} of {tried} problems{left_out}")
+
+
+def check_one(kernels, backend, seed: int, problem) -> None:
+    """Each kernel against the reference; `backend` is `kernels`, or sends the problem there."""
+    import test_kernels as suite
+
+    _poison(kernels)
+    suite.check_loss_gradient(backend, problem, 1)
+    _poison(kernels)
+    suite.check_predict(backend, problem, 1)
+    _poison(kernels)
+    suite.check_gram(backend, problem, problem.w[0].copy(), 1)
+    for batch, options in (
+        (1, {}), (1, {"alpha": 0.3, "implicit": True}), (7, {"alpha": 0.3}),
+        (64, {"alpha": 0.3, "l1_ratio": 0.4, "average_after": 3, "prox": True}),
+        (1000, {}), (16, {"optimizer": suite.OPTIMIZERS["adam"]}),
+    ):  # fmt: skip
+        _poison(kernels)
+        epochs = [
+            suite.make_epoch(problem, batch, shuffled, seed=seed + 1, **options)
+            for shuffled in (False, True)
+        ]
+        suite.check_epochs(backend, problem, epochs)
 
 
 def _poison(kernels) -> None:
-    """NaN into all workspace: a kernel that reads what it has not written shows."""
+    """NaN, whose bits are ones, into all workspace: reads of what was never written show."""
+    from numba.cuda.cudadrv.driver import device_memset
+
     for array in kernels._workspace.values():
         if hasattr(array, "address") and array.dtype.kind == "f":
-            values = np.full(array.shape, np.nan, array.dtype)
-            kernels._native(array).copy_to_device(values)
+            device_memset(kernels._native(array), 0xFF, array.nbytes)
 
 
 # ----------------------------------------------------------------------------------------------
@@ -316,6 +378,25 @@ def ratio(report: Report, name: str, value: float) -> None:
     bar = BARS[name]
     verdict = "meets" if value >= bar else "misses"
     report.note(name, value, f"{value:.2f}, {verdict} the bar of {bar:g}")
+
+
+def time_all(report: Report, rows: int, columns: int) -> None:
+    moved = float("nan")
+    with report.part("copy", MEASUREMENTS["copy"]) as go:
+        if go:
+            moved = copy_bandwidth(report, min(4 << 30, 4 * rows * columns))
+    X, y = device_problem(rows, columns)
+    for name, measure_it in (
+        ("gradients", partial(time_gradient, report, X, y, moved)),
+        ("epochs", partial(time_epochs, report, X, y)),
+        ("learning_rate='auto'", partial(time_automatic, report, X, y)),
+        ("least squares", partial(time_least_squares, report, X, y)),
+        ("cuML", partial(time_cuml, report, X, y)),
+        ("streaming", partial(time_streaming, report, rows, columns)),
+    ):
+        with report.part(name, MEASUREMENTS[name]) as go:
+            if go:
+                measure_it()
 
 
 def copy_bandwidth(report: Report, nbytes: int) -> float:
@@ -543,17 +624,17 @@ def time_cuml(report: Report, X, y) -> None:
     report.note("cuML LinearRegression", seconds, f"{1e3 * seconds:.1f} ms")
 
 
-def time_streaming(report: Report) -> None:
+def time_streaming(report: Report, rows: int, columns: int) -> None:
     """Host rows by way of pinned buffers, beside what the bus gives."""
     from numba import cuda
 
     from fastlsgd.kernels import load_backend
 
     kernels = load_backend("cuda")
-    X = np.random.default_rng(0).standard_normal((2_000_000, 128), dtype=np.float32)
+    X = np.random.default_rng(0).standard_normal((rows // 2, columns // 2), dtype=np.float32)
     y, w = X[:, :1].copy(), np.zeros((1, 128))
     seconds = device_seconds(lambda: kernels.loss_gradient(X, y, w, np.zeros(1), None, 1), 3)
-    pinned, there = cuda.pinned_array(1 << 26, np.float32), cuda.device_array(1 << 26, np.float32)
+    pinned, there = cuda.pinned_array(X.size, np.float32), cuda.device_array(X.size, np.float32)
     bus = pinned.nbytes / device_seconds(lambda: there.copy_to_device(pinned), 3) / 1e9
     rate = X.nbytes / seconds / 1e9
     report.note("loss_gradient of host rows", rate, f"{rate:.1f} GB/s; the bus gives {bus:.1f}")
@@ -571,16 +652,13 @@ def sanitize(report: Report, tool: str) -> None:
         report.note(f"compute-sanitizer {tool}", "not installed")
         return
     command = [
-        program,
-        "--tool",
-        tool,
-        "--error-exitcode",
-        "9",
-        sys.executable,
-        __file__,
-        "--small",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=90)
+        program, "--tool", tool, "--error-exitcode", "9", sys.executable, __file__, "--small",
+    ]  # fmt: skip
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=90)
+    except subprocess.TimeoutExpired:
+        report.note(f"compute-sanitizer {tool}", "ran out of time")
+        return
     shown = done.stdout.strip().splitlines()[-1:] or done.stderr.strip().splitlines()[-1:]
     if done.returncode:
         report.failed.append(f"compute-sanitizer {tool}")
@@ -629,7 +707,7 @@ def run_tests(report: Report) -> None:
         report.note("pytest -m cuda", "pytest or hypothesis is not installed")
         return
     command = [
-        sys.executable, "-m", "pytest", "-q", "-m", "cuda", "--disable-warnings", "-x",
+        sys.executable, "-P", "-m", "pytest", "-q", "-m", "cuda", "--disable-warnings", "-x",
         "-p", "no:cacheprovider", str(ROOT / "tests"),
     ]  # fmt: skip
     left = DEADLINE - (time.perf_counter() - report.begun)
@@ -653,8 +731,17 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", "gpu_check")))
     parser.add_argument("--rows", type=int, default=4_000_000)
     parser.add_argument("--columns", type=int, default=256)
-    parser.add_argument("--quick", action="store_true", help="a tenth of the rows, no tests")
-    parser.add_argument("--compile", action="store_true", help="compile only; needs no GPU")
+    parser.add_argument(
+        "--checks", type=float, default=150.0, metavar="SECONDS",
+        help="for comparing with the reference, where compiling takes most of the time",
+    )  # fmt: skip
+    parser.add_argument(
+        "--quick", action="store_true", help="a tenth of the rows, no compute-sanitizer, no tests"
+    )
+    parser.add_argument(
+        "--compile", nargs="*", metavar="NAME",
+        help="compile only, the kernels whose names have these in them; needs a C compiler, no GPU",
+    )  # fmt: skip
     parser.add_argument("--small", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.small:
@@ -662,8 +749,8 @@ def main() -> int:
         return 0
     report = Report(arguments.out)
     report.note("versions", versions())
-    if arguments.compile:
-        compile_all(report)
+    if arguments.compile is not None:
+        compile_all(report, arguments.compile)
     else:
         measure(report, arguments)
     report.note("failed", report.failed, ", ".join(report.failed) or "nothing")
@@ -687,7 +774,8 @@ def build(report: Report) -> None:
 
 
 def measure(report: Report, arguments) -> None:
-    if not any(ROOT.glob("fastlsgd/kernels/native.cpython-*")):
+    package = Path(importlib.util.find_spec("fastlsgd").origin).parent
+    if not (package / "kernels" / f"native{EXTENSION_SUFFIXES[0]}").exists():
         with report.part("build", 130.0) as go:
             if go:
                 build(report)
@@ -701,31 +789,18 @@ def measure(report: Report, arguments) -> None:
         report.note("device", str(error))
         return
     rows = arguments.rows // 10 if arguments.quick else arguments.rows
-    with report.part("checks", 60.0) as go:
-        if go:
-            check_all(report, time.time_ns() % 2**31)
-    moved = float("nan")
-    with report.part("copy", 20.0) as go:
-        if go:
-            moved = copy_bandwidth(report, min(4 << 30, 4 * rows * arguments.columns))
-    X, y = device_problem(rows, arguments.columns)
-    for name, seconds, part in (
-        ("gradients", 40.0, partial(time_gradient, report, X, y, moved)),
-        ("epochs", 40.0, partial(time_epochs, report, X, y)),
-        ("learning_rate='auto'", 20.0, partial(time_automatic, report, X, y)),
-        ("least squares", 30.0, partial(time_least_squares, report, X, y)),
-        ("cuML", 20.0, partial(time_cuml, report, X, y)),
-        ("streaming", 20.0, partial(time_streaming, report)),
-    ):
-        with report.part(name, seconds) as go:
-            if go:
-                part()
+    with report.part("checks", 0.0):
+        left = DEADLINE - sum(MEASUREMENTS.values()) - (time.perf_counter() - report.begun)
+        check_all(report, time.time_ns() % 2**31, rows, min(arguments.checks, left))
+    time_all(report, rows, arguments.columns)
+    if arguments.quick:
+        return
     for tool in ("memcheck", "racecheck"):
         with report.part(f"compute-sanitizer {tool}", 100.0) as go:
             if go:
                 sanitize(report, tool)
     with report.part("tests", 30.0) as go:
-        if go and not arguments.quick:
+        if go:
             run_tests(report)
 
 
