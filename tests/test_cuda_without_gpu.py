@@ -3,17 +3,21 @@
 Twice: compiled for a GPU and run by the machine in `ptx/`, and on Numba's simulator. Both must be
 asked for before Numba is imported, hence in processes of their own, as many at a time as there are
 processors; with -P, since the sources in the current folder would hide the installed package.
+
+And bench/gpu_check.py, in small, on the same machine: without a GPU nobody would run it otherwise.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import ON_PTX_MACHINE, SIMULATED
@@ -34,12 +38,13 @@ def no_ptx_machine() -> str | None:
     return None
 
 
+needs_ptx_machine = pytest.mark.skipif(no_ptx_machine() is not None, reason=str(no_ptx_machine()))
+
+
 def runs():
     """(switch, suite), the longest first."""
-    missing = no_ptx_machine()
-    marks = pytest.mark.skipif(missing is not None, reason=str(missing))
     for suite in ("test_kernels.py", "test_device_arrays.py", "test_ptx_machine.py"):
-        yield pytest.param(("FASTLSGD_TEST_PTX", suite), id=f"PTX-{suite}", marks=marks)
+        yield pytest.param(("FASTLSGD_TEST_PTX", suite), id=f"PTX-{suite}", marks=needs_ptx_machine)
     for suite in ("test_kernels.py", "test_device_arrays.py"):
         yield pytest.param(("NUMBA_ENABLE_CUDASIM", suite), id=f"simulator-{suite}")
 
@@ -59,7 +64,7 @@ def start(run):
 @pytest.fixture(scope="module")
 def results(request):
     """What each of the tests that were asked for waits for."""
-    wanted = [item for item in request.session.items if item.module is request.module]
+    wanted = [item for item in request.session.items if item.function is test_cuda]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         yield {
             run: pool.submit(start, run)
@@ -73,3 +78,94 @@ def test_cuda(run, results):
     finished = results[run].result()
     assert finished.returncode == 0, finished.stdout[-5000:] + finished.stderr[-2000:]
     assert " passed" in finished.stdout
+
+
+GPU_CHECK = Path(__file__).resolve().parents[1] / "bench" / "gpu_check.py"
+
+
+def run_gpu_check(*arguments: str) -> None:
+    program = (
+        "import runpy, sys; from ptx import machine; machine.install(); del sys.argv[0]; "
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    finished = subprocess.run(
+        [sys.executable, "-P", "-c", program, str(GPU_CHECK), *arguments],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert finished.returncode == 0, finished.stdout[-5000:] + finished.stderr[-2000:]
+
+
+@needs_ptx_machine
+def test_gpu_check_from_end_to_end(tmp_path):
+    small = "--quick", "--rows", "5000", "--columns", "32", "--checks", "1"
+    run_gpu_check("--out", str(tmp_path), *small)
+    result = json.loads((tmp_path / "gpu_check.json").read_text())
+    assert result["failed"] == []
+    assert result["parts"]["checks passed"] >= 1
+    for part in ("loss_gradient", "sgd_epoch of batch 1,024", "least squares to 1e-6",
+                 "loss_gradient of host rows"):  # fmt: skip
+        assert result["parts"][part] > 0.0
+
+
+@needs_ptx_machine
+def test_gpu_check_runs_what_a_sanitizer_watches():
+    run_gpu_check("--small")
+
+
+@needs_ptx_machine
+def test_gpu_check_weighs_kernels(tmp_path):
+    wanted = "gradient_of_rows", "chunks=1", "lanes=32", "float32"
+    command = [sys.executable, "-P", GPU_CHECK, "--out", tmp_path, "--compile", *wanted]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert finished.returncode == 0, finished.stdout[-5000:] + finished.stderr[-2000:]
+    parts = json.loads((tmp_path / "gpu_check.json").read_text())["parts"]
+    (found,) = (value for name, value in parts.items() if name.startswith("gradient_of_rows"))
+    assert 32 < found["registers"] <= 255
+    assert found["shared"] == 2048  # a float64 a thread
+    assert found["stack"] == found["spilt"] == 0
+
+
+@pytest.fixture
+def gpu_check():
+    spec = importlib.util.spec_from_file_location("gpu_check", GPU_CHECK)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("frame", "spilt", "called", "failed"),
+    [(0, 0, 0, []), (512, 0, 0, ["k has an array on the stack"]), (0, 0, 16, []),
+     (16, 20, 0, ["k spills registers"])],
+)  # fmt: skip
+def test_gpu_check_finds_arrays_on_the_stack_and_spills(
+    gpu_check, tmp_path, frame, spilt, called, failed
+):
+    told = f"""ptxas info    : Compiling entry function '_Zk' for 'sm_90a'
+ptxas info    : Function properties for _Zk
+ptxas         .     {frame} bytes stack frame, {spilt} bytes spill stores, 0 bytes spill loads
+ptxas info    : Function properties for pow
+ptxas         .     {called} bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
+ptxas info    : Used 167 registers, used 1 barriers, {frame + called} bytes cumulative stack size
+"""
+    library = SimpleNamespace(get_cubin=lambda cc: None, get_linkerinfo=lambda cc: told)
+    report = gpu_check.Report(tmp_path)
+    gpu_check.weigh(report, "k", SimpleNamespace(_codelibrary=library))
+    assert report.failed == failed
+    assert report.parts["k"]["registers"] == 167
+
+
+def test_gpu_check_says_when_a_sanitizer_ran_out_of_time(gpu_check, tmp_path, monkeypatch):
+    def run(*args, timeout, **options):
+        raise subprocess.TimeoutExpired(args, timeout)
+
+    monkeypatch.setattr(gpu_check.shutil, "which", lambda name: sys.executable)
+    monkeypatch.setattr(gpu_check.subprocess, "run", run)
+    report = gpu_check.Report(tmp_path)
+    gpu_check.sanitize(report, "memcheck")
+    assert report.failed == []
+    assert report.parts["compute-sanitizer memcheck"] == "ran out of time"
