@@ -66,10 +66,13 @@ TILE_BYTES = 65_536  # a tile is read again from the first-level cache, or the s
 CSR_SUMS_BYTES = 512 << 20  # all blocks' own sums of a CSR gradient
 
 TRIANGLE = 8 if SIMULATED else 64  # rows that `_solve_blocks` takes at a time
-SQUARE = TRIANGLE * TRIANGLE
+TRIANGLE_PITCH = TRIANGLE + 1  # the 1 is for the banks of shared memory
+SQUARE = TRIANGLE * TRIANGLE_PITCH
 CHAIN_THREADS = 16 if SIMULATED else 512  # of its one block
 CHAIN_WARPS = CHAIN_THREADS // WARP
-DEEP = TRIANGLE // CHAIN_WARPS  # rows of a block that a warp has
+CHAIN_PER_LANE = 8  # numbers of a row that a lane holds, in `_solve_blocks`
+CHAIN_WEIGHTS = 1_024  # that shared memory holds
+DEEP = TRIANGLE // CHAIN_WARPS  # rows of a block that a warp has, in `_solve_wide_blocks`
 SIDE = 2 if SIMULATED else 16  # gram: SIDE x SIDE threads, of 4 x 4 products each
 GRAM_DEPTH = 4 if SIMULATED else 16  # rows of a tile in shared memory
 GRAM_PITCH = GRAM_DEPTH + 1  # the 1 is for the banks of shared memory
@@ -1859,12 +1862,11 @@ def sgd_epoch(
 def _run_updates(X, y, s, order, stream, descent: _Descent, updates: int, optimizer) -> None:
     """All visits, a launch or two for each block of rows."""
     batch, t = descent.batch, y.shape[1]
-    plain = descent.l1 == 0.0 and descent.group == 0 and descent.skipped == updates
-    plain = plain and optimizer is None
+    d = X.shape[1]
     if isinstance(X, CSR):
         launch, multiple = _launch_csr, rows_per_group(batch)
-    elif plain and 4 * batch <= TRIANGLE:
-        launch, multiple = _launch_triangles, TRIANGLE // batch * batch
+    elif _takes_blocks(descent, updates, d, t, optimizer):
+        launch, multiple = _launch_triangles, _rows_of_block(descent)
     else:
         launch, multiple = _launch_dense, rows_per_group(batch)
     for block in _blocks(X, y, s, stream, order, multiple, packed=True):
@@ -1938,6 +1940,14 @@ def _shrinkage(rate, l2):
 
 
 @_helper
+def _proximal(v, pending, soft, shrink):
+    """A weight after the proximal step of so much rate; NaN stays NaN."""
+    size = abs(v) - pending * soft
+    size = 0.0 if size < 0.0 else size / (1.0 + pending * shrink)
+    return size if v > 0.0 else -size
+
+
+@_helper
 def _finish_weight(
     v, at, j, averaged, coef_sum, l1, due, paid, at_group_end, pending, soft, shrink
 ):
@@ -1958,9 +1968,7 @@ def _finish_weight(
         paid[at] += v - before
     if at_group_end:
         before = v
-        size = abs(before) - pending * soft[j]
-        size = 0.0 if size < 0.0 else size / (1.0 + pending * shrink[j])
-        v = size if before > 0.0 else -size
+        v = _proximal(before, pending, soft[j], shrink[j])
         if averaged:
             coef_sum[at] += v - before
     return v
@@ -2724,9 +2732,28 @@ def _csr_optimizer_updates(rule: str):
 #     L_kj = g_j (a_k . a_j prod_{u_j < u < u_k} f_u + 1)          the 1 where there is an intercept
 #
 # with P_k the product of f_u for u < u_k. So r = T q, T = (1 + L)^-1 and q the first half of that
-# line, and ``w = P_B w0 - sum_k g_k r_k a_k prod_{u > u_k} f_u``. T does not depend on w: all
-# multiprocessors make the T of all blocks (`_triangles`); one then goes from block to block with
-# three products each (`_solve_blocks`), which is the only part where each step waits for the last.
+# line, and ``w = P_B w0 - sum_k g_k r_k a_k prod_{u > u_k} f_u``. The sum of the weights after each
+# update, for their average, is such a sum too, with other numbers beside w0 and a_k. T does not
+# depend on w: all multiprocessors make the T of all blocks (`_triangles`); one then goes from block
+# to block with three products each, which is the only part where each step waits for the last.
+
+# What `_triangles` leaves of each row k, in this order, and of each block behind them.
+BEFORE, STEP, AFTER, AVERAGED, COUNTED = range(5)  # P_k, g_k, g_k prod f, and for the averages
+OF_ROWS = 5 * TRIANGLE
+SHRUNK, AVERAGED_START, COUNTED_START, RATES = range(OF_ROWS, OF_ROWS + 4)
+OF_BLOCK = OF_ROWS + 4
+
+
+def _takes_blocks(descent: _Descent, updates: int, d: int, t: int, optimizer) -> bool:
+    """Whether dense rows go by blocks; with averages or a prox while registers hold the rows."""
+    if descent.l1 > 0.0 or optimizer is not None or descent.batch > TRIANGLE:
+        return False
+    plain = descent.group == 0 and descent.skipped == updates
+    return plain or (d <= CHAIN_PER_LANE * WARP and t * d <= CHAIN_WEIGHTS)
+
+
+def _rows_of_block(descent: _Descent) -> int:
+    return descent.group or TRIANGLE // descent.batch * descent.batch
 
 
 def _launch_triangles(
@@ -2737,33 +2764,46 @@ def _launch_triangles(
     assert block.y is not None
     assert isinstance(block.X, _Rows)
     dtype = block.X.flat.dtype
-    per_block = TRIANGLE // descent.batch * descent.batch
+    per_block = _rows_of_block(descent)
     most = max(1, BLOCK_BYTES // (TRIANGLE * TRIANGLE * dtype.itemsize))
     targets = (_native(block.y.flat), block.y.start, block.y.row, block.y.column)
+    solve, more = _solving(block.X, descent, t)
     for base in range(0, -(-n // per_block), most):
         first = base * per_block
         rows = min(most * per_block, n - first)
         count = -(-rows // per_block)
         T = _native(_room("sgd triangles", count * TRIANGLE * TRIANGLE, dtype))
-        scales = _native(_room("sgd scales", count * (3 * TRIANGLE + 1)))
+        scales = _native(_room("sgd scales", count * OF_BLOCK))
         X = (*block.X.arguments, first, rows, d)
         update = first_update + first // descent.batch
         _launch(_triangles, min(count, 8 * _multiprocessors()), SIDE * SIDE, block.stream)(
             *X, *block.weights, _native(descent.rates), update, descent.batch, per_block,
-            descent.l2, descent.fit_intercept, descent.implicit, T, scales,
+            descent.l2, descent.fit_intercept, descent.implicit, descent.skipped, T, scales,
         )  # fmt: skip
-        _launch(_solve_blocks, 1, CHAIN_THREADS, block.stream)(
+        _launch(solve, 1, CHAIN_THREADS, block.stream)(
             *X, *targets, _native(descent.w), _native(descent.b), t, per_block,
-            descent.fit_intercept, T, scales, _native(descent.scalars),
+            descent.fit_intercept, T, scales, _native(descent.scalars), *more,
         )  # fmt: skip
+
+
+def _solving(X: _Rows, descent: _Descent, t: int):
+    """The kernel that goes from block to block, and what else it takes."""
+    plan, d = _lanes_for(X), X.shape[1]
+    if plan is None or plan.vector * plan.chunks > CHAIN_PER_LANE or t * d > CHAIN_WEIGHTS:
+        return _solve_wide_blocks, ()
+    lanes = max(plan.lanes, CHAIN_THREADS // TRIANGLE)
+    averages = descent.skipped < descent.rates.size
+    kernel = _solve_blocks(_scalar(X.flat), plan.vector, plan.chunks, lanes, averages)
+    more = (descent.coef_sum, descent.intercept_sum, descent.soft, descent.shrink)
+    return kernel, (*map(_native, more), int(descent.group > 0))
 
 
 @_kernel
 def _triangles(
     flat, start, row_stride, column, first, n, d, s, weighted, rates, update, batch, per_block,
-    l2, fit_intercept, implicit, T, scales,
+    l2, fit_intercept, implicit, skipped, T, scales,
 ):  # fmt: skip
-    """T of each block of rows, and its scales: P_k, g_k, g_k prod_{u > u_k} f_u and P_B.
+    """T of each block of rows, and its scales.
 
     A block of threads has a block of rows: A A^T by 4 x 4 products a thread, then a thread a
     column of T by forward substitution. B d + B^2 / 6 multiply-adds a row.
@@ -2772,8 +2812,8 @@ def _triangles(
     L = cuda.shared.array(SQUARE, np.float64)
     step = cuda.shared.array(TRIANGLE, np.float64)
     factor = cuda.shared.array(TRIANGLE, np.float64)
+    number = cuda.shared.array(TRIANGLE, np.int32)  # the update that a row belongs to
     total = cuda.local.array(16, np.float64)
-    x = cuda.local.array(TRIANGLE, np.float64)
     thread, threads = cuda.threadIdx.x, SIDE * SIDE
     tx, ty = thread % SIDE, thread // SIDE
     for q in range(cuda.blockIdx.x, (n + per_block - 1) // per_block, cuda.gridDim.x):
@@ -2797,71 +2837,295 @@ def _triangles(
             cuda.syncthreads()
         for a in range(4):
             for b in range(4):
-                L[(ty + a * SIDE) * TRIANGLE + tx + b * SIDE] = total[4 * a + b]
+                L[(ty + a * SIDE) * TRIANGLE_PITCH + tx + b * SIDE] = total[4 * a + b]
         cuda.syncthreads()
+        at_update = update + q * per_block // batch
         for r in range(thread, rows, threads):
             u = r // batch
-            rate = rates[update + (base - first) // batch + u]
-            size = min(batch, rows - u * batch)
-            g = rate / size
+            rate = rates[at_update + u]
+            g = rate / min(batch, rows - u * batch)
             if weighted:
                 g *= s[base + r]
             if implicit:
-                g /= 1.0 + g * (L[r * TRIANGLE + r] + fit_intercept)
+                g /= 1.0 + g * (L[r * TRIANGLE_PITCH + r] + fit_intercept)
             step[r] = g
             factor[r] = _shrinkage(rate, l2)
+            number[r] = u
         cuda.syncthreads()
-        for r in range(thread, TRIANGLE, threads):
-            at = q * (3 * TRIANGLE + 1) + r
-            before, after, everything = 1.0, 1.0, 1.0
-            if r < rows:
-                for other in range(0, rows, batch):  # the first row of each update
-                    everything *= factor[other]
-                    if other // batch < r // batch:
-                        before *= factor[other]
-                    if other // batch > r // batch:
-                        after *= factor[other]
-                scales[at] = before
-                scales[at + TRIANGLE] = step[r]
-                scales[at + 2 * TRIANGLE] = step[r] * after
-            else:
-                scales[at] = 0.0
-                scales[at + TRIANGLE] = 0.0
-                scales[at + 2 * TRIANGLE] = 0.0
-            if r == 0:
-                scales[at + 3 * TRIANGLE] = everything
+        _scales_of_block(
+            rows, batch, step, factor, number, skipped - at_update, rates, at_update, scales,
+            q * OF_BLOCK,
+        )  # fmt: skip
         for j in range(thread, rows, threads):
             between = 1.0
             for k in range(j + 1, rows):
                 value = 0.0
-                if k // batch > j // batch:
-                    if k % batch == 0 and k // batch > j // batch + 1:
+                if number[k] > number[j]:
+                    if number[k] > number[k - 1] and number[k - 1] > number[j]:
                         between *= factor[k - 1]
-                    value = step[j] * (between * L[k * TRIANGLE + j] + fit_intercept)
-                L[k * TRIANGLE + j] = value
+                    value = step[j] * (between * L[k * TRIANGLE_PITCH + j] + fit_intercept)
+                L[k * TRIANGLE_PITCH + j] = value
         cuda.syncthreads()
-        for j in range(thread, TRIANGLE, threads):
-            for k in range(TRIANGLE):
-                x[k] = 1.0 if k == j and k < rows else 0.0
+        # Column j of T, above the diagonal of L: row j, which is this thread's alone.
+        for j in range(thread, rows, threads):
             for k in range(j + 1, rows):
-                value = 0.0
-                for i in range(k):
-                    value -= L[k * TRIANGLE + i] * x[i]
-                x[k] = value
-            for k in range(TRIANGLE):
-                T[(q * TRIANGLE + k) * TRIANGLE + j] = x[k]
+                value = -L[k * TRIANGLE_PITCH + j]
+                for i in range(j + 1, k):
+                    value -= L[k * TRIANGLE_PITCH + i] * L[j * TRIANGLE_PITCH + i]
+                L[j * TRIANGLE_PITCH + k] = value
         cuda.syncthreads()
+        for place in range(thread, TRIANGLE * TRIANGLE, threads):
+            k, j = place // TRIANGLE, place % TRIANGLE
+            value = 0.0
+            if j < k and k < rows:
+                value = L[j * TRIANGLE_PITCH + k]
+            elif j == k and k < rows:
+                value = 1.0
+            T[(q * TRIANGLE + k) * TRIANGLE + j] = value
+        cuda.syncthreads()
+
+
+@_helper
+def _scales_of_block(rows, batch, step, factor, number, skipped, rates, at_update, scales, at):
+    """What `BEFORE` to `RATES` name, a thread a row; `skipped` updates of it are not averaged."""
+    updates = (rows + batch - 1) // batch
+    for r in range(cuda.threadIdx.x, TRIANGLE, SIDE * SIDE):
+        before, after, averaged, counted, g = 1.0, 1.0, 0.0, 0.0, 0.0
+        if r < rows:
+            g = step[r]
+            for u in range(updates):
+                if u < number[r]:
+                    before *= factor[u * batch]
+                elif u > number[r]:
+                    after *= factor[u * batch]
+                if u >= number[r] and u >= skipped:
+                    averaged += after
+                    counted += 1.0
+        scales[at + BEFORE * TRIANGLE + r] = before
+        scales[at + STEP * TRIANGLE + r] = g
+        scales[at + AFTER * TRIANGLE + r] = g * after
+        scales[at + AVERAGED * TRIANGLE + r] = g * averaged
+        scales[at + COUNTED * TRIANGLE + r] = g * counted
+        if r == 0:
+            shrunk, averaged, counted, pending = 1.0, 0.0, 0.0, 0.0
+            for u in range(updates):
+                shrunk *= factor[u * batch]
+                pending += rates[at_update + u]
+                if u >= skipped:
+                    averaged += shrunk
+                    counted += 1.0
+            scales[at + SHRUNK] = shrunk
+            scales[at + AVERAGED_START] = averaged
+            scales[at + COUNTED_START] = counted
+            scales[at + RATES] = pending
+
+
+@_helper
+def _sums_of_rows(values, count, lanes, scratch):
+    """values[0] = the sum over a group's lanes of row ``lane * count // lanes`` of values.
+
+    Half of the rows go to the other half of the lanes, and so on, until each lane has one row: 6
+    exchanges for 4 rows of a warp, where a butterfly a row takes 20.
+    """
+    lane = cuda.threadIdx.x % lanes
+    offset = lanes // 2
+    held = count
+    while held > 1:
+        held //= 2
+        upper = lane & offset != 0
+        for i in range(held):
+            given = values[i] if upper else values[i + held]
+            kept = values[i + held] if upper else values[i]
+            values[i] = kept + _from_lane(given, offset, scratch)
+        offset //= 2
+    while offset > 0:
+        values[0] += _from_lane(values[0], offset, scratch)
+        offset //= 2
+
+
+@cache
+def _solve_blocks(scalar, vector: int, chunks: int, lanes: int, averages: bool):
+    per_lane, groups = vector * chunks, CHAIN_THREADS // lanes
+    rows_each, width = TRIANGLE // groups, lanes * per_lane
+    numbers, room, across = rows_each * per_lane, groups * (width + 1), TRIANGLE // lanes
+    of_T = rows_each * across
+    # Of the next block, while there are registers for both.
+    ahead = numbers * np.dtype(scalar).itemsize <= 128
+
+    @_small_kernel
+    def solve_blocks(
+        flat, start, row_stride, column, first, n, d, y, y_start, y_row, y_column,
+        w, b, t, per_block, fit_intercept, T, scales, scalars,
+        coef_sum, intercept_sum, soft, shrink, prox,
+    ):  # fmt: skip
+        """From block to block of rows: q = P A w + b - y, r = T q, w = P_B w - A^T (g r).
+
+        One block of threads, since each step needs the one before. `lanes` threads have
+        `rows_each` rows, in registers for both products with A, and those of the next block are
+        on their way meanwhile; weights are in shared memory. Reads B d numbers of X a block of
+        rows, once, and B^2 of T; 4 B d + 2 B^2 flops, and 2 B d + B^2 conversions of float32.
+        """
+        scratch = cuda.shared.array(CHAIN_THREADS, np.float64)
+        weights = cuda.shared.array(CHAIN_WEIGHTS, np.float64)
+        shares = cuda.shared.array(room, np.float64)
+        q_of = cuda.shared.array(TRIANGLE, np.float64)
+        c_of = cuda.shared.array(TRIANGLE, np.float64)
+        s_of = cuda.shared.array(TRIANGLE, np.float64)
+        x = cuda.local.array(numbers, scalar)
+        coming = cuda.local.array(numbers, scalar)
+        triangle = cuda.local.array(of_T, scalar)
+        dots = cuda.local.array(rows_each, np.float64)
+        thread = cuda.threadIdx.x
+        lane, group = thread % lanes, thread // lanes
+        mine = group * rows_each + lane * rows_each // lanes  # the row whose sums this lane gets
+        tells = lane % (lanes // rows_each) == 0
+        blocks = (n + per_block - 1) // per_block
+        loss = 0.0
+        for place in range(thread, t * d, CHAIN_THREADS):
+            weights[place] = w[place]
+        for k in range(rows_each):
+            r = group * rows_each + k
+            at, inside = start + (first + r) * row_stride, r < min(per_block, n)
+            _load_row(flat, at, lane, d, inside, coming, k * per_lane, vector, chunks, lanes)
+        cuda.syncthreads()
+        for q in range(blocks):
+            base = first + q * per_block
+            rows = min(per_block, n - q * per_block)
+            here = q * OF_BLOCK
+            for k in range(numbers):
+                x[k] = coming[k]
+            if ahead and q + 1 < blocks:
+                left = min(per_block, n - (q + 1) * per_block)
+                for k in range(rows_each):
+                    r = group * rows_each + k
+                    at = start + (base + per_block + r) * row_stride
+                    _load_row(
+                        flat, at, lane, d, r < left, coming, k * per_lane, vector, chunks, lanes
+                    )
+            for k in range(rows_each):
+                for i in range(across):
+                    at = (q * TRIANGLE + group * rows_each + k) * TRIANGLE + i * lanes + lane
+                    triangle[k * across + i] = T[at]
+            before = scales[here + BEFORE * TRIANGLE + mine]
+            after = scales[here + AFTER * TRIANGLE + mine]
+            step = scales[here + STEP * TRIANGLE + mine]
+            averaged = scales[here + AVERAGED * TRIANGLE + mine] if averages else 0.0
+            counted = scales[here + COUNTED * TRIANGLE + mine] if averages else 0.0
+            for c in range(t):
+                target = scalar(0.0)
+                if mine < rows:
+                    target = y[y_start + (base + mine) * y_row + c * y_column]
+                intercept = b[c]
+                # q
+                for k in range(rows_each):
+                    dots[k] = 0.0
+                for e in range(per_lane):
+                    j = _column_of(e, lane, vector, lanes)
+                    weight = weights[c * d + j] if j < d else 0.0
+                    for k in range(rows_each):
+                        dots[k] += weight * x[k * per_lane + e]
+                _sums_of_rows(dots, rows_each, lanes, scratch)
+                if tells:
+                    value = before * dots[0] + intercept - np.float64(target)
+                    q_of[mine] = value if mine < rows else 0.0
+                cuda.syncthreads()
+                # r
+                for k in range(rows_each):
+                    dots[k] = 0.0
+                for i in range(across):
+                    value = q_of[i * lanes + lane]
+                    for k in range(rows_each):
+                        dots[k] += value * triangle[k * across + i]
+                _sums_of_rows(dots, rows_each, lanes, scratch)
+                residual = dots[0]
+                if tells:
+                    loss += 0.5 * residual * residual
+                if averages:  # while the weights are those of the block's start
+                    if tells:
+                        c_of[mine] = averaged * residual
+                        s_of[mine] = counted * residual
+                    _shares_of_rows(x, c_of, s_of, shares, per_lane, rows_each, vector, lanes)
+                    for j in range(thread, d + 1, CHAIN_THREADS):
+                        total = _sum_of_shares(shares, j, d, groups, width)
+                        if j < d:
+                            v = scales[here + AVERAGED_START] * weights[c * d + j]
+                            coef_sum[c * d + j] += v - total
+                        else:
+                            v = scales[here + COUNTED_START] * intercept
+                            intercept_sum[c] += v - total if fit_intercept else v
+                    cuda.syncthreads()
+                # w
+                if tells:
+                    c_of[mine] = after * residual
+                    s_of[mine] = step * residual
+                _shares_of_rows(x, c_of, s_of, shares, per_lane, rows_each, vector, lanes)
+                for j in range(thread, d + 1, CHAIN_THREADS):
+                    total = _sum_of_shares(shares, j, d, groups, width)
+                    if j < d:
+                        v = scales[here + SHRUNK] * weights[c * d + j] - total
+                        if prox:
+                            moved = _proximal(v, scales[here + RATES], soft[j], shrink[j])
+                            if averages and scales[here + COUNTED_START] > 0.0:
+                                coef_sum[c * d + j] += moved - v
+                            v = moved
+                        weights[c * d + j] = v
+                    elif fit_intercept:
+                        b[c] = intercept - total
+                cuda.syncthreads()
+            if not ahead and q + 1 < blocks:
+                left = min(per_block, n - (q + 1) * per_block)
+                for k in range(rows_each):
+                    r = group * rows_each + k
+                    at = start + (base + per_block + r) * row_stride
+                    _load_row(
+                        flat, at, lane, d, r < left, coming, k * per_lane, vector, chunks, lanes
+                    )
+        for place in range(thread, t * d, CHAIN_THREADS):
+            w[place] = weights[place]
+        scratch[thread] = loss
+        cuda.syncthreads()
+        if thread == 0:
+            for k in range(CHAIN_THREADS):
+                scalars[1] += scratch[k]
+
+    return solve_blocks
+
+
+@_helper
+def _shares_of_rows(x, c_of, s_of, shares, per_lane, rows_each, vector, lanes):
+    """Each group's sums of c x_j over its rows, and of s; known to the block at the end."""
+    lane, group = cuda.threadIdx.x % lanes, cuda.threadIdx.x // lanes
+    _sync_warp()  # c and s are of other lanes
+    for e in range(per_lane):
+        share = 0.0
+        for k in range(rows_each):
+            share += c_of[group * rows_each + k] * x[k * per_lane + e]
+        shares[group * lanes * per_lane + _column_of(e, lane, vector, lanes)] = share
+    if lane == 0:
+        share = 0.0
+        for k in range(rows_each):
+            share += s_of[group * rows_each + k]
+        shares[CHAIN_THREADS * per_lane + group] = share
+    cuda.syncthreads()
+
+
+@_helper
+def _sum_of_shares(shares, j, d, groups, width):
+    """The sum of all groups' shares of column j, or of the intercept's (j = d)."""
+    total = 0.0
+    for k in range(groups):
+        total += shares[k * width + j if j < d else groups * width + k]
+    return total
 
 
 @_small_kernel
-def _solve_blocks(
+def _solve_wide_blocks(
     flat, start, row_stride, column, first, n, d, y, y_start, y_row, y_column,
     w, b, t, per_block, fit_intercept, T, scales, scalars,
 ):  # fmt: skip
-    """From block to block of rows: q = P A w + b - y, r = T q, w = P_B w - A^T (g r).
+    """As `solve_blocks`, for rows that are too wide for registers, or many targets.
 
-    One block of threads, since each step needs the one before. Reads B d numbers of X a block
-    of rows, from memory and then from the first-level cache, and B^2 of T.
+    Reads B d numbers of X a block of rows, from memory and then from a cache, and B^2 of T.
     """
     scratch = cuda.shared.array(CHAIN_THREADS, np.float64)
     q_of = cuda.shared.array(TRIANGLE, np.float64)
@@ -2876,7 +3140,7 @@ def _solve_blocks(
     for q in range((n + per_block - 1) // per_block):
         base = first + q * per_block
         rows = min(per_block, n - q * per_block)
-        at = q * (3 * TRIANGLE + 1)
+        at = q * OF_BLOCK
         for c in range(t):
             for k in range(DEEP):
                 dots[k] = 0.0
@@ -2893,7 +3157,7 @@ def _solve_blocks(
                     value = 0.0
                     if r < rows:
                         target = y[y_start + (base + r) * y_row + c * y_column]
-                        value = scales[at + r] * dot + b[c] - target
+                        value = scales[at + BEFORE * TRIANGLE + r] * dot + b[c] - target
                     q_of[r] = value
             cuda.syncthreads()
             for k in range(DEEP):
@@ -2912,19 +3176,19 @@ def _solve_blocks(
                 if share < shares and j < d:
                     for r in range(share, rows, shares):
                         x = flat[start + (base + r) * row_stride + j * column]
-                        total += scales[at + 2 * TRIANGLE + r] * r_of[r] * x
+                        total += scales[at + AFTER * TRIANGLE + r] * r_of[r] * x
                 scratch[thread] = total
                 cuda.syncthreads()
                 if share == 0 and j < d:
                     total = 0.0
                     for k in range(shares):
                         total += scratch[k * width + thread % width]
-                    w[c * d + j] = scales[at + 3 * TRIANGLE] * w[c * d + j] - total
+                    w[c * d + j] = scales[at + SHRUNK] * w[c * d + j] - total
                 cuda.syncthreads()
             if fit_intercept and thread == CHAIN_THREADS - 1:
                 total = 0.0
                 for r in range(rows):
-                    total += scales[at + TRIANGLE + r] * r_of[r]
+                    total += scales[at + STEP * TRIANGLE + r] * r_of[r]
                 b[c] -= total
             cuda.syncthreads()
     scratch[thread] = loss
