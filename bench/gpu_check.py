@@ -244,24 +244,30 @@ def call_everything(kernels, dtype) -> None:
 
 
 EPOCHS = (
-    {"batch": 1}, {"batch": 3, "alpha": 0.1}, {"batch": 32}, {"batch": 32, "l1_ratio": 0.5},
+    {"batch": 1}, {"batch": 1, "averages": True}, {"batch": 3, "alpha": 0.1}, {"batch": 64},
+    {"batch": 32, "l1_ratio": 0.5},
     {"batch": 1000}, {"batch": 1000, "l1_ratio": 0.5},
     *({"batch": batch, "rule": rule} for batch in (1, 1000) for rule in ("adam", "nesterov")),
 )  # fmt: skip
 
 
-def run_epoch(kernels, X, y, order, *, batch, alpha=0.1, l1_ratio=0.0, rule=None) -> None:
-    from fastlsgd.kernels.contract import OptimizerState, SGDState
+def run_epoch(
+    kernels, X, y, order, *, batch, alpha=0.1, l1_ratio=0.0, rule=None, averages=False
+) -> None:
+    from fastlsgd.kernels.contract import OptimizerState, Prox, SGDState
 
     (n, d), t = X.shape, y.shape[1]
     w, b = np.zeros((t, d), X.dtype), np.zeros(t)
-    state = SGDState(l1_paid=np.zeros_like(w))
+    state, prox = SGDState(l1_paid=np.zeros_like(w)), None
+    if averages:
+        state = SGDState(average_after=1, coef_sum=np.zeros((t, d)), intercept_sum=np.zeros(t))
+        prox = Prox(np.zeros(d), np.ones(d))
     if rule is not None:
         moments = np.zeros((t, d)), np.zeros((t, d)), np.zeros(t), np.zeros(t)
         state.optimizer = OptimizerState(rule, 0.9, 0.9, 1e-8, np.inf, 0, *moments)
     rates = np.full(-(-n // batch), 0.01)
     kernels.sgd_epoch(
-        X, y, w, b, order, rates, batch, None, alpha, l1_ratio, True, None, False, state, 1
+        X, y, w, b, order, rates, batch, None, alpha, l1_ratio, True, prox, False, state, 1
     )
 
 
@@ -330,6 +336,7 @@ def check_one(kernels, backend, seed: int, problem) -> None:
     suite.check_gram(backend, problem, problem.w[0].copy(), 1)
     for batch, options in (
         (1, {}), (1, {"alpha": 0.3, "implicit": True}), (7, {"alpha": 0.3}),
+        (1, {"average_after": 3, "implicit": True}), (2, {"average_after": 3, "prox": True}),
         (64, {"alpha": 0.3, "l1_ratio": 0.4, "average_after": 3, "prox": True}),
         (1000, {}), (16, {"optimizer": suite.OPTIMIZERS["adam"]}),
     ):  # fmt: skip

@@ -65,14 +65,15 @@ MOST_PARTS = 8 if SIMULATED else 256  # of a mini-batch's gradient, each of some
 TILE_BYTES = 65_536  # a tile is read again from the first-level cache, or the second
 CSR_SUMS_BYTES = 512 << 20  # all blocks' own sums of a CSR gradient
 
-TRIANGLE = 8 if SIMULATED else 64  # rows that `_solve_blocks` takes at a time
+TRIANGLE = 8 if SIMULATED else 32  # rows that `_solve_blocks` takes at a time
 TRIANGLE_PITCH = TRIANGLE + 1  # the 1 is for the banks of shared memory
 SQUARE = TRIANGLE * TRIANGLE_PITCH
 CHAIN_THREADS = 16 if SIMULATED else 512  # of its one block
-CHAIN_WARPS = CHAIN_THREADS // WARP
+TRIANGLE_SIDE = TRIANGLE // (2 if SIMULATED else 16)  # products of a thread, of each side
+TRIANGLE_PRODUCTS = TRIANGLE_SIDE * TRIANGLE_SIDE
 CHAIN_PER_LANE = 8  # numbers of a row that a lane holds, in `_solve_blocks`
-CHAIN_WEIGHTS = 1_024  # that shared memory holds
-DEEP = TRIANGLE // CHAIN_WARPS  # rows of a block that a warp has, in `_solve_wide_blocks`
+CHAIN_WEIGHTS = 1_024  # and intercepts, that shared memory holds
+DEEP = TRIANGLE // WARPS  # rows of a block that a warp has, in `_solve_wide_blocks`
 SIDE = 2 if SIMULATED else 16  # gram: SIDE x SIDE threads, of 4 x 4 products each
 GRAM_DEPTH = 4 if SIMULATED else 16  # rows of a tile in shared memory
 GRAM_PITCH = GRAM_DEPTH + 1  # the 1 is for the banks of shared memory
@@ -2749,7 +2750,7 @@ def _takes_blocks(descent: _Descent, updates: int, d: int, t: int, optimizer) ->
     if descent.l1 > 0.0 or optimizer is not None or descent.batch > TRIANGLE:
         return False
     plain = descent.group == 0 and descent.skipped == updates
-    return plain or (d <= CHAIN_PER_LANE * WARP and t * d <= CHAIN_WEIGHTS)
+    return plain or (d <= CHAIN_PER_LANE * WARP and t * (d + 1) <= CHAIN_WEIGHTS)
 
 
 def _rows_of_block(descent: _Descent) -> int:
@@ -2767,7 +2768,7 @@ def _launch_triangles(
     per_block = _rows_of_block(descent)
     most = max(1, BLOCK_BYTES // (TRIANGLE * TRIANGLE * dtype.itemsize))
     targets = (_native(block.y.flat), block.y.start, block.y.row, block.y.column)
-    solve, more = _solving(block.X, descent, t)
+    solve, threads, more = _solving(block.X, descent, t)
     for base in range(0, -(-n // per_block), most):
         first = base * per_block
         rows = min(most * per_block, n - first)
@@ -2780,22 +2781,22 @@ def _launch_triangles(
             *X, *block.weights, _native(descent.rates), update, descent.batch, per_block,
             descent.l2, descent.fit_intercept, descent.implicit, descent.skipped, T, scales,
         )  # fmt: skip
-        _launch(solve, 1, CHAIN_THREADS, block.stream)(
+        _launch(solve, 1, threads, block.stream)(
             *X, *targets, _native(descent.w), _native(descent.b), t, per_block,
             descent.fit_intercept, T, scales, _native(descent.scalars), *more,
         )  # fmt: skip
 
 
 def _solving(X: _Rows, descent: _Descent, t: int):
-    """The kernel that goes from block to block, and what else it takes."""
+    """The kernel that goes from block to block, its threads, and what else it takes."""
     plan, d = _lanes_for(X), X.shape[1]
-    if plan is None or plan.vector * plan.chunks > CHAIN_PER_LANE or t * d > CHAIN_WEIGHTS:
-        return _solve_wide_blocks, ()
+    if plan is None or plan.vector * plan.chunks > CHAIN_PER_LANE or t * (d + 1) > CHAIN_WEIGHTS:
+        return _solve_wide_blocks, THREADS, ()
     lanes = max(plan.lanes, CHAIN_THREADS // TRIANGLE)
     averages = descent.skipped < descent.rates.size
     kernel = _solve_blocks(_scalar(X.flat), plan.vector, plan.chunks, lanes, averages)
     more = (descent.coef_sum, descent.intercept_sum, descent.soft, descent.shrink)
-    return kernel, (*map(_native, more), int(descent.group > 0))
+    return kernel, CHAIN_THREADS, (*map(_native, more), int(descent.group > 0))
 
 
 @_kernel
@@ -2805,7 +2806,7 @@ def _triangles(
 ):  # fmt: skip
     """T of each block of rows, and its scales.
 
-    A block of threads has a block of rows: A A^T by 4 x 4 products a thread, then a thread a
+    A block of threads has a block of rows: A A^T by a few products a thread, then a thread a
     column of T by forward substitution. B d + B^2 / 6 multiply-adds a row.
     """
     strip = cuda.shared.array(TRIANGLE_STRIP, np.float64)
@@ -2813,13 +2814,13 @@ def _triangles(
     step = cuda.shared.array(TRIANGLE, np.float64)
     factor = cuda.shared.array(TRIANGLE, np.float64)
     number = cuda.shared.array(TRIANGLE, np.int32)  # the update that a row belongs to
-    total = cuda.local.array(16, np.float64)
+    total = cuda.local.array(TRIANGLE_PRODUCTS, np.float64)
     thread, threads = cuda.threadIdx.x, SIDE * SIDE
     tx, ty = thread % SIDE, thread // SIDE
     for q in range(cuda.blockIdx.x, (n + per_block - 1) // per_block, cuda.gridDim.x):
         base = first + q * per_block
         rows = min(per_block, n - q * per_block)
-        for k in range(16):
+        for k in range(TRIANGLE_PRODUCTS):
             total[k] = 0.0
         for j0 in range(0, d, GRAM_DEPTH):
             for place in range(thread, TRIANGLE * GRAM_DEPTH, threads):
@@ -2830,14 +2831,16 @@ def _triangles(
                 strip[r * GRAM_PITCH + j] = value
             cuda.syncthreads()
             for j in range(GRAM_DEPTH):
-                for a in range(4):
+                for a in range(TRIANGLE_SIDE):
                     left = strip[(ty + a * SIDE) * GRAM_PITCH + j]
-                    for b in range(4):
-                        total[4 * a + b] += left * strip[(tx + b * SIDE) * GRAM_PITCH + j]
+                    for b in range(TRIANGLE_SIDE):
+                        total[TRIANGLE_SIDE * a + b] += (
+                            left * strip[(tx + b * SIDE) * GRAM_PITCH + j]
+                        )
             cuda.syncthreads()
-        for a in range(4):
-            for b in range(4):
-                L[(ty + a * SIDE) * TRIANGLE_PITCH + tx + b * SIDE] = total[4 * a + b]
+        for a in range(TRIANGLE_SIDE):
+            for b in range(TRIANGLE_SIDE):
+                L[(ty + a * SIDE) * TRIANGLE_PITCH + tx + b * SIDE] = total[TRIANGLE_SIDE * a + b]
         cuda.syncthreads()
         at_update = update + q * per_block // batch
         for r in range(thread, rows, threads):
@@ -2950,7 +2953,7 @@ def _solve_blocks(scalar, vector: int, chunks: int, lanes: int, averages: bool):
     numbers, room, across = rows_each * per_lane, groups * (width + 1), TRIANGLE // lanes
     of_T = rows_each * across
     # Of the next block, while there are registers for both.
-    ahead = numbers * np.dtype(scalar).itemsize <= 128
+    ahead = numbers * np.dtype(scalar).itemsize <= (32 if averages else 64)
 
     @_small_kernel
     def solve_blocks(
@@ -2963,7 +2966,7 @@ def _solve_blocks(scalar, vector: int, chunks: int, lanes: int, averages: bool):
         One block of threads, since each step needs the one before. `lanes` threads have
         `rows_each` rows, in registers for both products with A, and those of the next block are
         on their way meanwhile; weights are in shared memory. Reads B d numbers of X a block of
-        rows, once, and B^2 of T; 4 B d + 2 B^2 flops, and 2 B d + B^2 conversions of float32.
+        rows, once, and B^2 of T; 4 B d + 2 B^2 flops, and B d + B^2 conversions of float32.
         """
         scratch = cuda.shared.array(CHAIN_THREADS, np.float64)
         weights = cuda.shared.array(CHAIN_WEIGHTS, np.float64)
@@ -2979,29 +2982,26 @@ def _solve_blocks(scalar, vector: int, chunks: int, lanes: int, averages: bool):
         lane, group = thread % lanes, thread // lanes
         mine = group * rows_each + lane * rows_each // lanes  # the row whose sums this lane gets
         tells = lane % (lanes // rows_each) == 0
-        blocks = (n + per_block - 1) // per_block
         loss = 0.0
-        for place in range(thread, t * d, CHAIN_THREADS):
-            weights[place] = w[place]
-        for k in range(rows_each):
-            r = group * rows_each + k
-            at, inside = start + (first + r) * row_stride, r < min(per_block, n)
-            _load_row(flat, at, lane, d, inside, coming, k * per_lane, vector, chunks, lanes)
+        for place in range(thread, t * (d + 1), CHAIN_THREADS):  # intercepts behind the weights
+            weights[place] = w[place] if place < t * d else b[place - t * d]
+        _load_block(
+            flat, start, row_stride, first, min(per_block, n), d, coming, rows_each, vector, chunks,
+            lanes,
+        )  # fmt: skip
         cuda.syncthreads()
-        for q in range(blocks):
+        for q in range((n + per_block - 1) // per_block):
             base = first + q * per_block
             rows = min(per_block, n - q * per_block)
             here = q * OF_BLOCK
             for k in range(numbers):
                 x[k] = coming[k]
-            if ahead and q + 1 < blocks:
-                left = min(per_block, n - (q + 1) * per_block)
-                for k in range(rows_each):
-                    r = group * rows_each + k
-                    at = start + (base + per_block + r) * row_stride
-                    _load_row(
-                        flat, at, lane, d, r < left, coming, k * per_lane, vector, chunks, lanes
-                    )
+            left = min(per_block, n - (q + 1) * per_block)
+            if ahead and left > 0:
+                _load_block(
+                    flat, start, row_stride, base + per_block, left, d, coming, rows_each, vector,
+                    chunks, lanes,
+                )  # fmt: skip
             for k in range(rows_each):
                 for i in range(across):
                     at = (q * TRIANGLE + group * rows_each + k) * TRIANGLE + i * lanes + lane
@@ -3009,13 +3009,11 @@ def _solve_blocks(scalar, vector: int, chunks: int, lanes: int, averages: bool):
             before = scales[here + BEFORE * TRIANGLE + mine]
             after = scales[here + AFTER * TRIANGLE + mine]
             step = scales[here + STEP * TRIANGLE + mine]
-            averaged = scales[here + AVERAGED * TRIANGLE + mine] if averages else 0.0
-            counted = scales[here + COUNTED * TRIANGLE + mine] if averages else 0.0
+            shrunk = scales[here + SHRUNK]
             for c in range(t):
                 target = scalar(0.0)
                 if mine < rows:
                     target = y[y_start + (base + mine) * y_row + c * y_column]
-                intercept = b[c]
                 # q
                 for k in range(rows_each):
                     dots[k] = 0.0
@@ -3026,7 +3024,7 @@ def _solve_blocks(scalar, vector: int, chunks: int, lanes: int, averages: bool):
                         dots[k] += weight * x[k * per_lane + e]
                 _sums_of_rows(dots, rows_each, lanes, scratch)
                 if tells:
-                    value = before * dots[0] + intercept - np.float64(target)
+                    value = before * dots[0] + weights[t * d + c] - np.float64(target)
                     q_of[mine] = value if mine < rows else 0.0
                 cuda.syncthreads()
                 # r
@@ -3042,46 +3040,34 @@ def _solve_blocks(scalar, vector: int, chunks: int, lanes: int, averages: bool):
                     loss += 0.5 * residual * residual
                 if averages:  # while the weights are those of the block's start
                     if tells:
-                        c_of[mine] = averaged * residual
-                        s_of[mine] = counted * residual
+                        c_of[mine] = scales[here + AVERAGED * TRIANGLE + mine] * residual
+                        s_of[mine] = scales[here + COUNTED * TRIANGLE + mine] * residual
                     _shares_of_rows(x, c_of, s_of, shares, per_lane, rows_each, vector, lanes)
-                    for j in range(thread, d + 1, CHAIN_THREADS):
-                        total = _sum_of_shares(shares, j, d, groups, width)
-                        if j < d:
-                            v = scales[here + AVERAGED_START] * weights[c * d + j]
-                            coef_sum[c * d + j] += v - total
-                        else:
-                            v = scales[here + COUNTED_START] * intercept
-                            intercept_sum[c] += v - total if fit_intercept else v
+                    _average_columns(
+                        c, d, t, weights, shares, groups, width, scales, here, fit_intercept,
+                        coef_sum, intercept_sum,
+                    )  # fmt: skip
                     cuda.syncthreads()
                 # w
                 if tells:
                     c_of[mine] = after * residual
                     s_of[mine] = step * residual
                 _shares_of_rows(x, c_of, s_of, shares, per_lane, rows_each, vector, lanes)
-                for j in range(thread, d + 1, CHAIN_THREADS):
-                    total = _sum_of_shares(shares, j, d, groups, width)
-                    if j < d:
-                        v = scales[here + SHRUNK] * weights[c * d + j] - total
-                        if prox:
-                            moved = _proximal(v, scales[here + RATES], soft[j], shrink[j])
-                            if averages and scales[here + COUNTED_START] > 0.0:
-                                coef_sum[c * d + j] += moved - v
-                            v = moved
-                        weights[c * d + j] = v
-                    elif fit_intercept:
-                        b[c] = intercept - total
+                _step_columns(
+                    c, d, t, weights, shares, groups, width, shrunk, scales, here, fit_intercept,
+                    prox, soft, shrink, averages, coef_sum,
+                )  # fmt: skip
                 cuda.syncthreads()
-            if not ahead and q + 1 < blocks:
-                left = min(per_block, n - (q + 1) * per_block)
-                for k in range(rows_each):
-                    r = group * rows_each + k
-                    at = start + (base + per_block + r) * row_stride
-                    _load_row(
-                        flat, at, lane, d, r < left, coming, k * per_lane, vector, chunks, lanes
-                    )
-        for place in range(thread, t * d, CHAIN_THREADS):
-            w[place] = weights[place]
+            if not ahead and left > 0:
+                _load_block(
+                    flat, start, row_stride, base + per_block, left, d, coming, rows_each, vector,
+                    chunks, lanes,
+                )  # fmt: skip
+        for place in range(thread, t * (d + 1), CHAIN_THREADS):
+            if place < t * d:
+                w[place] = weights[place]
+            else:
+                b[place - t * d] = weights[place]
         scratch[thread] = loss
         cuda.syncthreads()
         if thread == 0:
@@ -3089,6 +3075,18 @@ def _solve_blocks(scalar, vector: int, chunks: int, lanes: int, averages: bool):
                 scalars[1] += scratch[k]
 
     return solve_blocks
+
+
+@_helper
+def _load_block(
+    flat, start, row_stride, base, rows, d, x, rows_each, vector, chunks, lanes
+):  # fmt: skip
+    """This lane's numbers of its group's rows, of a block of rows that begins at `base`."""
+    lane, group = cuda.threadIdx.x % lanes, cuda.threadIdx.x // lanes
+    for k in range(rows_each):
+        r = group * rows_each + k
+        at = start + (base + r) * row_stride
+        _load_row(flat, at, lane, d, r < rows, x, k * vector * chunks, vector, chunks, lanes)
 
 
 @_helper
@@ -3118,7 +3116,41 @@ def _sum_of_shares(shares, j, d, groups, width):
     return total
 
 
-@_small_kernel
+@_helper
+def _average_columns(
+    c, d, t, weights, shares, groups, width, scales, here, fit_intercept, coef_sum, intercept_sum
+):  # fmt: skip
+    """Add the weights after each update of a block, from those at its start, a thread a column."""
+    for j in range(cuda.threadIdx.x, d + 1, CHAIN_THREADS):
+        total = _sum_of_shares(shares, j, d, groups, width)
+        if j < d:
+            coef_sum[c * d + j] += scales[here + AVERAGED_START] * weights[c * d + j] - total
+        else:
+            v = scales[here + COUNTED_START] * weights[t * d + c]
+            intercept_sum[c] += v - total if fit_intercept else v
+
+
+@_helper
+def _step_columns(
+    c, d, t, weights, shares, groups, width, shrunk, scales, here, fit_intercept, prox, soft,
+    shrink, averages, coef_sum,
+):  # fmt: skip
+    """The weights after a block, a thread a column."""
+    for j in range(cuda.threadIdx.x, d + 1, CHAIN_THREADS):
+        total = _sum_of_shares(shares, j, d, groups, width)
+        if j < d:
+            v = shrunk * weights[c * d + j] - total
+            if prox:
+                moved = _proximal(v, scales[here + RATES], soft[j], shrink[j])
+                if averages and scales[here + COUNTED_START] > 0.0:
+                    coef_sum[c * d + j] += moved - v
+                v = moved
+            weights[c * d + j] = v
+        elif fit_intercept:
+            weights[t * d + c] -= total
+
+
+@_kernel
 def _solve_wide_blocks(
     flat, start, row_stride, column, first, n, d, y, y_start, y_row, y_column,
     w, b, t, per_block, fit_intercept, T, scales, scalars,
@@ -3127,14 +3159,15 @@ def _solve_wide_blocks(
 
     Reads B d numbers of X a block of rows, from memory and then from a cache, and B^2 of T.
     """
-    scratch = cuda.shared.array(CHAIN_THREADS, np.float64)
+    scratch = cuda.shared.array(THREADS, np.float64)
     q_of = cuda.shared.array(TRIANGLE, np.float64)
     r_of = cuda.shared.array(TRIANGLE, np.float64)
     dots = cuda.local.array(DEEP, np.float64)
+    places = cuda.local.array(DEEP, np.int64)
     thread = cuda.threadIdx.x
     lane, warp = thread % WARP, thread // WARP
-    width = min(CHAIN_THREADS, (d + WARP - 1) // WARP * WARP)
-    shares = CHAIN_THREADS // width
+    width = min(THREADS, (d + WARP - 1) // WARP * WARP)
+    shares = THREADS // width
     share = thread // width
     loss = 0.0
     for q in range((n + per_block - 1) // per_block):
@@ -3144,12 +3177,12 @@ def _solve_wide_blocks(
         for c in range(t):
             for k in range(DEEP):
                 dots[k] = 0.0
+            for k in range(DEEP):  # beyond the last row: its sums go nowhere
+                places[k] = start + (base + min(warp * DEEP + k, rows - 1)) * row_stride
             for j in range(lane, d, WARP):
                 weight = w[c * d + j]
                 for k in range(DEEP):
-                    r = warp * DEEP + k
-                    if r < rows:
-                        dots[k] += weight * flat[start + (base + r) * row_stride + j * column]
+                    dots[k] += weight * flat[places[k] + j * column]
             for k in range(DEEP):
                 r = warp * DEEP + k
                 dot = _sum_of_lanes(dots[k], WARP, scratch)
@@ -3185,7 +3218,7 @@ def _solve_wide_blocks(
                         total += scratch[k * width + thread % width]
                     w[c * d + j] = scales[at + SHRUNK] * w[c * d + j] - total
                 cuda.syncthreads()
-            if fit_intercept and thread == CHAIN_THREADS - 1:
+            if fit_intercept and thread == THREADS - 1:
                 total = 0.0
                 for r in range(rows):
                     total += scales[at + STEP * TRIANGLE + r] * r_of[r]
@@ -3194,5 +3227,5 @@ def _solve_wide_blocks(
     scratch[thread] = loss
     cuda.syncthreads()
     if thread == 0:
-        for k in range(CHAIN_WARPS):
+        for k in range(WARPS):
             scalars[1] += scratch[k * WARP]
