@@ -16,6 +16,9 @@ What to know before changing this file:
   simulator has no warp shuffles; there `_from_lane` goes by way of shared memory, in the same
   order. That is the only difference, but for the sizes just below.
 * Rows are found by 64-bit arithmetic: a matrix may have more than 2^31 numbers.
+* Device functions are in the file of their kernels: Numba's cache asks whether a kernel's own file
+  has changed, and no other. They are inlined, so that numbers that a kernel hands to them (its
+  plan, its number of targets) are constants there.
 * Loops over `cuda.local.array` have constant bounds, so that they unroll and the array is
   registers: `bench/gpu_check.py --compile` looks for spills without a GPU.
 """
@@ -25,7 +28,10 @@ from __future__ import annotations
 import math
 import threading
 import warnings
-from functools import cache, lru_cache
+import zlib
+from contextlib import suppress
+from functools import cache, lru_cache, partial
+from types import FunctionType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -259,11 +265,17 @@ def send(array: np.ndarray, device: int):
         return cuda.to_device(array)
 
 
-def _launch(kernel, grid, threads, stream):
+def _launch(kernel: _Kernel, grid, threads, stream):
     """A kernel with its grid, to be called."""
-    if SIMULATED:  # where the kernel itself keeps its grid
-        return kernel[grid, threads, stream]
-    return _configured(kernel, grid, threads, stream)
+
+    def call(*arguments):
+        form = kernel.form(arguments)
+        if SIMULATED:  # where the kernel itself keeps its grid
+            form[grid, threads, stream](*arguments)
+        else:
+            _configured(form, grid, threads, stream)(*arguments)
+
+    return call
 
 
 @lru_cache(maxsize=1024)
@@ -649,11 +661,49 @@ def _stream_for(X, *others):
 # What all kernels share
 # ----------------------------------------------------------------------------------------------
 
-_kernel = cuda.jit(cache=True)  # on disk; only kernels whose closures hold numbers and names
+
+class _Kernel:
+    """A kernel that is compiled, or found in Numba's cache, when arguments of such dtypes come.
+
+    Numba keeps all forms of one function under one index, which processes that compile at the
+    same time overwrite: an entry may then lead to another's code (numba issue 4807). So each form
+    has a name, and a file, of its own. What closures hold must be numbers and names: Numba takes
+    a function there for another one in each process.
+    """
+
+    def __init__(self, function, **options) -> None:
+        self.function, self.options = function, options
+        self.forms: dict[tuple, Any] = {}
+
+    def form(self, arguments: tuple):
+        """For arrays of the dtypes that these have; numbers are always of the same type."""
+        if SIMULATED:
+            dtypes: tuple = ()
+        else:
+            dtypes = tuple(part.dtype.char for part in arguments if hasattr(part, "dtype"))
+        if dtypes not in self.forms:
+            self.forms[dtypes] = self._form(dtypes)
+        return self.forms[dtypes]
+
+    def _form(self, dtypes: tuple):
+        if SIMULATED:
+            return cuda.jit(self.function)
+        f = self.function
+        copy = FunctionType(f.__code__, f.__globals__, f.__name__, f.__defaults__, f.__closure__)
+        constants = [cell.cell_contents for cell in f.__closure__ or ()]
+        what = f"{constants} {cuda.get_current_device().compute_capability}"
+        copy.__qualname__ = f"{f.__name__}_{''.join(dtypes)}_{zlib.crc32(what.encode()):08x}"
+        copy.__module__, copy.__doc__ = f.__module__, f.__doc__
+        dispatcher = cuda.jit(**self.options)(copy)
+        with suppress(RuntimeError):  # no folder that can be written to: compile in each process
+            dispatcher.enable_caching()
+        return dispatcher
+
+
+_kernel = _Kernel
 _helper = cuda.jit(device=True)
 # 65,536 registers of a multiprocessor for a block of `CHAIN_THREADS`.
-_FEW_REGISTERS: Any = {} if SIMULATED else {"max_registers": 65_536 // CHAIN_THREADS}
-_small_kernel = cuda.jit(cache=True, **_FEW_REGISTERS)
+_small_kernel = partial(_Kernel, max_registers=65_536 // CHAIN_THREADS)
 
 if SIMULATED:
 
