@@ -43,6 +43,24 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "no_check_spmatrix: of scikit-learn's own tests")
 
 
+# test_cuda_without_gpu.py waits for processes of its own: they run beside all other tests.
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: hasattr(item.module, "begin"))
+
+
+def pytest_collection_finish(session):
+    if not session.config.option.collectonly:
+        for module in {item.module for item in session.items if hasattr(item.module, "begin")}:
+            module.begin(session)
+
+
+def pytest_sessionfinish(session):
+    for module in {item.module for item in session.items if hasattr(item.module, "end")}:
+        module.end()
+
+
 ALLOW_MISSING = os.environ.get("FASTLSGD_TEST_ALLOW_MISSING") == "1"
 
 

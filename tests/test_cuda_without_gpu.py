@@ -2,7 +2,8 @@
 
 Twice: compiled for a GPU and run by the machine in `ptx/`, and on Numba's simulator. Both must be
 asked for before Numba is imported, hence in processes of their own, as many at a time as there are
-processors; with -P, since the sources in the current folder would hide the installed package.
+processors, beside all other tests; with -P, since the sources in the current folder would hide
+the installed package.
 
 And bench/gpu_check.py, in small, on the same machine: without a GPU nobody would run it otherwise.
 """
@@ -15,7 +16,7 @@ import os
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -49,35 +50,48 @@ def runs():
         yield pytest.param(("NUMBA_ENABLE_CUDASIM", suite), id=f"simulator-{suite}")
 
 
-def start(run):
+pool = ThreadPoolExecutor(os.cpu_count())
+results: dict[tuple, Future] = {}
+running: list[subprocess.Popen] = []
+
+
+def begin(session) -> None:
+    """Start what the tests that were asked for wait for (conftest.py)."""
+    for item in session.items:
+        if item.module.__name__ == __name__ and item.function.__name__ == "test_cuda":
+            run = item.callspec.params["run"]
+            if not any(mark.args[0] for mark in item.iter_markers("skipif")):
+                results[run] = pool.submit(outcome, run)
+
+
+def end() -> None:
+    """Of a session that ends early."""
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in running:
+        process.kill()
+
+
+def outcome(run) -> tuple[int, str]:
+    """Exit status and output of a suite; as a guest, whose turn comes after other processes'."""
     switch, suite = run
-    return subprocess.run(
-        [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--disable-warnings",
-         str(Path(__file__).parent / suite)],
+    process = subprocess.Popen(
+        ["nice", sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider",
+         "--disable-warnings", str(Path(__file__).parent / suite)],
         env=os.environ | {switch: "1"},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        timeout=1800,
     )  # fmt: skip
+    running.append(process)
+    output, _ = process.communicate(timeout=1800)
+    return process.returncode, output
 
 
-@pytest.fixture(scope="module")
-def results(request):
-    """What each of the tests that were asked for waits for."""
-    wanted = [item for item in request.session.items if item.function is test_cuda]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield {
-            run: pool.submit(start, run)
-            for run in (item.callspec.params["run"] for item in wanted)
-            if run[0] != "FASTLSGD_TEST_PTX" or no_ptx_machine() is None
-        }
-
-
-@pytest.mark.parametrize("run", runs())
-def test_cuda(run, results):
-    finished = results[run].result()
-    assert finished.returncode == 0, finished.stdout[-5000:] + finished.stderr[-2000:]
-    assert " passed" in finished.stdout
+@pytest.mark.parametrize("run", list(runs()))
+def test_cuda(run):
+    status, output = results[run].result()
+    assert status == 0, output[-7000:]
+    assert " passed" in output
 
 
 GPU_CHECK = Path(__file__).resolve().parents[1] / "bench" / "gpu_check.py"
