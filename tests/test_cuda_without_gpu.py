@@ -42,12 +42,20 @@ def no_ptx_machine() -> str | None:
 needs_ptx_machine = pytest.mark.skipif(no_ptx_machine() is not None, reason=str(no_ptx_machine()))
 
 
+HALVES = "epoch or optimizers", "not (epoch or optimizers)"  # of the longest suite
+
+
 def runs():
-    """(switch, suite), the longest first."""
-    for suite in ("test_kernels.py", "test_device_arrays.py", "test_ptx_machine.py"):
-        yield pytest.param(("FASTLSGD_TEST_PTX", suite), id=f"PTX-{suite}", marks=needs_ptx_machine)
+    """(switch, suite, what of it), the longest first."""
+    for suite, part in (
+        *(("test_kernels.py", half) for half in HALVES),
+        ("test_device_arrays.py", ""),
+        ("test_ptx_machine.py", ""),
+    ):
+        run = "FASTLSGD_TEST_PTX", suite, part
+        yield pytest.param(run, id=f"PTX-{suite} {part}", marks=needs_ptx_machine)
     for suite in ("test_kernels.py", "test_device_arrays.py"):
-        yield pytest.param(("NUMBA_ENABLE_CUDASIM", suite), id=f"simulator-{suite}")
+        yield pytest.param(("NUMBA_ENABLE_CUDASIM", suite, ""), id=f"simulator-{suite}")
 
 
 pool = ThreadPoolExecutor(os.cpu_count())
@@ -73,10 +81,10 @@ def end() -> None:
 
 def outcome(run) -> tuple[int, str]:
     """Exit status and output of a suite; as a guest, whose turn comes after other processes'."""
-    switch, suite = run
+    switch, suite, part = run
     process = subprocess.Popen(
         ["nice", sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider",
-         "--disable-warnings", str(Path(__file__).parent / suite)],
+         "--disable-warnings", "-k", part, str(Path(__file__).parent / suite)],
         env=os.environ | {switch: "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
