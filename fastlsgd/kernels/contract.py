@@ -59,6 +59,17 @@ class CSR(NamedTuple):
 Matrix = np.ndarray | CSR
 
 
+def working_dtype(X) -> np.dtype:
+    """The dtype that kernels compute with, for an X (array, CSR or dtype) as it was given.
+
+    float32 for floats of at most 32 bits (float16 and bfloat16 too), float64 for all else. Weights,
+    predictions and what counts as rounding go by it, never by ``X.dtype`` itself.
+    """
+    dtype = X if isinstance(X, np.dtype) else X.dtype
+    is_float = dtype.kind == "f" or dtype.name == "bfloat16"
+    return np.dtype(np.float32 if is_float and dtype.itemsize <= 4 else np.float64)
+
+
 class LossGradient(NamedTuple):
     """Objective without penalty, and its gradient; all float64."""
 

@@ -55,6 +55,30 @@ def sample_rows(X: Matrix, every: int) -> Matrix:
     return X[::every]
 
 
+def random_rows(n: int, count: int, sample_weight: np.ndarray | None, seed: int = 0) -> np.ndarray:
+    """Numbers of at most `count` rows, in order, drawn at random from those of positive weight.
+
+    Rows at regular distances would see one phase only of a column that alternates, and rows of
+    zero weight must be as if they were not there.
+
+    Parameters
+    ----------
+    n, count : int
+        Rows there are, and rows wanted.
+    sample_weight : ndarray of shape (n,) or None
+        On the host.
+    seed : int
+        The same seed draws the same rows.
+    """
+    counted = None if sample_weight is None else np.flatnonzero(sample_weight)
+    available = n if counted is None else len(counted)
+    if available <= count:
+        return np.arange(n) if counted is None else counted
+    drawn = np.random.default_rng(seed).choice(available, count, replace=False, shuffle=False)
+    drawn.sort()
+    return drawn if counted is None else counted[drawn]
+
+
 def as_dense(X: Matrix) -> np.ndarray:
     """A chunk of rows as a float64 array of its own, on the host."""
     if not isinstance(X, CSR):
