@@ -34,6 +34,8 @@ from ..kernels.device import (
     is_device_sparse,
     lives_on_device,
 )
+from ..solvers.eigen import NoEigenvalues
+from ..solvers.factors import NotTrustworthy
 from ..solvers.stochastic import class_numbers
 
 
@@ -385,7 +387,9 @@ def overflow_explained(X, y) -> Iterator[None]:
     try:
         with np.errstate(over="ignore", invalid="ignore"):
             yield
-    except np.linalg.LinAlgError as error:
+    except NoEigenvalues as error:
+        raise ValueError(f"The fit failed: {error}. Rescale the columns of X.") from error
+    except (np.linalg.LinAlgError, NotTrustworthy) as error:
         check.explain_non_finite(X=X, y=y)
         raise ValueError(f"Sums of squares of X or y overflow ({error}): rescale them.") from error
 

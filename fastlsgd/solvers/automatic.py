@@ -27,6 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..kernels.contract import Kernels, Matrix, Prox, SGDState, rows_per_group
+from .eigen import eigh
 from .metric import Metric, Moments, add_moments, diagonal_metric, full_metric
 from .rows import sum_of_squares, transformed_rows
 
@@ -306,7 +307,7 @@ def _slowest_curvature(
     """Smallest curvature, in the diagonal metric, among the directions that matter for R2."""
     t = diagonal.transform
     H = t[:, None] * moments.curvature(centred) * t + np.diag(diagonal.shrink)
-    values, vectors = np.linalg.eigh(H)
+    values, vectors = eigh(H)
     keep = values > 1e-10 * values[-1]
     gain = (vectors[:, keep].T @ (t[:, None] * slope)) ** 2 / values[keep, None]
     variance = np.maximum(moments.y_variance(), np.finfo(np.float64).tiny)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..kernels.contract import Kernels
+from .eigen import eigh
 from .factors import EPS, TINY
 from .metric import RANK_TOLERANCE
 from .proximal_newton import Quadratic
@@ -77,14 +78,14 @@ def _diagonalised(H: np.ndarray, scale: np.ndarray):
     each other, of H itself, whose null space then stays out.
     """
     scaled = scale[:, None] * H * scale
-    values, vectors = np.linalg.eigh(scaled)
+    values, vectors = eigh(scaled)
     counts = int((scale > 0.0).sum())
     keep = values > RANK_TOLERANCE * max(float(values[-1]), TINY)
     if keep.sum() == counts:
         whiten = vectors[:, keep] / np.sqrt(values[keep])
-        shrink, turn = np.linalg.eigh((whiten.T * scale**2) @ whiten)
+        shrink, turn = eigh((whiten.T * scale**2) @ whiten)
         return scale[:, None] * (whiten @ turn), np.ones(counts), shrink
-    values, vectors = np.linalg.eigh(np.where(np.outer(scale, scale) > 0.0, H, 0.0))
+    values, vectors = eigh(np.where(np.outer(scale, scale) > 0.0, H, 0.0))
     keep = values > EPS * len(values) * max(float(values[-1]), TINY)
     return vectors[:, keep], values[keep], np.ones(int(keep.sum()))
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..kernels.contract import CSR, Kernels, Matrix
+from .eigen import eigh, eigvalsh, minimum_norm
 from .rows import add_column_moments, as_dense, row_slice, sample_rows
 
 FULL_METRIC_FEATURES = 512
@@ -151,7 +152,7 @@ class Metric:
         if self.is_diagonal:
             scale = np.where(self.transform > 0.0, self.transform, 1.0)
             return np.where(self.transform > 0.0, coef / scale, 0.0)
-        return np.linalg.lstsq(self.transform.T, coef.T, rcond=None)[0].T
+        return minimum_norm(self.transform.T, coef.T).T
 
 
 def standard_scale(moments: Moments, variance: np.ndarray, eps: float) -> np.ndarray:
@@ -172,7 +173,7 @@ def diagonal_metric(moments: Moments, l2: float, centred: bool, eps: float) -> M
     transform = np.where(scale > 0.0, 1.0 / np.sqrt(variance + l2 + (scale == 0.0)), 0.0)
     spread = variance * transform**2
     if moments.is_full:
-        largest = float(np.linalg.eigvalsh(transform[:, None] * curvature * transform)[-1])
+        largest = float(eigvalsh(transform[:, None] * curvature * transform)[-1])
     else:
         largest = float(spread.sum())  # the trace bounds it
     return Metric(
@@ -194,13 +195,13 @@ def full_metric(moments: Moments, l2: float, centred: bool, eps: float) -> Metri
     scale = standard_scale(moments, np.diag(H), eps)
     correlation = scale[:, None] * H * scale
     penalty = l2 * scale**2
-    values, vectors = np.linalg.eigh(correlation + np.diag(penalty))
+    values, vectors = eigh(correlation + np.diag(penalty))
     keep = values > RANK_TOLERANCE * max(values[-1], np.finfo(np.float64).tiny)
     if not keep.any():
         # No column varies. One coordinate stays, always zero: kernels take one feature or more.
         return Metric(_shift(moments, centred), np.zeros((1, len(H))), np.zeros(1), 1.0, 1.0)
     whiten = (vectors[:, keep] / np.sqrt(values[keep])).T  # (k, d), of the scaled columns
-    shrink, turn = np.linalg.eigh((whiten * penalty) @ whiten.T)
+    shrink, turn = eigh((whiten * penalty) @ whiten.T)
     shrink = np.clip(shrink, 0.0, 1.0)
     k = int(keep.sum())
     return Metric(

@@ -15,8 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
-from scipy.linalg import lapack, svd
+from scipy.linalg import lapack
 
+from .eigen import svd
 from .factors import EPS, NotTrustworthy, TriangularFactor, column_scale
 from .system import System
 
@@ -185,7 +186,7 @@ def _solve_triangle(system: System, data: np.ndarray, exponents: np.ndarray) -> 
     else:  # of least norm in the columns' own units
         common = np.full(d, units[scale > 0.0].max(initial=0))
         R = np.ldexp(R, np.maximum(units - common, -(2**12)))
-        U, sigma, Vt = svd(R, full_matrices=False)
+        U, sigma, Vt = svd(R)
         keep = sigma > rank_tolerance(d) * sigma.max(initial=0.0)
         v, rank = (Vt[keep].T @ ((U[:, keep].T @ c) / sigma[keep, None])).T, int(keep.sum())
         condition = float(sigma[0] / sigma[keep][-1]) if rank else 1.0

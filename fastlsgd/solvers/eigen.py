@@ -1,0 +1,86 @@
+"""Eigenvalues and singular values that are found where LAPACK's quick driver gives up.
+
+Divide and conquer, which NumPy calls, fails on some matrices with repeated eigenvalues (one fit in
+tens of thousands). Other drivers are slower, and find them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.linalg
+
+from .interrupt import interruptible
+
+# From here on a decomposition takes so long that Ctrl-C must not wait for it.
+LONG = 700
+
+
+class NoEigenvalues(np.linalg.LinAlgError):
+    """No driver of LAPACK has converged."""
+
+
+def eigh(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues, from the least, and eigenvectors of a symmetric matrix, as np.linalg.eigh.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If the matrix holds NaN or infinity.
+    NoEigenvalues
+        If no driver of LAPACK converges.
+    """
+    _refuse_non_finite(H)
+    drivers = (
+        np.linalg.eigh,
+        lambda H: scipy.linalg.eigh(H, driver="evr", check_finite=False),
+        lambda H: scipy.linalg.eigh(H, driver="ev", check_finite=False),
+    )
+    return _first_that_converges(drivers, H)
+
+
+def eigvalsh(H: np.ndarray) -> np.ndarray:
+    """Eigenvalues of a symmetric matrix, from the least; raises what `eigh` raises."""
+    _refuse_non_finite(H)
+    drivers = (
+        np.linalg.eigvalsh,
+        lambda H: scipy.linalg.eigh(H, eigvals_only=True, driver="evr", check_finite=False),
+        lambda H: scipy.linalg.eigh(H, eigvals_only=True, driver="ev", check_finite=False),
+    )
+    return _first_that_converges(drivers, H)
+
+
+def svd(A: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """U, singular values and V^T with A = U diag(s) V^T, not full; raises what `eigh` raises."""
+    _refuse_non_finite(A)
+    drivers = (
+        lambda A: scipy.linalg.svd(A, full_matrices=False, check_finite=False),
+        lambda A: scipy.linalg.svd(
+            A, full_matrices=False, check_finite=False, lapack_driver="gesvd"
+        ),
+    )
+    return _first_that_converges(drivers, A)
+
+
+def minimum_norm(A: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The x of least norm that brings A x nearest to b, as np.linalg.lstsq; b may be (n, k)."""
+    U, values, Vt = svd(A)
+    keep = values > np.finfo(np.float64).eps * max(A.shape) * values.max(initial=0.0)
+    projected = (U[:, keep].T @ b).T / values[keep]
+    return (projected @ Vt[keep]).T
+
+
+def _refuse_non_finite(A: np.ndarray) -> None:
+    # LAPACK may loop for ever over them.
+    if not np.isfinite(A).all():
+        raise np.linalg.LinAlgError("numbers that are not finite")
+
+
+def _first_that_converges(drivers, A: np.ndarray):
+    for driver in drivers:
+        try:
+            return interruptible(driver, A) if max(A.shape) >= LONG else driver(A)
+        except np.linalg.LinAlgError as error:
+            last = error
+    raise NoEigenvalues(
+        f"no driver of LAPACK finds the eigenvalues of a matrix of shape {A.shape}"
+    ) from last
