@@ -1,0 +1,119 @@
+"""NIST's Statistical Reference Datasets of linear regression: certified digits, found again.
+
+`records/strd.json` holds the data and what NIST certifies of each problem, to 15 digits. A figure
+is held to its LRE, the number of its leading digits that are right: -log10 of the relative error,
+or of the absolute one where the certified value is zero.
+
+The bounds follow from the problem. A backward stable solver may lose log10(k) digits, where k is
+the condition of the columns scaled to norm 1 (what `condition_` tells), and log10(k^2 r / |y|) of
+them where the residual r is large: of Wampler 1 to 5, which share one X, the last is the same
+problem with noise of 2,000 times the signal. A digit is left for the order of sums.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.exceptions import ConvergenceWarning
+
+from fastlsgd import LeastSquaresRegressor, lstsq
+
+RECORD = Path(__file__).parent / "records" / "strd.json"
+PROBLEMS = json.loads(RECORD.read_text(encoding="utf-8"))
+del PROBLEMS["source"]
+SOLVERS = "auto", "gram", "sketch", "cg", "qr"
+CASES = [
+    pytest.param(name, solver, marks=pytest.mark.xfail(reason="issue 12, A: it says nothing"))
+    if (name, solver) == ("Filip", "cg")
+    else (name, solver)
+    for name in PROBLEMS
+    for solver in SOLVERS
+]
+
+# Right digits of the coefficients; condition of the centred and scaled columns in the comment.
+COEFFICIENTS = {
+    "Norris": 11,  # 1
+    "Pontius": 11,  # 10
+    "NoInt1": 13,  # 1
+    "NoInt2": 13,  # 1
+    "Filip": 7,  # 5e9
+    "Longley": 10,  # 140
+    "Wampler1": 8,  # 2e3, as the others, and exact
+    "Wampler2": 9,
+    "Wampler3": 8,
+    "Wampler4": 7,
+    "Wampler5": 5,  # k^2 r / |y| is 1e10
+}
+# CG stops by the residual's gradient, whose rounding the condition magnifies once more.
+BY_DESCENT = {"Longley": 8, "Wampler1": 6, "Wampler2": 8, "Wampler3": 6, "Wampler4": 6,
+              "Wampler5": 5}  # fmt: skip
+# Errors of coefficients are of second order in sigma: more digits than the coefficients have.
+STATISTICS = {"Filip": 7, "Wampler1": 7, "Wampler2": 10, "Wampler3": 10, "Wampler4": 10,
+              "Wampler5": 10}  # fmt: skip
+
+
+def problem(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """X, without the column of ones, and y."""
+    x = np.array(PROBLEMS[name]["x"], dtype=np.float64)
+    x = x.reshape(len(x), -1)
+    degree = PROBLEMS[name]["degree"]
+    return x if degree == 1 else x ** np.arange(1, degree + 1), np.array(PROBLEMS[name]["y"])
+
+
+def right_digits(found, certified) -> float:
+    found, certified = np.atleast_1d(found), np.atleast_1d(np.asarray(certified, np.float64))
+    error = np.abs(found - certified) / np.where(certified == 0.0, 1.0, np.abs(certified))
+    return -np.log10(max(error.max(), 1e-15))
+
+
+def warned(caught) -> bool:
+    return any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
+
+
+def bound(name: str, solver: str) -> int:
+    return (BY_DESCENT if solver == "cg" else COEFFICIENTS).get(name, COEFFICIENTS[name])
+
+
+@pytest.mark.parametrize(("name", "solver"), CASES)
+def test_coefficients(name, solver):
+    X, y = problem(name)
+    intercept = PROBLEMS[name]["intercept"]
+    model = LeastSquaresRegressor(solver=solver, fit_intercept=intercept)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.fit(X, y)
+    found = np.append(model.intercept_, model.coef_) if intercept else model.coef_
+    if solver == "cg" and name == "Filip" and warned(caught):
+        return  # its condition is beyond conjugate gradients, which say so
+    assert not caught
+    assert right_digits(found, PROBLEMS[name]["coefficients"]) >= bound(name, model.solver_)
+
+
+@pytest.mark.parametrize(("name", "solver"), CASES)
+def test_coefficients_by_lstsq(name, solver):
+    X, y = problem(name)
+    A = np.column_stack([np.ones(len(X)), X]) if PROBLEMS[name]["intercept"] else X
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found, info = lstsq(A, y, solver=solver, return_info=True)
+    if solver == "cg" and name == "Filip" and warned(caught):
+        return
+    assert not caught
+    assert right_digits(found, PROBLEMS[name]["coefficients"]) >= bound(name, info.solver_)
+
+
+@pytest.mark.parametrize("solver", ["auto", "gram", "qr"])
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_summary(name, solver):
+    X, y = problem(name)
+    certified = PROBLEMS[name]
+    model = LeastSquaresRegressor(solver=solver, fit_intercept=certified["intercept"])
+    summary = model.fit(X, y).summary()
+    digits = STATISTICS.get(name, 11)
+    assert right_digits(summary.standard_error, certified["standard_deviations"]) >= digits
+    assert right_digits(summary.sigma, certified["residual_standard_deviation"]) >= digits
+    assert right_digits(summary.r_squared, certified["r_squared"]) >= 10
