@@ -141,15 +141,22 @@ def solve_by_qr(system: System) -> Orthogonal:
 
     Cost: 2 n d^2 flops; memory for a block of rows and for R.
     """
+    upper, exponents = triangle(system)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _solve_triangle(system, upper, exponents)
+
+
+def triangle(system: System) -> tuple[np.ndarray, np.ndarray]:
+    """R of [A, y], of at most d + t rows, and the powers of two its columns were divided by."""
     exponents = np.zeros(system.d + system.t, dtype=int)
     with np.errstate(over="ignore", invalid="ignore"):
         upper = _triangle(system, exponents)
         if not _in_range(upper):
             exponents = _exponents(system)
             upper = _triangle(system, exponents)
-        if not np.isfinite(upper).all():
-            raise np.linalg.LinAlgError("numbers that are not finite")
-        return _solve_triangle(system, upper, exponents)
+    if not np.isfinite(upper).all():
+        raise np.linalg.LinAlgError("numbers that are not finite")
+    return upper, exponents
 
 
 def _triangle(system: System, exponents: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""L1 penalties and weights that may not be negative: proximal Newton steps with the Gram matrix.
+"""L1 penalties and weights that may not be negative: active sets on the Gram matrix, then on rows.
 
     J(w) = 1/(2 S) |A w - y|^2 + l1 |w|_1 + l2/2 |w|^2,     w >= 0 where `positive`
 
@@ -6,30 +6,37 @@ With H = A^T A / S at hand, J is minimised over w alone, without X, by an active
 which weights are not zero and their signs, solve for those, guess anew (the primal-dual active set,
 which is a semismooth Newton method: Hintermueller, Ito and Kunisch 2002, SIAM J. Optim. 13(3)). The
 guess is that of a proximal step, so that a set that repeats itself is the solution. Where it runs
-in circles, Newton steps that never raise J go on from the best guess. Sets are small at strong
-penalties, and each solve is of a set's size only.
+in circles, or a set is singular to rounding, `active_set.py` goes on from the best weights, which
+never raises J. Sets are small at strong penalties, and each solve is of a set's size only.
 
 The gradient of the data at what comes out then corrects H w - c, and w is solved for again: what
-rounding has done to H and c is gone after a pass or two.
+rounding has done to H and c is gone after a pass or two. Where the columns are too ill-conditioned
+for a Gram matrix, the same search ends on the triangle of a QR decomposition of the rows.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import lapack
 
-from .factors import EPS, TINY
+from . import active_set
+from .active_set import Lasso
+from .eigen import eigh
+from .factors import EPS, TINY, NotTrustworthy, cholesky_factor, column_scale
+from .least_squares import FACTOR_FEATURES, GRAM_CONDITION, _refuse_underflow
+from .orthogonal import triangle
 from .solution import Solution
 from .system import System
 
 # d^2 numbers of H, and d^3 multiply-adds of the largest set.
 GRAM_FEATURES = 4096
 SETS = 20  # guesses before J itself is watched
-STEPS_PER_WEIGHT = 10
-# A violation of optimality that rounding may leave, relative to that of zero weights.
-ROUNDING = {"float64": 1e-9, "float32": 1e-5}
+# Of a path's set: beyond it, sums alone leave too few digits, and the data's gradient corrects.
+SUMS_CONDITION = 1e4
+# What J may seem to rise by, relative to what it is summed from.
+SLACK = 1e-10
 
 
 @dataclass(frozen=True)
@@ -57,11 +64,12 @@ class Penalty:
 
 
 class Quadratic:
-    """1/2 w^T H w - c^T w for one target, in columns scaled to H_jj = 1 (0: left out)."""
+    """1/2 w^T H w - c^T w for one target; columns of H_jj = 0 are left out."""
 
     def __init__(self, H: np.ndarray, c: np.ndarray) -> None:
         self.H, self.c = H, c
         self.diagonal = np.diag(H).copy()
+        self.condition = 1.0  # of the scaled columns of the last set, with its penalty
 
     def gradient(self, w: np.ndarray) -> np.ndarray:
         """H w - c, from the columns where w is not zero."""
@@ -73,105 +81,92 @@ class Quadratic:
     def minimise(self, penalty: Penalty, start: np.ndarray, tol: float) -> tuple[np.ndarray, int]:
         """Weights that violate optimality by at most `tol`, or as little as rounding allows.
 
-        The second value counts linear solves.
+        J is never larger than at `start`. The second value counts linear solves.
         """
         w, done, n_solves = self._active_sets(penalty, start, tol)
         if not done:
-            w, more = self._signed_steps(penalty, w, tol)
+            w, more = self._watched_steps(penalty, w)
             n_solves += more
         return w, n_solves
 
     def _active_sets(self, penalty, w, tol) -> tuple[np.ndarray, bool, int]:
         """Guess and solve, `SETS` times at most; whether a set was its own successor.
 
-        What violates optimality least is returned.
+        What violates optimality least is returned, of weights at which J is not above the start.
         """
-        counts = self.diagonal + penalty.l2 > TINY
-        step = np.where(counts, 1.0 / np.where(counts, self.diagonal + penalty.l2, 1.0), 0.0)
-        best, least, last = w, np.inf, None
+        curvature = self.diagonal + penalty.l2
+        counts = curvature > TINY
+        step = np.where(counts, 1.0 / np.where(counts, curvature, 1.0), 0.0)
+        best, least, last, most = w, np.inf, None, np.inf
         for k in range(SETS):
-            gradient = self.gradient(w) + penalty.l2 * w
+            gradient = self.gradient(w)
+            value, size = self._value(penalty, w, gradient)
+            most = value if k == 0 else most
+            gradient += penalty.l2 * w
             violation = float(penalty.violation(w, gradient).max(initial=0.0))
-            if violation < least:
+            if violation < least and value <= most + SLACK * size:
                 best, least = w, violation
             signs = np.sign(penalty.soften(w - step * gradient, penalty.l1 * step))
             if violation <= tol or (last is not None and np.array_equal(signs, last)):
-                return best, violation <= max(tol, least), k
+                return best, best is w, k
             solved = self._solve(penalty, signs)
             if solved is None:
                 break
             w, last = solved, signs
         return best, False, SETS
 
+    def _value(self, penalty: Penalty, w, gradient) -> tuple[float, float]:
+        """J less its value at zero, and the size of its summands. `gradient` is H w - c."""
+        fit = 0.5 * float(w @ (gradient - self.c))
+        paid = penalty.value(w)
+        return fit + paid, abs(float(w @ gradient)) + float(np.abs(w) @ np.abs(self.c)) + paid
+
     def _solve(self, penalty: Penalty, signs: np.ndarray) -> np.ndarray | None:
-        """w with these signs held: zero outside, (H + l2) w = c - l1 signs inside."""
+        """w with these signs held: zero outside, (H + l2) w = c - l1 signs inside.
+
+        None where the matrix is singular to rounding.
+        """
         where = np.flatnonzero(signs)
         w = np.zeros(len(signs))
+        self.condition = 1.0
         if len(where) == 0:
             return w
         part = self.H[np.ix_(where, where)]
         part[np.diag_indices(len(where))] += penalty.l2
-        right = self.c[where] - penalty.l1 * signs[where]
+        scale = 1.0 / np.sqrt(np.maximum(np.diag(part), TINY))
+        part *= scale
+        part *= scale[:, None]
+        norm = np.abs(part).sum(axis=0).max()
         upper, info = lapack.dpotrf(part.T, lower=0, overwrite_a=1)
         if info != 0:
             return None
-        w[where] = lapack.dpotrs(upper, right, lower=0)[0]
+        reciprocal, info = lapack.dpocon(upper, norm)
+        if info != 0 or not reciprocal > EPS * len(where):
+            return None
+        self.condition = float(1.0 / np.sqrt(reciprocal))
+        right = (self.c[where] - penalty.l1 * signs[where]) * scale
+        w[where] = lapack.dpotrs(upper, right, lower=0)[0] * scale
         return w if np.isfinite(w).all() else None
 
-    def _signed_steps(self, penalty: Penalty, w: np.ndarray, tol: float) -> tuple[np.ndarray, int]:
-        """Newton steps that never raise J, one weight at a time joining those that are not zero.
+    def _watched_steps(self, penalty: Penalty, w: np.ndarray) -> tuple[np.ndarray, int]:
+        """The same by `active_set.py`, in the range that H has in spite of rounding."""
+        scale = column_scale(self.diagonal + np.where(self.diagonal > 0.0, penalty.l2, 0.0))
+        H = self.H * scale * scale[:, None]
+        H[np.diag_indices_from(H)] += penalty.l2 * scale**2
+        values, vectors = eigh(H)
+        keep = values > EPS * len(values) * max(float(values[-1]), TINY)
+        root = np.sqrt(values[keep])
+        R = root[:, None] * vectors[:, keep].T
+        q = (vectors[:, keep].T @ (self.c * scale)) / root
+        lasso = Lasso(R, q, penalty.l1 * scale, penalty.positive)
+        found = active_set.minimise(lasso, _divided(w, scale))
+        self.condition = found.condition
+        return found.u * scale, found.moves
 
-        Feature-sign search (Lee, Battle, Raina and Ng 2006, NIPS 19): it ends, since J falls with
-        each step and a set of signs comes once.
-        """
-        for k in range(STEPS_PER_WEIGHT * len(w) + 100):
-            gradient = self.gradient(w) + penalty.l2 * w
-            violation, signs = penalty.violation(w, gradient), np.sign(w)
-            if violation.max(initial=0.0) <= tol:
-                return w, k
-            if violation[signs != 0.0].max(initial=0.0) <= tol:
-                j = int(np.argmax(violation))
-                signs[j] = -np.sign(gradient[j])
-            where = np.flatnonzero(signs)
-            move = self._newton(penalty, where, gradient[where] + penalty.l1 * signs[where])
-            following = self._best_on_segment(penalty, w, gradient, where, move)
-            if following is None:
-                return w, k
-            w = following
-        return w, k
 
-    def _newton(self, penalty: Penalty, where: np.ndarray, slope: np.ndarray) -> np.ndarray:
-        """-(H + l2)^-1 slope on these weights; a little more on the diagonal if it is singular."""
-        part = self.H[np.ix_(where, where)]
-        diagonal = np.diag_indices(len(where))
-        part[diagonal] += penalty.l2
-        for share in (0.0, 1e-12, 1e-9, 1e-6):
-            trial = part.copy()
-            trial[diagonal] += share * part[diagonal].max()
-            upper, info = lapack.dpotrf(trial.T, lower=0, overwrite_a=1)
-            if info == 0:
-                return -lapack.dpotrs(upper, slope, lower=0)[0]
-        return -slope / max(float(np.trace(part)), TINY)
-
-    def _best_on_segment(self, penalty, w, gradient, where, move) -> np.ndarray | None:
-        """Where J is least among the end of the segment and its crossings of zero; None: nowhere
-        less than at w."""
-        start = w[where]
-        crosses = start * move < 0.0
-        share = np.full(len(where), np.inf)
-        share[crosses] = -start[crosses] / move[crosses]
-        ends = np.append(np.unique(share[share < 1.0]), 1.0)
-        if penalty.positive:
-            ends = ends[:1]  # beyond the first crossing a weight is negative
-        curvature = move @ (self.H[np.ix_(where, where)] @ move) + penalty.l2 * (move @ move)
-        size = np.abs(start + np.multiply.outer(ends, move)).sum(axis=1) - np.abs(start).sum()
-        change = ends * (gradient[where] @ move) + 0.5 * ends**2 * curvature + penalty.l1 * size
-        best = int(np.argmin(change))
-        if not change[best] < 0.0:
-            return None
-        following = w.copy()
-        following[where] = np.where(share == ends[best], 0.0, start + ends[best] * move)
-        return following
+def _divided(w: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """w / scale; 0 for columns that are left out."""
+    return np.where(scale > 0.0, w / np.where(scale > 0.0, scale, 1.0), 0.0)
 
 
 def fit_path(
@@ -185,37 +180,153 @@ def fit_path(
     """The solutions for these penalties, each from the one before.
 
     A single one is refined by passes over X until the violation of optimality is `tol`; those of
-    a path have what the Gram matrix gives, which is as good but for ill-conditioned columns.
+    a path have what the Gram matrix gives, if their columns are so well-conditioned that this is
+    as good. Where no Gram matrix can be trusted, the rows' triangle is asked.
+
+    Raises
+    ------
+    NotTrustworthy
+        If sums overflow, and there are too many columns for a triangle.
     """
-    xx, xy = system.centred_gram()
-    H, c = xx / system.weight, xy.T / system.weight
-    scale = system.columns_scale(np.diag(xx))
-    H[scale == 0.0] = 0.0
-    H[:, scale == 0.0] = 0.0
-    c[:, scale == 0.0] = 0.0
-    problems = [Quadratic(H, row) for row in c]
-    variance = system.target_squares() / system.weight
-    coef = np.zeros_like(c) if start is None else start.astype(np.float64).copy()
-    points = []
+    coef = np.zeros((system.t, system.d)) if start is None else start.astype(np.float64)
+    sums: _Sums | None = None
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            sums = _Sums(system)
+    except NotTrustworthy:
+        if system.d > FACTOR_FEATURES:
+            raise
+    rows, points = _Rows(system), []
     for penalty in penalties:
-        if len(penalties) == 1:
-            points.append(_refined(system, problems, penalty, coef, tol, max_iter))
-        else:
-            coef, n_iter = _solve_all(problems, penalty, coef, tol)
-            gradient = np.array([p.gradient(w) for p, w in zip(problems, coef, strict=True)])
-            squares = variance + ((gradient - c) * coef).sum(axis=1)
-            point = judged(system, penalty, coef, gradient, squares, c, n_iter)
-            point.converged = point.relative_gradient <= max(tol, ROUNDING["float64"])
-            points.append(point)
+        point = None
+        if sums is not None:
+            point, is_solved = sums.solution(penalty, coef, tol, max_iter, len(penalties) > 1)
+            if not is_solved and system.d <= FACTOR_FEATURES:
+                coef, point = point.coef, None
+        if point is None:
+            point = rows.solution(penalty, coef)
+        points.append(point)
+        coef = point.coef
     return points
 
 
+@dataclass(frozen=True)
+class _Optimality:
+    is_tight: bool  # within the tolerance
+    holds: bool  # or within what rounding leaves of the gradient
+    has_no_residual: bool  # but rounding
+
+
+class _Sums:
+    """Solutions from H and c, which passes over the data correct."""
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+        xx, xy = system.centred_gram()
+        _refuse_underflow(system, np.diag(xx))
+        self.H, self.c = xx / system.weight, xy.T / system.weight
+        self.scale = system.columns_scale(np.diag(xx))
+        self.H[self.scale == 0.0] = 0.0
+        self.H[:, self.scale == 0.0] = 0.0
+        self.c[:, self.scale == 0.0] = 0.0
+        self.size = np.sqrt(np.diag(self.H))  # of the columns, as a root mean square
+        self.variance = system.target_squares() / system.weight
+
+    def solution(
+        self, penalty: Penalty, coef: np.ndarray, tol: float, max_iter: int, is_path: bool
+    ) -> tuple[Solution, bool]:
+        """And whether it can do without the rows' triangle."""
+        problems = [Quadratic(self.H, row) for row in self.c]
+        if is_path:
+            coef, n_iter, condition = _solve_all(problems, penalty, coef, tol)
+            if condition <= SUMS_CONDITION:
+                point = self._from_sums(problems, penalty, coef, n_iter)
+                if point.relative_gradient <= max(tol, SLACK):
+                    return point, True
+        return self._refined(problems, penalty, coef, tol, max_iter)
+
+    def _from_sums(self, problems, penalty: Penalty, coef, n_iter: int) -> Solution:
+        gradient = np.array([p.gradient(w) for p, w in zip(problems, coef, strict=True)])
+        squares = np.maximum(self.variance + ((gradient - self.c) * coef).sum(axis=1), 0.0)
+        point = judged(self.system, penalty, coef, gradient, squares, self.c, n_iter)
+        point.losses = [_objective(self.system, penalty, coef, squares)]
+        return point
+
+    def _refined(self, problems, penalty, coef, tol, max_iter) -> tuple[Solution, bool]:
+        """Active sets on the data's own gradient, until optimality or rounding."""
+        system, best, losses = self.system, None, []
+        while True:
+            coef, _, condition = _solve_all(problems, penalty, coef, min(tol, 1e-12))
+            found = system.gradient(coef, system.intercept_for(coef))
+            gradient = found.coef / system.weight
+            squares = np.maximum(found.squares / system.weight - found.intercept**2, 0.0)
+            losses.append(_objective(system, penalty, coef, squares))
+            point = judged(system, penalty, coef, gradient, squares, self.c)
+            point.intercept = point.intercept - found.intercept
+            point.condition = condition
+            optimality = self._test(penalty, point, gradient, squares, tol)
+            point.converged = optimality.holds
+            falls = best is None or point.relative_gradient <= 0.5 * best.relative_gradient
+            if falls or point.converged:
+                best = point
+            if point.converged or not falls or len(losses) >= max_iter:
+                break
+            for problem, w, g in zip(problems, coef, gradient, strict=True):
+                problem.c = problem.H @ w - np.where(problem.diagonal > 0.0, g, 0.0)
+        best.losses, best.n_iter = losses, len(losses)
+        if not best.converged and falls:
+            best.why_not = f"max_iter={max_iter} passes did not bring it further. Raise max_iter."
+        is_solved = best.condition <= GRAM_CONDITION and (falls or best.converged)
+        return best, is_solved and not self._hides_more(penalty, optimality)
+
+    def _test(self, penalty: Penalty, point: Solution, gradient, squares, tol) -> _Optimality:
+        """Whether each violation is within the tolerance, or else what rounding leaves.
+
+        A backward error: the share `tol` of |A_j| |r|, and of the largest gradient at zero.
+        Residuals and the sums over them are rounded in proportion to what they are taken from.
+        """
+        counts, eps = self.scale > 0.0, float(np.finfo(self.system.X.dtype).eps)
+        violation = np.array(
+            [
+                penalty.violation(w, g + penalty.l2 * w)
+                for w, g in zip(point.coef, gradient, strict=True)
+            ]
+        )
+        far, rho = np.abs(self.system.centre), np.sqrt(squares)
+        amplitude = np.sqrt(self.variance + self.system.y_centre**2) + np.abs(point.intercept)
+        amplitude = 4.0 * eps * (amplitude + np.abs(point.coef) @ np.sqrt(self.size**2 + far**2))
+        rounding = np.outer(amplitude, self.size) + 4.0 * eps * np.outer(rho, far)
+        unit = np.array([[_unit(penalty, row)] for row in self.c])
+        allowed = tol * np.minimum(np.outer(rho, self.size), unit)
+        return _Optimality(
+            bool((violation <= allowed)[:, counts].all()),
+            bool((violation <= np.maximum(allowed, rounding))[:, counts].all()),
+            bool((rho <= 8.0 * amplitude).all()),
+        )
+
+    def _hides_more(self, penalty: Penalty, optimality: _Optimality) -> bool:
+        """Whether rounding can hide columns that would still lower J.
+
+        Only of ill-conditioned columns, with a residual that is far above its own rounding though
+        the gradient is not.
+        """
+        if optimality.is_tight or not optimality.holds or optimality.has_no_residual:
+            return False
+        try:
+            factor = cholesky_factor(self.H, penalty.l2, column_scale(np.diag(self.H) + penalty.l2))
+        except NotTrustworthy:
+            return True
+        return factor.condition > GRAM_CONDITION
+
+
 def _solve_all(problems, penalty: Penalty, coef: np.ndarray, tol: float):
+    """Weights, the most linear solves, and the worst condition of a set."""
     solutions = [
         problem.minimise(penalty, w, tol * _unit(penalty, problem.c))
         for problem, w in zip(problems, coef, strict=True)
     ]
-    return np.array([w for w, _ in solutions]), max(k for _, k in solutions)
+    worst = max(problem.condition for problem in problems)
+    return np.array([w for w, _ in solutions]), max(k for _, k in solutions), worst
 
 
 def _unit(penalty: Penalty, c: np.ndarray) -> float:
@@ -223,37 +334,86 @@ def _unit(penalty: Penalty, c: np.ndarray) -> float:
     return float(np.maximum(np.abs(c).max(initial=0.0), penalty.l1))
 
 
-def _refined(system, problems, penalty, coef, tol, max_iter) -> Solution:
-    """Proximal Newton steps on the data's own gradient, until optimality or rounding."""
-    c = np.array([problem.c for problem in problems])
-    rounding = ROUNDING[system.X.dtype.name]
-    best: Solution | None = None
-    losses: list[float] = []
-    while True:
-        coef, _ = _solve_all(problems, penalty, coef, min(tol, 1e-12))
-        found = system.gradient(coef, system.intercept_for(coef))
-        gradient = found.coef / system.weight
-        squares = found.squares / system.weight - found.intercept**2
-        losses.append(system.weight * (0.5 * float(squares.sum()) + penalty.value(coef)))
-        point = judged(system, penalty, coef, gradient, squares, c)
-        point.intercept = point.intercept - found.intercept
-        has_stalled = False
-        if best is None or point.relative_gradient <= 0.5 * best.relative_gradient:
-            best = point
+def _objective(system: System, penalty: Penalty, coef, squares) -> float:
+    """J as a sum over rows."""
+    return system.weight * (0.5 * float(squares.sum()) + penalty.value(coef))
+
+
+class _Rows:
+    """Solutions on the triangle of a QR decomposition of [A, y], which is made when first used."""
+
+    def __init__(self, system: System) -> None:
+        self.system, self.upper = system, None
+
+    def _prepare(self) -> None:
+        system, d = self.system, self.system.d
+        system.find_centre()
+        self.upper, exponents = triangle(system)
+        self.units, self.y_units = exponents[:d], exponents[d:]
+        squares = np.einsum("ij,ij->j", self.upper[:, :d], self.upper[:, :d])
+        eps = float(np.finfo(system.X.dtype).eps)
+        noise = np.ldexp(4.0 * eps * np.abs(system.centre), -self.units)
+        self.scale = column_scale(squares, system.weight * noise**2)
+        self.R = self.upper[:d, :d] * self.scale
+
+    def solution(self, penalty: Penalty, start: np.ndarray) -> Solution:
+        with np.errstate(over="ignore", invalid="ignore"):
+            if self.upper is None:
+                self._prepare()
+            found = [self._minimum(k, penalty, w) for k, w in enumerate(start)]
+            return self._judged(penalty, found)
+
+    def _minimum(self, k: int, penalty: Penalty, start: np.ndarray) -> active_set.Minimum:
+        """For target k. In units: u = 2^units w / scale / 2^y_unit."""
+        system, d, y_unit = self.system, self.system.d, self.y_units[k]
+        R, q = self.R, self.upper[:d, d + k]
+        if penalty.l2 > 0.0:
+            root = np.sqrt(system.weight * penalty.l2) * np.ldexp(self.scale, -self.units)
+            stretch = column_scale(1.0 + root**2)
+            R, q = np.vstack([R * stretch, np.diag(root * stretch)]), np.append(q, np.zeros(d))
         else:
-            has_stalled = True
-        best.converged = best.relative_gradient <= (max(tol, rounding) if has_stalled else tol)
-        if (
-            best.converged
-            or has_stalled
-            or best.relative_gradient <= EPS
-            or len(losses) >= max_iter
-        ):
-            break
-        for problem, w, g in zip(problems, coef, gradient, strict=True):
-            problem.c = problem.H @ w - np.where(problem.diagonal > 0.0, g, 0.0)
-    best.losses, best.n_iter = losses, len(losses)
-    return best
+            stretch = np.ones(d)
+        l1 = np.ldexp(system.weight * penalty.l1 * self.scale * stretch, -self.units - y_unit)
+        unit = self.scale * stretch
+        u = _divided(np.ldexp(start, self.units - y_unit), unit)
+        dependent = 10.0 * float(np.finfo(system.X.dtype).eps)
+        found = active_set.minimise(Lasso(R, q, l1, penalty.positive, dependent), u)
+        return replace(found, u=np.ldexp(found.u * unit, y_unit - self.units))
+
+    def _judged(self, penalty: Penalty, found: list[active_set.Minimum]) -> Solution:
+        """Certificates from a pass over the data, from the triangle where that overflows."""
+        system, d = self.system, self.system.d
+        coef = np.array([minimum.u for minimum in found])
+        v = np.ldexp(coef, self.units - self.y_units[:, None])
+        residual = self.upper[:, :d] @ v.T - self.upper[:, d:]
+        norms = np.ldexp(np.linalg.norm(residual, axis=0), self.y_units)
+        scale = np.where(self.scale > 0.0, 1.0, 0.0) / system.weight
+        out = self.units + self.y_units[:, None]
+        c = scale * np.ldexp((self.upper[:, :d].T @ self.upper[:, d:]).T, out)
+        seen = system.gradient(coef, system.intercept_for(coef))
+        gradient = scale * seen.coef
+        if not np.isfinite(gradient).all():
+            gradient = scale * np.ldexp((self.upper[:, :d].T @ residual).T, out)
+        squares = norms**2 / system.weight
+        point = judged(system, penalty, coef, gradient, squares, c, 1, "qr")
+        if np.isfinite(seen.intercept).all():
+            point.intercept = point.intercept - seen.intercept
+        point.residual_norm = norms
+        point.losses = [_objective(system, penalty, coef, squares)]
+        point.condition = max(minimum.condition for minimum in found)
+        point.converged = all(minimum.settled and not minimum.has_refused for minimum in found)
+        if any(minimum.has_refused for minimum in found):
+            point.why_not = (
+                f"The columns depend on each other to the rounding of {system.X.dtype}: weights of "
+                f"that type cannot hold the minimum. What is returned is the minimum of columns "
+                f"that do not. Pass X as float64."
+            )
+        elif not point.converged:
+            point.why_not = (
+                f"The active set still changes after {max(m.moves for m in found)} moves: the "
+                f"columns are too ill-conditioned (condition {point.condition:.2g})."
+            )
+        return point
 
 
 def judged(system, penalty, coef, gradient, squares, c, n_iter=0, solver="gram") -> Solution:

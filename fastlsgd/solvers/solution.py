@@ -25,6 +25,7 @@ class Solution:
     factor: TriangularFactor | None = None  # R, accurate to rounding, where there is one
     centre: np.ndarray | None = None  # (d,)  where the rows are counted from; None: from 0
     rank: int | None = None  # where the solver finds it
+    why_not: str = ""  # where it has not converged: the reason, and what helps
     dual_gap: float | None = None  # of the objective as a mean over rows, with an L1 penalty
 
     def intercept_with(self, coef: np.ndarray) -> np.ndarray:
