@@ -85,7 +85,8 @@ class LeastSquaresRegressor(LinearRegressor):
     residual_norm_ : float or ndarray of shape (n_targets,)
         Square root of the weighted sum of squared residuals.
     loss_curve_ : list of float
-        The objective, penalty included, before each iteration.
+        The objective, penalty included, before each iteration; of a path with L1 or `positive`,
+        at the end of each fit.
     backend_ : str
         Name of the backend that did the work.
     n_features_in_ : int
@@ -259,10 +260,19 @@ class LeastSquaresRegressor(LinearRegressor):
             worst = max(late, key=lambda found: found.relative_gradient)
             warnings.warn(
                 f"The relative gradient is {worst.relative_gradient:.2g} after {worst.n_iter} "
-                f"iterations, not tol={self.tol:g}. Raise max_iter, or tol.",
+                f"iterations, not tol={self.tol:g}. {worst.why_not or self._why_not(worst)}",
                 ConvergenceWarning,
                 stacklevel=4,
             )
+
+    def _why_not(self, found: Solution) -> str:
+        """What ended a fit that has not converged, and what helps."""
+        if found.n_iter >= self.max_iter:
+            return f"max_iter={self.max_iter} ended the fit: raise it, or tol."
+        return (
+            f"Rounding ended the fit, and more iterations would change nothing: the condition of "
+            f"the scaled columns is {found.condition:.2g}."
+        )
 
     def summary(self, *, confidence_level: float = 0.95) -> Summary:
         """Standard errors, t tests, confidence intervals, R2, AIC and BIC of the fit.

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.linalg import lapack
 
+from ..kernels.contract import working_dtype
 from . import active_set
 from .active_set import Lasso
 from .eigen import eigh
@@ -274,8 +275,6 @@ class _Sums:
             for problem, w, g in zip(problems, coef, gradient, strict=True):
                 problem.c = problem.H @ w - np.where(problem.diagonal > 0.0, g, 0.0)
         best.losses, best.n_iter = losses, len(losses)
-        if not best.converged and falls:
-            best.why_not = f"max_iter={max_iter} passes did not bring it further. Raise max_iter."
         is_solved = best.condition <= GRAM_CONDITION and (falls or best.converged)
         return best, is_solved and not self._hides_more(penalty, optimality)
 
@@ -285,7 +284,7 @@ class _Sums:
         A backward error: the share `tol` of |A_j| |r|, and of the largest gradient at zero.
         Residuals and the sums over them are rounded in proportion to what they are taken from.
         """
-        counts, eps = self.scale > 0.0, float(np.finfo(self.system.X.dtype).eps)
+        counts, eps = self.scale > 0.0, float(np.finfo(working_dtype(self.system.X)).eps)
         violation = np.array(
             [
                 penalty.violation(w, g + penalty.l2 * w)
@@ -351,7 +350,7 @@ class _Rows:
         self.upper, exponents = triangle(system)
         self.units, self.y_units = exponents[:d], exponents[d:]
         squares = np.einsum("ij,ij->j", self.upper[:, :d], self.upper[:, :d])
-        eps = float(np.finfo(system.X.dtype).eps)
+        eps = float(np.finfo(working_dtype(system.X)).eps)
         noise = np.ldexp(4.0 * eps * np.abs(system.centre), -self.units)
         self.scale = column_scale(squares, system.weight * noise**2)
         self.R = self.upper[:d, :d] * self.scale
@@ -376,7 +375,7 @@ class _Rows:
         l1 = np.ldexp(system.weight * penalty.l1 * self.scale * stretch, -self.units - y_unit)
         unit = self.scale * stretch
         u = _divided(np.ldexp(start, self.units - y_unit), unit)
-        dependent = 10.0 * float(np.finfo(system.X.dtype).eps)
+        dependent = 10.0 * float(np.finfo(working_dtype(system.X)).eps)
         found = active_set.minimise(Lasso(R, q, l1, penalty.positive, dependent), u)
         return replace(found, u=np.ldexp(found.u * unit, y_unit - self.units))
 
@@ -404,9 +403,9 @@ class _Rows:
         point.converged = all(minimum.settled and not minimum.has_refused for minimum in found)
         if any(minimum.has_refused for minimum in found):
             point.why_not = (
-                f"The columns depend on each other to the rounding of {system.X.dtype}: weights of "
-                f"that type cannot hold the minimum. What is returned is the minimum of columns "
-                f"that do not. Pass X as float64."
+                f"The columns depend on each other to the rounding of {working_dtype(system.X)}: "
+                f"weights of that type cannot hold the minimum. What is returned is the minimum "
+                f"of columns that do not. Pass X as float64."
             )
         elif not point.converged:
             point.why_not = (

@@ -1,0 +1,213 @@
+"""L1 penalties and sign constraints where Gram matrices end: low rank, ill condition, odd weights.
+
+The truths are scikit-learn's coordinate descent, run long, and Lawson and Hanson's NNLS of SciPy.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+from scipy.optimize import nnls
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import ElasticNet
+
+from fastlsgd import LeastSquaresRegressor
+from fastlsgd.solvers.active_set import Lasso, minimise
+from fastlsgd.solvers.proximal_newton import Penalty, Quadratic
+
+KINDS = ("plain", "twice the same column", "rank one", "whole numbers", "nearly one column")
+
+
+def rows(kind, n, d, rng):
+    X = rng.normal(size=(n, d)) * 10.0 ** rng.uniform(-2, 2, size=d)
+    if kind == "twice the same column":
+        X[:, -1] = X[:, 0]
+    elif kind == "rank one":
+        X = np.outer(X[:, 0], X[0])
+    elif kind == "whole numbers":
+        X = np.round(X)
+    elif kind == "nearly one column":
+        X = X[:, :1] + 1e-6 * X
+    return X, rng.normal(size=n) + X[:, 0]
+
+
+def objective(X, y, s, w, alpha, l1_ratio, has_intercept):
+    if has_intercept:
+        X, y = X - np.average(X, axis=0, weights=s), y - np.average(y, weights=s)
+    ridge = 0.5 * (1.0 - l1_ratio) * (w @ w)
+    fit = 0.5 * np.average((X @ w - y) ** 2, weights=s)
+    return fit + alpha * (l1_ratio * np.abs(w).sum() + ridge)
+
+
+def peer(X, y, s, alpha, l1_ratio, positive, has_intercept):
+    """Weights of scikit-learn, or of SciPy where there is no L1 penalty."""
+    if has_intercept:
+        X, y = X - np.average(X, axis=0, weights=s), y - np.average(y, weights=s)
+    scale = np.sqrt(s * len(s) / s.sum())
+    X, y = X * scale[:, None], y * scale
+    if l1_ratio > 0.0:
+        model = ElasticNet(alpha=alpha, l1_ratio=l1_ratio, positive=positive, fit_intercept=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            return model.set_params(tol=1e-14, max_iter=5000).fit(X, y).coef_
+    ridge = np.sqrt(alpha * len(y)) * np.eye(X.shape[1])
+    return nnls(np.vstack([X, ridge]), np.append(y, np.zeros(len(ridge))), maxiter=10000)[0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    kind=st.sampled_from(KINDS),
+    n=st.integers(2, 16),
+    d=st.integers(2, 16),
+    alpha=st.floats(-8, 1).map(lambda power: 10.0**power),
+    l1_ratio=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
+    positive=st.booleans(),
+    has_intercept=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_never_above_the_peers_objective(
+    kind, n, d, alpha, l1_ratio, positive, has_intercept, seed
+):
+    rng = np.random.default_rng(seed)
+    X, y = rows(kind, n, d, rng)
+    s = rng.uniform(0.5, 2.0, size=n) if seed % 2 else np.ones(n)
+    positive = positive or l1_ratio == 0.0
+    chosen = {"l1_ratio": l1_ratio, "positive": positive, "fit_intercept": has_intercept}
+    given_X = sparse.csr_array(X) if seed % 3 == 0 else X
+    theirs = peer(X, y, s, alpha, l1_ratio, positive, has_intercept)
+    best = objective(X, y, s, theirs, alpha, l1_ratio, has_intercept)
+    zero = objective(X, y, s, np.zeros(d), alpha, l1_ratio, has_intercept)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        single = LeastSquaresRegressor(alpha=alpha, **chosen).fit(given_X, y, s)
+        path = LeastSquaresRegressor(alpha=[10.0 * alpha, alpha], **chosen).fit(given_X, y, s)
+    for w in (single.coef_, path.coef_):
+        mine = objective(X, y, s, w, alpha, l1_ratio, has_intercept)
+        assert mine <= best * (1.0 + 1e-9) + 1e-13 * zero
+    assert not positive or min(single.coef_.min(), path.coef_.min()) >= 0.0
+    if l1_ratio > 0.0:
+        assert -1e-9 * zero <= single.dual_gap_ <= 1e-6 * zero
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_sets_of_as_many_columns_as_rows(seed):
+    rng = np.random.default_rng(seed)
+    X, y = rng.normal(size=(10, 12)), rng.normal(size=10)
+    model = LeastSquaresRegressor(alpha=1e-3, l1_ratio=1.0).fit(X, y)
+    theirs = peer(X, y, np.ones(10), 1e-3, 1.0, False, True)
+    mine = objective(X, y, None, model.coef_, 1e-3, 1.0, True)
+    assert mine <= objective(X, y, None, theirs, 1e-3, 1.0, True) * (1.0 + 1e-9)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_quadratics_without_rows_never_rise(seed):
+    """As cross-validation has them: sums are all there is."""
+    rng = np.random.default_rng(seed)
+    X, y = rows(KINDS[seed % len(KINDS)], 8, 10, rng)
+    quadratic, penalty = Quadratic(X.T @ X / 8, X.T @ y / 8), Penalty(1e-4, 0.0, seed % 2 == 0)
+    w, _ = quadratic.minimise(penalty, np.zeros(10), 1e-12)
+    theirs = peer(X, y, np.ones(8), 1e-4, 1.0, seed % 2 == 0, False)
+    best = objective(X, y, None, theirs, 1e-4, 1.0, False)
+    mine = objective(X, y, None, w, 1e-4, 1.0, False)
+    zero = objective(X, y, None, np.zeros(10), 1e-4, 1.0, False)
+    assert mine <= best * (1.0 + 1e-6) + 1e-10 * zero
+
+
+@pytest.mark.parametrize("order", ["C", "CSR"])
+def test_nnls_of_condition_1e16(order):
+    K = np.exp(-np.outer(np.linspace(0, 1, 200), np.logspace(0, 3, 40)))
+    b = K @ np.exp(-0.5 * ((np.arange(40) - 15) / 4) ** 2)
+    X = sparse.csr_array(K) if order == "CSR" else K
+    model = LeastSquaresRegressor(positive=True, fit_intercept=False).fit(X, b)
+    assert model.coef_.min() >= 0.0
+    assert np.linalg.norm(K @ model.coef_ - b) <= 1e-13
+    assert model.solver_ == "qr"
+
+
+def test_the_lasso_of_condition_1e16():
+    K = np.exp(-np.outer(np.linspace(0, 1, 200), np.logspace(0, 3, 40)))
+    b = K @ np.exp(-0.5 * ((np.arange(40) - 15) / 4) ** 2)
+    for alpha in (1e-3, 1e-6, 1e-9):
+        model = LeastSquaresRegressor(alpha=alpha, l1_ratio=1.0, fit_intercept=False).fit(K, b)
+        path = LeastSquaresRegressor(alpha=[1.0, alpha], l1_ratio=1.0, fit_intercept=False)
+        assert model.dual_gap_ <= 1e-7 * alpha * np.abs(model.coef_).sum()
+        mine = objective(K, b, None, model.coef_, alpha, 1.0, False)
+        again = objective(K, b, None, path.fit(K, b).coef_, alpha, 1.0, False)
+        np.testing.assert_allclose(again, mine, rtol=1e-9)
+
+
+@pytest.mark.parametrize("power", [-160, -100, 100, 160])
+@pytest.mark.parametrize("chosen", [{"positive": True}, {"alpha": 0.1, "l1_ratio": 1.0}], ids=str)
+def test_units_whose_squares_leave_the_range(power, chosen):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 4))
+    y = X @ [1.0, 2.0, 0.0, 3.0] + 0.1 * rng.normal(size=60)
+    unit = 10.0**power
+    scaled = {**chosen, "alpha": chosen.get("alpha", 0.0) * unit}
+    model = LeastSquaresRegressor(**scaled).fit(X * unit, y)
+    expected = LeastSquaresRegressor(**chosen).fit(X, y)
+    np.testing.assert_allclose(model.coef_ * unit, expected.coef_, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(model.intercept_, expected.intercept_, rtol=1e-9)
+
+
+@pytest.mark.parametrize("chosen", [{"positive": True}, {"alpha": 0.1, "l1_ratio": 1.0}], ids=str)
+def test_far_targets_and_columns_need_no_warning(chosen):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(100, 3))
+    y = X.sum(axis=1) + rng.normal(size=100)
+    expected = LeastSquaresRegressor(**chosen).fit(X, y).coef_
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_allclose(
+            LeastSquaresRegressor(**chosen).fit(X, y + 1.7e9).coef_, expected, atol=1e-6
+        )
+        np.testing.assert_allclose(
+            LeastSquaresRegressor(**chosen).fit(X + 1e7, y).coef_, expected, atol=1e-7
+        )
+
+
+def test_a_path_has_an_objective_for_each_penalty():
+    rng = np.random.default_rng(0)
+    X, y = rows("plain", 40, 5, rng)
+    alphas = [1.0, 0.1, 0.01]
+    path = LeastSquaresRegressor(alpha=alphas, l1_ratio=0.5).fit(X, y)
+    expected = [
+        objective(X, y, None, w, alpha, 0.5, True)
+        for alpha, w in zip(alphas, path.coef_path_, strict=True)
+    ]
+    np.testing.assert_allclose(path.loss_curve_, expected, rtol=1e-9)
+
+
+def test_what_float32_weights_cannot_hold_is_said():
+    rng = np.random.default_rng(1)
+    X = np.outer(rng.normal(size=12), rng.normal(size=15) * 30.0).astype(np.float32)
+    with pytest.warns(ConvergenceWarning, match="Pass X as float64"):
+        model = LeastSquaresRegressor(positive=True).fit(X, rng.normal(size=12))
+    assert np.abs(model.coef_).max() < 1e3
+
+
+def test_max_iter_is_advised_where_it_helps():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(50, 40)), rng.normal(size=50)
+    with pytest.warns(ConvergenceWarning, match="max_iter=2 ended the fit: raise it, or tol"):
+        LeastSquaresRegressor(alpha=1e-3, l1_ratio=1.0, solver="nesterov", max_iter=2).fit(X, y)
+
+
+def test_the_search_starts_from_weights_on_columns_that_depend_on_each_other():
+    rng = np.random.default_rng(0)
+    R = rng.normal(size=(6, 4))
+    R = np.hstack([R, R, R[:, :1]])
+    R /= np.linalg.norm(R, axis=0)
+    q = rng.normal(size=6)
+    for l1, positive in ((0.1, False), (0.1, True), (0.0, True)):
+        lasso = Lasso(R, q, np.full(9, l1), positive)
+        cold = minimise(lasso, np.zeros(9))
+        warm = minimise(lasso, rng.uniform(1.0, 2.0, size=9))
+        assert cold.settled
+        assert warm.settled
+        np.testing.assert_allclose(lasso.value(warm.u), lasso.value(cold.u), rtol=1e-12)
