@@ -10,11 +10,13 @@ import os
 import warnings
 from functools import cache
 from types import ModuleType
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
 from .._config import check_backend_name, check_n_threads, settings_in_force
+from .blocks import converting, takes
+from .contract import CSR, Kernels
 from .device import lives_on_device
 
 __all__ = [
@@ -87,10 +89,11 @@ def _import_backend(name: str) -> ModuleType | ImportError:
         return error
 
 
-def resolve_backend(backend: str | None = None, X: object = None) -> ModuleType:
+def resolve_backend(backend: str | None = None, X: object = None) -> Kernels:
     """The kernels to use: the argument if there is one, else the config, else the environment.
 
-    For an X on a GPU, "auto" is "cuda", and nothing else will do.
+    For an X on a GPU, "auto" is "cuda", and nothing else will do. For an X on the host whose
+    numbers no backend takes as they are, the kernels convert a block of rows at a time.
     """
     return resolve(backend, X)[0]
 
@@ -103,18 +106,22 @@ def resolve_threads(n_threads: int | None = None) -> int:
     return check_n_threads(n_threads) or settings_in_force()[1] or _usable_processors()
 
 
-def resolve(backend: str | None = None, X: object = None) -> tuple[ModuleType, int]:
+def resolve(backend: str | None = None, X: object = None) -> tuple[Kernels, int]:
     """`resolve_backend` and `resolve_threads`, with one look at the settings."""
     configured, n_threads = settings_in_force()
     name = configured if backend is None else check_backend_name(backend)
-    if type(X) is not np.ndarray and lives_on_device(X):
+    on_device = type(X) is not np.ndarray and lives_on_device(X)
+    if on_device:
         if name not in ("auto", "cuda"):
             raise ValueError(
                 f"X is on a GPU, where backend={name!r} can't work: take 'auto' or 'cuda', or copy "
                 f"X to the host."
             )
         name = "cuda"
-    return load_backend(name), n_threads or _usable_processors()
+    kernels = cast(Kernels, load_backend(name))
+    if not on_device and isinstance(X, (np.ndarray, CSR)) and not takes(X):
+        kernels = converting(kernels)
+    return kernels, n_threads or _usable_processors()
 
 
 def _usable_processors() -> int:

@@ -23,6 +23,9 @@ rates               (k,)        float64, one learning rate an update, k = ceil(m
 Arithmetic: `loss_gradient`, `predict` and `gram` add up in float64 whatever X's dtype, so
 that a float32 X gives what float64 arithmetic gives on the same numbers. `sgd_epoch` works
 in X's dtype, with the scalars of an update (residual, rate, intercept) in float64.
+
+An X of any other real dtype, byte order or alignment goes through `blocks.py`, which converts a
+block of rows at a time to `working_dtype(X)`; where the table says "X's dtype", that is meant then.
 """
 
 from __future__ import annotations

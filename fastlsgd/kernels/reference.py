@@ -31,8 +31,8 @@ def loss_gradient(X, y, w, b, sample_weight, n_threads) -> LossGradient:
     t = y.shape[1]
     loss, coef, intercept = np.zeros(t), np.zeros((t, d)), np.zeros(t)
     total = 0.0
-    for rows in _blocks(n):
-        A, s = _dense_rows(X, rows), _weights(sample_weight, rows)
+    for rows, s in _blocks(n, sample_weight):
+        A = _dense_rows(X, rows)
         r = A @ w.T + b - y[rows]
         sr = s[:, None] * r
         loss += 0.5 * (sr * r).sum(axis=0)
@@ -44,7 +44,7 @@ def loss_gradient(X, y, w, b, sample_weight, n_threads) -> LossGradient:
 
 def predict(X, w, b, n_threads) -> np.ndarray:
     out = np.empty((X.shape[0], w.shape[0]), dtype=X.dtype)
-    for rows in _blocks(X.shape[0]):
+    for rows, _ in _blocks(X.shape[0], None):
         out[rows] = _dense_rows(X, rows) @ w.T + b
     return out
 
@@ -54,8 +54,8 @@ def gram(X, y, sample_weight, shift, n_threads) -> Gram:
     t = y.shape[1]
     xx, xy, x_sum, y_sum = np.zeros((d, d)), np.zeros((d, t)), np.zeros(d), np.zeros(t)
     total = 0.0
-    for rows in _blocks(n):
-        A, s = _dense_rows(X, rows), _weights(sample_weight, rows)
+    for rows, s in _blocks(n, sample_weight):
+        A = _dense_rows(X, rows)
         if shift is not None:
             A -= shift
         sA = s[:, None] * A
@@ -86,59 +86,79 @@ def sgd_epoch(
 ) -> float:
     if order is None:
         order = np.arange(X.shape[0])
-    if state.optimizer is not None:
-        penalty = alpha * (1.0 - l1_ratio), alpha * l1_ratio
-        return _optimized_epoch(
-            X, y, w, b, order, rates, batch_size, sample_weight, penalty, fit_intercept, state
-        )
-    l2, l1 = alpha * (1.0 - l1_ratio), alpha * l1_ratio
+    penalty = alpha * (1.0 - l1_ratio), alpha * l1_ratio
     group = rows_per_group(batch_size)
     pending = loss = 0.0  # pending: sum of rates since the last proximal step
     for k, start in enumerate(range(0, len(order), batch_size)):
-        rows = order[start : start + batch_size]
-        A, s, rate = _dense_rows(X, rows), _weights(sample_weight, rows), rates[k]
+        batch = order[start : start + batch_size]
+        rows, s = batch, np.ones(len(batch))
+        if sample_weight is not None:
+            s = sample_weight[rows].astype(np.float64)
+        A, rate = _dense_rows(X, rows), rates[k]
         r = A @ w.T.astype(np.float64) + b - y[rows]
         loss += 0.5 * float((r * r).sum())
-        g = rate / len(rows) * s
+        g = (rate if state.optimizer is None else 1.0) / len(batch) * s
         if implicit:
             g = g / (1.0 + g * ((A * A).sum(axis=1) + fit_intercept))
         c = g[:, None] * r
-        w *= max(0.0, 1.0 - rate * l2)
-        w -= (c.T @ A).astype(w.dtype)
-        if fit_intercept:
-            b -= c.sum(axis=0)
-        averaged = _average(w, b, state)
-        if l1 > 0.0:
-            _cumulative_l1(w, rate * l1, state)
         pending += rate
-        end = start + len(rows)
-        if prox is not None and (end % group == 0 or end == len(order)):
-            before = w.copy()
-            _proximal_step(w, prox, pending)
-            if averaged:
-                state.coef_sum += w - before
-            pending = 0.0
+        end = start + len(batch)
+        at_group_end = prox is not None and (end % group == 0 or end == len(order))
+        group_prox = (prox, pending) if at_group_end else None
+        take_step(w, b, c.T @ A, c.sum(axis=0), rate, penalty, fit_intercept, group_prox, state)
+        pending = 0.0 if at_group_end else pending
     return loss
 
 
-def _optimized_epoch(
-    X, y, w, b, order, rates, batch_size, sample_weight, penalty, fit_intercept, state
-) -> float:
-    """`sgd_epoch` with an optimizer; `penalty` is (l2, l1)."""
-    o, loss = state.optimizer, 0.0
-    for k, start in enumerate(range(0, len(order), batch_size)):
-        rows = order[start : start + batch_size]
-        A, s = _dense_rows(X, rows), _weights(sample_weight, rows)
-        r = A @ w.T.astype(np.float64) + b - y[rows]
-        loss += 0.5 * float((r * r).sum())
-        sr = s[:, None] * r / len(rows)
-        g, gb = sr.T @ A, sr.sum(axis=0) * fit_intercept
-        clip = np.minimum(1.0, o.max_norm / (np.sqrt((g * g).sum(axis=1) + gb * gb) + 1e-6))
-        _optimizer_step(o, w, b, clip[:, None] * g, clip * gb, rates[k], *penalty)
-        _average(w, b, state)
-        if o.rule == "sgd" and penalty[1] > 0.0:
-            _cumulative_l1(w, rates[k] * penalty[1], state)
-    return loss
+def take_step(
+    w: np.ndarray,
+    b: np.ndarray,
+    step: np.ndarray,
+    b_step: np.ndarray,
+    rate: float,
+    penalty: tuple[float, float],
+    fit_intercept: bool,
+    prox: tuple[Prox, float] | None,
+    state: SGDState,
+) -> None:
+    """One update of w, b and state, whose sums over the mini-batch are made.
+
+    Parameters
+    ----------
+    step, b_step : float64 ndarrays of shape (t, d) and (t,)
+        ``sum_i g_i r_i x_i`` and ``sum_i g_i r_i``; with an optimizer the mean gradients.
+    penalty : tuple of float
+        L2 and L1.
+    prox : tuple or None
+        The proximal step with which the update ends, and the rates summed up for it.
+    """
+    l2, l1 = penalty
+    if state.optimizer is not None:
+        _optimized_step(w, b, step, b_step, rate, penalty, fit_intercept, state)
+        return
+    w *= max(0.0, 1.0 - rate * l2)
+    w -= step.astype(w.dtype)
+    if fit_intercept:
+        b -= b_step
+    averaged = _average(w, b, state)
+    if l1 > 0.0:
+        _cumulative_l1(w, rate * l1, state)
+    if prox is not None:
+        before = w.copy()
+        _proximal_step(w, *prox)
+        if averaged:
+            state.coef_sum += w - before
+
+
+def _optimized_step(w, b, g, gb, rate, penalty, fit_intercept, state) -> None:
+    """`take_step` with an optimizer."""
+    o = state.optimizer
+    gb = gb * fit_intercept
+    clip = np.minimum(1.0, o.max_norm / (np.sqrt((g * g).sum(axis=1) + gb * gb) + 1e-6))
+    _optimizer_step(o, w, b, clip[:, None] * g, clip * gb, rate, *penalty)
+    _average(w, b, state)
+    if o.rule == "sgd" and penalty[1] > 0.0:
+        _cumulative_l1(w, rate * penalty[1], state)
 
 
 def _optimizer_step(o: OptimizerState, w, b, g, gb, rate: float, l2: float, l1: float) -> None:
@@ -218,13 +238,18 @@ def _proximal_step(w: np.ndarray, prox: Prox, h: float) -> None:
     w[:] = soft / (1 + h * prox.shrink)
 
 
-def _blocks(n: int):
+def _blocks(n: int, sample_weight: np.ndarray | None):
+    """Rows of positive weight, and their weights in float64, so many at a time."""
     for start in range(0, n, BLOCK_ROWS):
-        yield np.arange(start, min(start + BLOCK_ROWS, n))
+        yield _counted(np.arange(start, min(start + BLOCK_ROWS, n)), sample_weight)
 
 
-def _weights(sample_weight: np.ndarray | None, rows: np.ndarray) -> np.ndarray:
-    return np.ones(len(rows)) if sample_weight is None else sample_weight[rows].astype(np.float64)
+def _counted(rows: np.ndarray, sample_weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Those of the rows that count, and their weights: others are never looked at."""
+    if sample_weight is None:
+        return rows, np.ones(len(rows))
+    rows = rows[sample_weight[rows] != 0]
+    return rows, sample_weight[rows].astype(np.float64)
 
 
 def _dense_rows(X: Matrix, rows: np.ndarray) -> np.ndarray:

@@ -1,0 +1,374 @@
+"""An X whose numbers no kernel takes as they are, converted a block of rows at a time.
+
+`Blocks` puts a backend behind the contract for every real dtype that NumPy has (float16, long
+double, whole numbers, bool, objects), for bfloat16, for numbers in the other byte order or at odd
+addresses, and for CSR whose index arrays are of such a kind. A block holds about a megabyte of
+converted numbers, or `GROUP_ROWS` rows where those are more; nothing of the size of X is allocated.
+
+Cost: the conversion is NumPy's, in the calling thread, at 0.2 (float16) to 2 (int8) billion numbers
+a second; the kernels find the block in cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from .contract import (
+    CSR,
+    GROUP_ROWS,
+    Gram,
+    Kernels,
+    LossGradient,
+    Matrix,
+    Prox,
+    SGDState,
+    rows_per_group,
+    working_dtype,
+)
+
+__all__ = ["Blocks", "converting", "takes"]
+
+BLOCK_NUMBERS = 2**17  # of a block, converted: a megabyte at most, which stays in cache
+GRAM_NUMBERS = 2**22  # the same for `gram`, whose sums of d^2 numbers are added once a block
+NOTHING = 1e-300  # a smaller sum of weights has no reciprocal, and adds nothing beside others
+COUNTED_ROWS = 2**16  # of a CSR matrix whose stored numbers are counted at a time
+
+
+def takes(X: Matrix) -> bool:
+    """Whether the backends take X as it is: native, aligned float32 or float64."""
+    if isinstance(X, CSR):
+        return (
+            _is_plain(X.data)
+            and X.data.flags.c_contiguous
+            and X.indices.dtype == X.indptr.dtype
+            and _are_plain_indices(X.indices)
+            and _are_plain_indices(X.indptr)
+        )
+    return _is_plain(X)
+
+
+def _is_plain(array: np.ndarray) -> bool:
+    dtype, size = array.dtype, array.itemsize
+    return (
+        dtype.kind == "f"
+        and size in (4, 8)
+        and dtype.isnative
+        and array.flags.aligned
+        and all(stride % size == 0 for stride in array.strides)
+    )
+
+
+def _are_plain_indices(array: np.ndarray) -> bool:
+    dtype, flags = array.dtype, array.flags
+    return (
+        dtype.kind == "i"
+        and dtype.itemsize in (4, 8)
+        and dtype.isnative
+        and flags.aligned
+        and flags.c_contiguous
+    )
+
+
+def converting(kernels: Kernels) -> Blocks:
+    """The backend's kernels for any X."""
+    return kernels if isinstance(kernels, Blocks) else Blocks(kernels)
+
+
+class Blocks:
+    """The four kernels of a backend, for an X of any real dtype."""
+
+    def __init__(self, kernels: Kernels):
+        self.kernels = kernels
+        self.SUMS_ARE_SPLIT = kernels.SUMS_ARE_SPLIT
+        self.__name__ = getattr(kernels, "__name__", type(kernels).__name__)
+
+    def __getattr__(self, name: str):
+        return getattr(self.kernels, name)
+
+    def loss_gradient(
+        self,
+        X: Matrix,
+        y: np.ndarray,
+        w: np.ndarray,
+        b: np.ndarray,
+        sample_weight: np.ndarray | None,
+        n_threads: int,
+    ) -> LossGradient:
+        if takes(X):
+            return self.kernels.loss_gradient(X, y, w, b, sample_weight, n_threads)
+        sums, unit = _Sums(w.shape), _unit(sample_weight)
+        for start, stop in _spans(X, None, X.shape[0], 1, _limit(X)):
+            s = None if sample_weight is None else sample_weight[start:stop]
+            s = s if s is None or unit == 1.0 else s / unit
+            sums.add(self.kernels, _rows(X, start, stop), y[start:stop], w, b, s, n_threads)
+        return LossGradient(
+            sums.loss / sums.weight, sums.coef / sums.weight, sums.intercept / sums.weight
+        )
+
+    def predict(self, X: Matrix, w: np.ndarray, b: np.ndarray, n_threads: int) -> np.ndarray:
+        if takes(X):
+            return self.kernels.predict(X, w, b, n_threads)
+        out = np.empty((X.shape[0], w.shape[0]), working_dtype(X))
+        for start, stop in _spans(X, None, X.shape[0], 1, _limit(X)):
+            out[start:stop] = self.kernels.predict(_rows(X, start, stop), w, b, n_threads)
+        return out
+
+    def gram(
+        self,
+        X: Matrix,
+        y: np.ndarray,
+        sample_weight: np.ndarray | None,
+        shift: np.ndarray | None,
+        n_threads: int,
+    ) -> Gram:
+        if takes(X):
+            return self.kernels.gram(X, y, sample_weight, shift, n_threads)
+        d = X.shape[1]
+        total: Gram | None = None
+        limit = max(_limit(X), min(d * d, GRAM_NUMBERS))
+        for start, stop in _spans(X, None, X.shape[0], 1, limit):
+            s = None if sample_weight is None else sample_weight[start:stop]
+            part = self.kernels.gram(_rows(X, start, stop), y[start:stop], s, shift, n_threads)
+            if total is None:
+                total = part
+                continue
+            for sums, more in zip(total[:4], part[:4], strict=True):
+                sums += more
+            total = total._replace(weight=total.weight + part.weight)
+        if total is None:  # no rows: zeros of the right shapes
+            return self.kernels.gram(np.empty(X.shape), y, sample_weight, shift, n_threads)
+        return total
+
+    def sgd_epoch(
+        self,
+        X: Matrix,
+        y: np.ndarray,
+        w: np.ndarray,
+        b: np.ndarray,
+        order: np.ndarray | None,
+        rates: np.ndarray,
+        batch_size: int,
+        sample_weight: np.ndarray | None,
+        alpha: float,
+        l1_ratio: float,
+        fit_intercept: bool,
+        prox: Prox | None,
+        implicit: bool,
+        state: SGDState,
+        n_threads: int,
+    ) -> float:
+        options = _Options(batch_size, alpha, l1_ratio, fit_intercept, prox, implicit, n_threads)
+        if takes(X):
+            return self.kernels.sgd_epoch(
+                X, y, w, b, order, rates, batch_size, sample_weight, *options[1:6], state, n_threads
+            )
+        n_visits = X.shape[0] if order is None else len(order)
+        group, limit, loss = rows_per_group(batch_size), _limit(X), 0.0
+        for start, stop in _spans(X, order, n_visits, group, limit):
+            rows: slice | np.ndarray = slice(start, stop) if order is None else order[start:stop]
+            some = rates[start // batch_size : -(-stop // batch_size)]
+            data = X, y, sample_weight, rows
+            if stop - start <= batch_size and _is_large(X, rows, limit):
+                loss += self._large_batch(data, w, b, float(some[0]), options, state)
+                continue
+            block = _rows(X, start, stop) if order is None else _gathered(X, order[start:stop])
+            s = None if sample_weight is None else sample_weight[rows]
+            loss += self.kernels.sgd_epoch(
+                block, y[rows], w, b, None, some, batch_size, s, *options[1:6], state, n_threads
+            )
+        return loss
+
+    def _large_batch(
+        self, data, w: np.ndarray, b: np.ndarray, rate: float, options: _Options, state: SGDState
+    ) -> float:
+        """The update of one mini-batch that no block holds: its gradient is summed over blocks."""
+        from . import reference
+
+        X, y, sample_weight, rows = data
+        order = None if isinstance(rows, slice) else rows
+        first = rows.start if isinstance(rows, slice) else 0
+        n = rows.stop - first if isinstance(rows, slice) else len(rows)
+        w64 = w.astype(np.float64)
+        sums, squares = _Sums(w.shape), _Sums(w.shape)
+        optimizes = state.optimizer is not None
+        share = (1.0 if optimizes else rate) / n
+        for start, stop in _spans(_tail(X, first), order, n, 1, _limit(X)):
+            some = slice(first + start, first + stop) if order is None else order[start:stop]
+            block = (
+                _rows(X, some.start, some.stop) if isinstance(some, slice) else _gathered(X, some)
+            )
+            s = None if sample_weight is None else sample_weight[some]
+            weights = _implicit_weights(block, s, share, options) if options.implicit else s
+            part = sums.add(self.kernels, block, y[some], w64, b, weights, options.n_threads)
+            if weights is None:
+                squares.loss += part
+            else:  # the loss counts rows of any weight alike
+                squares.add(self.kernels, block, y[some], w64, b, None, options.n_threads)
+        penalty = options.alpha * (1.0 - options.l1_ratio), options.alpha * options.l1_ratio
+        reference.take_step(
+            w, b, share * sums.coef, share * sums.intercept, rate, penalty,
+            options.fit_intercept, options.prox and (options.prox, rate), state,
+        )  # fmt: skip
+        return float(squares.loss.sum())
+
+
+class _Options(NamedTuple):
+    """What `sgd_epoch` is told besides the data."""
+
+    batch_size: int
+    alpha: float
+    l1_ratio: float
+    fit_intercept: bool
+    prox: Prox | None
+    implicit: bool
+    n_threads: int
+
+
+class _Sums:
+    """Sums over rows of s r^2 / 2, s r x, s r and s, out of `loss_gradient`'s means of blocks."""
+
+    def __init__(self, shape: tuple[int, int]):
+        self.loss, self.intercept = np.zeros(shape[0]), np.zeros(shape[0])
+        self.coef, self.weight = np.zeros(shape), 0.0
+
+    def add(self, kernels: Kernels, X, y, w, b, s, n_threads: int) -> np.ndarray:
+        """Take a block in; the block's own sum of s r^2 / 2."""
+        weight = float(len(y) if s is None else s.sum(dtype=np.float64))
+        if weight < NOTHING:
+            return np.zeros(len(self.loss))
+        part = kernels.loss_gradient(X, y, w, b, s, n_threads)
+        self.loss += weight * part.loss
+        self.coef += weight * part.coef
+        self.intercept += weight * part.intercept
+        self.weight += weight
+        return weight * part.loss
+
+
+def _unit(sample_weight: np.ndarray | None) -> float:
+    """A power of two that brings weights at an end of their range near 1; else 1."""
+    highest = 1.0 if sample_weight is None else float(sample_weight.max(initial=0.0))
+    if highest == 0.0 or 1e-30 < highest < 1e30:
+        return 1.0
+    return float(np.ldexp(1.0, min(1023, int(np.frexp(highest)[1]))))
+
+
+def _implicit_weights(
+    block: Matrix, s: np.ndarray | None, share: float, options: _Options
+) -> np.ndarray:
+    """s_i / (1 + g_i (|x_i|^2 + 1)) with g_i = share s_i: what an implicit step weighs rows by."""
+    if isinstance(block, CSR):
+        values = block.data.astype(np.float64)
+        rows = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
+        norms = np.bincount(rows, values * values, minlength=block.shape[0])
+    else:
+        norms = np.einsum("ij,ij->i", block, block, dtype=np.float64)
+    weights = np.ones(len(norms)) if s is None else s.astype(np.float64)
+    divisors = 1.0 + share * weights * (norms + options.fit_intercept)
+    out = np.divide(weights, divisors, out=np.zeros_like(weights), where=weights != 0)
+    return out if s is None else out.astype(s.dtype)
+
+
+# ------------------------------------------------------------------------------- blocks of rows
+
+
+def _limit(X: Matrix) -> int:
+    """Numbers of a block. No less than `GROUP_ROWS` rows: kernels take d steps a call."""
+    return max(BLOCK_NUMBERS, GROUP_ROWS * X.shape[1])
+
+
+def _spans(
+    X: Matrix, order: np.ndarray | None, n_visits: int, group: int, limit: int
+) -> Iterator[tuple[int, int]]:
+    """Cut visits of rows into blocks of whole groups with at most `limit` numbers each.
+
+    A group that is larger by itself has a span of its own.
+    """
+    if not isinstance(X, CSR):
+        rows = max(1, limit // max(1, X.shape[1]) // group) * group
+        for start in range(0, n_visits, rows):
+            yield start, min(start + rows, n_visits)
+        return
+    counted = max(1, COUNTED_ROWS // group) * group
+    for start in range(0, n_visits, counted):
+        stop = min(start + counted, n_visits)
+        if group > COUNTED_ROWS:
+            yield start, stop
+            continue
+        counts = _row_lengths(X, order, start, stop)
+        ends = np.cumsum(np.add.reduceat(counts, np.arange(0, len(counts), group)))
+        done = taken = 0
+        while done < len(ends):
+            cut = int(np.searchsorted(ends, taken + limit, side="right"))
+            cut = max(cut, done + 1)
+            yield start + done * group, min(start + cut * group, stop)
+            done, taken = cut, int(ends[cut - 1])
+
+
+def _row_lengths(X: CSR, order: np.ndarray | None, start: int, stop: int) -> np.ndarray:
+    if order is None:
+        return np.diff(X.indptr[start : stop + 1]).astype(np.int64)
+    rows = order[start:stop]
+    return (X.indptr[rows + 1] - X.indptr[rows]).astype(np.int64)
+
+
+def _is_large(X: Matrix, rows: slice | np.ndarray, limit: int) -> bool:
+    """Whether these rows are more than a block holds."""
+    count = rows.stop - rows.start if isinstance(rows, slice) else len(rows)
+    if not isinstance(X, CSR) or count > COUNTED_ROWS:
+        return count * X.shape[1] > limit
+    if isinstance(rows, slice):
+        return int(X.indptr[rows.stop]) - int(X.indptr[rows.start]) > limit
+    return int(_row_lengths(X, rows, 0, count).sum()) > limit
+
+
+def _tail(X: Matrix, first: int) -> Matrix:
+    """Rows from `first` on, as a view."""
+    if isinstance(X, CSR):
+        return X._replace(indptr=X.indptr[first:], shape=(X.shape[0] - first, X.shape[1]))
+    return X[first:]
+
+
+def _rows(X: Matrix, start: int, stop: int) -> Matrix:
+    """Rows start <= i < stop, converted; in X's own memory order."""
+    if not isinstance(X, CSR):
+        return _converted(X[start:stop], working_dtype(X), "K")
+    ends = X.indptr[start : stop + 1]
+    span = slice(int(ends[0]), int(ends[-1]))
+    indptr = (ends - ends[0]).astype(np.int64)
+    return _csr(X.data[span], X.indices[span], indptr, X)
+
+
+def _gathered(X: Matrix, rows: np.ndarray) -> Matrix:
+    """These rows, in this order, converted."""
+    if not isinstance(X, CSR):
+        return _converted(X[rows], working_dtype(X), "C")
+    starts = X.indptr[rows].astype(np.int64)
+    counts = X.indptr[rows + 1].astype(np.int64) - starts
+    indptr = np.zeros(len(rows) + 1, np.int64)
+    np.cumsum(counts, out=indptr[1:])
+    where = np.repeat(starts - indptr[:-1], counts) + np.arange(indptr[-1])
+    return _csr(X.data[where], X.indices[where], indptr, X)
+
+
+def _csr(data: np.ndarray, indices: np.ndarray, indptr: np.ndarray, X: CSR) -> CSR:
+    """A block's arrays as kernels take them."""
+    kind = np.int32 if indices.dtype.itemsize <= 4 and X.shape[1] <= 2**31 else np.int64
+    if kind is np.int32 and indptr[-1] > np.iinfo(np.int32).max:
+        kind = np.int64
+    if not (_is_plain(data) and data.flags.c_contiguous):
+        data = _converted(data, working_dtype(X), "C")
+    return CSR(
+        data,
+        np.require(indices, kind, ["C", "A"]),
+        indptr.astype(kind, copy=False),
+        (len(indptr) - 1, X.shape[1]),
+    )
+
+
+def _converted(values: np.ndarray, dtype: np.dtype, order: Literal["C", "K"]) -> np.ndarray:
+    """Values in `dtype`; what is beyond its range is infinite, and shows in what kernels return."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return values.astype(dtype, order=order)
