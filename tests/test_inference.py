@@ -86,13 +86,8 @@ def test_no_summary_of_other_fits(chosen):
 
 def test_no_summary_where_it_would_be_wrong():
     X, y, _, _ = records.problem("plain")
-    for columns in (np.hstack([X, X]), np.column_stack([X, np.full(len(y), 2.0)])):
-        with pytest.raises(ValueError, match="where columns depend on each other"):
-            LeastSquaresRegressor().fit(columns, y).summary()
-    with pytest.raises(ValueError, match="summary needs a fit of one target"):
+    with pytest.raises(ValueError, match="summary needs a fit of one target, and y had 2"):
         LeastSquaresRegressor().fit(X, np.column_stack([y, y])).summary()
-    with pytest.raises(ValueError, match="5 rows leave nothing"):
-        LeastSquaresRegressor(solver="qr").fit(X[:5], y[:5]).summary()
     for level in (0.0, 1.0, "high"):
         with pytest.raises(ValueError, match="confidence_level must be"):
             LeastSquaresRegressor().fit(X, y).summary(confidence_level=level)

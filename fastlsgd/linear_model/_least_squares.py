@@ -291,8 +291,13 @@ class LeastSquaresRegressor(LinearRegressor):
         ------
         ValueError
             If the fit has a penalty, a sign constraint or many targets, or its solver left no
-            factor that is accurate enough: `solver="qr"` does, unless columns depend on each
-            other.
+            factor that is accurate enough: `solver="qr"` does.
+
+        Notes
+        -----
+        Where columns depend on each other, the weights that can be estimated have standard
+        errors, the others are NaN, and a note says which they are. Rows of weight zero do not
+        count.
 
         Examples
         --------
@@ -306,12 +311,16 @@ class LeastSquaresRegressor(LinearRegressor):
         level = check.check_real(confidence_level, "confidence_level", 0.0, 1.0, open_low=True)
         if level == 1.0:
             raise ValueError("confidence_level must be below 1: the interval would be infinite.")
+        n_targets = 1 if np.ndim(self.coef_) == 1 else len(self.coef_)
+        if n_targets > 1:
+            raise ValueError(
+                f"summary needs a fit of one target, and y had {n_targets}: fit each by itself."
+            )
         if self._evidence is None:
             raise ValueError(
                 f"summary needs a fit of one target without penalty or sign constraint, and an "
                 f"accurate factor: solver {self.solver_!r} left none (condition "
-                f"{self.condition_:.2g}). Fit with solver='qr'; where columns depend on each "
-                f"other, there are no standard errors."
+                f"{self.condition_:.2g}). Fit with solver='qr'."
             )
         names = getattr(self, "feature_names_in_", None)
         if names is None:

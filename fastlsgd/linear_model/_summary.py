@@ -31,6 +31,14 @@ class Summary:
         Of all weights being zero.
     log_likelihood, aic, bic : float
         Of normal errors; the criteria count the weights, not sigma, as statsmodels does.
+    notes : list of str
+        What to know about the numbers, printed under the table: columns that depend on others,
+        a constant target, a perfect fit.
+
+    Notes
+    -----
+    What is not defined is NaN. Where columns depend on each other, weights that differ between
+    solutions have no estimate, and are NaN; degrees of freedom go by the rank.
     """
 
     def __init__(self, inference: Inference, names: list[str], confidence_level: float) -> None:
@@ -45,6 +53,7 @@ class Summary:
         self.f_statistic, self.f_p_value = inference.f, inference.f_p
         self.log_likelihood = inference.log_likelihood
         self.aic, self.bic = inference.aic, inference.bic
+        self.notes = _notes(inference, names)
 
     def _figures(self) -> list[tuple[str, str]]:
         return [
@@ -87,6 +96,8 @@ class Summary:
             cells = [f"{row[0]:<{widths[0]}}"]
             cells += [f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True)]
             lines.append("  ".join(cells))
+        if self.notes:
+            lines += ["", *self.notes]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -105,4 +116,31 @@ class Summary:
         return (
             f"<table>{figures}</table>"
             f"<table><thead><tr>{table}</tr></thead><tbody>{body}</tbody></table>"
+            + "".join(f"<p>{escape(note)}</p>" for note in self.notes)
         )
+
+
+def _notes(inference: Inference, names: list[str]) -> list[str]:
+    columns = names[len(names) - len(inference.constant) :]
+    notes = []
+    if inference.constant.any():
+        what = "zero" if len(names) == len(columns) else "constant"
+        notes.append(f"Left out, since they are {what}: {_listed(columns, inference.constant)}.")
+    if inference.dependent.any():
+        which = _listed(columns, inference.dependent)
+        notes.append(f"Not estimable, since they depend on each other: {which}.")
+    if len(names) > len(columns) and np.isnan(inference.estimate[0]):
+        notes.append("The intercept is not estimable either: it depends on these columns.")
+    if inference.df_residual == 0:
+        notes.append("No residual degrees of freedom: there are as many weights as rows.")
+    if inference.is_constant:
+        notes.append("The target is constant: there is nothing to explain.")
+    if inference.is_perfect:
+        notes.append("The fit is perfect but for rounding: standard errors and tests are noise.")
+    return notes
+
+
+def _listed(names: list[str], which: np.ndarray, most: int = 20) -> str:
+    chosen = [names[j] for j in np.flatnonzero(which)]
+    more = f" and {len(chosen) - most} more" if len(chosen) > most else ""
+    return ", ".join(chosen[:most]) + more

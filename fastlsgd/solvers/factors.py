@@ -91,6 +91,20 @@ def _inverse_norm(upper: np.ndarray) -> float:
     return max(estimate, 2.0 * float(np.abs(y).sum()) / (3.0 * d))
 
 
+class SingularFactor:
+    """R whose columns depend on each other, multiplied by `scale`: what `TriangularFactor` is not.
+
+    Parameters
+    ----------
+    upper : ndarray of shape (k, d)
+    scale : ndarray of shape (d,)
+        0 for a column that is left out.
+    """
+
+    def __init__(self, upper: np.ndarray, scale: np.ndarray) -> None:
+        self.upper, self.scale = upper, scale
+
+
 class DiagonalFactor:
     """Each column by its own norm, where a full factor would cost too much."""
 

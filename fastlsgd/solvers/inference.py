@@ -1,7 +1,9 @@
 """What a least-squares fit says about its own uncertainty: the classical linear model.
 
 Seber and Lee (2003), Linear Regression Analysis, chapters 3 and 4: y = X w + b + e, errors
-independent and normal, of variance sigma^2 / s_i.
+independent and normal, of variance sigma^2 / s_i. Where columns depend on each other, the weights
+that are the same in every least-squares solution have an estimate, and the others have none. What
+is not defined is NaN, as R's lm has it.
 """
 
 from __future__ import annotations
@@ -10,13 +12,21 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
+from scipy.linalg import solve_triangular
 
 from ..kernels.contract import Kernels
 from ..kernels.device import DeviceArray
-from .factors import TriangularFactor
+from .eigen import svd
+from .factors import EPS, SingularFactor, TriangularFactor
+from .orthogonal import rank_tolerance
 from .regression import Problem
 from .solution import Solution
 
+# Of a target about its mean, relative to that: rounding. And of residuals, relative to the target.
+CONSTANT = 8.0 * EPS
+PERFECT = 32.0 * EPS
+# A share of a weight (of columns of norm 1) in the null space that says that it has no estimate.
+NOT_ESTIMABLE = 1e-6
 # The inverse of a Gram matrix has eps times the condition squared: 8 digits up to here.
 GRAM_CONDITION = 3e3
 
@@ -27,13 +37,24 @@ class Evidence:
 
     coef: np.ndarray  # (d,)
     intercept: float | None  # None: not fitted
-    factor: TriangularFactor
+    factor: TriangularFactor | SingularFactor
     centre: np.ndarray  # (d,)  weighted mean of X
     n_rows: int  # of positive weight
     weight: float
     log_weights: float  # sum of the logarithms of the weights
-    residual_squares: float  # sum s r^2
-    target_squares: float  # sum s (y - mean)^2; about zero without an intercept
+    residual_norm: float  # (sum s r^2)^(1/2)
+    target_norm: float  # (sum s (y - mean)^2)^(1/2); about zero without an intercept
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Standard errors for sigma = 1, and what can be estimated at all."""
+
+    coef: np.ndarray  # (d,)  NaN: no estimate
+    intercept: float
+    rank: int  # of the centred columns
+    constant: np.ndarray  # (d,)  columns that are left out
+    dependent: np.ndarray  # (d,)  others that have no estimate
 
 
 @dataclass(frozen=True)
@@ -55,6 +76,10 @@ class Inference:
     log_likelihood: float
     aic: float
     bic: float
+    constant: np.ndarray  # (d,)  columns that are left out
+    dependent: np.ndarray  # (d,)  others without an estimate
+    is_constant: bool  # the target
+    is_perfect: bool  # residuals are rounding
 
     def interval(self, level: float) -> np.ndarray:
         """Two-sided confidence intervals, (k, 2)."""
@@ -66,9 +91,8 @@ def gather_evidence(
     kernels: Kernels, problem: Problem, solution: Solution, n_threads: int
 ) -> Evidence | None:
     """None where the solver has no factor that is accurate enough for standard errors."""
-    factor, x_mean = solution.factor, solution.centre
-    one_target = problem.y.shape[1] == 1
-    if factor is None or x_mean is None or not one_target or not np.all(factor.scale > 0.0):
+    factor, x_mean = solution.factor or solution.singular, solution.centre
+    if factor is None or x_mean is None or problem.y.shape[1] != 1:
         return None
     if solution.solver == "gram" and factor.condition > GRAM_CONDITION:
         return None
@@ -78,9 +102,9 @@ def gather_evidence(
         counted = s[s > 0.0]
         n_rows, weight, log_weights = len(counted), float(s.sum()), float(np.log(counted).sum())
     if isinstance(problem.y, DeviceArray):
-        squares = _squares_on_device(kernels, problem, solution, weight, n_threads)
+        size = np.sqrt(_squares_on_device(kernels, problem, solution, weight, n_threads))
     else:
-        squares = _squares(problem.y[:, 0].astype(np.float64), s, problem.fit_intercept)
+        size = _norm(problem.y[:, 0].astype(np.float64), s, problem.fit_intercept)
     return Evidence(
         solution.coef[0],
         float(solution.intercept[0]) if problem.fit_intercept else None,
@@ -89,17 +113,24 @@ def gather_evidence(
         n_rows,
         weight,
         log_weights,
-        float(solution.residual_norm[0] ** 2),
-        squares,
+        float(solution.residual_norm[0]),
+        float(size),
     )
 
 
-def _squares(values: np.ndarray, s: np.ndarray | None, centred: bool) -> float:
-    """sum s y^2, of values that are changed; about their mean where they are to be centred."""
+def _norm(values: np.ndarray, s: np.ndarray | None, centred: bool) -> float:
+    """(sum s y^2)^(1/2), of values that are changed; about their mean where they are centred.
+
+    Rows of weight zero may hold whatever they hold.
+    """
+    if s is not None:
+        values, s = values[s > 0.0], s[s > 0.0]
+    unit = float(np.abs(values).max())
+    values /= unit if unit > 0.0 else 1.0
     if centred:
         values -= values.mean() if s is None else np.average(values, weights=s)
     np.square(values, out=values)
-    return float((np.ones(len(values)) if s is None else s) @ values)
+    return unit * float(np.sqrt((np.ones(len(values)) if s is None else s) @ values))
 
 
 def _squares_on_device(
@@ -116,51 +147,90 @@ def _squares_on_device(
         problem.X, problem.y, np.zeros_like(solution.coef), near, problem.sample_weight, n_threads
     )
     apart = off[0] ** 2 if problem.fit_intercept else 0.0
-    return float(weight * (2.0 * loss[0] - apart))
+    return float(max(weight * (2.0 * loss[0] - apart), 0.0))
+
+
+def _spread(evidence: Evidence) -> Spread:
+    """From R^-1 of scaled columns, or its pseudo-inverse."""
+    factor, scale = evidence.factor, evidence.factor.scale
+    constant, centre = scale == 0.0, evidence.centre * scale
+    own = 1.0 / np.sqrt(evidence.weight)
+    if isinstance(factor, TriangularFactor):
+        inverse = solve_triangular(factor.upper, np.eye(len(scale)), check_finite=False)
+        rank, outside, off = int((~constant).sum()), constant.astype(float), 0.0
+    else:
+        _, sigma, Vt = svd(factor.upper)
+        keep = sigma > rank_tolerance(len(scale)) * sigma.max(initial=0.0)
+        rank, V = int(keep.sum()), Vt[keep]
+        inverse = V.T / sigma[keep]
+        outside = np.sqrt(np.maximum(1.0 - (V * V).sum(axis=0), 0.0))
+        off = float(np.linalg.norm(centre - (V @ centre) @ V))
+        off /= max(float(np.linalg.norm(centre)), own)
+    has_none = outside > NOT_ESTIMABLE
+    of_centre = float(np.linalg.norm(centre @ inverse))
+    return Spread(
+        np.where(has_none, np.nan, np.linalg.norm(inverse, axis=1) * scale),
+        float(np.hypot(own, of_centre)) if off <= NOT_ESTIMABLE else np.nan,
+        rank,
+        constant,
+        has_none & ~constant,
+    )
+
+
+def _unless_nan(spread, value):
+    return np.where(np.isnan(spread), np.nan, value)
+
+
+def _mean_of_target(evidence: Evidence) -> float:
+    """Its size: about which the target counts, where an intercept is fitted."""
+    if evidence.intercept is None:
+        return 0.0
+    return abs(evidence.intercept + float(evidence.coef @ evidence.centre))
 
 
 def infer(evidence: Evidence) -> Inference:
-    """The usual statistics.
-
-    Raises
-    ------
-    ValueError
-        If there are no more rows than weights to estimate.
-    """
+    """The usual statistics; NaN where there are none."""
     n, has_intercept = evidence.n_rows, evidence.intercept is not None
-    k = len(evidence.coef) + has_intercept
-    df = n - k
-    if df <= 0:
-        raise ValueError(f"{n} rows leave nothing to estimate the error of {k} weights from.")
-    variance = evidence.residual_squares / df
-    inverse = evidence.factor.inverse_gram()
-    estimate, unscaled = evidence.coef, np.diag(inverse)
+    spread = _spread(evidence)
+    k = spread.rank + has_intercept
+    df, residual, target = n - k, evidence.residual_norm, evidence.target_norm
+    mean = _mean_of_target(evidence) * np.sqrt(evidence.weight)
+    is_constant = bool(target <= CONSTANT * mean)
+    if is_constant:  # so are its residuals
+        residual = target = 0.0
+    estimate = _unless_nan(spread.coef, evidence.coef)
+    unscaled = spread.coef
     if evidence.intercept is not None:
-        c = evidence.centre
-        estimate = np.append(evidence.intercept, estimate)
-        unscaled = np.append(1.0 / evidence.weight + c @ inverse @ c, unscaled)
-    error = np.sqrt(variance * unscaled)
-    with np.errstate(divide="ignore", invalid="ignore"):
+        estimate = np.append(_unless_nan(spread.intercept, evidence.intercept), estimate)
+        unscaled = np.append(spread.intercept, unscaled)
+    with np.errstate(all="ignore"):
+        sigma = np.float64(residual) / np.sqrt(df) if df > 0 else np.nan
+        error = sigma * unscaled
         t = estimate / error
-        share = evidence.residual_squares / evidence.target_squares
-        df_model = k - has_intercept
-        f = (evidence.target_squares - evidence.residual_squares) / df_model / variance
-        log_likelihood = -0.5 * n * (np.log(2 * np.pi * evidence.residual_squares / n) + 1.0)
+        if is_constant:
+            t[has_intercept:] = np.nan  # weights of zero, but for rounding
+        share = np.minimum(np.float64(residual) / target, 1.0) ** 2
+        f = (1.0 - share) / share * df / spread.rank if df > 0 and spread.rank else np.nan
+        log_likelihood = -0.5 * n * (np.log(2.0 * np.pi / n) + 2.0 * np.log(residual) + 1.0)
     log_likelihood += 0.5 * evidence.log_weights
     return Inference(
         estimate,
         error,
         t,
-        2.0 * stats.t.sf(np.abs(t), df),
+        2.0 * stats.t.sf(np.abs(t), df) if df > 0 else np.full(len(t), np.nan),
         n,
-        df_model,
+        spread.rank,
         df,
-        float(np.sqrt(variance)),
-        1.0 - share,
-        1.0 - (n - has_intercept) / df * share,
+        float(sigma),
+        float(1.0 - share),
+        float(1.0 - (n - has_intercept) / df * share) if df > 0 else np.nan,
         float(f),
-        float(stats.f.sf(f, df_model, df)),
+        float(stats.f.sf(f, spread.rank, df)) if df > 0 and spread.rank else np.nan,
         float(log_likelihood),
         float(-2.0 * log_likelihood + 2.0 * k),
         float(-2.0 * log_likelihood + np.log(n) * k),
+        spread.constant,
+        spread.dependent,
+        is_constant,
+        not is_constant and df > 0 and bool(residual <= PERFECT * np.hypot(target, mean)),
     )

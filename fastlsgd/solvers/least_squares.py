@@ -338,6 +338,7 @@ def _by_qr(system: System, request: Request) -> Solution:
         found.factor,
         system.centre,
         found.rank,
+        found.singular,
     )
 
 

@@ -18,7 +18,7 @@ from scipy import sparse
 from scipy.linalg import lapack
 
 from .eigen import svd
-from .factors import EPS, NotTrustworthy, TriangularFactor, column_scale
+from .factors import EPS, NotTrustworthy, SingularFactor, TriangularFactor, column_scale
 from .system import System
 
 SKETCH_ROWS = 32  # for each column: the gradient shrinks to sqrt(1 / 32) an iteration
@@ -125,6 +125,7 @@ class Orthogonal:
     factor: TriangularFactor | None  # None where columns depend on each other
     scale: np.ndarray  # (d,)  of the columns
     slope: np.ndarray  # (t, d)  D A^T y: the gradient at zero, of scaled columns
+    singular: SingularFactor | None = None  # where columns depend on each other
 
     def relative(self, gradient: np.ndarray) -> float:
         """Norm of a gradient of scaled columns over that at zero; NaN where it overflows."""
@@ -187,10 +188,11 @@ def _solve_triangle(system: System, data: np.ndarray, exponents: np.ndarray) -> 
     scale = column_scale(np.einsum("ij,ij->j", R, R))
     slope = ((R * scale).T @ c).T
     factor = _trusted(R * scale, scale)
-    common = units
+    common, singular = units, None
     if factor is not None:
         v, rank, condition = factor.unwhiten(c.T), int((scale > 0.0).sum()), factor.condition
     else:  # of least norm in the columns' own units
+        singular = SingularFactor(R * scale, np.ldexp(scale, -units))
         common = np.full(d, units[scale > 0.0].max(initial=0))
         R = np.ldexp(R, np.maximum(units - common, -(2**12)))
         U, sigma, Vt = svd(R)
@@ -208,6 +210,7 @@ def _solve_triangle(system: System, data: np.ndarray, exponents: np.ndarray) -> 
         None if factor is None else _in_units(factor, units),
         np.ldexp(scale, -units),
         np.ldexp(slope, y_units),
+        singular,
     )
 
 

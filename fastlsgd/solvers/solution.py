@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .factors import TriangularFactor
+from .factors import SingularFactor, TriangularFactor
 
 
 @dataclass
@@ -25,6 +25,7 @@ class Solution:
     factor: TriangularFactor | None = None  # R, accurate to rounding, where there is one
     centre: np.ndarray | None = None  # (d,)  where the rows are counted from; None: from 0
     rank: int | None = None  # where the solver finds it
+    singular: SingularFactor | None = None  # in place of a factor, where columns are dependent
     why_not: str = ""  # where it has not converged: the reason, and what helps
     dual_gap: float | None = None  # of the objective as a mean over rows, with an L1 penalty
 
