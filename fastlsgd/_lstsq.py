@@ -9,6 +9,7 @@ import numpy as np
 
 from . import _validation as check
 from .kernels import resolve
+from .kernels.contract import working_dtype
 from .kernels.device import handed_back, lives_on_device, ndim
 from .solvers.least_squares import SOLVERS, Request, solve_least_squares
 from .solvers.solution import Solution
@@ -108,10 +109,8 @@ def lstsq(
     >>> info.solver_
     'qr'
     """
-    X = check.as_matrix(A, "A")
-    n = X.shape[0]
-    y = check.as_targets(b, n, X.dtype, "b")
-    s = check.as_sample_weight(sample_weight, n, X.dtype)
+    X = check.in_working_dtype(check.as_matrix(A, "A"))
+    y, s = check.as_targets_and_weights(X, b, sample_weight, "b")
     alpha = check.check_real(alpha, "alpha", 0.0)
     check.check_choice(solver, "solver", SOLVERS)
     tol = 0.0 if tol is None else check.check_real(tol, "tol", 0.0)
@@ -159,7 +158,7 @@ def _warn(found: Solution) -> None:
 def _answer(coef: np.ndarray, X, y: np.ndarray) -> np.ndarray:
     """Weights (t, d) as x (d, t), of A's dtype."""
     with np.errstate(over="ignore"):
-        x = np.ascontiguousarray(coef.T, dtype=X.dtype)
+        x = np.ascontiguousarray(coef.T, dtype=working_dtype(X))
     if not np.isfinite(x).all():
         check.explain_non_finite(A=X, b=y)
         raise ValueError(f"x overflows {x.dtype}: rescale A or b.")

@@ -1,18 +1,25 @@
 """The door: what the user gave becomes what the kernels trust, or a clear ValueError.
 
+An X of any real dtype passes as it is, without a copy. What becomes an array only here (lists,
+frames) or a CSR matrix (other sparse formats) is converted once.
+
 The checks here cost no read of X: that X is finite shows in the residuals that a kernel makes
-of it, so `explain_non_finite` looks for the culprit only once a result is not finite.
-CSR indices alone are read, since a kernel would otherwise reach outside its arrays.
+of it, so `explain_non_finite` looks for the culprit only once a result is not finite. CSR indices
+alone are read, since a kernel would otherwise reach outside its arrays, and arrays of objects,
+since each may be anything.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from decimal import Decimal
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
-from .kernels.contract import CSR, Matrix
+from ._sparse_structure import check_indptr, check_structure, has_duplicates
+from .kernels.contract import CSR, Matrix, working_dtype
 from .kernels.device import (
     DeviceArray,
     as_device_array,
@@ -24,23 +31,129 @@ from .kernels.device import (
 )
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+_CHUNK = 65536  # numbers looked at together: their temporaries stay in cache
+_WHOLE_LIMIT = 2**63  # of whole numbers, which loops and kernels count in 64 bits
+
+
+class NotNumbers(ValueError, TypeError):
+    """Something that is no array of real numbers.
+
+    A ValueError as all that the door refuses, and the TypeError that `float` raises for some of it
+    and that scikit-learn's estimator checks look for.
+    """
 
 
 def as_float_array(value, name: str, dtype=None) -> Any:
     """`value` as a float32 or float64 array in native byte order and aligned.
 
-    float32 and float64 arrays pass without a copy; integers and booleans become float64,
-    float16 becomes float32, big-endian numbers are converted. Arrays on a GPU stay there.
+    float32 and float64 arrays pass without a copy; float16 and bfloat16 become float32, all other
+    real numbers float64, big-endian numbers are converted. Arrays on a GPU stay there.
     """
     if type(value) is np.ndarray and value.dtype in FLOATS and value.flags.aligned:
         array = value
     elif is_device_array(value):
         return _device_floats(value, name, dtype)
     else:
-        array = _convert(value, name)
+        array = as_real_array(value, name)
+        with np.errstate(over="ignore"):  # long double beyond float64: infinite, and shows so
+            array = np.require(array, working_dtype(array.dtype), "A")
     if dtype is not None and array.dtype != dtype:
         array = array.astype(dtype)
     return array
+
+
+def as_real_array(value, name: str) -> np.ndarray:
+    """`value` as an array of real numbers of any dtype; of an array no number is copied.
+
+    Objects that hold numbers pass too, and become float64 where `value` was no array.
+    """
+    if hasattr(value, "toarray"):
+        raise ValueError(f"{name} must be a dense array, got a sparse {type(value).__name__}.")
+    refuse_masked(value, name)
+    try:
+        array = np.asarray(value)
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever an __array__ of somebody's may raise
+        raise ValueError(f"{name} must be an array of numbers: {error}") from error
+    if array.dtype.kind == "O":
+        _check_objects(array, name)
+        return array if isinstance(value, np.ndarray) else array.astype(np.float64)
+    _check_real_dtype(array.dtype, name)
+    return array
+
+
+def refuse_masked(value, name: str) -> None:
+    """NumPy drops a mask without a word, and what it hides would be fitted."""
+    parts = value if isinstance(value, (list, tuple)) else (value,)
+    for part in parts:
+        if isinstance(part, np.ma.MaskedArray) and np.ma.is_masked(part):
+            raise ValueError(
+                f"{name} has masked elements: fill them, or leave their rows out "
+                f"(sample_weight=0 does that for whole rows)."
+            )
+
+
+def _check_real_dtype(dtype: np.dtype, name: str) -> None:
+    if dtype.kind in "fbiu" or dtype.name == "bfloat16":
+        return
+    advice = {
+        "M": " Give times as numbers of a fixed unit: (t - t0) / np.timedelta64(1, 'D').",
+        "m": " Give durations as numbers of a fixed unit: t / np.timedelta64(1, 'D').",
+        "c": " Complex data not supported.",
+        "U": " They could not convert to numbers without your say: use X.astype(float).",
+        "S": " They could not convert to numbers without your say: use X.astype(float).",
+    }.get(dtype.kind, "")
+    raise NotNumbers(f"{name} must hold real numbers, got dtype {dtype}.{advice}")
+
+
+def _check_objects(array: np.ndarray, name: str) -> None:
+    """Refuse objects that are not real numbers, or are beyond float64's range."""
+    for chunk in _chunks(array):
+        for kind in set(map(type, chunk.flat)):
+            if not _is_real_type(kind):
+                culprit = next(item for item in chunk.flat if type(item) is kind)
+                raise NotNumbers(
+                    f"{name} must hold real numbers, got objects: {_why_no_number(culprit)}"
+                )
+        try:
+            chunk.astype(np.float64)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise NotNumbers(f"{name} must hold real numbers, got objects: {error}.") from error
+
+
+def _is_real_type(kind: type) -> bool:
+    if issubclass(kind, np.generic) and not issubclass(kind, Real):
+        dtype = np.dtype(kind)
+        return dtype.kind in "fbiu" or dtype.name == "bfloat16"
+    return issubclass(kind, (Real, Decimal)) and kind.__name__ != "timedelta64"
+
+
+def _why_no_number(item: object) -> str:
+    kind = type(item).__name__
+    if item is None or kind == "NAType":
+        return f"{item!r} is a missing value. Fill it, or leave its row out."
+    if isinstance(item, (np.datetime64, np.timedelta64)) or hasattr(item, "isoformat"):
+        return f"a {kind} has no unit. Give times as numbers of a fixed unit, such as days."
+    if hasattr(item, "total_seconds"):
+        return f"a {kind} has no unit. Give durations as numbers of a fixed unit, such as days."
+    if isinstance(item, (str, bytes)):
+        return f"{item!r:.40} is a {kind}. Convert it to a number first."
+    try:
+        float(item)  # type: ignore[arg-type]
+    except Exception as error:  # Python's own words for what it is not
+        return f"{error}."
+    return f"a {kind} is none."
+
+
+def _chunks(array: np.ndarray) -> Iterator[np.ndarray]:
+    """Views of some rows of an array each."""
+    if array.ndim == 0:
+        yield array.reshape(1)
+        return
+    step = max(1, _CHUNK // max(1, array[:1].size))
+    for start in range(0, len(array), step):
+        yield array[start : start + step]
 
 
 def _device_floats(value, name: str, dtype) -> DeviceArray:
@@ -76,68 +189,105 @@ def check_same_place(X, **others) -> None:
             raise ValueError(f"X is on {here} but {name} is on {there}: both must be on one.")
 
 
-def _convert(value, name: str) -> np.ndarray:
-    if hasattr(value, "toarray"):
-        raise ValueError(f"{name} must be a dense array, got a sparse {type(value).__name__}.")
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{name} must be an array of numbers: {error}") from error
-    kind = array.dtype.kind
-    if kind == "f" and array.dtype.itemsize <= 4:
-        dtype: np.dtype = np.dtype(np.float32)
-    elif kind in "fbiu":
-        dtype = np.dtype(np.float64)
-    elif kind == "O":
-        try:
-            return array.astype(np.float64)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{name} must hold real numbers, got objects: {error}") from error
-    else:
-        raise ValueError(f"{name} must hold real numbers, got dtype {array.dtype}.")
-    return np.require(array, dtype=dtype, requirements="A")
-
-
 def as_matrix(X, name: str = "X") -> Matrix:
-    """X as the contract's matrix: an ndarray of two dimensions, or CSR with checked indices."""
-    if type(X) is not np.ndarray and hasattr(X, "tocsr"):
-        X = as_device_csr(X, name) if is_device_sparse(X) else as_csr(X, name)
-    else:
-        X = as_float_array(X, name)
-        if X.ndim != 2:
-            raise ValueError(
-                f"{name} must have 2 dimensions (rows, features), got shape {X.shape}."
-                + (" Reshape one feature with X.reshape(-1, 1)." if X.ndim == 1 else "")
-            )
-    if X.shape[0] == 0 or X.shape[1] == 0:
+    """X as the contract's matrix: an ndarray of two dimensions, or CSR with checked indices.
+
+    Of any real dtype, and nowhere a copy of a dense array or of CSR.
+    """
+    if type(X) is not np.ndarray or X.dtype not in FLOATS:
+        if hasattr(X, "tocsr"):
+            return as_device_csr(X, name) if is_device_sparse(X) else as_csr(X, name)
+        if is_device_array(X):
+            X = _device_floats(X, name, None)
+        elif _is_sparse_frame(X):
+            return as_csr(X.sparse.to_coo(), name)
+        else:
+            X = as_real_array(X, name)
+    if X.ndim != 2:
         raise ValueError(
-            f"{name} must have at least one row and one feature, got shape {tuple(X.shape)}."
+            f"{name} must have 2 dimensions (rows, features), got shape {X.shape}: expected 2D "
+            f"array, got dim {X.ndim}."
+            + (
+                f" Reshape your data: one feature with {name}.reshape(-1, 1), one row with "
+                f"{name}.reshape(1, -1)."
+                if X.ndim == 1
+                else ""
+            )
         )
+    _check_not_empty(X.shape, name)
     return X
 
 
+def in_working_dtype(X: Matrix) -> Matrix:
+    """X with its numbers as solvers take them, until these take any dtype."""
+    values = X.data if isinstance(X, CSR) else X
+    if isinstance(values, DeviceArray) or (values.dtype in FLOATS and values.flags.aligned):
+        return X
+    with np.errstate(over="ignore"):
+        values = np.require(values, working_dtype(values.dtype), "A")
+    return X._replace(data=values) if isinstance(X, CSR) else values
+
+
+def _check_not_empty(shape, name: str) -> None:
+    n, d = shape
+    if n == 0 or d == 0:
+        raise ValueError(
+            f"{name} must have at least one row and one feature, got shape {(n, d)}: found array "
+            f"with {d if n else n} {'feature' if n else 'sample'}(s) (shape={(n, d)}) while a "
+            f"minimum of 1 is required."
+        )
+
+
+def _is_sparse_frame(X) -> bool:
+    """Whether X is a pandas frame all of whose columns are sparse."""
+    if not hasattr(X, "sparse") or getattr(X, "ndim", 0) != 2:
+        return False
+    return all(hasattr(dtype, "fill_value") for dtype in X.dtypes)
+
+
 def as_csr(X, name: str = "X") -> CSR:
-    """A SciPy sparse matrix or array as `CSR`; the user's own matrix is left as it is."""
-    if len(X.shape) != 2:
-        raise ValueError(f"{name} must have 2 dimensions (rows, features), got shape {X.shape}.")
-    check_sparse_indices(X, name)
-    X = X.tocsr()
-    data = as_float_array(X.data, name)
+    """A SciPy sparse matrix or array as `CSR`; the user's own matrix is left as it is.
+
+    CSR passes without a copy, in any order of its indices; only where a row has a column twice,
+    which kernels do not take, the numbers are added up in a copy.
+    """
+    check_structure(X, name)
+    if getattr(X, "format", None) != "csr":
+        X = _converted_to_csr(X, name)
+        check_structure(X, name)
+    data = X.data
+    if type(data) is not np.ndarray or data.dtype not in FLOATS:
+        data = as_real_array(data, name)
+    shape = int(X.shape[0]), int(X.shape[1])
+    _check_not_empty(shape, name)
     indices, indptr = np.asarray(X.indices), np.asarray(X.indptr)
-    _check_csr_structure(indices, indptr, len(data), X.shape, name)
-    if not X.has_canonical_format:
-        X = X.copy()
-        X.data = data.copy()
-        X.sum_duplicates()
-        data, indices, indptr = X.data, X.indices, X.indptr
-    if indices.dtype not in (np.int32, np.int64) or indices.dtype != indptr.dtype:
-        indices, indptr = indices.astype(np.int64), indptr.astype(np.int64)
-    return CSR(
-        np.ascontiguousarray(data),
-        np.ascontiguousarray(indices),
-        np.ascontiguousarray(indptr),
-        (int(X.shape[0]), int(X.shape[1])),
-    )
+    if has_duplicates(indices, indptr, shape[1]):
+        return _without_duplicates(data, indices, indptr, shape)
+    return CSR(data, indices, indptr, shape)
+
+
+def _converted_to_csr(X, name: str):
+    """CSR of another format, whose structure was found right."""
+    stored = getattr(X, "data", None)
+    if isinstance(stored, np.ndarray) and stored.dtype != object:
+        _check_real_dtype(stored.dtype, name)
+    if X.dtype in FLOATS or X.dtype.kind in "biu":
+        return X.tocsr()
+    # SciPy converts no float16, bfloat16 or objects.
+    if X.dtype == object:
+        X = X.tocoo()
+        _check_objects(np.asarray(X.data), name)
+    else:
+        _check_real_dtype(X.dtype, name)
+    return X.astype(working_dtype(X.dtype)).tocsr()
+
+
+def _without_duplicates(data, indices, indptr, shape) -> CSR:
+    from scipy.sparse import csr_array
+
+    X = csr_array((data.astype(working_dtype(data)), indices, indptr), shape, copy=True)
+    X.sum_duplicates()
+    return CSR(X.data, X.indices, X.indptr, shape)
 
 
 def as_device_csr(X, name: str = "X") -> CSR:
@@ -153,50 +303,28 @@ def as_device_csr(X, name: str = "X") -> CSR:
         )
     shape = int(X.shape[0]), int(X.shape[1])
     parts = as_device_array(X.data), as_device_array(X.indices), as_device_array(X.indptr)
-    _check_csr_structure(np.zeros(0, int), np.asarray(parts[2]), X.nnz, shape, name, X.nnz)
+    check_indptr(np.asarray(parts[2]), shape[0], X.nnz, name)
+    _check_not_empty(shape, name)
     return CSR(*parts, shape)  # type: ignore[arg-type]
 
 
-def check_sparse_indices(X, name: str = "X") -> None:
-    """Refuse CSC whose indices lie outside, before SciPy converts it: it would write there.
-
-    Anything else passes: CSR is checked when it becomes `CSR`, other formats by SciPy.
-    """
-    if getattr(X, "format", None) == "csc" and len(X.shape) == 2:
-        try:
-            X.check_format(full_check=True)
-        except ValueError as error:
-            raise ValueError(f"{name}: CSC indices or indptr are not valid: {error}") from error
-
-
-def _check_csr_structure(indices, indptr, nnz, shape, name, n_indices=None) -> None:
-    n_indices = len(indices) if n_indices is None else n_indices
-    if indices.dtype.kind not in "iu" or indptr.dtype.kind not in "iu":
-        raise ValueError(f"{name}: CSR indices and indptr must be integers.")
-    if len(indptr) != shape[0] + 1 or indptr[0] != 0 or np.any(indptr[1:] < indptr[:-1]):
-        raise ValueError(
-            f"{name}: CSR indptr must have n_rows + 1 = {shape[0] + 1} entries, "
-            f"start at 0 and never decrease."
-        )
-    if indptr[-1] > min(nnz, n_indices):
-        raise ValueError(
-            f"{name}: CSR indptr ends at {indptr[-1]}, beyond the {min(nnz, n_indices)} "
-            f"entries of data and indices."
-        )
-    if len(indices) and (indices.min() < 0 or indices.max() >= shape[1]):
-        raise ValueError(
-            f"{name}: CSR column indices must lie in [0, {shape[1]}), got "
-            f"{indices.min()} to {indices.max()}."
-        )
+def as_targets_and_weights(
+    X: Matrix, y, sample_weight, name: str = "y", *, some_weight: bool = True
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """y and sample_weight in the dtype that X is computed with."""
+    n, dtype = X.shape[0], working_dtype(X)
+    s = as_sample_weight(sample_weight, n, dtype, some_weight=some_weight)
+    return as_targets(y, n, dtype, name), s
 
 
 def as_targets(y, n: int, dtype, name: str = "y") -> np.ndarray:
-    """y as (n, n_targets) of X's dtype; a view where it has that dtype already."""
+    """y as (n, n_targets) of this dtype (None: its own); a view where it has that already."""
     y = as_float_array(y, name, dtype)
     if y.ndim not in (1, 2) or y.shape[0] != n:
         raise ValueError(
             f"{name} must have shape ({n},) or ({n}, n_targets) to go with the {n} rows of "
-            f"{'X' if name == 'y' else 'A'}, got shape {y.shape}."
+            f"{'X' if name == 'y' else 'A'}, got shape {y.shape}"
+            + (": inconsistent numbers of samples." if y.ndim in (1, 2) else ".")
         )
     if y.ndim == 1:
         return y[:, None]
@@ -228,11 +356,18 @@ def as_coefficients(coef, intercept, d: int, dtype=np.float64) -> tuple[np.ndarr
     return coef, np.ascontiguousarray(b)
 
 
-def as_sample_weight(sample_weight, n: int, dtype) -> np.ndarray | None:
-    """Weights as a contiguous (n,) array of X's dtype: finite, none negative, not all zero."""
+def as_sample_weight(
+    sample_weight, n: int, dtype=None, *, some_weight: bool = True
+) -> np.ndarray | None:
+    """Weights as a contiguous (n,) array: finite, none negative, and not all zero.
+
+    A number stands for that weight in each row. Without `some_weight` all may be zero.
+    """
     if sample_weight is None:
         return None
     s = as_float_array(sample_weight, "sample_weight", dtype)
+    if s.ndim == 0:
+        s = np.full(n, np.asarray(s))
     if s.shape != (n,):
         raise ValueError(f"sample_weight must have shape ({n},), got shape {s.shape}.")
     low, high = extremes(s) if isinstance(s, DeviceArray) else (s.min(), s.max())
@@ -240,34 +375,52 @@ def as_sample_weight(sample_weight, n: int, dtype) -> np.ndarray | None:
         raise ValueError("sample_weight contains NaN or infinity.")
     if low < 0:
         raise ValueError(f"sample_weight must not be negative, got {low}.")
-    if high == 0:
+    if high == 0 and some_weight:
         raise ValueError("sample_weight is all zero: there is nothing to fit.")
     if isinstance(s, DeviceArray):
-        return converted(sample_weight, "sample_weight", dtype)  # type: ignore[return-value]
+        return converted(sample_weight, "sample_weight", s.dtype)  # type: ignore[return-value]
     return np.ascontiguousarray(s)
 
 
 def check_real(value, name: str, low: float, high: float = np.inf, *, open_low=False) -> float:
     """`value` as a float in [low, high] (or (low, high]), else ValueError."""
     if type(value) is float or (isinstance(value, Real) and not isinstance(value, bool)):
-        number = float(value)
+        try:
+            number = float(value)
+        except OverflowError:  # a whole number or fraction beyond float64
+            number = np.inf if value > 0 else -np.inf
         if (low < number if open_low else low <= number) and number <= high and number < np.inf:
             return number
     bracket = "(" if open_low else "["
     end = "inf)" if high == np.inf else f"{high:g}]"
-    raise ValueError(f"{name} must be a number in {bracket}{low:g}, {end}, got {value!r}.")
+    raise ValueError(f"{name} must be a number in {bracket}{low:g}, {end}, got {_shown(value)}.")
 
 
-def check_whole(value, name: str, low: int) -> int:
-    """`value` as an int >= low, else ValueError."""
-    if isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= low:
-        return int(value)
-    raise ValueError(f"{name} must be a whole number >= {low}, got {value!r}.")
+def check_whole(value, name: str, low: int, *, high: int | None = _WHOLE_LIMIT) -> int:
+    """`value` as an int with low <= value < high, else ValueError; None is no upper limit."""
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        number = int(value)
+        if number >= low and (high is None or number < high):
+            return number
+        if number >= low:
+            raise ValueError(
+                f"{name} must be a whole number >= {low} and below {high}, got {_shown(value)}."
+            )
+    raise ValueError(f"{name} must be a whole number >= {low}, got {_shown(value)}.")
+
+
+def _shown(value) -> str:
+    """repr, but Python refuses to print whole numbers of thousands of digits."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return f"a {type(value).__name__} of very many digits"
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def check_choice(value, name: str, allowed) -> str:
     """`value` if it is one of `allowed`, else ValueError naming them."""
-    if value in allowed:
+    if any(value is choice or (type(value) is str and value == choice) for choice in allowed):
         return value
     listed = ", ".join(repr(choice) for choice in allowed)
     raise ValueError(f"{name} must be one of {listed}, got {value!r}.")
@@ -283,11 +436,24 @@ def explain_non_finite(**arrays) -> None:
         if isinstance(array, CSR):
             ends = np.asarray(array.indptr)
             values = values[int(ends[0]) : int(ends[-1])]
+        if isinstance(values, np.ndarray) and values.dtype.kind in "biu":
+            continue
+        if values.ndim == 0 and not np.isfinite(values):
+            raise ValueError(f"{name} is {values}.")
         # A chunk at a time: np.isfinite of all of X would allocate a byte for each number.
-        for start in range(0, len(values), 65536) if values.ndim else ():
-            chunk = values[start : start + 65536]
+        parts = _chunks(values) if isinstance(values, np.ndarray) else _slices(values)
+        for part in parts:
+            chunk = part if part.dtype in FLOATS else _as_float64(part)
             if not np.isfinite(chunk).all():
                 kind = "NaN" if np.isnan(chunk).any() else "infinity"
                 raise ValueError(f"{name} contains {kind} (dtype {values.dtype}).")
-        if values.ndim == 0 and not np.isfinite(values):
-            raise ValueError(f"{name} is {values}.")
+
+
+def _slices(values: DeviceArray) -> Iterator[np.ndarray]:
+    for start in range(0, len(values), _CHUNK):
+        yield np.asarray(values[start : start + _CHUNK])
+
+
+def _as_float64(chunk: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        return chunk.astype(np.float64)

@@ -126,10 +126,11 @@ def loss_gradient(
         loss += l1 * float(np.abs(w).sum()) + 0.5 * l2 * float((w * w).sum())
         dw = dw + (l1 * np.sign(w) + l2 * w)
     square = float(np.vdot(dw, dw))
-    if not (math.isfinite(loss) and square < _NO_DOUBT) and not _fits(loss, dw, X.dtype):
+    dtype = contract.working_dtype(X)
+    if not (math.isfinite(loss) and square < _NO_DOUBT) and not _fits(loss, dw, dtype):
         raise ValueError(_OVERFLOW)
-    if X.dtype != np.float64:
-        dw = dw.astype(X.dtype)
+    if dtype != np.float64:
+        dw = dw.astype(dtype)
     if one_target:
         return LossGradient(loss, _back(dw[0], like), float(db[0]))
     return LossGradient(loss, _back(dw, like), _back(db, like))
@@ -167,7 +168,7 @@ def predict(X, coef, intercept=0.0, *, backend: str | None = None) -> np.ndarray
     out = _back(kernels.predict(X, w, b, n_threads), like)
     if not check.all_finite(out):
         check.explain_non_finite(X=X, coef=w, intercept=b)
-        raise ValueError(f"The prediction overflows {X.dtype}.")
+        raise ValueError(f"The prediction overflows {out.dtype}.")
     return out[:, 0] if one_target else out
 
 
@@ -204,8 +205,11 @@ def gram(X, y=None, *, sample_weight=None, shift=None, backend: str | None = Non
     """
     like, X = X, check.as_matrix(X)
     n, d = X.shape
-    targets = np.empty((n, 0), X.dtype) if y is None else check.as_targets(y, n, X.dtype)
-    s = check.as_sample_weight(sample_weight, n, X.dtype)
+    if y is None:
+        dtype = contract.working_dtype(X)
+        targets, s = np.empty((n, 0), dtype), check.as_sample_weight(sample_weight, n, dtype)
+    else:
+        targets, s = check.as_targets_and_weights(X, y, sample_weight)
     check.check_same_place(X, y=None if y is None else targets, sample_weight=s)
     if shift is not None:
         shift = check.as_float_array(check.on_host(shift), "shift", np.float64)
@@ -293,10 +297,11 @@ def sgd_epoch(
         raise ValueError(f"coef must have 1 or 2 dimensions, got {ndim(coef)}.")
     like = X
     X, y, start_w, start_b, s, one_target = _problem(X, y, coef, intercept, sample_weight)
-    w, b = start_w.astype(X.dtype), start_b.copy()
-    batch_size = check.check_whole(batch_size, "batch_size", 1)
+    w, b = start_w.astype(contract.working_dtype(X)), start_b.copy()
     visit = _order(order, X.shape[0])
     n_rows = X.shape[0] if visit is None else len(visit)
+    # More rows than there are means all of them.
+    batch_size = min(check.check_whole(batch_size, "batch_size", 1, high=None), n_rows)
     rates = _rates(learning_rate, -(-n_rows // batch_size))
     alpha = check.check_real(alpha, "alpha", 0.0)
     l1_ratio = check.check_real(l1_ratio, "l1_ratio", 0.0, 1.0)
@@ -340,15 +345,14 @@ def _fits(loss: float, dw: np.ndarray, dtype) -> bool:
 
 def _problem(X, y, coef, intercept, sample_weight):
     X = check.as_matrix(X)
-    n, d = X.shape
-    targets = check.as_targets(y, n, X.dtype)
+    d = X.shape[1]
+    targets, s = check.as_targets_and_weights(X, y, sample_weight)
     w, b = check.as_coefficients(coef, intercept, d)
     if targets.shape[1] != w.shape[0]:
         raise ValueError(
             f"coef is for {w.shape[0]} targets but y has {targets.shape[1]}: "
             f"coef must have shape ({targets.shape[1]}, {d})."
         )
-    s = check.as_sample_weight(sample_weight, n, X.dtype)
     if type(X) is not np.ndarray or type(targets) is not np.ndarray:
         check.check_same_place(X, y=targets, sample_weight=s)
     return X, targets, w, b, s, getattr(coef, "ndim", 0) == 1 or ndim(coef) == 1
@@ -357,6 +361,7 @@ def _problem(X, y, coef, intercept, sample_weight):
 def _order(order, n: int) -> np.ndarray | None:
     if order is None:
         return None
+    check.refuse_masked(order, "order")
     rows = np.asarray(check.on_host(order))
     if rows.ndim != 1 or rows.dtype.kind not in "iu" or len(rows) == 0:
         raise ValueError(
@@ -367,7 +372,8 @@ def _order(order, n: int) -> np.ndarray | None:
         raise ValueError(
             f"order must hold row numbers in [0, {n}), got {rows.min()} to {rows.max()}."
         )
-    return np.ascontiguousarray(rows, dtype=np.int64)
+    # A copy: another thread may change the caller's array while a kernel goes by it.
+    return np.array(rows, dtype=np.int64)
 
 
 def _rates(learning_rate, n_updates: int) -> np.ndarray:

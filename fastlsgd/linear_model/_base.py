@@ -14,25 +14,26 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils.validation import (
+    _check_feature_names,
     _check_n_features,
     _check_y,
     check_consistent_length,
     check_is_fitted,
     column_or_1d,
-    validate_data,
 )
 
 from .. import _validation as check
+from .._sparse_structure import check_structure
 from .._version import __version__
 from ..kernels import BACKENDS, resolve_backend, resolve_threads
-from ..kernels.contract import CSR, Matrix
+from ..kernels.contract import CSR, Matrix, working_dtype
 from ..kernels.device import (
-    as_device_array,
     handed_back,
     has_functions,
     is_device_array,
     is_device_sparse,
     lives_on_device,
+    ndim,
 )
 from ..solvers.eigen import NoEigenvalues
 from ..solvers.factors import NotTrustworthy
@@ -53,17 +54,24 @@ class VersionWarning(InconsistentVersionWarning):
 class LinearModel(BaseEstimator):
     """The door for X, the number of threads, and X w + b."""
 
-    def _decide(self, X) -> np.ndarray:
-        """X w + b, of shape (n_samples, n_targets) and X's dtype."""
+    def _decide(self, X, target_dtype=None, origin=0.0) -> np.ndarray:
+        """X w + b, of shape (n_samples, n_targets), in the wider of X's dtype and `target_dtype`.
+
+        Kernels round their sums to X's dtype, which for float32 is coarser than targets of 1e9
+        deserve: so that these are rounded as distances from `origin`, a number in their midst.
+        On a GPU predictions have X's dtype.
+        """
         check_is_fitted(self)
-        check.check_sparse_indices(X)
-        like = X
-        if lives_on_device(X):
-            X = self._matrix_on_device(X, reset=False)
-        else:
-            X = check.as_matrix(validate_data(self, X, reset=False, **ACCEPTED))
+        like, X = X, self._matrix(X, reset=False)
         coef, intercept = self._coefficients(X.shape[1])
-        out = resolve_backend(self.backend, X).predict(X, coef, intercept, self._n_threads())
+        kernels = resolve_backend(self.backend, X)
+        dtype = working_dtype(X)
+        if lives_on_device(X) or target_dtype is None or dtype == target_dtype:
+            out = kernels.predict(X, coef, intercept, self._n_threads())
+        else:
+            out = kernels.predict(X, coef, intercept - origin, self._n_threads())
+            out = out.astype(np.result_type(dtype, target_dtype))
+            out += origin
         if lives_on_device(X):
             out = handed_back(out, like)
         if not check.all_finite(out):
@@ -97,27 +105,28 @@ class LinearModel(BaseEstimator):
             state.pop("_memory", None)
         super().__setstate__(state)
 
-    def _matrix_on_device(self, X, *, reset: bool):
-        """X, which is on a GPU and stays there, as the kernels take it: what `validate_data` does.
+    def _matrix(self, X, *, reset: bool) -> Matrix:
+        """X as the kernels take it, with scikit-learn's checks of names and number of columns.
 
         That its numbers are finite shows in what the kernels make of them.
         """
-        X = check.as_matrix(X)
-        if reset:
+        if not lives_on_device(X):
+            _check_feature_names(self, X, reset=reset)
+        elif reset:
             self.__dict__.pop("feature_names_in_", None)
+        X = check.as_matrix(X)
         _check_n_features(self, X, reset=reset)
         return X
 
     def _finite_matrix(self, X) -> Matrix:
-        """X as the kernels take it, after one read by all threads where a fit needs that.
+        """X itself, after one read by all threads where a fit needs that.
 
         NaN and infinity show in the loss of zero weights.
         """
-        X = check.as_matrix(X)
-        if self._shows_non_finite() or get_config()["assume_finite"]:
+        if lives_on_device(X) or self._shows_non_finite() or get_config()["assume_finite"]:
             return X
         n, d = X.shape
-        nothing = np.broadcast_to(np.zeros(1, X.dtype), (n, 1))
+        nothing = np.broadcast_to(np.zeros(1, working_dtype(X)), (n, 1))
         kernels = resolve_backend(self.backend, X)
         at_zero = kernels.loss_gradient(
             X, nothing, np.zeros((1, d)), np.zeros(1), None, self._n_threads()
@@ -145,8 +154,9 @@ class LinearModel(BaseEstimator):
         if n_jobs is None:
             return resolve_threads()
         if isinstance(n_jobs, Integral) and not isinstance(n_jobs, bool) and n_jobs != 0:
-            n_jobs = int(n_jobs)
-            return n_jobs if n_jobs > 0 else max(1, _n_processors() + 1 + n_jobs)
+            # More threads than there are processors bring nothing.
+            n_jobs, most = int(n_jobs), _n_processors()
+            return min(n_jobs, most) if n_jobs > 0 else max(1, most + 1 + n_jobs)
         raise ValueError(
             f"n_jobs must be None, a whole number >= 1, or negative to count down from all "
             f"processors (-1), got {n_jobs!r}."
@@ -171,9 +181,11 @@ class LinearRegressor(RegressorMixin, LinearModel):
         Returns
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_targets)
-            Predicted values, of X's dtype.
+            Predicted values: float32 if X and the fitted targets both were float32 or narrower
+            floats, else float64, so that predictions are as precise as the targets were. On a GPU
+            of X's dtype.
         """
-        out = self._decide(X)
+        out = self._decide(X, getattr(self, "_target_dtype", None), self._target_origin())
         return out[:, 0] if self._has_one_target() else out
 
     def score(self, X, y, sample_weight=None) -> float:
@@ -191,32 +203,54 @@ class LinearRegressor(RegressorMixin, LinearModel):
         score : float
             1 is perfect, 0 what the mean of y gets.
         """
-        return _judged(r2_score, y, self.predict(X), sample_weight)
+        predicted = self._decide(X, np.dtype(np.float64), self._target_origin())
+        if self._has_one_target():
+            predicted = predicted[:, 0]
+        return _judged(r2_score, y, predicted, sample_weight)
+
+    def _target_origin(self):
+        """A number in the midst of each fitted target: see `_decide`."""
+        return getattr(self, "_origin", 0.0)
 
     def _has_one_target(self) -> bool:
         """Whether y had one dimension, so that predictions have one too."""
         return self.coef_.ndim == 1
 
-    def _validate(self, X, y, sample_weight, *, reset: bool, ravel: bool = False):
+    def _validate(
+        self, X, y, sample_weight, *, reset: bool, ravel: bool = False, some_weight: bool = True
+    ):
         """X, y (n, t), sample_weight as the kernels take them, and whether y has one target."""
-        check.check_sparse_indices(X)
         check.check_same_place(X, y=y, sample_weight=sample_weight)
-        if lives_on_device(X):
-            return self._validate_on_device(X, y, sample_weight, reset=reset, ravel=ravel)
-        X, y = validate_data(self, X, y, reset=reset, multi_output=True, y_numeric=True, **ACCEPTED)
-        X = self._finite_matrix(X)
-        if ravel and y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
-        targets = check.as_targets(y, X.shape[0], X.dtype)
-        return X, targets, check.as_sample_weight(sample_weight, X.shape[0], X.dtype), y.ndim == 1
-
-    def _validate_on_device(self, X, y, sample_weight, *, reset: bool, ravel: bool):
-        X = self._matrix_on_device(X, reset=reset)
-        targets = check.as_targets(y, X.shape[0], X.dtype)
-        s = check.as_sample_weight(sample_weight, X.shape[0], X.dtype)
-        ndim = as_device_array(y).ndim
-        one_target = ndim == 1 or (ravel and targets.shape[1] == 1)
+        check_y_is_there(self, y)
+        X = check.in_working_dtype(self._matrix(X, reset=reset))
+        y = y if lives_on_device(y) else check.as_float_array(y, "y")
+        targets, s = check.as_targets_and_weights(X, y, sample_weight, some_weight=some_weight)
+        one_target = ndim(y) == 1
+        if ravel and not one_target and targets.shape[1] == 1:
+            one_target = True
+            if not lives_on_device(X):
+                column_or_1d(targets, warn=True)  # for its warning
+        if not lives_on_device(X):
+            if not get_config()["assume_finite"]:
+                check.explain_non_finite(y=targets)
+            self._finite_matrix(X)
+        self._remember(targets, s, go_on=not reset)
         return X, targets, s, one_target
+
+    def _remember(self, targets, s, *, go_on: bool) -> None:
+        """What predictions need to be as precise as the targets: their dtype, and where they lie.
+
+        That is the mean of some of them, of positive weight; any number near them would do.
+        """
+        before = getattr(self, "_target_dtype", targets.dtype) if go_on else targets.dtype
+        self._target_dtype = np.result_type(before, targets.dtype)
+        if s is None:
+            few = targets[:: 1 + len(targets) // 256]
+        else:
+            counted = np.flatnonzero(check.on_host(s))
+            few = targets[counted[:: 1 + len(counted) // 256]]
+        origin = (np.asarray(few, dtype=np.float64) / max(1, len(few))).sum(axis=0)
+        self._origin = np.where(np.isfinite(origin), origin, 0.0)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -282,18 +316,50 @@ class LinearClassifier(ClassifierMixin, LinearModel):
 
         They may be there though X is on a GPU, which has no strings; all else is in one place.
         """
-        check.check_sparse_indices(X)
         check.check_same_place(X, sample_weight=sample_weight)
         if not lives_on_device(X):
             check.check_same_place(X, y=y)
-            X, y = validate_data(self, X, y, reset=reset, multi_output=multi_output, **ACCEPTED)
-            return self._finite_matrix(X), y
-        X = self._matrix_on_device(X, reset=reset)
+        check_y_is_there(self, y)
+        X = check.in_working_dtype(self._matrix(X, reset=reset))
         if is_device_sparse(y):
             raise ValueError(f"y on a GPU must be a dense array, got a {type(y).__name__}.")
-        y = _check_y(check.on_host(y, "y"), multi_output=multi_output, estimator=self)
+        y = check.on_host(y, "y")
+        if hasattr(y, "tocsr"):
+            check_structure(y, "y")
+        check_labels(y, "y")
+        y = _check_y(y, multi_output=multi_output, estimator=self)
         check_consistent_length(X, y)
+        self._finite_matrix(X)
         return X, y
+
+
+def check_y_is_there(estimator, y) -> None:
+    if y is None:
+        raise ValueError(
+            f"{type(estimator).__name__} requires y to be passed, but the target y is None."
+        )
+
+
+def check_labels(labels, name: str) -> None:
+    """Raise ValueError for what is no set of labels: missing or masked, or not sorting together."""
+    check.refuse_masked(labels, name)
+    if hasattr(labels, "tocsr"):
+        return
+    array = np.asarray(labels)
+    if array.dtype.kind == "O":
+        kinds = set(map(type, array.flat))
+        missing = [kind.__name__ for kind in kinds if kind.__name__ in ("NoneType", "NAType")]
+        if missing:
+            raise ValueError(
+                f"{name} has missing labels ({missing[0]}): fill them, or leave their rows out."
+            )
+        try:
+            np.unique(array)
+        except TypeError as error:
+            raise ValueError(
+                f"{name} must hold labels of one kind, which sort, got "
+                f"{', '.join(sorted(kind.__name__ for kind in kinds))}: Unknown label type."
+            ) from error
 
 
 def beside(labels, like):
@@ -310,6 +376,8 @@ def _judged(metric, y, predicted, sample_weight) -> float:
 
 
 def check_classes(classes: np.ndarray) -> None:
+    if len(classes) == 0:
+        raise ValueError("classes is empty: a classifier needs two classes or more.")
     if len(classes) < 2:
         raise ValueError(
             f"y has one class, {classes[0]!r}: a classifier needs two classes or more."
@@ -328,7 +396,12 @@ def check_class_weight(class_weight) -> None:
 
 def signed_targets(y, classes: np.ndarray, dtype) -> np.ndarray:
     """Labels as (n, t): 1 in a class's own rows and -1 elsewhere; one column for two classes."""
-    unknown = np.setdiff1d(y, classes)
+    try:
+        unknown = np.setdiff1d(y, classes)
+    except TypeError as error:
+        raise ValueError(
+            f"y holds labels of another kind than the classes {classes.tolist()}: {error}."
+        ) from error
     if len(unknown):
         raise ValueError(
             f"y holds labels that are not among the classes {classes.tolist()}: "
@@ -344,15 +417,6 @@ def signed_targets(y, classes: np.ndarray, dtype) -> np.ndarray:
 
 # Kinds of labels that a GPU can hold.
 NUMBERS = "biuf"
-
-# float32 stays float32; any memory order and 64-bit indices pass without a copy.
-ACCEPTED: dict = {
-    "accept_sparse": "csr",
-    "accept_large_sparse": True,
-    "dtype": [np.float64, np.float32],
-    "order": None,
-    "ensure_all_finite": False,  # of X: `_finite_matrix` looks for that
-}
 
 
 def backend_name(kernels) -> str:

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .. import _validation as check
 from ..kernels import resolve_backend
+from ..kernels.contract import working_dtype
 from ..kernels.device import sent_to
 from ..solvers.inference import gather_evidence, infer
 from ..solvers.regression import NONSMOOTH_SOLVERS, SOLVERS, Problem, fit_regression
@@ -214,7 +215,7 @@ class LeastSquaresRegressor(LinearRegressor):
             for found in solutions:
                 if not (np.isfinite(found.coef).all() and np.isfinite(found.intercept).all()):
                     raise np.linalg.LinAlgError("weights that are not finite")
-        self._set_weights(solutions, problem.X.dtype, one_target)
+        self._set_weights(solutions, working_dtype(problem.X), one_target)
         self._set_certificates(solutions)
         self.backend_ = backend_name(kernels)
         self._evidence = None

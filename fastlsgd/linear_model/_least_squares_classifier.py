@@ -8,6 +8,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import column_or_1d
 
 from .. import _validation as check
+from ..kernels.contract import working_dtype
 from ._base import LinearClassifier, all_or_nothing, beside, check_class_weight, check_classes
 from ._least_squares import LeastSquaresRegressor
 
@@ -162,12 +163,13 @@ class LeastSquaresClassifier(LinearClassifier):
         warm = self.warm_start and hasattr(self, "coef_")
         X, labels = self._validate_labels(X, y, sample_weight, reset=not warm, multi_output=True)
         self._label_binarizer = LabelBinarizer(neg_label=-1, pos_label=1)
-        targets = self._label_binarizer.fit_transform(labels).astype(X.dtype)
+        targets = self._label_binarizer.fit_transform(labels)
         self.classes_ = beside(self._label_binarizer.classes_, y)
         if not self._is_multilabel():
             labels = column_or_1d(labels, warn=True)
             check_classes(self._label_binarizer.classes_)
         s = self._weights(labels, sample_weight, X)
+        targets = targets.astype(working_dtype(X))
         start = None, None
         if warm:
             vars(regressor).update({name: getattr(self, name) for name in FITTED})
@@ -180,12 +182,12 @@ class LeastSquaresClassifier(LinearClassifier):
 
     def _weights(self, labels, sample_weight, X):
         """Weights of the rows on the host, as the solvers take them, with those of the classes."""
-        n, s = X.shape[0], check.on_host(sample_weight, "sample_weight")
+        n = X.shape[0]
+        s = check.as_sample_weight(check.on_host(sample_weight, "sample_weight"), n)
         if self.class_weight is not None:
-            s = check.as_sample_weight(s, n, np.dtype(np.float64))
             factors = compute_sample_weight(self.class_weight, labels)
             s = factors if s is None else s * factors
-        return check.as_sample_weight(s, n, X.dtype)
+        return check.as_sample_weight(s, n, working_dtype(X))
 
     def predict(self, X) -> np.ndarray:
         """Predict the class with the highest score, or all labels with a positive one.

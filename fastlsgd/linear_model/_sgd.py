@@ -16,6 +16,7 @@ from sklearn.utils import check_random_state
 
 from .. import _validation as check
 from ..kernels import resolve_backend
+from ..kernels.contract import working_dtype
 from ..kernels.device import sent_to
 from ..optimizers import Course, Optimizer, Schedule, as_optimizer, as_schedule
 from ..solvers.automatic import AutomaticDescent, AutomaticMemory
@@ -100,9 +101,9 @@ class BaseSGD(SparseCoefMixin, CallbackSupportMixin, LinearModel):
     ):
         """`go_on`: from where the last call ended, its count of updates included."""
         self._check_parameters()
-        kernels, n_threads = resolve_backend(self.backend, X), self._n_threads()
         warm = go_on or (self.warm_start and not partial and hasattr(self, "coef_"))
         X, y, s, one_target = self._validate(X, y, sample_weight, reset=not warm, ravel=True)
+        kernels, n_threads = resolve_backend(self.backend, X), self._n_threads()
         random_state = check_random_state(self.random_state)
         rows, score = None, None
         if self.early_stopping:
@@ -112,7 +113,7 @@ class BaseSGD(SparseCoefMixin, CallbackSupportMixin, LinearModel):
         coef, intercept = self._start(X, y.shape[1], warm, coef_init, intercept_init)
         updates_done = int(self.t_) - 1 if go_on else 0
         progress = Progress(1 if partial else self.max_iter, self.verbose) if self.verbose else None
-        fitted = partial_call(self._as_if_fitted, dtype=X.dtype, one_target=one_target)
+        fitted = partial_call(self._as_if_fitted, dtype=working_dtype(X), one_target=one_target)
         with overflow_explained(X, y), progress or nullcontext():
             descent = self._descent(
                 kernels,
@@ -149,7 +150,7 @@ class BaseSGD(SparseCoefMixin, CallbackSupportMixin, LinearModel):
         n_visits = X.shape[0] if rows is None else len(rows)
         n_updates = result.n_iter * -(-n_visits // self.batch_size)
         before = self.loss_curve_ if go_on else []
-        self._set_weights(result.coef, result.intercept, X.dtype, one_target)
+        self._set_weights(result.coef, result.intercept, working_dtype(X), one_target)
         self.n_iter_ = result.n_iter
         self.t_ = 1.0 + updates_done + n_updates
         self.loss_curve_ = before + result.loss_curve
@@ -207,7 +208,7 @@ class BaseSGD(SparseCoefMixin, CallbackSupportMixin, LinearModel):
             coef = _given(coef_init, "coef_init", (n_targets, d))
         if intercept_init is not None:
             intercept = _given(intercept_init, "intercept_init", (n_targets,))
-        return coef.astype(X.dtype), intercept
+        return coef.astype(working_dtype(X)), intercept
 
     def _memory_to_go_on_with(self, go_on: bool, warm: bool, coef, intercept):
         """What the last call left for this one, if the parameters still ask for that method.
@@ -266,7 +267,7 @@ class BaseSGD(SparseCoefMixin, CallbackSupportMixin, LinearModel):
         self, kernels, X, y, coef, intercept, *, memory, sample_weight, updates_done, **rest
     ) -> Descent:
         rest |= {
-            "batch_size": int(self.batch_size),
+            "batch_size": min(int(self.batch_size), X.shape[0]),  # beyond: all rows
             "alpha": self._alpha,
             "l1_ratio": self._l1_ratio,
             "fit_intercept": bool(self.fit_intercept),
@@ -423,7 +424,7 @@ class BaseSGD(SparseCoefMixin, CallbackSupportMixin, LinearModel):
         if self.tol is not None:
             check.check_real(self.tol, "tol", 0.0)
         check.check_whole(self.n_iter_no_change, "n_iter_no_change", 1)
-        check.check_whole(self.batch_size, "batch_size", 1)
+        check.check_whole(self.batch_size, "batch_size", 1, high=None)
         for name in ("fit_intercept", "shuffle", "early_stopping", "warm_start"):
             check_flag(getattr(self, name), name)
         check_flag(self.keep_interrupted, "keep_interrupted")

@@ -8,6 +8,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 
 from .. import _validation as check
+from ..kernels.contract import working_dtype
 from ..solvers.stochastic import Holdout, class_numbers
 from ._base import (
     LinearClassifier,
@@ -15,6 +16,7 @@ from ._base import (
     beside,
     check_class_weight,
     check_classes,
+    check_labels,
     signed_targets,
 )
 from ._listeners import with_callbacks
@@ -313,7 +315,10 @@ class SGDClassifier(LinearClassifier, BaseSGD):
         """`classes_` from what `partial_fit` was given; they never change between its calls."""
         if classes is None:
             raise ValueError("classes must be given in the first call of partial_fit.")
-        labels = np.unique(np.asarray(check.on_host(classes, "classes")))
+        labels = check.on_host(classes, "classes")
+        check_labels(labels, "classes")
+        labels = np.unique(np.asarray(labels))
+        check_classes(labels)
         if not hasattr(self, "classes_"):
             self.classes_ = beside(labels, classes)
             return
@@ -324,7 +329,9 @@ class SGDClassifier(LinearClassifier, BaseSGD):
                 f"got {labels.tolist()}."
             )
 
-    def _validate(self, X, y, sample_weight, *, reset: bool, ravel: bool = True):
+    def _validate(
+        self, X, y, sample_weight, *, reset: bool, ravel: bool = True, some_weight: bool = True
+    ):
         """X, targets (n, t) of -1 and 1, and sample_weight, as the kernels take them."""
         X, labels = self._validate_labels(X, y, sample_weight, reset=reset)
         check_classification_targets(labels)
@@ -338,8 +345,9 @@ class SGDClassifier(LinearClassifier, BaseSGD):
                 f"y has {len(classes)} classes, but the weights so far are for another "
                 f"number of them: set warm_start=False."
             )
-        targets = signed_targets(labels, classes, X.dtype)
-        return X, targets, check.as_sample_weight(sample_weight, X.shape[0], X.dtype), False
+        dtype = working_dtype(X)
+        s = check.as_sample_weight(sample_weight, X.shape[0], dtype, some_weight=some_weight)
+        return X, signed_targets(labels, classes, dtype), s, False
 
     def _weights(self, y, s):
         """A factor a row where there are two classes; with more, one a row and class."""

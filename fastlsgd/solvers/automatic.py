@@ -26,7 +26,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..kernels.contract import Kernels, Matrix, Prox, SGDState, rows_per_group
+from ..kernels.contract import (
+    Kernels,
+    Matrix,
+    Prox,
+    SGDState,
+    rows_per_group,
+    working_dtype,
+)
 from .eigen import eigh
 from .metric import Metric, Moments, add_moments, diagonal_metric, full_metric
 from .rows import sum_of_squares, transformed_rows
@@ -156,7 +163,7 @@ class AutomaticDescent:
 
     def _choose_metric(self, moments: Moments, l1: float, l2: float) -> Metric:
         """The diagonal one where it converges within an epoch, or for L1; else the full one."""
-        eps = float(np.finfo(self.X.dtype).eps)
+        eps = float(np.finfo(working_dtype(self.X)).eps)
         diagonal = diagonal_metric(moments, l2, self.fit_intercept, eps)
         slope = moments.slope(self.fit_intercept)
         if l1 > 0.0 or slope is None:

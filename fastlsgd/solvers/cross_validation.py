@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..kernels.contract import Kernels
+from ..kernels.contract import Kernels, working_dtype
 from .eigen import eigh
 from .factors import EPS, TINY
 from .metric import RANK_TOLERANCE
@@ -166,7 +166,7 @@ def _sums(kernels, problem: Problem, rows: np.ndarray | None, whole, n_threads: 
         X, y, s = take_rows(X, rows), y[rows], None if s is None else s[rows]
     y = y.astype(np.float64) - whole.y_centre
     weights = np.ones(len(y)) if s is None else s.astype(np.float64)
-    moments = kernels.gram(X, np.asarray(y, X.dtype), s, whole.centre, n_threads)
+    moments = kernels.gram(X, np.asarray(y, working_dtype(X)), s, whole.centre, n_threads)
     sums = weights @ y, weights @ (y * y)
     return _Sums(moments.xx, moments.xy, moments.x, *sums, moments.weight)
 

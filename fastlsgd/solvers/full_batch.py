@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..kernels.contract import Kernels, Matrix
+from ..kernels.contract import Kernels, Matrix, working_dtype
 from .metric import (
     Metric,
     Moments,
@@ -115,7 +115,7 @@ def fit_full_batch(
     """
     l1, l2 = alpha * l1_ratio, alpha * (1.0 - l1_ratio)
     moments = add_moments(kernels, X, y, sample_weight, n_threads)
-    metric = choose_metric(moments, l1, l2, positive, fit_intercept, X.dtype)
+    metric = choose_metric(moments, l1, l2, positive, fit_intercept, working_dtype(X))
     objective = _Objective(
         kernels, X, y, sample_weight, metric, l1, positive, fit_intercept, n_threads
     )
@@ -139,7 +139,7 @@ def _rounding_floor(moments: Moments, centred: bool, X: Matrix) -> float:
     with their offset in standard deviations, since the gradient of the centred column is what
     is left of theirs.
     """
-    eps = float(np.finfo(X.dtype).eps)
+    eps = float(np.finfo(working_dtype(X)).eps)
     offset = 1.0
     if centred:
         curvature = moments.curvature(True)

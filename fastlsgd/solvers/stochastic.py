@@ -18,7 +18,15 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from .._validation import explain_non_finite
-from ..kernels.contract import CSR, Kernels, Matrix, OptimizerState, SGDState, rows_per_group
+from ..kernels.contract import (
+    CSR,
+    Kernels,
+    Matrix,
+    OptimizerState,
+    SGDState,
+    rows_per_group,
+    working_dtype,
+)
 from ..optimizers import Course, Optimizer, Schedule
 from .rows import row_slice
 
@@ -150,7 +158,7 @@ class PlainDescent:
             coef, intercept = memory.coef, memory.intercept
         # A kernel writes to these; the caller's stay as they are, so that an interrupted fit
         # leaves no trace.
-        self.coef = np.array(coef, dtype=X.dtype, order="C")
+        self.coef = np.array(coef, dtype=working_dtype(X), order="C")
         self.intercept = np.array(intercept, dtype=np.float64)
         # The L1 account starts anew with each descent, as it does in scikit-learn.
         self.state = SGDState(l1_paid=np.zeros_like(self.coef) if alpha * l1_ratio > 0 else None)

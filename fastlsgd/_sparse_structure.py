@@ -1,0 +1,236 @@
+"""The structure of sparse matrices, looked at before native code goes where it points.
+
+SciPy's conversions and our kernels trust the index arrays of a matrix, and one wrong number among
+them ends the process. SciPy looks at some of it when a matrix is made, but the arrays may be
+changed later. Its flags (`has_canonical_format`, `has_sorted_indices`) are what somebody claimed
+once, so that nothing here goes by them.
+
+Cost: one read of the indices, in chunks, at some 0.5 ns each. Rows that are not sorted pass, and
+cost a sort of each chunk of rows, which tells whether a column comes twice in one of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+__all__ = ["check_structure", "has_duplicates"]
+
+_CHUNK = 65536  # indices looked at together: their temporaries stay in cache
+
+
+def check_structure(X: Any, name: str = "X") -> None:
+    """Raise ValueError if the parts of a SciPy sparse matrix do not fit together.
+
+    Of a format that is not SciPy's nothing is known, and nothing is said.
+    """
+    if len(X.shape) != 2:
+        raise ValueError(f"{name} must have 2 dimensions (rows, features), got shape {X.shape}.")
+    check = _CHECKS.get(getattr(X, "format", None))
+    if check is not None:
+        check(X, name)
+
+
+def _check_csr(X, name: str) -> None:
+    _one_dimension(X.data, "CSR", name)
+    _check_compressed(X, "CSR", "column", X.shape, np.asarray(X.data).shape[0], name)
+
+
+def _check_csc(X, name: str) -> None:
+    _one_dimension(X.data, "CSC", name)
+    try:
+        _check_compressed(X, "CSC", "row", X.shape[::-1], np.asarray(X.data).shape[0], name)
+    except ValueError as error:
+        raise ValueError(f"CSC indices or indptr are not valid: {error}") from error
+
+
+def _check_bsr(X, name: str) -> None:
+    data = np.asarray(X.data)
+    if data.ndim != 3:
+        raise ValueError(f"{name}: BSR data must have 3 dimensions, got shape {data.shape}.")
+    height, width = data.shape[1:]
+    if not (height and width) or X.shape[0] % height or X.shape[1] % width:
+        raise ValueError(
+            f"{name}: BSR blocks of shape {(height, width)} do not divide shape {X.shape}."
+        )
+    blocks = X.shape[0] // height, X.shape[1] // width
+    _check_compressed(X, "BSR", "block column", blocks, data.shape[0], name)
+
+
+def _check_compressed(X, kind: str, what: str, shape, n_stored: int, name: str) -> None:
+    """indptr and indices of CSR or its kin, `shape` being (slices, entries of a slice)."""
+    indices, indptr = np.asarray(X.indices), np.asarray(X.indptr)
+    check_indptr(indptr, shape[0], min(n_stored, indices.size), name, kind)
+    if indices.dtype.kind not in "iu" or indices.ndim != 1:
+        raise ValueError(f"{name}: {kind} indices and indptr must be integers.")
+    _check_range(indices[: int(indptr[-1])], shape[1], f"{kind} {what} indices", name)
+
+
+def check_indptr(indptr: np.ndarray, n: int, n_stored: int, name: str, kind: str = "CSR") -> None:
+    """The ends of the rows: as many as there are rows, rising, within what is stored."""
+    if indptr.dtype.kind not in "iu" or indptr.ndim != 1:
+        raise ValueError(f"{name}: {kind} indices and indptr must be integers.")
+    if len(indptr) != n + 1 or indptr[0] != 0 or _falls(indptr):
+        raise ValueError(
+            f"{name}: {kind} indptr must have {n} + 1 = {n + 1} entries, start at 0 and never "
+            f"decrease."
+        )
+    if indptr[-1] > n_stored:
+        raise ValueError(
+            f"{name}: {kind} indptr ends at {indptr[-1]}, beyond the {n_stored} entries of data "
+            f"and indices."
+        )
+
+
+def _falls(numbers: np.ndarray) -> bool:
+    for start in range(0, len(numbers) - 1, _CHUNK):
+        part = numbers[start : start + _CHUNK + 1]
+        if (part[1:] < part[:-1]).any():
+            return True
+    return False
+
+
+def _check_coo(X, name: str) -> None:
+    _one_dimension(X.data, "COO", name)
+    for what, places, size in zip(("row", "column"), (X.row, X.col), X.shape, strict=True):
+        places = np.asarray(places)
+        if places.dtype.kind not in "iu" or places.shape != np.asarray(X.data).shape:
+            raise ValueError(
+                f"{name}: COO {what} indices must be integers, one for each of the "
+                f"{len(X.data)} stored numbers, got dtype {places.dtype} and shape {places.shape}."
+            )
+        _check_range(places, size, f"COO {what} indices", name)
+
+
+def _check_dia(X, name: str) -> None:
+    data, offsets = np.asarray(X.data), np.asarray(X.offsets)
+    if data.ndim != 2 or offsets.shape != data.shape[:1] or offsets.dtype.kind not in "iu":
+        raise ValueError(
+            f"{name}: DIA data must have a row for each of the offsets, which must be integers, "
+            f"got shapes {data.shape} and {offsets.shape}."
+        )
+    n, d = X.shape
+    if offsets.size and (offsets.min() <= -n or offsets.max() >= d):
+        raise ValueError(
+            f"{name}: DIA offsets must lie in ({-n}, {d}), got {offsets.min()} to {offsets.max()}."
+        )
+    if len(np.unique(offsets)) != len(offsets):
+        raise ValueError(f"{name}: DIA offsets must differ from each other.")
+
+
+def _check_lil(X, name: str) -> None:
+    if not len(X.rows) == len(X.data) == X.shape[0]:
+        raise ValueError(
+            f"{name}: LIL rows and data must have {X.shape[0]} lists, got {len(X.rows)} and "
+            f"{len(X.data)}."
+        )
+    for i, (columns, numbers) in enumerate(zip(X.rows, X.data, strict=True)):
+        if not isinstance(columns, list) or not isinstance(numbers, list):
+            raise ValueError(f"{name}: LIL row {i} is not a pair of lists.")
+        if len(columns) != len(numbers):
+            raise ValueError(
+                f"{name}: LIL row {i} has {len(columns)} columns for {len(numbers)} numbers."
+            )
+        if columns:
+            _check_range(_whole(columns, f"LIL row {i}", name), X.shape[1], f"LIL row {i}", name)
+
+
+def _check_dok(X, name: str) -> None:
+    keys = list(X.keys())
+    if not keys:
+        return
+    places = _whole(keys, "DOK keys", name)
+    if places.ndim != 2 or places.shape[1] != 2:
+        raise ValueError(f"{name}: DOK keys must be pairs of row and column.")
+    _check_range(places[:, 0], X.shape[0], "DOK row indices", name)
+    _check_range(places[:, 1], X.shape[1], "DOK column indices", name)
+
+
+_CHECKS: dict[Any, Any] = {
+    "csr": _check_csr,
+    "csc": _check_csc,
+    "bsr": _check_bsr,
+    "coo": _check_coo,
+    "dia": _check_dia,
+    "lil": _check_lil,
+    "dok": _check_dok,
+}
+
+
+def _one_dimension(data, kind: str, name: str) -> None:
+    data = np.asarray(data)
+    if data.ndim != 1:
+        raise ValueError(f"{name}: {kind} data must have 1 dimension, got shape {data.shape}.")
+
+
+def _whole(places: list, what: str, name: str) -> np.ndarray:
+    try:
+        array = np.asarray(places)
+    except ValueError as error:
+        raise ValueError(f"{name}: {what} must be integers: {error}") from error
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"{name}: {what} must be integers, got dtype {array.dtype}.")
+    return array
+
+
+def _check_range(indices: np.ndarray, size: int, what: str, name: str) -> None:
+    low, high = 0, -1
+    for start in range(0, len(indices), _CHUNK):
+        part = indices[start : start + _CHUNK]
+        low, high = min(low, int(part.min())), max(high, int(part.max()))
+    if low < 0 or high >= size:
+        raise ValueError(f"{name}: {what} must lie in [0, {size}), got {low} to {high}.")
+
+
+def has_duplicates(indices: np.ndarray, indptr: np.ndarray, n_columns: int) -> bool:
+    """Whether a row of CSR has a column twice, of indices that lie where they may."""
+    return not _all_sorted(indices, indptr) and _any_twice(indices, indptr, n_columns)
+
+
+def _all_sorted(indices: np.ndarray, indptr: np.ndarray) -> bool:
+    """Whether the indices of each row rise strictly: the common case, and the quick one."""
+    end = int(indptr[-1])
+    for begin in range(0, end - 1, _CHUNK):
+        part = indices[begin : min(begin + _CHUNK + 1, end)]
+        rises = part[1:] > part[:-1]
+        # Where a row begins, its first index may be anything.
+        bounds = np.array([begin + 1, begin + len(part)], dtype=indptr.dtype)
+        first, last = indptr.searchsorted(bounds)
+        rises[indptr[first:last] - np.array(begin + 1, indptr.dtype)] = True
+        if not rises.all():
+            return False
+    return True
+
+
+def _any_twice(indices: np.ndarray, indptr: np.ndarray, n_columns: int) -> bool:
+    row, n = 0, len(indptr) - 1
+    while row < n:
+        begin = int(indptr[row])
+        limit = np.array(min(begin + _CHUNK, int(indptr[-1])), indptr.dtype)
+        stop = int(indptr.searchsorted(limit, side="right")) - 1
+        stop = min(max(stop, row + 1), row + _CHUNK, n)
+        part = indices[begin : int(indptr[stop])]
+        if stop == row + 1:
+            if _comes_twice(part, n_columns):
+                return True
+        else:
+            rows = np.repeat(np.arange(stop - row), np.diff(indptr[row : stop + 1]).astype(np.intp))
+            places = rows * n_columns + part.astype(np.int64)
+            places.sort()
+            if (places[1:] == places[:-1]).any():
+                return True
+        row = stop
+    return False
+
+
+def _comes_twice(columns: np.ndarray, n_columns: int) -> bool:
+    """Of a single row, which may be long: a mark for each column that was seen."""
+    if len(columns) > n_columns:
+        return True
+    if len(columns) < _CHUNK:
+        return len(np.unique(columns)) < len(columns)
+    seen = np.zeros(n_columns, dtype=bool)
+    for start in range(0, len(columns), _CHUNK):
+        seen[columns[start : start + _CHUNK]] = True
+    return int(np.count_nonzero(seen)) < len(columns)
