@@ -5,6 +5,9 @@ gradient restarts (O'Donoghue and Candes 2015, Found. Comput. Math. 15), on J in
 `metric.py`. One iteration is one call of `loss_gradient`: one pass over X. In a full metric the
 problem is round and a few iterations reach rounding; in a diagonal one their number goes with the
 square root of the condition of the scaled columns.
+
+It ends when the gradient mapping is `tol` of what the residuals at hand could make of it, not only
+of the gradient at zero weights: a few heavy rows may rule that, and be fitted long before the rest.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..kernels.contract import Kernels, Matrix, working_dtype
+from .factors import EPS, NotTrustworthy
 from .metric import (
     Metric,
     Moments,
@@ -22,6 +26,10 @@ from .metric import (
     full_metric,
     standard_scale,
 )
+from .rows import CHUNK_NUMBERS, as_dense, row_slice
+
+# Variances below which squares, or float32's products with a residual, may have lost what counts.
+LEAST_VARIANCE = {"float64": 1e-250, "float32": 1e-56}
 
 
 @dataclass
@@ -34,6 +42,8 @@ class FullBatchResult:
     loss_curve: list[float]  # J with its penalty, before each iteration
     relative_gradient: float  # norm of the gradient in the metric, over its norm at zero
     converged: bool
+    scale: np.ndarray  # (d,)  one over the standard deviation of each column
+    allowed: float  # what a gradient of such columns may be, as far as rounding and tol go
 
 
 @dataclass
@@ -75,6 +85,11 @@ class _Objective:
         penalty = 0.5 * float((self.metric.shrink * at.v**2).sum())
         return float(loss.sum()) + penalty, _Point(dv, db if self.fit_intercept else 0.0 * db)
 
+    def residual(self, at: _Point, loss: float) -> float:
+        """Root mean square of the residuals, of all targets together."""
+        paid = float((self.metric.shrink * at.v**2).sum())
+        return float(np.sqrt(max(2.0 * loss - paid, 0.0)))
+
     def penalty(self, at: _Point) -> float:
         return 0.0 if self.soft is None else float((self.soft * np.abs(at.v)).sum())
 
@@ -109,12 +124,22 @@ def fit_full_batch(
 ) -> FullBatchResult:
     """Minimise J from `coef` and `intercept` (None: zero) until the relative gradient is `tol`.
 
-    The gradient is measured in the metric and relative to the one at zero weights and the mean
-    intercept; under L1 it is the proximal gradient mapping. A `tol` below what rounding allows
-    counts as that. `positive`: weights may not be negative.
+    The gradient is measured in the metric, where columns have norm 1. It must be `tol` of the one
+    at zero weights and the mean intercept, and of the residuals' root mean square; under L1 it is
+    the proximal gradient mapping. A `tol` below what rounding allows counts as that. `positive`:
+    weights may not be negative.
+
+    Raises
+    ------
+    NotTrustworthy
+        If squares of a column or of residuals overflow or underflow.
     """
     l1, l2 = alpha * l1_ratio, alpha * (1.0 - l1_ratio)
     moments = add_moments(kernels, X, y, sample_weight, n_threads)
+    eps = float(np.finfo(working_dtype(X)).eps)
+    variance = _variances(moments, fit_intercept)
+    _refuse_underflow(X, sample_weight, moments.x_mean() * fit_intercept, variance, eps)
+    scale = standard_scale(moments, variance, eps)
     metric = choose_metric(moments, l1, l2, positive, fit_intercept, working_dtype(X))
     objective = _Objective(
         kernels, X, y, sample_weight, metric, l1, positive, fit_intercept, n_threads
@@ -127,25 +152,76 @@ def fit_full_batch(
         start = _Point(metric.to_weights(coef.astype(np.float64)), zero.b)
         if not fit_intercept:
             start.b = np.zeros(y.shape[1])
-    scale = _mapping_norm(objective, zero, _first_curvature(metric))
-    tol = max(tol, _rounding_floor(moments, fit_intercept, X))
-    return _accelerate(objective, start, scale, tol, max_iter)
+    test = _Test(
+        tol,
+        _mapping_norm(objective, zero, _first_curvature(metric)),
+        _Rounding.of(moments, scale, variance, fit_intercept, eps),
+    )
+    return _accelerate(objective, start, test, scale, max_iter)
 
 
-def _rounding_floor(moments: Moments, centred: bool, X: Matrix) -> float:
-    """What rounding leaves of the relative gradient, so that no descent gets below.
+def _variances(moments: Moments, centred: bool) -> np.ndarray:
+    with np.errstate(over="ignore", invalid="ignore"):
+        curvature = moments.curvature(centred)
+    variance = np.diag(curvature) if moments.is_full else curvature
+    if not np.isfinite(curvature).all():
+        raise NotTrustworthy("squares overflow")
+    return variance
+
+
+def _refuse_underflow(X: Matrix, sample_weight, mean, variance: np.ndarray, eps: float) -> None:
+    """Columns that vary, though their squares do not show it."""
+    small = np.flatnonzero(variance < LEAST_VARIANCE[working_dtype(X).name])
+    step = max(1, CHUNK_NUMBERS // X.shape[1])
+    for start in range(0, X.shape[0] if len(small) else 0, step):
+        rows = as_dense(row_slice(X, start, min(start + step, X.shape[0])))[:, small]
+        if sample_weight is not None:
+            rows = rows[np.asarray(sample_weight[start : start + step]) > 0.0]
+        if (np.abs(rows - mean[small]) > 4.0 * eps * np.abs(mean[small])).any():
+            raise NotTrustworthy("squares underflow")
+
+
+@dataclass(frozen=True)
+class _Rounding:
+    """What rounding leaves of the gradient in the metric, so that no descent gets below.
 
     Products in X's dtype are off by eps of their size, at random; columns far from zero count
     with their offset in standard deviations, since the gradient of the centred column is what
-    is left of theirs.
+    is left of theirs. Residuals are off by float64's eps of what they are the difference of.
     """
-    eps = float(np.finfo(working_dtype(X)).eps)
-    offset = 1.0
-    if centred:
-        curvature = moments.curvature(True)
-        scale = standard_scale(moments, np.diag(curvature) if moments.is_full else curvature, eps)
-        offset = max(1.0, float(np.abs(moments.x_mean() * scale).max()))
-    return 2.0 * eps * offset / np.sqrt(X.shape[0])
+
+    products: float  # times the residuals' root mean square
+    size: np.ndarray  # (d,)  root mean square of the columns, about zero
+    targets: float  # that of y
+
+    @classmethod
+    def of(cls, moments: Moments, scale, variance, centred: bool, eps: float) -> _Rounding:
+        mean, offset = moments.x_mean(), 1.0
+        if centred:
+            offset = max(1.0, float(np.abs(mean * scale).max()))
+        size = np.sqrt(np.maximum(variance, 0.0) + (mean**2 if centred else 0.0))
+        y_mean = moments.y_origin + moments.y / moments.weight
+        targets = float(np.sqrt(np.sum(moments.y_variance() + y_mean**2)))
+        return cls(2.0 * eps * offset / np.sqrt(moments.rows), size, targets)
+
+    def of_gradient(self, coef: np.ndarray, intercept: np.ndarray, residual: float) -> float:
+        summands = np.linalg.norm(np.abs(coef) @ self.size) + np.linalg.norm(intercept)
+        return self.products * residual + 4.0 * EPS * float(summands + self.targets)
+
+
+@dataclass(frozen=True)
+class _Test:
+    """How small a gradient mapping must be."""
+
+    tol: float
+    at_zero: float  # its norm at zero weights
+    rounding: _Rounding
+
+    def allowed(self, objective: _Objective, at: _Point, loss: float) -> float:
+        residual = objective.residual(at, loss)
+        coef, intercept = objective.outwards(at)
+        least = self.rounding.of_gradient(coef, intercept, residual)
+        return max(self.tol * min(self.at_zero, residual), least)
 
 
 def choose_metric(
@@ -170,17 +246,17 @@ def _mapping_norm(objective: _Objective, at: _Point, curvature: float) -> float:
 
 
 def _accelerate(
-    objective: _Objective, start: _Point, scale: float, tol: float, max_iter: int
+    objective: _Objective, start: _Point, test: _Test, scale: np.ndarray, max_iter: int
 ) -> FullBatchResult:
     curvature = _first_curvature(objective.metric)
     here, ahead, momentum = start, start, 1.0
     last: tuple[_Point, _Point] | None = None  # where the last gradient was taken, and it
-    best, best_norm, losses = start, np.inf, []
+    best, best_norm, losses, converged, allowed = start, np.inf, [], False, 0.0
     for _ in range(max_iter):
         loss, gradient = objective.smooth(ahead)
         losses.append(loss + objective.penalty(ahead))
         if not np.isfinite(loss):
-            break
+            raise NotTrustworthy("squares of residuals overflow")
         if last is not None:  # a quadratic's curvature along the last move, for free
             move = ahead - last[0]
             square = move.dot(move)
@@ -190,9 +266,11 @@ def _accelerate(
         following = objective.proximal(ahead.plus(-1.0 / curvature, gradient), 1.0 / curvature)
         mapping = ahead - following
         norm = curvature * float(np.sqrt(mapping.dot(mapping)))
-        if norm < best_norm:
-            best, best_norm = (ahead if norm > tol * scale else following), norm
-        if norm <= tol * scale:
+        allowed = test.allowed(objective, ahead, loss)
+        converged = norm <= allowed
+        if norm < best_norm or converged:
+            best, best_norm = (following if converged else ahead), norm
+        if converged:
             break
         if mapping.dot(following - here) > 0.0:  # uphill: the momentum has overshot
             momentum = 1.0
@@ -200,5 +278,7 @@ def _accelerate(
         ahead = following.plus((momentum - 1.0) / later, following - here)
         here, momentum = following, later
     coef, intercept = objective.outwards(best)
-    relative = best_norm / scale if scale > 0.0 else 0.0
-    return FullBatchResult(coef, intercept, len(losses), losses, relative, relative <= tol)
+    relative = best_norm / test.at_zero if test.at_zero > 0.0 else 0.0
+    return FullBatchResult(
+        coef, intercept, len(losses), losses, relative, converged, scale, allowed
+    )

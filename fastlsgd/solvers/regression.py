@@ -17,7 +17,7 @@ import numpy as np
 from ..kernels.contract import CSR, Kernels, Matrix
 from . import least_squares
 from .factors import NotTrustworthy
-from .full_batch import fit_full_batch
+from .full_batch import FullBatchResult, fit_full_batch
 from .least_squares import Request, solve_least_squares
 from .proximal_newton import GRAM_FEATURES, Penalty, fit_path, judged
 from .rows import stored_numbers
@@ -132,11 +132,36 @@ def _by_gram(kernels, problem: Problem, alphas, request: Request, n_threads) -> 
 def _by_descent(
     kernels, problem: Problem, alphas, request: Request, intercept, n_threads
 ) -> list[Solution]:
-    """Nesterov's descent, and its certificates from one pass more."""
+    """Nesterov's descent; the direct solvers where squares leave the range, or hide directions."""
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return _descended(kernels, problem, alphas, request, intercept, n_threads)
+    except NotTrustworthy as error:
+        if problem.X.shape[1] > GRAM_FEATURES:
+            raise np.linalg.LinAlgError(str(error)) from error
+    return fit_regression(
+        kernels,
+        problem,
+        alphas,
+        request.start,
+        intercept,
+        solver="qr" if problem.is_smooth(alphas) else "gram",
+        tol=request.tol,
+        max_iter=request.max_iter,
+        n_threads=n_threads,
+    )
+
+
+def _descended(
+    kernels, problem: Problem, alphas, request: Request, intercept, n_threads
+) -> list[Solution]:
+    """Descent to each alpha, and its certificates from one pass more."""
     system = make_system(kernels, problem, n_threads)
     system.find_centre()
     zero = np.zeros((system.t, system.d))
     c = -system.gradient(zero, system.intercept_for(zero)).coef / system.weight
+    if not np.isfinite(c).all():
+        raise NotTrustworthy("squares overflow")
     coef, solutions = request.start, []
     for alpha in alphas:
         result = fit_full_batch(
@@ -156,6 +181,8 @@ def _by_descent(
         )
         coef, intercept = result.coef, result.intercept
         found = system.gradient(coef, intercept)
+        if result.converged and problem.is_smooth([alpha]):
+            _confirm(found.coef / system.weight + alpha * (1.0 - problem.l1_ratio) * coef, result)
         squares = found.squares / system.weight
         solution = judged(
             system, problem.penalty(alpha), coef, found.coef / system.weight, squares, c
@@ -172,3 +199,16 @@ def _by_descent(
             )
         )
     return solutions
+
+
+def _confirm(gradient: np.ndarray, result: FullBatchResult) -> None:
+    """The gradient in the columns' own scales, since a metric may have dropped directions.
+
+    Raises
+    ------
+    NotTrustworthy
+        If it is larger than the descent has seen.
+    """
+    d = gradient.shape[1]
+    if np.linalg.norm(gradient * result.scale) > 4.0 * np.sqrt(d) * result.allowed:
+        raise NotTrustworthy("directions that a few rows made small")
