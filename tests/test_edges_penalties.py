@@ -211,3 +211,64 @@ def test_the_search_starts_from_weights_on_columns_that_depend_on_each_other():
         assert cold.settled
         assert warm.settled
         np.testing.assert_allclose(lasso.value(warm.u), lasso.value(cold.u), rtol=1e-12)
+
+
+CHOICES = [{}, {"positive": True}, {"alpha": 0.1, "l1_ratio": 1.0}]
+
+
+def slopes(n=300, seed=1):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, 4))
+    return X, X @ [1.0, 2.0, 0.0, -1.0] + rng.normal(size=n)
+
+
+@pytest.mark.parametrize("power", [-160, -100, 100, 160])
+@pytest.mark.parametrize("chosen", CHOICES, ids=str)
+def test_descent_in_any_unit(power, chosen):
+    X, y = slopes()
+    unit = 10.0**power
+    scaled = {**chosen, "alpha": chosen.get("alpha", 0.0) * unit}
+    model = LeastSquaresRegressor(solver="nesterov", **scaled).fit(X * unit, y)
+    expected = LeastSquaresRegressor(**chosen).fit(X, y).coef_
+    np.testing.assert_allclose(model.coef_ * unit, expected, rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize("chosen", CHOICES, ids=str)
+def test_descent_of_far_targets_and_columns_needs_no_warning(chosen):
+    X, y = slopes()
+    expected = LeastSquaresRegressor(**chosen).fit(X, y).coef_
+    model = LeastSquaresRegressor(solver="nesterov", **chosen)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_allclose(model.fit(X, y + 1.7e9).coef_, expected, atol=1e-6)
+        np.testing.assert_allclose(model.fit(X + 1e7, y).coef_, expected, atol=1e-6)
+
+
+def test_descent_is_not_judged_by_the_gradient_at_zero():
+    rng = np.random.default_rng(0)
+    A, w = rng.normal(size=(500, 60)), rng.normal(size=60)
+    b = A @ w + rng.normal(size=500)
+    A[:5] *= 1e6
+    b[:5] *= 1e6
+    Q, R = np.linalg.qr(A)
+    least = np.linalg.norm(A @ np.linalg.solve(R, Q.T @ b) - b)
+    model = LeastSquaresRegressor(solver="nesterov", fit_intercept=False).fit(A, b)
+    assert np.linalg.norm(A @ model.coef_ - b) <= least * (1.0 + 1e-6)
+    # Diagonal coordinates, as a penalty needs them, leave a condition of 1e6: that is said.
+    with pytest.warns(ConvergenceWarning, match="max_iter=50 ended the fit"):
+        LeastSquaresRegressor(
+            solver="nesterov", positive=True, fit_intercept=False, max_iter=50
+        ).fit(A, b)
+
+
+@pytest.mark.parametrize("chosen", CHOICES, ids=str)
+@pytest.mark.parametrize("solver", ["auto", "nesterov"])
+def test_rows_of_zero_weight_are_not_there(chosen, solver):
+    X, y = slopes()
+    s = np.ones(300)
+    s[:100] = 0.0
+    far = X.copy()
+    far[:100] = 1e3 + np.arange(100)[:, None]
+    model = LeastSquaresRegressor(solver=solver, **chosen).fit(far, y, s)
+    expected = LeastSquaresRegressor(**chosen).fit(X[100:], y[100:])
+    np.testing.assert_allclose(model.coef_, expected.coef_, rtol=1e-6, atol=1e-8)

@@ -40,7 +40,9 @@ class FullBatchResult:
     intercept: np.ndarray  # (t,)
     n_iter: int
     loss_curve: list[float]  # J with its penalty, before each iteration
-    relative_gradient: float  # norm of the gradient in the metric, over its norm at zero
+    # Norm of the gradient in the metric, over its norm at zero; where that is within tol without
+    # convergence, over what the residuals could make of it.
+    relative_gradient: float
     converged: bool
     scale: np.ndarray  # (d,)  one over the standard deviation of each column
     allowed: float  # what a gradient of such columns may be, as far as rounding and tol go
@@ -223,6 +225,10 @@ class _Test:
         least = self.rounding.of_gradient(coef, intercept, residual)
         return max(self.tol * min(self.at_zero, residual), least)
 
+    def relative(self, norm: float, converged: bool, residual: float) -> float:
+        unit = self.at_zero if converged else min(self.at_zero, residual)
+        return norm / unit if unit > 0.0 else 0.0
+
 
 def choose_metric(
     moments: Moments, l1: float, l2: float, positive: bool, centred: bool, dtype
@@ -252,6 +258,7 @@ def _accelerate(
     here, ahead, momentum = start, start, 1.0
     last: tuple[_Point, _Point] | None = None  # where the last gradient was taken, and it
     best, best_norm, losses, converged, allowed = start, np.inf, [], False, 0.0
+    residual = 0.0  # at the best
     for _ in range(max_iter):
         loss, gradient = objective.smooth(ahead)
         losses.append(loss + objective.penalty(ahead))
@@ -270,6 +277,7 @@ def _accelerate(
         converged = norm <= allowed
         if norm < best_norm or converged:
             best, best_norm = (following if converged else ahead), norm
+            residual = objective.residual(ahead, loss)
         if converged:
             break
         if mapping.dot(following - here) > 0.0:  # uphill: the momentum has overshot
@@ -278,7 +286,7 @@ def _accelerate(
         ahead = following.plus((momentum - 1.0) / later, following - here)
         here, momentum = following, later
     coef, intercept = objective.outwards(best)
-    relative = best_norm / test.at_zero if test.at_zero > 0.0 else 0.0
+    relative = test.relative(best_norm, converged, residual)
     return FullBatchResult(
         coef, intercept, len(losses), losses, relative, converged, scale, allowed
     )

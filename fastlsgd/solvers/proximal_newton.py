@@ -216,6 +216,7 @@ class _Optimality:
     is_tight: bool  # within the tolerance
     holds: bool  # or within what rounding leaves of the gradient
     has_no_residual: bool  # but rounding
+    relative: float  # the largest violation, in units of the tolerance
 
 
 class _Sums:
@@ -267,6 +268,8 @@ class _Sums:
             point.condition = condition
             optimality = self._test(penalty, point, gradient, squares, tol)
             point.converged = optimality.holds
+            if not point.converged:
+                point.relative_gradient = max(point.relative_gradient, optimality.relative)
             falls = best is None or point.relative_gradient <= 0.5 * best.relative_gradient
             if falls or point.converged:
                 best = point
@@ -296,11 +299,13 @@ class _Sums:
         amplitude = 4.0 * eps * (amplitude + np.abs(point.coef) @ np.sqrt(self.size**2 + far**2))
         rounding = np.outer(amplitude, self.size) + 4.0 * eps * np.outer(rho, far)
         unit = np.array([[_unit(penalty, row)] for row in self.c])
-        allowed = tol * np.minimum(np.outer(rho, self.size), unit)
+        unit = np.minimum(np.outer(rho, self.size), unit)
+        allowed = tol * unit
         return _Optimality(
             bool((violation <= allowed)[:, counts].all()),
             bool((violation <= np.maximum(allowed, rounding))[:, counts].all()),
             bool((rho <= 8.0 * amplitude).all()),
+            float((violation / np.maximum(unit, TINY))[:, counts].max(initial=0.0)),
         )
 
     def _hides_more(self, penalty: Penalty, optimality: _Optimality) -> bool:
