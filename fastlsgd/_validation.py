@@ -98,13 +98,13 @@ def _check_real_dtype(dtype: np.dtype, name: str) -> None:
     if dtype.kind in "fbiu" or dtype.name == "bfloat16":
         return
     advice = {
-        "M": " Give times as numbers of a fixed unit: (t - t0) / np.timedelta64(1, 'D').",
-        "m": " Give durations as numbers of a fixed unit: t / np.timedelta64(1, 'D').",
-        "c": " Complex data not supported.",
-        "U": " They could not convert to numbers without your say: use X.astype(float).",
-        "S": " They could not convert to numbers without your say: use X.astype(float).",
-    }.get(dtype.kind, "")
-    raise NotNumbers(f"{name} must hold real numbers, got dtype {dtype}.{advice}")
+        "M": ". Give times as numbers of a fixed unit: (t - t0) / np.timedelta64(1, 'D').",
+        "m": ". Give durations as numbers of a fixed unit: t / np.timedelta64(1, 'D').",
+        "c": ". Complex data not supported.",
+        "U": f": could not convert strings to numbers unasked, use {name}.astype(float).",
+        "S": f": could not convert bytes to numbers unasked, use {name}.astype(float).",
+    }.get(dtype.kind, ".")
+    raise NotNumbers(f"{name} must hold real numbers, got dtype {dtype}{advice}")
 
 
 def _check_objects(array: np.ndarray, name: str) -> None:
@@ -253,7 +253,12 @@ def as_csr(X, name: str = "X") -> CSR:
     """
     check_structure(X, name)
     if getattr(X, "format", None) != "csr":
-        X = _converted_to_csr(X, name)
+        try:
+            X = _converted_to_csr(X, name)
+        except (TypeError, ValueError, OverflowError) as error:
+            if isinstance(error, NotNumbers):
+                raise
+            raise NotNumbers(f"{name} must hold real numbers, got objects: {error}.") from error
         check_structure(X, name)
     data = X.data
     if type(data) is not np.ndarray or data.dtype not in FLOATS:

@@ -82,7 +82,7 @@ class LossCurveDisplay:
 
         Parameters
         ----------
-        estimator : fitted estimator with ``loss_curve_``
+        estimator : fitted estimator with ``loss_curve_``, or Pipeline or search that ends with one
         name : str or None, default=None
             For the legend. Default: the name of its class.
         ax : matplotlib Axes, optional
@@ -102,6 +102,7 @@ class LossCurveDisplay:
         from sklearn.base import is_classifier
         from sklearn.utils.validation import check_is_fitted
 
+        estimator = _last_step(estimator)
         check_is_fitted(estimator, "loss_curve_")
         display = cls(
             loss_curve=estimator.loss_curve_,
@@ -205,7 +206,8 @@ class CoefficientDisplay:
 
         Parameters
         ----------
-        estimator : fitted estimator with ``coef_``
+        estimator : fitted estimator with ``coef_``, or Pipeline or search that ends with one
+            A Pipeline's weights are named by what its other steps make of the features.
         feature_names : array-like of shape (n_features,), optional
             Default: ``feature_names_in_``, else "x0", "x1", ...
         max_features : int >= 1, default=20
@@ -226,9 +228,10 @@ class CoefficientDisplay:
         """
         from sklearn.utils.validation import check_is_fitted
 
-        check_is_fitted(estimator, "coef_")
         if feature_names is None:
-            feature_names = getattr(estimator, "feature_names_in_", None)
+            feature_names = _names_of_features(estimator)
+        estimator = _last_step(estimator)
+        check_is_fitted(estimator, "coef_")
         classes = getattr(estimator, "classes_", None)
         if classes is not None and len(classes) == 2:
             classes = classes[1:]  # the one that the weights speak for
@@ -454,6 +457,32 @@ def _draw_map(ax: Axes, coef: np.ndarray, targets: list[str]):
     ax.set_xticks(place, [targets[t] for t in place], rotation=90 if long else 0)
     ax.figure.colorbar(image, ax=ax, label="weight")
     return image
+
+
+def _last_step(estimator):
+    """The model within a Pipeline or a search over parameters: it has the weights."""
+    while True:
+        if hasattr(estimator, "steps"):
+            estimator = estimator.steps[-1][1]
+        elif hasattr(estimator, "best_estimator_") and not hasattr(estimator, "coef_"):
+            estimator = estimator.best_estimator_
+        else:
+            return estimator
+
+
+def _names_of_features(estimator):
+    """Names of the columns that the model saw, where they have names; else None."""
+    names = getattr(_last_step(estimator), "feature_names_in_", None)
+    if names is not None:
+        return names
+    while hasattr(estimator, "best_estimator_") and not hasattr(estimator, "coef_"):
+        estimator = estimator.best_estimator_
+    if not hasattr(estimator, "steps") or not hasattr(estimator, "feature_names_in_"):
+        return None
+    try:
+        return estimator[:-1].get_feature_names_out()
+    except (AttributeError, ValueError):  # a step that gives its columns no names
+        return None
 
 
 def _names(names, n: int, argument: str, prefix: str) -> list[str]:

@@ -206,6 +206,7 @@ class LinearRegressor(RegressorMixin, LinearModel):
         predicted = self._decide(X, np.dtype(np.float64), self._target_origin())
         if self._has_one_target():
             predicted = predicted[:, 0]
+        y = check.as_float_array(check.on_host(y, "y"), "y", np.float64)
         return _judged(r2_score, y, predicted, sample_weight)
 
     def _target_origin(self):
@@ -309,6 +310,8 @@ class LinearClassifier(ClassifierMixin, LinearModel):
         score : float
             Share of the rows, by weight, whose prediction is right.
         """
+        y = check.on_host(y, "y")
+        check_labels(y, "y")
         return _judged(accuracy_score, y, self.predict(X), sample_weight)
 
     def _validate_labels(self, X, y, sample_weight, *, reset: bool, multi_output: bool = False):
@@ -372,7 +375,9 @@ def beside(labels, like):
 def _judged(metric, y, predicted, sample_weight) -> float:
     """By a metric of scikit-learn's, which wants all on the host."""
     s = check.on_host(sample_weight, "sample_weight")
-    return float(metric(check.on_host(y, "y"), check.on_host(predicted), sample_weight=s))
+    if s is not None:
+        s = check.as_sample_weight(s, len(predicted), np.float64)
+    return float(metric(y, check.on_host(predicted), sample_weight=s))
 
 
 def check_classes(classes: np.ndarray) -> None:

@@ -148,7 +148,7 @@ class BaseSGD(SparseCoefMixin, CallbackSupportMixin, LinearModel):
                 on_epoch=partial_call(_tell, progress, callback, callbacks, fitted),
             )
         n_visits = X.shape[0] if rows is None else len(rows)
-        n_updates = result.n_iter * -(-n_visits // self.batch_size)
+        n_updates = result.n_iter * -(-n_visits // int(self.batch_size))
         before = self.loss_curve_ if go_on else []
         self._set_weights(result.coef, result.intercept, working_dtype(X), one_target)
         self.n_iter_ = result.n_iter
@@ -381,7 +381,9 @@ class BaseSGD(SparseCoefMixin, CallbackSupportMixin, LinearModel):
 
     @property
     def _l1_ratio(self) -> float:
-        return {"l1": 1.0, "elasticnet": self.l1_ratio}.get(self.penalty, 0.0)
+        if self.penalty == "elasticnet":
+            return float(self.l1_ratio)
+        return 1.0 if self.penalty == "l1" else 0.0
 
     @property
     def _restores_best(self) -> bool:

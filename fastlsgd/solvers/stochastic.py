@@ -186,7 +186,7 @@ class PlainDescent:
         for chunk in chunks(*data, order, self.batch_size, dense_updates=dense_updates):
             n_updates = -(-chunk.n_rows // self.batch_size)
             t = np.arange(self.updates_done + 1.0, self.updates_done + 1.0 + n_updates)
-            rates = self.schedule.rates(t, course)
+            rates = np.asarray(self.schedule.rates(t, course), dtype=np.float64)
             total += self.kernels.sgd_epoch(
                 chunk.X,
                 chunk.y,

@@ -1,0 +1,360 @@
+"""One door: what is no X, y or sample_weight is refused alike by every function and estimator.
+
+And what is one, of any dtype and layout, gives what float64 gives.
+"""
+
+from __future__ import annotations
+
+import warnings
+from decimal import Decimal
+from fractions import Fraction
+
+import door
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+import fastlsgd
+from fastlsgd import _validation as check
+from fastlsgd._sparse_structure import has_duplicates
+from fastlsgd.kernels.contract import working_dtype
+
+X, Y, W = door.problem()
+with_all = pytest.mark.parametrize("entry", door.ENTRIES)
+with_y = pytest.mark.parametrize("entry", door.WITH_Y)
+
+
+def call(entry, X=X, y=Y, s=None):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return door.ENTRIES[entry](X, y, s)
+
+
+# --------------------------------------------------------------------------- structure that lies
+
+
+def damaged(form: str, attribute: str, position, value):
+    """X in this sparse format, with one number of its structure changed."""
+    matrix = getattr(sp, form)(sp.csr_array(np.where(np.abs(X) > 0.3, X, 0.0)))
+    if position is None:
+        setattr(matrix, attribute, value(getattr(matrix, attribute)))
+    else:
+        getattr(matrix, attribute)[position] = value
+    return matrix
+
+
+DAMAGED = {
+    "COO row beyond": ("coo_array", "row", 3, 50),
+    "COO negative column": ("coo_matrix", "col", 3, -5),
+    "COO fewer numbers": ("coo_matrix", "data", None, lambda data: data[:-2]),
+    "BSR indptr": ("bsr_array", "indptr", 2, 10**6),
+    "BSR indices": ("bsr_matrix", "indices", 2, 10**6),
+    "BSR fewer blocks": ("bsr_matrix", "data", None, lambda data: data[:2]),
+    "DIA offset beyond": ("dia_array", "offsets", 0, 100),
+    "DIA offset before": ("dia_matrix", "offsets", 0, -100),
+    "CSR data in a column": ("csr_array", "data", None, lambda data: data[:, None]),
+    "CSR no data": ("csr_array", "data", None, lambda data: None),
+    "CSR real indices": ("csr_array", "indices", None, lambda indices: indices.astype(float)),
+    "CSR indices beyond": ("csr_matrix", "indices", 0, 4),
+    "CSR fewer columns": ("csr_array", "_shape", None, lambda shape: (20, 2)),
+    "CSR more rows": ("csr_array", "_shape", None, lambda shape: (30, 4)),
+    "CSC indptr": ("csc_array", "indptr", 2, 10**6),
+    "CSC indices": ("csc_matrix", "indices", 2, -(10**6)),
+    "LIL column": ("lil_array", "rows", 2, [99, 1, 2]),
+    "LIL more columns": ("lil_array", "rows", 2, [0, 1, 2, 3, 3]),
+    "LIL no list": ("lil_matrix", "rows", 2, None),
+    "LIL words": ("lil_matrix", "data", 2, ["a", 1.0, 2.0]),
+    "DOK key": ("dok_array", "_dict", (99, 99), 1.0),
+    "DOK key of three": ("dok_array", "_dict", (1, 1, 1), 1.0),
+    "DOK words": ("dok_matrix", "_dict", (0, 0), "a"),
+}
+
+
+@with_all
+@pytest.mark.parametrize("case", DAMAGED)
+def test_structure_that_lies_is_refused_before_anyone_follows_it(entry, case):
+    name = "A" if entry == "lstsq" else "X"
+    with pytest.raises(ValueError, match=rf"\b{name}\b"):
+        call(entry, damaged(*DAMAGED[case]))
+
+
+def doubled(how: str):
+    """A CSR matrix with columns twice in a row, which says that it has none, and its dense twin."""
+    base = sp.csr_array(np.where(np.abs(X) > 0.3, X, 0.0))
+    data, indices = np.repeat(base.data, 2), np.repeat(base.indices, 2)
+    data[::2] *= 3.0
+    if how == "apart":  # not beside each other
+        for i in range(len(base.indptr) - 1):
+            row = slice(2 * base.indptr[i], 2 * base.indptr[i + 1])
+            turn = np.argsort(np.arange(row.stop - row.start) % 2, kind="stable")
+            data[row], indices[row] = data[row][turn], indices[row][turn]
+    matrix = sp.csr_array((data, indices, 2 * base.indptr), base.shape)
+    dense = matrix.toarray()
+    matrix.has_canonical_format = matrix.has_sorted_indices = True
+    return matrix, dense
+
+
+@with_all
+@pytest.mark.parametrize("how", ["beside", "apart"])
+def test_duplicates_are_looked_for_not_believed(entry, how):
+    matrix, dense = doubled(how)
+    before = matrix.data.copy(), matrix.indices.copy()
+    found, expected = door.numbers(call(entry, matrix)), door.numbers(call(entry, dense))
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-8)
+    np.testing.assert_array_equal(matrix.data, before[0])
+    np.testing.assert_array_equal(matrix.indices, before[1])
+
+
+def test_has_duplicates_finds_each_one_in_chunks_of_any_kind():
+    rng = np.random.default_rng(0)
+    for trial in range(300):
+        n, d = rng.integers(1, 40), rng.integers(1, 30)
+        counts = rng.integers(0, d + 1, size=n)
+        indptr = np.concatenate([[0], np.cumsum(counts)]).astype(rng.choice([np.int32, np.int64]))
+        rows = [rng.choice(d, size=count, replace=False) for count in counts]
+        if trial % 3 == 0:
+            rows = [np.sort(row) for row in rows]
+        if trial % 2 and len(rows[-1]) > 1:
+            rows[-1][0] = rows[-1][-1]
+        indices = np.concatenate(rows).astype(indptr.dtype)
+        expected = any(len(set(row.tolist())) < len(row) for row in rows)
+        assert has_duplicates(indices, indptr, int(d)) == expected
+    # Chunks end in the midst of rows.
+    indices = np.tile(np.arange(1000, dtype=np.int32), 200)
+    indptr = np.arange(0, 200_001, 1000)
+    assert not has_duplicates(indices, indptr, 1000)
+    assert not has_duplicates(indices[::-1], indptr, 1000)
+    for place in (65_536, 131_071, 199_999):
+        spoilt = indices.copy()
+        spoilt[place] = spoilt[place - 1]
+        assert has_duplicates(spoilt, indptr, 1000)
+        assert has_duplicates(spoilt[::-1], indptr, 1000)
+    long = np.arange(200_000)[::-1]
+    assert not has_duplicates(long, np.array([0, 200_000]), 200_000)
+    assert has_duplicates(np.append(long[1:], 5), np.array([0, 200_000]), 200_000)
+
+
+# ------------------------------------------------------------------------------- what means nothing
+
+
+def frame(first):
+    pandas = pytest.importorskip("pandas")
+    return pandas.DataFrame({"a": first(pandas), "b": Y, "c": Y, "d": Y})
+
+
+def objects(item):
+    array = X.astype(object)
+    array[3, 1] = item
+    return array
+
+
+MEANINGLESS = {
+    "masked": (lambda: np.ma.masked_array(X, X > 1), "masked"),
+    "dates": (lambda: np.full((20, 4), np.datetime64("2020")), "fixed unit"),
+    "durations": (lambda: np.full((20, 4), np.timedelta64(3, "s")), "fixed unit"),
+    "frame of dates": (lambda: frame(lambda pd: pd.date_range("2020", periods=20)), "fixed unit"),
+    "frame of durations": (lambda: frame(lambda pd: pd.to_timedelta(Y, "s")), "fixed unit"),
+    "frame with NA": (
+        lambda: frame(lambda pd: pd.array([1.0, None] * 10, dtype="Float64")),
+        "missing value",
+    ),
+    "frame of words": (lambda: frame(lambda pd: ["1"] * 20), "real numbers"),
+    "strings": (lambda: X.astype(str), "real numbers"),
+    "bytes": (lambda: X.astype("S"), "real numbers"),
+    "strings in objects": (lambda: X.astype(str).astype(object), "real numbers"),
+    "None in objects": (lambda: objects(None), "missing value"),
+    "10**400": (lambda: objects(10**400), "real numbers"),
+    "complex in objects": (lambda: objects(1j), "real numbers"),
+    "a dict in objects": (lambda: objects({}), "real numbers"),
+    "NaN in objects": (lambda: objects(np.nan), "NaN"),
+    "complex": (lambda: X + 1j, "Complex data not supported"),
+    "float16 infinity": (lambda: np.where(X > 1, np.inf, X).astype(np.float16), "infinity"),
+    "beyond float64": (lambda: X.astype(np.longdouble) * np.longdouble("1e4000"), "infinity"),
+    "structured": (lambda: np.zeros((20, 4), dtype=[("a", float)]), "real numbers"),
+    "a set": (lambda: {1, 2}, "real numbers"),
+    "None": (lambda: None, "real numbers"),
+}
+
+
+@with_all
+@pytest.mark.parametrize("case", MEANINGLESS)
+def test_what_means_nothing_is_no_X(entry, case):
+    if case == "beyond float64" and np.finfo(np.longdouble).maxexp <= 1024:
+        pytest.skip("long double is float64 here")
+    make, message = MEANINGLESS[case]
+    with pytest.raises(ValueError, match=message) as caught:
+        call(entry, make())
+    assert ("A " if entry == "lstsq" else "X ") in str(caught.value)
+
+
+@with_y
+@pytest.mark.parametrize(
+    ("case", "message"),
+    {
+        "masked": "masked",
+        "None": "missing",
+        "dates": "fixed unit",
+        "strings": "real numbers|label|inconsistent|kind|mix",
+        "sideways": "shape|1d|inconsistent|dim|Unknown label",
+    }.items(),
+)
+def test_what_means_nothing_is_no_y(entry, case, message):
+    if case in ("dates", "strings") and "Classifier" in entry:
+        pytest.skip("these are labels")
+    y = {
+        "masked": np.ma.masked_array(Y, Y > 1),
+        "None": np.where(Y > 1, None, Y.astype(object)),
+        "dates": np.full(20, np.datetime64("2020")),
+        "strings": Y.astype(str),
+        "sideways": Y[None],
+    }[case]
+    if "score" in entry and case == "sideways":
+        message = ".*"
+    with pytest.raises((ValueError, TypeError), match=message):
+        call(entry, y=y)
+
+
+def test_a_mask_that_hides_nothing_passes():
+    for entry in ("lstsq", "LeastSquaresRegressor.fit"):
+        found = call(entry, np.ma.masked_array(X, np.zeros_like(X, dtype=bool)), np.ma.array(Y))
+        np.testing.assert_array_equal(door.numbers(found), door.numbers(call(entry)))
+
+
+@pytest.mark.parametrize("name", ["SGDClassifier", "LeastSquaresClassifier"])
+def test_labels_that_are_none(name):
+    model, half = door.MODELS[name](), Y > 0
+    for labels, message in (
+        (np.where(half, "a", None), "missing labels"),
+        (np.array(["a", 1] * 10, dtype=object), "labels of one kind|Unknown label"),
+        (Y, "[Uu]nknown label type|continuous"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.fit(X, labels)
+    if name == "SGDClassifier":
+        for classes, message in (
+            ([], "classes is empty"),
+            ([None, 1], "missing"),
+            ([1], "one class"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                model.partial_fit(X, half, classes=classes)
+        with pytest.raises(ValueError, match="labels"):
+            model.partial_fit(X, np.array(["a", "b"] * 10, dtype=object), classes=[0, 1])
+
+
+# ------------------------------------------------------------------------------ any dtype, no copy
+
+
+def dtypes():
+    names = ["float16", "longdouble", "bool", "int8", "uint8", "int16", "int32", "uint64", ">f4"]
+    kinds = {name: np.dtype(name) for name in [*names, ">f8", ">i4", "object"]}
+    try:
+        import ml_dtypes
+    except ImportError:
+        return kinds
+    return {**kinds, "bfloat16": np.dtype(ml_dtypes.bfloat16)}
+
+
+@with_all
+@pytest.mark.parametrize("kind", ["dense", "csr"])
+@pytest.mark.parametrize("dtype", dtypes())
+def test_any_dtype_gives_what_float64_gives(entry, dtype, kind):
+    dtype = dtypes()[dtype]
+    if entry == "SGDRegressorCV.fit" and kind == "csr" and dtype.char not in "fdg?bBhHiIlLqQ":
+        pytest.skip("SciPy divides no such rows into folds")
+    whole = np.abs(np.round(2 * X)) > 0 if dtype.kind == "b" else np.abs(np.round(2 * X))
+    given = whole.astype(dtype)
+    exact = given.astype(working_dtype(dtype))
+    if kind == "csr":
+        exact, rows = sp.csr_array(exact), sp.csr_array(whole.astype(float))
+        rows.data = given[np.nonzero(whole)]
+        given = rows
+    found, expected = door.numbers(call(entry, given)), door.numbers(call(entry, exact))
+    tol = 1e-4 if working_dtype(dtype) == np.float32 else 1e-7
+    np.testing.assert_allclose(found, expected, rtol=tol, atol=tol)
+
+
+def test_nothing_is_copied_at_the_door():
+    for dtype in dtypes().values():
+        dense = (np.abs(X) > 0.5).astype(dtype)
+        assert check.as_matrix(dense) is dense
+        rows = sp.csr_array(np.abs(X) > 0.5)
+        rows.data = rows.data.astype(dtype)
+        assert np.shares_memory(check.as_matrix(rows).data, rows.data)
+    rows = sp.csr_array(X)
+    for i in range(20):  # the last column first
+        span = slice(rows.indptr[i], rows.indptr[i + 1])
+        rows.indices[span], rows.data[span] = rows.indices[span][::-1], rows.data[span][::-1]
+    found = check.as_matrix(rows)
+    assert np.shares_memory(found.data, rows.data)
+    assert np.shares_memory(found.indices, rows.indices)
+    assert check.as_matrix(objects(Fraction(1, 3))).dtype == object
+    assert check.as_matrix(objects(Decimal("0.5")).tolist()).dtype == np.float64
+
+
+# ---------------------------------------------------------------------------------------- scalars
+
+
+@with_y
+def test_a_number_as_sample_weight_is_that_weight_in_each_row(entry):
+    found, expected = call(entry, s=2.0), call(entry, s=np.full(20, 2.0))
+    np.testing.assert_allclose(door.numbers(found), door.numbers(expected))
+    for bad in (0.0, -1.0, np.nan, np.inf, "1", [[1.0]]):
+        with pytest.raises((ValueError, TypeError), match=r"(?i)sample.?weight"):
+            call(entry, s=bad)
+
+
+HUGE = (10**39, 10**400, -(10**400), Fraction(10**400), 2**63, np.uint64(2**64 - 1), 10**11)
+
+
+@pytest.mark.parametrize(
+    ("model", "argument"),
+    [
+        *((fastlsgd.SGDRegressor, name) for name in ("alpha", "n_iter_no_change", "verbose")),
+        *((fastlsgd.SGDRegressor, name) for name in ("tol", "eta0", "average", "n_jobs")),
+        *((fastlsgd.SGDRegressor, name) for name in ("l1_ratio", "power_t", "batch_size")),
+        *((fastlsgd.LeastSquaresRegressor, name) for name in ("alpha", "tol", "max_iter")),
+        *((fastlsgd.LeastSquaresRegressor, name) for name in ("l1_ratio", "n_jobs")),
+    ],
+)
+def test_numbers_at_the_end_of_their_range_work_or_are_named(model, argument):
+    more = {"max_iter": 2} if model is fastlsgd.SGDRegressor else {}
+    for value in HUGE:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            refused = None
+            try:
+                model(**{**more, argument: value}).fit(X, Y)
+            except ValueError as error:
+                refused = str(error)
+        assert refused is None or argument in refused
+
+
+def test_batches_beyond_all_rows_are_all_rows():
+    for batch_size in (10**30, np.uint64(2**64 - 1), 20):
+        epoch = fastlsgd.sgd_epoch(X, Y, W, learning_rate=0.01, batch_size=batch_size)
+        one = fastlsgd.SGDRegressor(batch_size=batch_size, max_iter=3, eta0=0.01, random_state=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            one.fit(X, Y)
+        assert one.t_ == 4
+        if batch_size == 10**30:
+            first = epoch.coef, one.coef_
+        np.testing.assert_array_equal(epoch.coef, first[0])
+        np.testing.assert_array_equal(one.coef_, first[1])
+
+
+def test_a_long_double_as_parameter_is_its_number():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for parameters in (
+            {"penalty": "elasticnet", "l1_ratio": 0.5},
+            {"learning_rate": "invscaling", "power_t": 0.5},
+        ):
+            models = []
+            for kind in (float, np.longdouble):
+                given = {
+                    k: kind(v) if k in ("l1_ratio", "power_t") else v for k, v in parameters.items()
+                }
+                models.append(fastlsgd.SGDRegressor(max_iter=3, random_state=0, **given).fit(X, Y))
+            np.testing.assert_allclose(models[0].coef_, models[1].coef_, rtol=1e-12)
