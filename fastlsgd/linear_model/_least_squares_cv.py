@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.model_selection import check_cv
 
 from ..kernels import resolve_backend
-from ..solvers.cross_validation import default_alphas, k_fold, leave_one_out
-from ._base import overflow_explained
+from ..kernels.device import extremes, lives_on_device
+from ..solvers.cross_validation import default_alphas, k_fold
+from ..solvers.leave_one_out import leave_one_out
+from ..solvers.refits import Task, with_weights_near_one
+from ._base import all_or_nothing, overflow_explained
+from ._folds import RoutedSplitter, folds_of
 from ._least_squares import LeastSquaresRegressor, check_alphas
 
 
-class LeastSquaresCV(LeastSquaresRegressor):
+class LeastSquaresCV(RoutedSplitter, LeastSquaresRegressor):
     """Least squares with `alpha` chosen by cross-validation, at the cost of about one fit.
 
     One Gram matrix serves all penalties; leave-one-out errors are exact, from one pass more, and
-    folds are fitted from sums, never from their rows again.
+    folds are fitted from sums. Where rounding would show in that (nearly dependent columns, rows
+    of very large weight or leverage), folds or rows are fitted by themselves, which takes longer.
 
     Parameters
     ----------
@@ -29,7 +33,8 @@ class LeastSquaresCV(LeastSquaresRegressor):
         Whether to fit an intercept.
     cv : int, splitter, iterable or None, default=None
         None: leave-one-out for ridge, 5 folds with L1 or `positive`. Else as in
-        :func:`sklearn.model_selection.check_cv`.
+        :func:`sklearn.model_selection.check_cv`. An iterable has pairs of rows to fit and rows to
+        judge, as row numbers (which may come more than once), masks or slices.
     solver, tol, max_iter, backend, n_jobs
         As in :class:`LeastSquaresRegressor`.
 
@@ -52,8 +57,10 @@ class LeastSquaresCV(LeastSquaresRegressor):
 
     Notes
     -----
-    With sample weights, each row's squared error counts by its weight, in leave-one-out and in
-    folds alike. The Gram matrix must fit in memory: sparse X of very many columns is not for it.
+    Errors are those of fits without the rows, by :class:`LeastSquaresRegressor` with the same
+    `alpha`. With sample weights, each row's squared error counts by its weight, in leave-one-out
+    and in folds alike. The Gram matrix must fit in memory: sparse X of very many columns is not
+    for it.
     If X is on a GPU, leave-one-out has its rows come to the host, a chunk at a time; with folds
     they stay there.
 
@@ -94,27 +101,53 @@ class LeastSquaresCV(LeastSquaresRegressor):
         self.backend = backend
         self.n_jobs = n_jobs
 
-    def _fit(self, X, y, sample_weight):
+    def fit(self, X, y, sample_weight=None, *, groups=None, **params):
+        """Find `alpha_`, and fit with it.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            float32 and float64 are used as they are, in any memory order, without a copy.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+        sample_weight : array-like of shape (n_samples,), optional
+            Not negative, not all zero. Default: ones.
+        groups : array-like of shape (n_samples,), optional
+            For a splitter that keeps groups of rows together.
+        **params : dict
+            Metadata for the splitter, where scikit-learn's `enable_metadata_routing` is set.
+
+        Returns
+        -------
+        self : LeastSquaresCV
+
+        Raises
+        ------
+        ValueError
+            If a parameter, the data or a fold are not allowed.
+        ImportError
+            If `backend` is not installed.
+        """
+        with all_or_nothing(self):
+            return self._fit(X, y, sample_weight, self._split_params(groups, params))
+
+    def _fit(self, X, y, sample_weight, split_params):
         alphas = None if self.alphas is None else check_alphas(self.alphas, "alphas")
         self._check_other_parameters(alphas is None or any(alphas))
+        given = X, y
         X, targets, s, one_target = self._validate(X, y, sample_weight, reset=True)
-        problem = self._problem(X, targets, s)
+        problem = with_weights_near_one(self._problem(X, targets, s))
         kernels, n_threads = resolve_backend(self.backend, X), self._n_threads()
         with overflow_explained(X, targets):
             if alphas is None:
                 alphas = default_alphas(kernels, problem, n_threads).tolist()
+            task = Task(kernels, problem, float(self.tol), int(self.max_iter), n_threads)
             if self.cv is None and problem.is_smooth(alphas):
-                errors = leave_one_out(kernels, problem, alphas, n_threads)
+                errors = leave_one_out(task, alphas)
             else:
-                folds = check_cv(5 if self.cv is None else self.cv).split(
-                    np.empty((len(targets), 1))
-                )
-                errors = k_fold(
-                    kernels, problem, alphas, folds, tol=float(self.tol), n_threads=n_threads
-                )
+                cv = 5 if self.cv is None else self.cv
+                errors = k_fold(task, alphas, folds_of(cv, *given, X, split_params))
         means = errors if errors.ndim == 1 else errors.mean(axis=1)
-        if not np.isfinite(means).all():
-            raise ValueError("The errors of rows left out are not finite: rescale X or y.")
+        _refuse_out_of_range(means, targets)
         best = int(np.argmin(means))
         self.alphas_, self.mse_path_ = np.array(alphas), errors
         self.alpha_, self.best_score_ = float(alphas[best]), -float(means[best])
@@ -122,3 +155,15 @@ class LeastSquaresCV(LeastSquaresRegressor):
 
     def _is_path(self) -> bool:
         return False
+
+
+def _refuse_out_of_range(errors: np.ndarray, targets) -> None:
+    """Squares of y that a double does not hold say nothing about the penalties."""
+    if not np.isfinite(errors).all():
+        raise ValueError("The errors of rows left out are not finite: rescale X or y.")
+    if errors.max() < 1e-280:
+        low, high = (
+            extremes(targets) if lives_on_device(targets) else (targets.min(), targets.max())
+        )
+        if 0.0 < max(abs(float(low)), abs(float(high))) < 1e-140:
+            raise ValueError("The squared errors of rows left out underflow: rescale y.")

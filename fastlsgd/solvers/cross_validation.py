@@ -1,13 +1,12 @@
-"""Cross-validation of least squares from sums: no fold is ever fitted by itself.
+"""Cross-validation of least squares from sums: where they are right, no fold is fitted by itself.
 
-Leave-one-out for an L2 penalty is exact from one fit: the residual of row i, were it left out, is
-r_i / (1 - h_i) with h_i = x_i^T (X^T X + alpha I)^-1 x_i the leverage (Allen 1974, Technometrics
-16(1); Golub, Heath and Wahba 1979, Technometrics 21(2)). Weighted rows: h_i times s_i, plus the
-intercept's s_i / S.
-
-Folds: the Gram matrix of the rows outside a fold is that of all rows less the fold's. Each is
-fitted in d^3, whatever the number of rows, and judged by the fold's own sums:
+The Gram matrix of the rows outside a fold is that of all rows less the fold's. Each is fitted in
+d^3, whatever the number of rows, and judged by the fold's own sums:
 |X w + b - y|^2 = w^T X^T X w - 2 w^T X^T y + y^T y, about the mean of all rows.
+
+Differences of sums cancel: where one is small beside what it was taken from, or the columns'
+condition too large for a Gram matrix, the fold is fitted from its rows (`refits.py`), and an error
+that is small beside its terms is taken from the residuals. Leave-one-out is in `leave_one_out.py`.
 """
 
 from __future__ import annotations
@@ -17,82 +16,91 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..kernels.contract import Kernels, working_dtype
-from .eigen import eigh
-from .factors import EPS, TINY
-from .metric import RANK_TOLERANCE
+from ..kernels.contract import Kernels
+from .factors import EPS, TINY, NotTrustworthy
+from .leave_one_out import ACCURACY, GRAM_CONDITION, gram_bases, in_range, is_trusted
 from .proximal_newton import Quadratic
+from .refits import Task, pieces, refit_errors, restricted, squared_errors
 from .regression import Problem, make_system
-from .rows import take_rows
 from .system import System
+
+# A sum that is so much smaller than what it is the difference of has lost too much.
+CANCELLED = 100.0
 
 
 def default_alphas(
     kernels: Kernels, problem: Problem, n_threads: int, count: int = 100
 ) -> np.ndarray:
     """Strong penalties first. With L1, from the one at which all weights are zero down to 1e-3
-    of it; else from far above the mean square of the largest column to far below the least's."""
+    of it; else from far above the mean square of the largest column to far below the least's.
+
+    Raises
+    ------
+    ValueError
+        If squares of X overflow or underflow.
+    """
     system = make_system(kernels, problem, n_threads)
-    xx, xy = system.centred_gram()
+    try:
+        xx, xy = system.centred_gram()
+    except NotTrustworthy as error:
+        raise _no_scale("overflow") from error
+    squares = np.diag(xx) / system.weight
+    varies = system.columns_scale(np.diag(xx)) > 0.0
+    if not (in_range(squares[varies]) and _rest_is_constant(system, squares)):
+        raise _no_scale("overflow or underflow")
     if problem.l1_ratio > 0.0:
         slope = xy if problem.positive else np.abs(xy)
         largest = float(slope.max(initial=0.0)) / (system.weight * problem.l1_ratio)
         return max(largest, TINY) * np.geomspace(1.0, 1e-3, count)
-    squares = np.diag(xx) / system.weight
-    squares = squares[system.columns_scale(np.diag(xx)) > 0.0]
+    squares = squares[varies]
     if len(squares) == 0:
         return np.geomspace(1.0, 1e-3, count)
     return np.geomspace(1e2 * float(squares.max()), 1e-4 * float(squares.min()), count)
 
 
-def leave_one_out(
-    kernels: Kernels, problem: Problem, alphas: Sequence[float], n_threads: int
+def _no_scale(what: str) -> ValueError:
+    return ValueError(
+        f"alphas=None goes by the mean squares of X's columns, which {what}: rescale X, or give "
+        f"alphas."
+    )
+
+
+def _rest_is_constant(system: System, squares: np.ndarray) -> bool:
+    """Whether columns whose squares are next to nothing hold nothing else than their mean."""
+    small = np.flatnonzero(squares < 1e-140)
+    if len(small) == 0:
+        return True
+    noise = 4.0 * EPS * np.abs(system.centre[small])
+    return not any((np.abs(A[:, small]) > noise).any() for _, _, A, _ in system.chunks())
+
+
+def k_fold(
+    task: Task, alphas: Sequence[float], folds: Iterable[tuple[np.ndarray, np.ndarray]]
 ) -> np.ndarray:
-    """Mean squared error of each row's prediction without it, (n_alphas,), mean over targets.
+    """Mean squared error on each fold, (n_alphas, n_folds), mean over targets.
 
-    Cost: a Gram matrix, its eigenvalues, and one pass with 2 n d^2 flops for all alphas.
+    `folds`: numbers of the rows to fit and of those to judge, which may come more than once.
     """
-    system = make_system(kernels, problem, n_threads)
-    xx, xy = system.centred_gram()
-    U, values, shrink = _diagonalised(xx, system.columns_scale(np.diag(xx)))
-    slopes = U.T @ xy  # (k, t)
-    shrunk = values[:, None] + np.multiply.outer(shrink, system.weight * np.asarray(alphas))
-    errors = np.zeros(len(alphas))
-    for start, stop, A, y in system.chunks():
-        own = np.full(stop - start, 1.0 / system.weight if problem.fit_intercept else 0.0)
-        if problem.sample_weight is not None:
-            own *= problem.sample_weight[start:stop]
-        Z = A @ U
-        leverage = (Z * Z) @ (1.0 / shrunk) + own[:, None]  # (rows, n_alphas)
-        for k in range(len(alphas)):
-            left_out = y - Z @ (slopes / shrunk[:, k : k + 1])
-            left_out /= np.maximum(1.0 - leverage[:, k : k + 1], EPS)
-            errors[k] += float((left_out**2).sum())
-    return errors / (system.weight * system.t)
-
-
-def _diagonalised(H: np.ndarray, scale: np.ndarray):
-    """U, values, shrink: U^T H U = diag(values) and U^T U = diag(shrink), for any alpha at once.
-
-    Of columns scaled to norm 1, so that units don't count as rounding; where columns depend on
-    each other, of H itself, whose null space then stays out.
-    """
-    scaled = scale[:, None] * H * scale
-    values, vectors = eigh(scaled)
-    counts = int((scale > 0.0).sum())
-    keep = values > RANK_TOLERANCE * max(float(values[-1]), TINY)
-    if keep.sum() == counts:
-        whiten = vectors[:, keep] / np.sqrt(values[keep])
-        shrink, turn = eigh((whiten.T * scale**2) @ whiten)
-        return scale[:, None] * (whiten @ turn), np.ones(counts), shrink
-    values, vectors = eigh(np.where(np.outer(scale, scale) > 0.0, H, 0.0))
-    keep = values > EPS * len(values) * max(float(values[-1]), TINY)
-    return vectors[:, keep], values[keep], np.ones(int(keep.sum()))
+    whole = make_system(task.kernels, task.problem, task.n_threads)
+    whole.find_centre()
+    total = _sums(task, np.arange(whole.n), whole)
+    errors = []
+    for k, (train, test) in enumerate(folds):
+        for rows, which in ((train, "fitted"), (test, "judged")):
+            if not task.weights[rows].any():
+                raise ValueError(
+                    f"sample_weight is all zero in a fold or outside it: on the rows to be "
+                    f"{which} of fold {k}."
+                )
+        fold = _Fold(task, whole, train, test)
+        scale = 1.0 / (task.weights[test].sum() * whole.t)
+        errors.append(scale * fold.errors(total, np.asarray(alphas, dtype=np.float64)))
+    return np.array(errors).T
 
 
 @dataclass
 class _Sums:
-    """About the mean of all rows, so that little cancels."""
+    """Of some rows, about the mean of all rows, so that little cancels."""
 
     xx: np.ndarray  # (d, d)
     xy: np.ndarray  # (d, t)
@@ -102,104 +110,186 @@ class _Sums:
     weight: float
 
     def __sub__(self, other: _Sums) -> _Sums:
-        return _Sums(
-            self.xx - other.xx,
-            self.xy - other.xy,
-            self.x - other.x,
-            self.y - other.y,
-            self.yy - other.yy,
-            self.weight - other.weight,
-        )
+        return _Sums(*(a - b for a, b in zip(self.parts(), other.parts(), strict=True)))
 
-    def centred(self, fit_intercept: bool) -> tuple[np.ndarray, np.ndarray]:
-        """X^T X and X^T y about the rows' own mean, over their weight."""
+    def __add__(self, other: _Sums) -> _Sums:
+        return _Sums(*(a + b for a, b in zip(self.parts(), other.parts(), strict=True)))
+
+    def parts(self) -> tuple:
+        return self.xx, self.xy, self.x, self.y, self.yy, self.weight
+
+    def moments(self, fit_intercept: bool) -> _Moments:
         xx, xy = self.xx / self.weight, self.xy / self.weight
-        if not fit_intercept:
-            return xx, xy
         x, y = self.x / self.weight, self.y / self.weight
-        return xx - np.outer(x, x), xy - np.outer(x, y)
+        if fit_intercept:
+            xx, xy = xx - np.outer(x, x), xy - np.outer(x, y)
+        return _Moments(xx, xy, x, y)
 
-    def error(self, coef: np.ndarray, intercept: np.ndarray) -> float:
-        """Sum of squared residuals of weights (t, d), over targets."""
-        quadratic = np.einsum("td,de,te->t", coef, self.xx, coef)
-        cross = np.einsum("td,dt->t", coef, self.xy)
-        linear = intercept * (coef @ self.x - self.y)
-        squares = quadratic - 2.0 * cross + self.yy + 2.0 * linear + self.weight * intercept**2
-        return float(np.maximum(squares, 0.0).sum())
-
-
-def k_fold(
-    kernels: Kernels,
-    problem: Problem,
-    alphas: Sequence[float],
-    folds: Iterable[tuple[np.ndarray, np.ndarray]],
-    *,
-    tol: float,
-    n_threads: int,
-) -> np.ndarray:
-    """Mean squared error on each fold, (n_alphas, n_folds), mean over targets.
-
-    `folds`: row numbers to fit and row numbers to judge, as scikit-learn's splitters give them.
-    """
-    whole = make_system(kernels, problem, n_threads)
-    whole.find_centre()
-    n, errors = problem.X.shape[0], []
-    total = _sums(kernels, problem, None, whole, n_threads)
-    for train, test in folds:
-        judged = _sums(kernels, problem, test, whole, n_threads)
-        if len(train) + len(test) == n:
-            fitted = total - judged
-        else:
-            fitted = _sums(kernels, problem, train, whole, n_threads)
-        if not (fitted.weight > 0.0 and judged.weight > 0.0):
-            raise ValueError("sample_weight is all zero in a fold or outside it.")
-        scale = 1.0 / (judged.weight * problem.y.shape[1])
-        fits = _fits(problem, whole, fitted, alphas, tol)
-        errors.append([scale * judged.error(coef, intercept) for coef, intercept in fits])
-    return np.array(errors).T
+    def errors(self, coefs: np.ndarray, intercepts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Sums of squared residuals of weights (k, t, d), over targets, and of their terms."""
+        quadratic = np.einsum("ktd,ktd->kt", coefs @ self.xx, coefs)
+        cross = 2.0 * np.einsum("ktd,dt->kt", coefs, self.xy)
+        slope, offset = 2.0 * intercepts * (coefs @ self.x), 2.0 * intercepts * self.y
+        squares = self.weight * intercepts**2
+        errors = quadratic - cross + self.yy + slope - offset + squares
+        terms = (quadratic, cross, self.yy, slope, offset, squares)
+        return errors.sum(axis=1), sum(np.abs(term) for term in terms).sum(axis=1)
 
 
-def _sums(kernels, problem: Problem, rows: np.ndarray | None, whole, n_threads: int) -> _Sums:
-    """Of these rows (None: all); a fold's rows are copied, one fold at a time."""
-    X, y, s = problem.X, problem.y, problem.sample_weight
-    if rows is not None:
-        X, y, s = take_rows(X, rows), y[rows], None if s is None else s[rows]
-    y = y.astype(np.float64) - whole.y_centre
-    weights = np.ones(len(y)) if s is None else s.astype(np.float64)
-    moments = kernels.gram(X, np.asarray(y, working_dtype(X)), s, whole.centre, n_threads)
-    sums = weights @ y, weights @ (y * y)
-    return _Sums(moments.xx, moments.xy, moments.x, *sums, moments.weight)
+@dataclass
+class _Moments:
+    """Means of rows to fit: of squares and products, about their own mean with an intercept."""
+
+    xx: np.ndarray  # (d, d)
+    xy: np.ndarray  # (d, t)
+    x: np.ndarray  # (d,)  their mean, about that of all rows
+    y: np.ndarray  # (t,)
 
 
-def _fits(problem: Problem, whole: System, sums: _Sums, alphas, tol: float):
-    """Weights and intercept (about the mean of all rows) for each alpha."""
-    H, c = sums.centred(problem.fit_intercept)
-    if problem.is_smooth(alphas):
-        coefs = _ridge_fits(H, c, whole.columns_scale(sums.weight * np.diag(H)), alphas)
-    else:
-        coefs = _sparse_fits(problem, H, c.T, alphas, tol)
-    mean_x, mean_y = sums.x / sums.weight, sums.y / sums.weight
-    for coef in coefs:
-        intercept = mean_y - coef @ mean_x if problem.fit_intercept else np.zeros(len(coef))
-        yield coef, intercept
+def _sums(task: Task, rows: np.ndarray, whole: System) -> _Sums:
+    """Of these rows; a few of them are copied at a time."""
+    total = None
+    for X, y, where in pieces(task.problem, rows):
+        weights = task.weights[rows[where]]
+        s = None
+        if task.problem.sample_weight is not None:
+            s = weights.astype(task.problem.y.dtype)
+        y = np.asarray(y)
+        if y.dtype == np.float64:  # else its own digits are all it has
+            y = y - whole.y_centre
+        found = task.kernels.gram(X, y, s, whole.centre, task.n_threads)
+        xy, centred = found.xy, y
+        if y.dtype != np.float64:
+            xy = xy - np.outer(found.x, whole.y_centre)
+            centred = y.astype(np.float64) - whole.y_centre
+        y_sums = weights @ centred, weights @ (centred * centred)
+        part = _Sums(found.xx, xy, found.x, *y_sums, found.weight)
+        total = part if total is None else total + part
+    assert total is not None
+    return total
 
 
-def _ridge_fits(H: np.ndarray, c: np.ndarray, scale: np.ndarray, alphas):
-    U, values, shrink = _diagonalised(H, scale)
-    slopes = U.T @ c
-    for alpha in alphas:
-        yield (U @ (slopes / (values + alpha * shrink)[:, None])).T
+class _Fold:
+    """One division of the rows into those to fit and those to judge."""
+
+    def __init__(self, task: Task, whole: System, train: np.ndarray, test: np.ndarray) -> None:
+        self.task, self.whole, self.train, self.test = task, whole, train, test
+
+    def errors(self, total: _Sums, alphas: np.ndarray) -> np.ndarray:
+        """Sums of squared errors for each alpha: from sums, from residuals, or by refits."""
+        judged = _sums(self.task, self.test, self.whole)
+        moments = self._moments(total, judged)
+        errors = np.full(len(alphas), np.nan)
+        if moments is not None:
+            which, coefs, noise = self._fits(moments, alphas)
+            if len(which):
+                errors[which] = self._judged(moments, judged, coefs, noise)
+        open_alphas = np.flatnonzero(np.isnan(errors))
+        if len(open_alphas):
+            counts = np.bincount(self.train, minlength=self.whole.n)
+            errors[open_alphas] = refit_errors(self.task, counts, self.test, alphas[open_alphas])
+        return errors
+
+    def _moments(self, total: _Sums, judged: _Sums) -> _Moments | None:
+        """Of the rows to fit; None where their squares don't fit a number."""
+        whole, task = self.whole, self.task
+        if self._is_divided():
+            moments = self._subtracted(total, judged)
+            if moments is not None:
+                return moments
+        counts = np.bincount(self.train, minlength=whole.n)
+        part = make_system(task.kernels, restricted(task.problem, counts), task.n_threads)
+        try:
+            xx, xy = part.centred_gram()
+        except NotTrustworthy:
+            return None
+        x, y = part.centre - whole.centre, part.y_centre - whole.y_centre
+        return _Moments(xx / part.weight, xy / part.weight, x, y)
+
+    def _is_divided(self) -> bool:
+        """Whether the rows to fit are all that are not judged, once each."""
+        n, seen = self.whole.n, np.zeros(self.whole.n, dtype=bool)
+        seen[self.train] = seen[self.test] = True
+        return len(self.train) + len(self.test) == n and bool(seen.all())
+
+    def _subtracted(self, total: _Sums, judged: _Sums) -> _Moments | None:
+        """The sums of all rows less the fold's; None where too much of them cancels."""
+        rest = total - judged
+        if not rest.weight * CANCELLED > total.weight:
+            return None
+        moments = rest.moments(self.whole.fit_intercept)
+        left = np.diag(moments.xx) * rest.weight
+        before = np.diag(total.xx)
+        if not (left[before > 0.0] * CANCELLED > before[before > 0.0]).all():
+            return None
+        return moments
+
+    def _fits(self, moments: _Moments, alphas: np.ndarray):
+        """Which alphas the moments serve, weights (k, t, d) for them, and their relative noise."""
+        weight = float(self.task.weights[self.train].sum())
+        squares = np.diag(moments.xx).copy()
+        if not in_range(squares):
+            return np.zeros(0, dtype=int), np.zeros(0), 0.0
+        squares[self.whole.columns_scale(weight * squares) == 0.0] = 0.0
+        if self.task.problem.is_smooth(alphas):
+            return _ridge_fits(moments, squares, alphas)
+        return _sparse_fits(self.task, moments, squares, alphas)
+
+    def _judged(self, moments: _Moments, judged: _Sums, coefs: np.ndarray, noise: float):
+        """Errors of these fits; NaN where the moments' rounding would show in them."""
+        whole = self.whole
+        intercepts = np.zeros(coefs.shape[:2])
+        if whole.fit_intercept:
+            intercepts = moments.y - coefs @ moments.x
+        errors, terms = judged.errors(coefs, intercepts)
+        cancelled = np.flatnonzero(~(errors * ACCURACY > 100.0 * EPS * terms))
+        if len(cancelled):
+            shifted = intercepts[cancelled] + whole.y_centre - coefs[cancelled] @ whole.centre
+            errors[cancelled] = squared_errors(self.task, self.test, coefs[cancelled], shifted)
+        errors[errors * (ACCURACY / noise) ** 2 < judged.yy.sum()] = np.nan
+        return errors
 
 
-def _sparse_fits(problem: Problem, H: np.ndarray, c: np.ndarray, alphas, tol: float):
+def _ridge_fits(moments: _Moments, squares: np.ndarray, alphas: np.ndarray):
+    order = np.argsort(-alphas, kind="stable")
+    which, coefs, noise = [], [], 0.0
+    for part, basis in gram_bases(moments.xx, moments.xy, squares, alphas[order]):
+        F = basis.factors(alphas[order[part]])  # (k, n_alphas)
+        turned = F.T[:, :, None] * basis.slopes  # (n_alphas, k, t)
+        which.extend(order[part])
+        coefs.extend((basis.U @ turned).transpose(0, 2, 1))
+        noise = max(noise, basis.noise)
+    return np.array(which, dtype=int), np.array(coefs), noise
+
+
+def _sparse_fits(task: Task, moments: _Moments, squares: np.ndarray, alphas: np.ndarray):
+    """A path, each alpha from the one before; it is trusted where the columns in use allow."""
+    out = squares == 0.0
+    H, c = moments.xx.copy(), moments.xy.T.copy()
+    H[out], H[:, out], c[:, out] = 0.0, 0.0, 0.0
     problems = [Quadratic(H, row) for row in c]
-    coef = np.zeros_like(c)
+    coef, coefs, trusted = np.zeros_like(c), [], []
     for alpha in alphas:
-        penalty = problem.penalty(alpha)
+        penalty = task.problem.penalty(alpha)
+        unit = np.maximum(np.abs(c).max(axis=1, initial=0.0), penalty.l1)
         coef = np.array(
             [
-                quadratic.minimise(penalty, w, tol * max(float(np.abs(row).max()), penalty.l1))[0]
-                for quadratic, w, row in zip(problems, coef, c, strict=True)
+                quadratic.minimise(penalty, w, min(task.tol, 1e-12) * top)[0]
+                for quadratic, w, top in zip(problems, coef, unit, strict=True)
             ]
         )
-        yield coef
+        coefs.append(coef)
+        trusted.append(
+            not task.problem.is_smooth([alpha])
+            and all(_is_round(H, squares, np.flatnonzero(w), penalty.l2) for w in coef)
+        )
+    which = np.flatnonzero(trusted)
+    return which, np.array(coefs)[which], EPS * GRAM_CONDITION
+
+
+def _is_round(H: np.ndarray, squares: np.ndarray, where: np.ndarray, l2: float) -> bool:
+    """Whether a Gram matrix serves these columns."""
+    part = H[np.ix_(where, where)]
+    if len(where) == 0:
+        return True
+    return is_trusted(part, squares[where], l2)

@@ -1,0 +1,110 @@
+"""Folds as the cross-validated estimators take them: checked row numbers from any splitter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sized
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn import get_config
+from sklearn.model_selection import check_cv
+from sklearn.utils.metadata_routing import (
+    UNUSED,
+    MetadataRouter,
+    MethodMapping,
+    process_routing,
+)
+
+from .. import _validation as check
+from ..kernels.device import is_device_array
+
+
+class RoutedSplitter:
+    """What an estimator with a parameter `cv` needs for handing `groups` and the like to it."""
+
+    # They are the splitter's, not the estimator's own.
+    __metadata_request__fit: ClassVar = {"groups": UNUSED}
+
+    cv: Any
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Which metadata `fit` takes, and who gets them.
+
+        Returns
+        -------
+        routing : MetadataRouter
+        """
+        router = MetadataRouter(owner=self).add_self_request(self)
+        mapping = MethodMapping().add(caller="fit", callee="split")
+        return router.add(splitter=check_cv(self.cv), method_mapping=mapping)
+
+    def _split_params(self, groups, params: dict) -> dict:
+        """What the splitter gets beside X and y."""
+        given = {"groups": groups, **params}
+        given = {name: value for name, value in given.items() if value is not None}
+        if get_config()["enable_metadata_routing"]:
+            return dict(process_routing(self, "fit", **given).splitter.split) if given else {}
+        if params:
+            raise ValueError(
+                f"{type(self).__name__}.fit takes {sorted(params)} only with "
+                f"sklearn.set_config(enable_metadata_routing=True)."
+            )
+        return given
+
+
+def folds_of(cv, X, y, matrix, split_params: dict) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Numbers of the rows to fit and of those to judge, for each fold.
+
+    Splitters get X and y as the user gave them, y on the host; lists as arrays. `matrix` is X as
+    the kernels have it.
+
+    Raises
+    ------
+    ValueError
+        If a fold is empty, or not made of row numbers.
+    """
+    n = matrix.shape[0]
+    X = X if hasattr(X, "shape") else matrix
+    y = check.on_host(y) if is_device_array(y) else y
+    if isinstance(cv, Iterable) and not isinstance(cv, str) and not hasattr(cv, "split"):
+        cv = list(cv)
+        for k, fold in enumerate(cv):
+            if not isinstance(fold, Sized) or len(fold) != 2:
+                raise ValueError(
+                    f"cv: fold {k} must be a pair of rows to fit and rows to judge, got {fold!r}."
+                )
+    for k, (train, test) in enumerate(check_cv(cv).split(X, y, **split_params)):
+        yield (
+            as_row_numbers(train, n, f"the rows to fit of fold {k}"),
+            as_row_numbers(test, n, f"the rows to judge of fold {k}"),
+        )
+
+
+def as_row_numbers(rows, n: int, name: str) -> np.ndarray:
+    """Row numbers, a mask or a slice, with NumPy's meaning, as numbers in [0, n).
+
+    Raises
+    ------
+    ValueError
+        If there are none, or they are not numbers of rows.
+    """
+    if isinstance(rows, slice):
+        rows = np.arange(n)[rows]
+    rows = np.asarray(check.on_host(rows))
+    if rows.ndim != 1:
+        raise ValueError(f"cv: {name} must have one dimension, got shape {rows.shape}.")
+    if rows.dtype.kind == "b":
+        if len(rows) != n:
+            raise ValueError(f"cv: {name} are a mask of {len(rows)} rows, but X has {n}.")
+        rows = np.flatnonzero(rows)
+    if len(rows) == 0:
+        raise ValueError(f"cv: {name} are none at all.")
+    if rows.dtype.kind not in "iu":
+        raise ValueError(
+            f"cv: {name} must be whole numbers or a mask, got an array of dtype {rows.dtype}."
+        )
+    low, high = int(rows.min()), int(rows.max())
+    if low < -n or high >= n:
+        raise ValueError(f"cv: {name} must lie in [0, {n}), got {low} to {high}.")
+    rows = rows.astype(np.int64)
+    return np.where(rows < 0, rows + n, rows) if low < 0 else rows

@@ -1,0 +1,365 @@
+"""Leave-one-out errors of least squares with an L2 penalty, exact and without a refit.
+
+The residual of row i, were it left out, is r_i / (1 - h_i), with h_i = a_i^T (A^T A + lambda I)^-1
+a_i its leverage (Allen 1974, Technometrics 16(1); Golub, Heath and Wahba 1979, Technometrics
+21(2)); rows a_i = sqrt(s_i) (x_i - mean), and the intercept adds s_i / S to h_i. Both are taken at
+the penalty that the fit without the row has: alpha goes with the mean over rows, so that lambda is
+alpha (S - s_i).
+
+In a basis U with U^T A^T A U = I and U^T U diagonal, all penalties cost one pass over X. U comes
+from the Gram matrix where its condition leaves the errors right, else from a QR decomposition, and
+rows that neither can tell about are left out by a fit without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from .eigen import LONG, eigh, svd
+from .factors import EPS, TINY, NotTrustworthy, cholesky_factor
+from .interrupt import interruptible
+from .refits import Task, refit_errors, restricted
+from .regression import make_system
+
+# Relative error that rounding may leave of a mean squared error.
+ACCURACY = 1e-9
+# Conditions of the scaled columns: up to the first, a Gram matrix keeps `ACCURACY`; up to the
+# second, a QR decomposition tells the rank of the columns, which are dependent from the third on.
+GRAM_CONDITION = 1e3
+CLEAR_CONDITION = 1e7
+NULL = 1e-14
+# Squares of the columns' scales that differ by less serve `eigh`, which has small eigenvalues to
+# rounding of the largest; singular values, which are their roots, serve the range of the second.
+ALIKE = 1e4
+SHRINK_RANGE = 1e8
+# A penalty beyond it makes all weights zero.
+LARGEST_PENALTY = 1e280
+MOST_TERMS = 12  # of a power series over the rows' weights
+BLOCK_NUMBERS = 2**21  # of the rows of a QR decomposition: 16 MB
+
+
+@dataclass
+class Basis:
+    """Coordinates z = U^T a in which a penalty is diagonal.
+
+    U^T (A^T A + base I) U = I and U^T U = diag(shrink), so that A^T A + lambda I becomes
+    1 + (lambda - base) shrink.
+    """
+
+    U: np.ndarray  # (d, k)
+    shrink: np.ndarray  # (k,)
+    slopes: np.ndarray  # (k, t)  U^T A^T y
+    base: float
+    noise: float  # what rounding may have added to a coordinate of norm 1
+    tells_rank: bool = False  # whether what U leaves out is null, and base zero
+
+    def serves(self, penalties: np.ndarray) -> np.ndarray:
+        """Which penalties rounding in the small numbers among `shrink` does not show in."""
+        largest = self.shrink.max(initial=0.0)
+        if largest <= SHRINK_RANGE * self.shrink.min(initial=np.inf):
+            return np.ones(len(penalties), dtype=bool)
+        return (penalties - self.base) * largest <= SHRINK_RANGE
+
+    def factors(self, penalties: np.ndarray) -> np.ndarray:
+        """1 / (1 + (lambda - base) shrink), one column a penalty."""
+        return 1.0 / (1.0 + np.multiply.outer(self.shrink, penalties - self.base))
+
+
+def leave_one_out(task: Task, alphas: Sequence[float]) -> np.ndarray:
+    """Mean squared error of each row's prediction without it, (n_alphas,), mean over targets.
+
+    Cost: a Gram matrix, its eigenvalues, and one pass with 2 n d^2 flops for all alphas.
+    """
+    counted = int(np.count_nonzero(task.weights))
+    if counted < 2:
+        raise ValueError(
+            f"n_samples={counted} of positive weight: leave-one-out needs two or more."
+        )
+    if counted < len(task.weights):
+        task = replace(task, problem=restricted(task.problem, np.ones(len(task.weights))))
+    return _LeaveOneOut(task).errors(np.asarray(alphas, dtype=np.float64))
+
+
+# ------------------------------------------------------------------------------------- the basis
+
+
+def penalties_without(task: Task, alphas, weight) -> np.ndarray:
+    """Penalties on the sum over the rows but those of this weight."""
+    return np.minimum(alphas * (task.total_weight - weight), LARGEST_PENALTY)
+
+
+def in_range(squares: np.ndarray) -> bool:
+    """Whether squares of columns, and their products, are far from overflow and underflow."""
+    return bool(((squares == 0.0) | ((squares > 1e-140) & (squares < 1e140))).all())
+
+
+def is_trusted(xx: np.ndarray, squares: np.ndarray, penalty: float) -> bool:
+    """Whether a Gram matrix with this penalty keeps `ACCURACY`."""
+    counts = squares > 0.0
+    scale = np.where(counts, 1.0 / np.sqrt(squares + penalty + ~counts), 0.0)
+    try:
+        return cholesky_factor(xx, penalty, scale).condition <= GRAM_CONDITION
+    except NotTrustworthy:
+        return False
+
+
+def _n_trusted(xx: np.ndarray, squares: np.ndarray, penalties: np.ndarray) -> int:
+    """How many of these falling penalties a Gram matrix serves."""
+    low, high = 0, len(penalties)
+    if high and is_trusted(xx, squares, float(penalties[-1])):
+        return high
+    while low < high:
+        middle = (low + high) // 2
+        if is_trusted(xx, squares, float(penalties[middle])):
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def gram_bases(
+    xx: np.ndarray, xy: np.ndarray, squares: np.ndarray, penalties: np.ndarray
+) -> Iterator[tuple[slice, Basis]]:
+    """Bases from A^T A and A^T y, and which of these falling penalties each serves.
+
+    `squares`, of the columns, is 0 for those that are left out. One basis serves all, but where
+    columns differ much in scale; penalties that are too small for a Gram matrix have none.
+    """
+    stop = _n_trusted(xx, squares, penalties)
+    while stop > 0:
+        basis = _basis_of_gram(xx, xy, squares, float(penalties[stop - 1]))
+        start = int(np.argmax(basis.serves(penalties[:stop])))
+        yield slice(start, stop), basis
+        stop = start
+
+
+def _basis_of_gram(xx: np.ndarray, xy: np.ndarray, squares: np.ndarray, base: float) -> Basis:
+    counts = squares > 0.0
+    scale = 1.0 / np.sqrt(squares[counts] + base)
+    H = xx[np.ix_(counts, counts)] * scale * scale[:, None]
+    H[np.diag_indices_from(H)] = 1.0
+    values, vectors = eigh(H)
+    whiten = scale[:, None] * (vectors / np.sqrt(values))
+    if scale.max(initial=0.0) ** 2 <= ALIKE * scale.min(initial=np.inf) ** 2:
+        shrink, turn = eigh(whiten.T @ whiten)
+    else:  # whose small eigenvalues would drown
+        _, roots, turned = svd(whiten)
+        shrink, turn = roots**2, turned.T
+    U = np.zeros((len(squares), len(scale)))
+    U[counts] = whiten @ turn
+    condition = float(values[-1] / values[0]) if len(values) else 1.0
+    return Basis(U, np.maximum(shrink, 0.0), U.T @ xy, base, EPS * condition)
+
+
+def _turned(W, R, c, base: float, noise: float, *, tells_rank: bool = False) -> Basis:
+    """W in coordinates in which W^T W is diagonal too."""
+    _, roots, turn = svd(W)
+    U = W @ turn.T
+    return Basis(U, roots**2, (R @ U).T @ c, base, noise, tells_rank)
+
+
+def _upper(rows: np.ndarray) -> np.ndarray:
+    if rows.shape[1] >= LONG:
+        return interruptible(np.linalg.qr, rows, mode="r")
+    return np.linalg.qr(rows, mode="r")
+
+
+# ------------------------------------------------------------------------------------ the errors
+
+
+class _LeaveOneOut:
+    """The errors, by the quickest way that can tell them: Gram matrix, QR, or fits."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.system = make_system(task.kernels, task.problem, task.n_threads)
+
+    def errors(self, alphas: np.ndarray) -> np.ndarray:
+        """Means over rows and targets, one an alpha."""
+        task, system = self.task, self.system
+        sums = np.full(len(alphas), np.nan)
+        for way in (self._from_gram, self._from_qr, self._from_penalised_qr):
+            while np.isnan(sums).any():
+                still = np.flatnonzero(np.isnan(sums))
+                still = still[np.argsort(-alphas[still], kind="stable")]
+                found = way(alphas[still])
+                if found is None:
+                    break
+                which, basis = found
+                which = still[which]
+                sums[which] = self._sums(basis, alphas[which], by_gram=way == self._from_gram)
+                if np.isnan(sums[which]).any():
+                    break
+        still = np.flatnonzero(np.isnan(sums))
+        if len(still):
+            rows = np.flatnonzero(task.weights)
+            sums[still] = sum(self._refit_row(i, alphas[still]) for i in rows)
+        return sums / (system.weight * system.t)
+
+    def _refit_row(self, row: int, alphas: np.ndarray) -> np.ndarray:
+        counts = np.ones(self.system.n)
+        counts[row] = 0.0
+        return refit_errors(self.task, counts, np.array([row]), alphas)
+
+    def _least_penalties(self, alphas: np.ndarray) -> np.ndarray:
+        return penalties_without(self.task, alphas, float(self.task.weights.max()))
+
+    def _from_gram(self, alphas: np.ndarray) -> tuple[slice, Basis] | None:
+        """Which of these falling alphas the Gram matrix serves, and a basis for them."""
+        system = self.system
+        try:
+            xx, xy = system.centred_gram()
+        except NotTrustworthy:
+            return None
+        squares = np.diag(xx).copy()
+        if not in_range(squares):
+            return None
+        squares[system.columns_scale(squares) == 0.0] = 0.0
+        least = np.count_nonzero(squares) + system.fit_intercept
+        if np.count_nonzero(self.task.weights) <= least:
+            return None
+        return next(gram_bases(xx, xy, squares, self._least_penalties(alphas)), None)
+
+    @cached_property
+    def _triangle(self) -> np.ndarray | None:
+        """R of [A, y], a block of rows at a time; None where numbers are too large or small."""
+        system = self.system
+        system.find_centre()
+        width = system.d + system.t
+        upper = np.zeros((0, width))
+        for _, _, A, y in system.chunks(numbers=max(2 * system.d * width, BLOCK_NUMBERS)):
+            upper = _upper(np.vstack([upper, np.hstack([A, y])]))
+        squares = np.einsum("ij,ij->j", upper, upper)
+        return upper if np.isfinite(upper).all() and in_range(squares[: system.d]) else None
+
+    def _from_qr(self, alphas: np.ndarray) -> tuple[np.ndarray, Basis] | None:
+        """A basis from R alone, if it tells the rank of the columns."""
+        system, d = self.system, self.system.d
+        if self._triangle is None:
+            return None
+        R, c = self._triangle[:, :d], self._triangle[:, d:]
+        scale = system.columns_scale(np.einsum("ij,ij->j", R, R))
+        if np.count_nonzero(self.task.weights) <= d:
+            scale = (scale > 0.0) * 1.0  # of least norm in the columns' own units
+        _, values, Vt = svd(R * scale)
+        keep = values > NULL * max(d, 50) * values.max(initial=0.0)
+        if keep.any() and values[keep][-1] * CLEAR_CONDITION < values[0]:
+            return None
+        condition = float(values[0] / values[keep][-1]) if keep.any() else 1.0
+        W = scale[:, None] * (Vt[keep].T / values[keep])
+        if not keep.all() and len(values) == d:
+            # Weights have no part in the null space of A.
+            null, _ = np.linalg.qr(scale[:, None] * Vt[~keep].T)
+            W -= null @ (null.T @ W)
+        basis = _turned(W, R, c, 0.0, EPS * condition, tells_rank=True)
+        which = np.flatnonzero(basis.serves(self._least_penalties(alphas)))
+        return (which, basis) if len(which) else None
+
+    def _from_penalised_qr(self, alphas: np.ndarray) -> tuple[np.ndarray, Basis] | None:
+        """A basis from R with rows of the least penalty below it, if that is large enough."""
+        d = self.system.d
+        penalties = self._least_penalties(alphas)
+        base = float(penalties[-1])
+        if self._triangle is None or base == 0.0:
+            return None
+        R, c = self._triangle[:, :d], self._triangle[:, d:]
+        squares = np.einsum("ij,ij->j", R, R)
+        counts = self.system.columns_scale(squares) > 0.0
+        scale = np.where(counts, 1.0 / np.sqrt(squares + base), 0.0)
+        _, values, Vt = svd(np.vstack([R * scale, np.sqrt(base) * np.diag(scale)]))
+        keep = values > NULL * max(d, 50) * values.max(initial=0.0)
+        if not keep.any() or values[keep][-1] * CLEAR_CONDITION < values[0]:
+            return None
+        condition = float(values[0] / values[keep][-1])
+        W = scale[:, None] * (Vt[keep].T / values[keep])
+        basis = _turned(W, R, c, base, EPS * condition)
+        return np.flatnonzero(basis.serves(penalties)), basis
+
+    def _sums(self, basis: Basis, alphas: np.ndarray, *, by_gram: bool) -> np.ndarray:
+        """Sums of squared errors for each alpha; NaN where the Gram matrix leaves them to QR.
+
+        Rows about which a basis from QR says nothing are left out by a fit.
+        """
+        task, system = self.task, self.system
+        total, refused = np.zeros(len(alphas)), np.zeros(len(alphas), dtype=bool)
+        squares, y_squares = np.zeros(system.d), 0.0
+        per_row = system.d + len(alphas) * (system.t + 2)
+        for start, stop, A, y in system.chunks(numbers=max(1, 2**19 // per_row) * system.d):
+            weights = task.weights[start:stop]
+            left_out, told = _left_out(task, basis, alphas, A @ basis.U, y, weights)
+            told |= weights[:, None] == 0.0
+            left_out[~told] = 0.0
+            total += np.einsum("iat,iat->a", left_out, left_out)
+            squares += np.einsum("ij,ij->j", A, A)
+            y_squares += float((y * y).sum())
+            refused |= ~told.all(axis=0)
+            if by_gram:
+                continue
+            for i in np.flatnonzero(~told.all(axis=1)):
+                which = np.flatnonzero(~told[i])
+                total[which] += self._refit_row(start + int(i), alphas[which])
+        if by_gram:
+            # Columns whose sums have cancelled, and errors that are small beside y.
+            xx, kept = np.diag(system.centred_gram()[0]), basis.U.any(axis=1)
+            refused |= (np.abs(squares - xx)[kept] > 1e-2 * ACCURACY * xx[kept]).any()
+            refused |= total < (basis.noise / ACCURACY) ** 2 * y_squares
+            total[refused] = np.nan
+        return total
+
+
+def _left_out(task: Task, basis: Basis, alphas, Z, y, weights):
+    """Residuals of rows left out (rows, n_alphas, t), and which are to be trusted (rows, n_alphas).
+
+    Where a row is all that some direction has, r_i and 1 - h_i are both sums of penalty times
+    G = shrink / (1 + penalty shrink), and the penalty, zero perhaps, goes from their ratio.
+    """
+    own = weights / task.total_weight if task.problem.fit_intercept else np.zeros(len(Z))
+    squared, noise = Z * Z, basis.noise
+    fitted, leverage = _at_penalties(task, basis, alphas, Z, squared, weights)
+    numerator, rest = y[:, None, :] - fitted, 1.0 - own[:, None] - leverage
+    told = rest >= np.clip(noise / ACCURACY, 1e-8, 1e-2)
+    beyond = 1.0 - own - squared.sum(axis=1)  # of the row outside the space of the columns
+    if basis.tells_rank:
+        for i in np.flatnonzero(beyond < max(100.0 * noise, 1e-13)):
+            penalties = penalties_without(task, alphas, weights[i])
+            G = basis.factors(penalties) * basis.shrink[:, None]  # (k, n_alphas)
+            numerator[i] = (Z[i, :, None] * G).T @ basis.slopes
+            rest[i] = squared[i] @ G
+            told[i] = rest[i] > 1e-6 * G.max(axis=0, initial=0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return numerator / rest[:, :, None], told
+
+
+def _at_penalties(task: Task, basis: Basis, alphas, Z, squared, weights):
+    """Fitted values (rows, n_alphas, t) and leverages (rows, n_alphas), each row's own penalty.
+
+    The penalties of rows differ little where no weight is much of the sum: so 1 / (1 + (penalty -
+    base) shrink) is a short power series about that of the middle weight, a product of matrices a
+    term. Else it is formed for each row.
+    """
+    rows, t = len(Z), basis.slopes.shape[1]
+    middle = 0.5 * float(weights.max() + weights.min())
+    shift = (middle - weights) / max(task.total_weight - middle, TINY)  # relative, of the penalty
+    reach = float(np.abs(shift).max())
+    n_terms = 1 if reach == 0.0 else 1 + int(np.log(0.1 * EPS) / np.log(min(reach, 0.99)))
+    fitted, leverage = np.zeros((rows, len(alphas), t)), np.zeros((rows, len(alphas)))
+    if n_terms <= MOST_TERMS:
+        penalties = penalties_without(task, alphas, middle)
+        F = basis.factors(penalties)  # (k, n_alphas)
+        step, power = -np.multiply.outer(basis.shrink, penalties) * F, np.ones((rows, 1))
+        for _ in range(n_terms):
+            turned = (F[:, :, None] * basis.slopes[:, None, :]).reshape(len(F), -1)
+            fitted += ((Z @ turned) * power).reshape(fitted.shape)
+            leverage += (squared @ F) * power
+            F, power = F * step, power * shift[:, None]
+        return fitted, leverage
+    for k, alpha in enumerate(alphas):
+        F = basis.factors(penalties_without(task, alpha, weights)).T  # (rows, k)
+        leverage[:, k] = np.einsum("ik,ik->i", squared, F)
+        F *= Z
+        fitted[:, k] = F @ basis.slopes
+    return fitted, leverage

@@ -1,0 +1,157 @@
+"""Cross-validation the long way: fits of some of the rows, and their errors on others.
+
+What the formulas of `cross_validation.py` and `leave_one_out.py` stand for, and what they give way
+to where rounding would spoil them. Nothing of X's size is copied: rows that are left out of a large
+X have weight zero, and errors are added up a chunk of rows at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from ..kernels.contract import Kernels, Matrix
+from ..kernels.device import DeviceArray, extremes, lives_on_device, sent_to
+from .factors import NotTrustworthy
+from .proximal_newton import fit_path
+from .regression import Problem, fit_regression, make_system
+from .rows import as_dense, row_slice, stored_numbers, take_rows
+
+CHUNK_NUMBERS = 2**20  # of rows that are copied or made dense at a time: 8 MB
+COPIED_NUMBERS = 2**21  # of rows that may be copied for a fit of their own: 16 MB
+
+
+@dataclass(frozen=True)
+class Task:
+    """What all fits of a cross-validation have in common."""
+
+    kernels: Kernels
+    problem: Problem
+    tol: float
+    max_iter: int
+    n_threads: int
+
+    @cached_property
+    def weights(self) -> np.ndarray:
+        """Of the rows, (n,), float64, on the host."""
+        s = self.problem.sample_weight
+        return np.ones(len(self.problem.y)) if s is None else np.asarray(s).astype(np.float64)
+
+    @cached_property
+    def total_weight(self) -> float:
+        return float(self.weights.sum())
+
+
+def with_weights_near_one(problem: Problem) -> Problem:
+    """The same problem, its weights times a power of two where their sums could leave a double."""
+    s = problem.sample_weight
+    if s is None:
+        return problem
+    largest = extremes(s)[1] if isinstance(s, DeviceArray) else float(s.max())
+    exponent = int(np.frexp(largest)[1])
+    if abs(exponent) <= 100:
+        return problem
+    return replace(problem, sample_weight=sent_to(np.ldexp(np.asarray(s), -exponent), problem.X))
+
+
+def restricted(problem: Problem, counts: np.ndarray) -> Problem:
+    """The problem of its rows as often as `counts` (n,) says; those of weight zero are out."""
+    s, dtype = problem.sample_weight, problem.y.dtype
+    own = counts.astype(np.float64) if s is None else counts * np.asarray(s)
+    rows = np.flatnonzero(own)
+    plain = bool((own[rows] == 1.0).all())
+    first, stop = int(rows[0]), int(rows[-1]) + 1
+    if stop - first == len(rows):
+        X, y = row_slice(problem.X, first, stop), problem.y[first:stop]
+    elif lives_on_device(problem.X) or _numbers(problem.X, rows) <= COPIED_NUMBERS:
+        X, y = take_rows(problem.X, rows), problem.y[rows]
+    else:
+        return replace(problem, sample_weight=own.astype(dtype))
+    s = None if plain else sent_to(own[rows].astype(dtype), problem.X)
+    return replace(problem, X=X, y=y, sample_weight=s)
+
+
+def _numbers(X: Matrix, rows: np.ndarray) -> float:
+    return len(rows) * (stored_numbers(X) / X.shape[0])
+
+
+def pieces(problem: Problem, rows: np.ndarray) -> Iterator[tuple[Matrix, np.ndarray, slice]]:
+    """X and y of these rows, a few at a time, and which of `rows` they are; views where the rows
+    follow on each other."""
+    if len(rows) and rows[-1] - rows[0] + 1 == len(rows) and (np.diff(rows) == 1).all():
+        first, stop = int(rows[0]), int(rows[-1]) + 1
+        yield row_slice(problem.X, first, stop), problem.y[first:stop], slice(0, len(rows))
+        return
+    step = max(1, CHUNK_NUMBERS // problem.X.shape[1])
+    for start in range(0, len(rows), step):
+        where = slice(start, min(start + step, len(rows)))
+        part = rows[where]
+        yield take_rows(problem.X, part), problem.y[part], where
+
+
+def squared_errors(
+    task: Task, rows: np.ndarray, coefs: np.ndarray, intercepts: np.ndarray
+) -> np.ndarray:
+    """Sums of s r^2 over these rows and all targets, (k,), from the residuals themselves.
+
+    `coefs` is (k, t, d), `intercepts` (k, t).
+    """
+    k, t, d = coefs.shape
+    flat, total = coefs.reshape(k * t, d).T, np.zeros(k)
+    step = max(1, CHUNK_NUMBERS // (d + k * t))
+    for X, y, where in pieces(task.problem, rows):
+        weights = task.weights[rows[where]]
+        for start in range(0, len(weights), step):
+            stop = min(start + step, len(weights))
+            r = (as_dense(row_slice(X, start, stop)) @ flat).reshape(stop - start, k, t)
+            r += intercepts
+            r -= np.asarray(y[start:stop]).astype(np.float64)[:, None, :]
+            total += np.einsum("ikt,ikt,i->k", r, r, weights[start:stop])
+    return total
+
+
+def refit_errors(
+    task: Task, counts: np.ndarray, test: np.ndarray, alphas: np.ndarray
+) -> np.ndarray:
+    """Sums of squared errors on the rows `test` of fits to rows as often as `counts` says."""
+    fits = list(_fits(task, restricted(task.problem, counts), alphas.tolist()))
+    coefs = np.array([coef for coef, _ in fits])
+    return squared_errors(task, test, coefs, np.array([intercept for _, intercept in fits]))
+
+
+def _fits(task: Task, problem: Problem, alphas: list[float]):
+    """Weights and intercept for each alpha, as LeastSquaresRegressor has them of that one."""
+    if problem.is_smooth(alphas):
+        for found in _regression(task, problem, alphas, None):
+            yield found.coef, found.intercept
+        return
+    system = make_system(task.kernels, problem, task.n_threads)  # one Gram matrix for all
+    start = None
+    for alpha in alphas:
+        if problem.is_smooth([alpha]):
+            (found,) = _regression(task, problem, [alpha], start)
+        else:
+            try:
+                penalties = [problem.penalty(alpha)]
+                (found,) = fit_path(system, penalties, start, tol=task.tol, max_iter=task.max_iter)
+            except NotTrustworthy:
+                (found,) = _regression(task, problem, [alpha], start)
+        start = found.coef
+        yield found.coef, found.intercept
+
+
+def _regression(task: Task, problem: Problem, alphas: list[float], start):
+    return fit_regression(
+        task.kernels,
+        problem,
+        alphas,
+        start,
+        None,
+        solver="auto",
+        tol=task.tol,
+        max_iter=task.max_iter,
+        n_threads=task.n_threads,
+    )
