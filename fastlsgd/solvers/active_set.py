@@ -34,6 +34,7 @@ REFUSED = 1e-3
 # Changes of J that are smaller are rounding.
 CHANGE = 1e-13
 MOVES_PER_WEIGHT = 30
+COLUMNS = 256
 REJECTIONS = 200  # candidates in a row that bring nothing, before the search ends
 
 
@@ -218,13 +219,16 @@ class _Search:
         others = np.flatnonzero(is_other)
         if len(others) == 0:
             return None
-        V = lasso.R[:, others]
-        h = Q.T @ V
-        V -= Q @ h
-        again = Q.T @ V
-        V -= Q @ again
-        outside = np.sqrt(np.einsum("ij,ij->j", V, V))
-        slope = V.T @ r + (h + again).T @ self.active.paid()
+        outside, slope, paid = np.empty(len(others)), np.empty(len(others)), self.active.paid()
+        for start in range(0, len(others), COLUMNS):  # few at a time: Ctrl-C comes between
+            some = slice(start, start + COLUMNS)
+            V = lasso.R[:, others[some]]
+            h = Q.T @ V
+            V -= Q @ h
+            again = Q.T @ V
+            V -= Q @ again
+            outside[some] = np.linalg.norm(V, axis=0)
+            slope[some] = V.T @ r + (h + again).T @ paid
         at_zero = (slope if lasso.positive else np.abs(slope)) - lasso.l1[others]
         gain = np.where(outside > dependent, at_zero / np.maximum(outside, dependent), 0.0)
         k = int(np.argmax(gain))

@@ -24,8 +24,9 @@ from scipy.linalg import lapack
 from ..kernels.contract import working_dtype
 from . import active_set
 from .active_set import Lasso
-from .eigen import eigh
+from .eigen import LONG, eigh
 from .factors import EPS, TINY, NotTrustworthy, cholesky_factor, column_scale
+from .interrupt import interruptible
 from .least_squares import FACTOR_FEATURES, GRAM_CONDITION, _refuse_underflow
 from .orthogonal import triangle
 from .solution import Solution
@@ -34,6 +35,8 @@ from .system import System
 # d^2 numbers of H, and d^3 multiply-adds of the largest set.
 GRAM_FEATURES = 4096
 SETS = 20  # guesses before J itself is watched
+# Of the logarithm of l1, on a path that leads to one at which guesses fail.
+PATH_STEP, LEAST_STEP = 0.5, 0.01
 # Of a path's set: beyond it, sums alone leave too few digits, and the data's gradient corrects.
 SUMS_CONDITION = 1e4
 # What J may seem to rise by, relative to what it is summed from.
@@ -85,10 +88,36 @@ class Quadratic:
         J is never larger than at `start`. The second value counts linear solves.
         """
         w, done, n_solves = self._active_sets(penalty, start, tol)
+        if not done and penalty.l1 > 0.0:
+            w, done, more = self._from_above(penalty, w, tol)
+            n_solves += more
         if not done:
             w, more = self._watched_steps(penalty, w)
             n_solves += more
         return w, n_solves
+
+    def _from_above(self, penalty: Penalty, w, tol) -> tuple[np.ndarray, bool, int]:
+        """The same by a path of its own, from the l1 at which all weights are zero.
+
+        A first guess of a set may be far too large, and more columns than there are rows are
+        singular; sets of a path grow by little. Where it fails, the better of its end and w.
+        """
+        c = self.c if penalty.positive else np.abs(self.c)
+        left = float(np.log(max(float(c.max(initial=0.0)) / penalty.l1, 1.0)))
+        u, n_solves, step, done = np.zeros_like(w), 0, PATH_STEP, False
+        while not done and step >= LEAST_STEP:
+            level = replace(penalty, l1=penalty.l1 * float(np.exp(max(left - step, 0.0))))
+            following, is_solved, more = self._active_sets(level, u, tol)
+            n_solves += more
+            if is_solved:
+                done, left, u = left <= step, left - step, following
+            step = min(2.0 * step, PATH_STEP) if is_solved else 0.5 * step
+        if not done and self._objective(penalty, w) <= self._objective(penalty, u):
+            return w, False, n_solves
+        return u, done, n_solves
+
+    def _objective(self, penalty: Penalty, w: np.ndarray) -> float:
+        return self._value(penalty, w, self.gradient(w))[0]
 
     def _active_sets(self, penalty, w, tol) -> tuple[np.ndarray, bool, int]:
         """Guess and solve, `SETS` times at most; whether a set was its own successor.
@@ -138,7 +167,7 @@ class Quadratic:
         part *= scale
         part *= scale[:, None]
         norm = np.abs(part).sum(axis=0).max()
-        upper, info = lapack.dpotrf(part.T, lower=0, overwrite_a=1)
+        upper, info = _cholesky(part)
         if info != 0:
             return None
         reciprocal, info = lapack.dpocon(upper, norm)
@@ -163,6 +192,13 @@ class Quadratic:
         found = active_set.minimise(lasso, _divided(w, scale))
         self.condition = found.condition
         return found.u * scale, found.moves
+
+
+def _cholesky(part: np.ndarray):
+    """LAPACK's factor of a symmetric matrix, which is spoilt; Ctrl-C need not wait for it."""
+    if len(part) > LONG:
+        return interruptible(lapack.dpotrf, part.T, lower=0, overwrite_a=1)
+    return lapack.dpotrf(part.T, lower=0, overwrite_a=1)
 
 
 def _divided(w: np.ndarray, scale: np.ndarray) -> np.ndarray:
