@@ -18,7 +18,7 @@ from sklearn.model_selection import (
     StratifiedKFold,
 )
 
-from fastlsgd import LeastSquaresCV, LeastSquaresRegressor
+from fastlsgd import LeastSquaresCV, LeastSquaresRegressor, SGDRegressor, SGDRegressorCV
 
 
 def refits(X, y, folds, alphas, sample_weight=None, **chosen):
@@ -261,3 +261,34 @@ def test_folds_that_are_none(kind, fold, message):
     X, y, _ = problem("tall", 0)
     with pytest.raises(ValueError, match=message):
         LeastSquaresCV(alphas=[1.0], cv=[fold]).fit(kind(X), y)
+
+
+# -------------------------------------------------------------------------------- SGDRegressorCV
+
+PLAIN = {"learning_rate": "constant", "eta0": 0.01, "max_iter": 5, "tol": None, "random_state": 0}
+
+
+def test_groups_reach_the_splitter_of_sgd():
+    X, y, _ = problem("tall", 0)
+    groups = np.arange(len(y)) % 6
+    model = SGDRegressorCV(SGDRegressor(**PLAIN), alphas=[1.0, 0.1], cv=GroupKFold(3))
+    model.fit(X, y, groups=groups)
+    folds = list(GroupKFold(3).split(X, y, groups))
+    masks = [(np.isin(np.arange(len(y)), train), test.tolist()) for train, test in folds]
+    again = SGDRegressorCV(SGDRegressor(**PLAIN), alphas=[1.0, 0.1], cv=masks)
+    agree(again.fit(X, y).scores_, model.scores_)
+    with pytest.raises(ValueError, match="the rows to judge of fold 0 must lie in"):
+        again.set_params(cv=[([0, 1], [99])]).fit(X, y)
+
+
+def test_a_score_that_is_not_a_number_ranks_last():
+    X, y, _ = problem("tall", 0)
+
+    def score(model, X, y):
+        return np.nan if model.alpha > 0.5 else 0.0
+
+    model = SGDRegressorCV(SGDRegressor(**PLAIN), alphas=[1.0, 0.1], scoring=score)
+    with pytest.warns(UserWarning, match=r"alphas \[1.0\] are NaN: they rank last"):
+        assert model.fit(X, y).alpha_ == 0.1
+    with pytest.raises(ValueError, match="all alphas are NaN"):
+        model.set_params(scoring=lambda *_: np.nan).fit(X, y)

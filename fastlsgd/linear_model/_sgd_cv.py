@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
 from sklearn.base import clone
 from sklearn.metrics import get_scorer
-from sklearn.model_selection import check_cv
 from sklearn.utils import _safe_indexing
 
 from .. import _validation as check
 from ..kernels import resolve_threads
 from ..kernels.device import DeviceArray, lives_on_device
 from ._base import LinearRegressor, all_or_nothing
+from ._folds import RoutedSplitter, folds_of
 from ._sgd import SGDRegressor
 
 # What the fit on all rows leaves, and this estimator shows as its own.
 FITTED = ("coef_", "intercept_", "n_iter_", "loss_curve_", "backend_", "n_features_in_")
 
 
-class SGDRegressorCV(LinearRegressor):
+class SGDRegressorCV(RoutedSplitter, LinearRegressor):
     """SGDRegressor whose `alpha` is chosen by cross-validation.
 
     In each fold the strengths are gone through from the largest to the smallest, each fit
@@ -33,9 +35,11 @@ class SGDRegressorCV(LinearRegressor):
     alphas : array-like of shape (n_alphas,), default=(1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
         Strengths to try, not negative.
     cv : int, splitter, iterable or None, default=None
-        As in scikit-learn; None is 5 folds.
+        As in scikit-learn; None is 5 folds. An iterable has pairs of rows to fit and rows to judge,
+        as row numbers, masks or slices.
     scoring : str, callable or None, default=None
-        What to make large, as in scikit-learn. None: minus the mean squared error.
+        What to make large, as in scikit-learn. None: minus the mean squared error. A NaN ranks
+        last.
     n_jobs : int or None, default=None
         Folds at a time, by joblib's threads: the kernels release the GIL, and X is shared. They
         divide the threads of the kernels among them, so that no processor has more than one.
@@ -95,7 +99,7 @@ class SGDRegressorCV(LinearRegressor):
         self.scoring = scoring
         self.n_jobs = n_jobs
 
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y, sample_weight=None, *, groups=None, **params):
         """Find `alpha_`, and fit with it.
 
         Parameters
@@ -103,6 +107,10 @@ class SGDRegressorCV(LinearRegressor):
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
         y : array-like of shape (n_samples,) or (n_samples, n_targets)
         sample_weight : array-like of shape (n_samples,), optional
+        groups : array-like of shape (n_samples,), optional
+            For a splitter that keeps groups of rows together.
+        **params : dict
+            Metadata for the splitter, where scikit-learn's `enable_metadata_routing` is set.
 
         Returns
         -------
@@ -111,12 +119,18 @@ class SGDRegressorCV(LinearRegressor):
         Raises
         ------
         ValueError
-            If a parameter or the data are not allowed, or the rates are too large.
+            If a parameter, the data or a fold are not allowed, the rates are too large, or no
+            strength has a score that is a number.
+
+        Warns
+        -----
+        UserWarning
+            If scores of some strengths are NaN: these rank last.
         """
         with all_or_nothing(self):
-            return self._fit(X, y, sample_weight)
+            return self._fit(X, y, sample_weight, self._split_params(groups, params))
 
-    def _fit(self, X, y, sample_weight):
+    def _fit(self, X, y, sample_weight, split_params):
         alphas = self._falling_alphas()
         model = SGDRegressor() if self.estimator is None else self.estimator
         if not isinstance(model, SGDRegressor):
@@ -131,7 +145,7 @@ class SGDRegressorCV(LinearRegressor):
         if not on_device:
             y = targets = y_judged
         rows = _divisible(X, matrix)
-        folds = list(check_cv(self.cv).split(rows, y_judged))
+        folds = list(folds_of(self.cv, X, y_judged, matrix, split_params))
         n_workers = min(effective_n_jobs(self.n_jobs), len(folds))
         path = clone(model).set_params(warm_start=True)
         if model.n_jobs is None:
@@ -143,7 +157,7 @@ class SGDRegressorCV(LinearRegressor):
             delayed(_scores_of_path)(clone(path), *data, alphas, fold, scorer) for fold in folds
         )
         self.scores_ = np.array(columns).T
-        best = int(self.scores_.mean(axis=1).argmax())
+        best = _best(self.scores_.mean(axis=1), alphas)
         self.alphas_, self.alpha_ = alphas, float(alphas[best])
         self.best_score_ = float(self.scores_[best].mean())
         vars(self).pop("mse_path_", None)
@@ -175,6 +189,20 @@ class SGDRegressorCV(LinearRegressor):
         return len(self.intercept_) == 1
 
 
+def _best(means: np.ndarray, alphas: np.ndarray) -> int:
+    """Number of the first strength of largest mean score; NaN ranks last, with a warning."""
+    known = np.flatnonzero(~np.isnan(means))
+    if len(known) == 0:
+        raise ValueError("The scores of all alphas are NaN: scoring must give numbers.")
+    if len(known) < len(means):
+        warnings.warn(
+            f"The scores of alphas {alphas[np.isnan(means)].tolist()} are NaN: they rank last.",
+            UserWarning,
+            stacklevel=4,
+        )
+    return int(known[means[known].argmax()])
+
+
 class _JudgedOnHost:
     """A model as scorers take it: what it predicts of rows on a GPU is on the host."""
 
@@ -198,7 +226,7 @@ def _divisible(X, matrix):
 def _scores_of_path(model, X, y, s, y_judged, s_judged, alphas, fold, scorer) -> list[float]:
     """Scores on the held-out rows of a fold, one a strength."""
     on_device = lives_on_device(X)
-    train, held = (np.arange(len(y_judged))[part] for part in fold)
+    train, held = fold
     X_train, X_held = (X[part] if on_device else _safe_indexing(X, part) for part in (train, held))
     y_train, weights = y[train], None if s is None else s[train]
     judged = _JudgedOnHost(model) if on_device else model
