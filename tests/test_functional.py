@@ -321,6 +321,8 @@ def bad_matrices():
 @with_any
 def test_bad_X(name, case):
     X, message = bad_matrices()[case]
+    if case == "one-dimensional, sparse" and X.ndim == 2:
+        pytest.skip("SciPy before 1.13 has no sparse arrays of one dimension")
     _, y, w, _ = problem()
     with pytest.raises(ValueError, match=f"(?i){message}"):
         CALLS[name](X, y, w)
