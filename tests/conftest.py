@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import os
 
+# Several processes share the processors (test_cuda_without_gpu.py): a thread that waits shall not
+# spin meanwhile. OpenMP reads it when it is loaded, hence before the first import of a kernel.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import pytest
 from hypothesis import HealthCheck, settings
 

@@ -85,7 +85,7 @@ def outcome(run) -> tuple[int, str]:
     process = subprocess.Popen(
         ["nice", sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider",
          "--disable-warnings", "-k", part, str(Path(__file__).parent / suite)],
-        env=os.environ | {switch: "1"},
+        env=os.environ | {switch: "1", "OPENBLAS_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import joblib
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -32,7 +33,18 @@ def polynomial(numeric: np.ndarray) -> np.ndarray:
     return PolynomialFeatures(2, include_bias=False).fit_transform(numeric)
 
 
+_exact: dict[str, float] = {}
+
+
 def exact_r2(X, y, X_test, y_test) -> float:
+    """Of exact least squares; kept, since tests of other batches ask for the same again."""
+    key = joblib.hash((X, y))
+    if key not in _exact:
+        _exact[key] = _exact_r2(X, y, X_test, y_test)
+    return _exact[key]
+
+
+def _exact_r2(X, y, X_test, y_test) -> float:
     """Of least squares on standardised columns: exact, since the columns' units are gone."""
     scaler = StandardScaler().fit(X)
     A = np.column_stack([scaler.transform(X), np.ones(len(X))])
