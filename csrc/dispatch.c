@@ -75,9 +75,11 @@ const char *fastlsgd_compiler(void) {
 #ifdef _OPENMP
 int fastlsgd_has_openmp(void) { return 1; }
 int fastlsgd_max_threads(void) { return omp_get_max_threads(); }
+void fastlsgd_set_max_threads(int n_threads) { omp_set_num_threads(n_threads); }
 #else
 int fastlsgd_has_openmp(void) { return 0; }
 int fastlsgd_max_threads(void) { return 1; }
+void fastlsgd_set_max_threads(int n_threads) { (void)n_threads; }
 #endif
 
 void fastlsgd_after_fork(void) { fastlsgd_forked = 1; }

@@ -113,6 +113,8 @@ const char *fastlsgd_compiler(void);
 int fastlsgd_has_openmp(void);
 /* As many threads as OpenMP would start now (OMP_NUM_THREADS, threadpoolctl); 1 without it. */
 int fastlsgd_max_threads(void);
+/* Sets that for the calling thread: OpenMP's limits are a thread's own. */
+void fastlsgd_set_max_threads(int n_threads);
 /* To be called in a child after fork: OpenMP's threads do not survive it, so use one only. */
 void fastlsgd_after_fork(void);
 

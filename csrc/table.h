@@ -8,6 +8,9 @@
  * of the result, stay those of the parent. */
 extern int fastlsgd_forked __attribute__((visibility("hidden")));
 
+/* Threads of a team for work in so many parts: fewer where no more can be started (threads.c). */
+int fastlsgd_team(int parts) __attribute__((visibility("hidden")));
+
 typedef struct {
   int (*loss_gradient)(double *, double *, double *, const fastlsgd_matrix *,
                        const fastlsgd_targets *, const double *, const double *, const void *, int);

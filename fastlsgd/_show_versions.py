@@ -92,10 +92,10 @@ def _kernels() -> Iterator[tuple[str, str]]:
 
 
 def _load_or_none(name: str):
-    """The backend's module, or None where it can't be imported."""
+    """The backend's module, or None where it can't be had."""
     try:
         return load_backend(name)
-    except ImportError:
+    except (ImportError, ValueError):
         return None
 
 

@@ -543,6 +543,7 @@ def test_environment_then_config_then_argument(used, monkeypatch):
 
 
 def test_threads_of_environment_and_config(monkeypatch):
+    monkeypatch.setattr(dispatcher, "usable_processors", lambda: 8)
     monkeypatch.delenv("FASTLSGD_NUM_THREADS", raising=False)
     assert fastlsgd.get_config()["n_threads"] is None
     assert dispatcher.resolve_threads() >= 1
@@ -560,6 +561,7 @@ def test_threads_reach_the_kernel(monkeypatch):
     seen = []
     reference = dispatcher._import_backend("reference")
     kernel = reference.loss_gradient
+    monkeypatch.setattr(dispatcher, "usable_processors", lambda: 8)
     monkeypatch.setattr(reference, "loss_gradient", lambda *a: seen.append(a[-1]) or kernel(*a))
     with fastlsgd.config_context(n_threads=7):
         fastlsgd.loss_gradient(X, y, w, backend="reference")

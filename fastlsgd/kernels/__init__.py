@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import warnings
 from functools import cache
 from types import ModuleType
@@ -15,6 +14,7 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from .._config import check_backend_name, check_n_threads, settings_in_force
+from .._threads import usable_processors
 from .blocks import converting, takes
 from .contract import CSR, Kernels
 from .device import lives_on_device
@@ -26,6 +26,7 @@ __all__ = [
     "resolve",
     "resolve_backend",
     "resolve_threads",
+    "usable_processors",
 ]
 
 
@@ -59,10 +60,13 @@ def load_backend(name: str) -> ModuleType:
     ------
     ImportError
         If it can't be imported; the message says what to install.
+    ValueError
+        If an environment variable that it reads is not allowed: "auto" does not go on to a slower
+        one in silence then.
     """
     if name == "auto":
         for name in BACKENDS:
-            if isinstance(_import_backend(name), ModuleType):
+            if not isinstance(_import_backend(name), ImportError):
                 break
         if name != "native":
             warnings.warn(
@@ -75,6 +79,8 @@ def load_backend(name: str) -> ModuleType:
     module = _import_backend(name)
     if isinstance(module, ModuleType):
         return module
+    if isinstance(module, ValueError):
+        raise ValueError(str(module)) from module
     raise ImportError(
         f"The backend {name!r} is not available here ({module}). "
         f"To have it: {BACKENDS[name].how_to_install}"
@@ -82,10 +88,11 @@ def load_backend(name: str) -> ModuleType:
 
 
 @cache
-def _import_backend(name: str) -> ModuleType | ImportError:
+def _import_backend(name: str) -> ModuleType | ImportError | ValueError:
+    """The module, or why there is none: not installed, or not with these environment variables."""
     try:
         return importlib.import_module(BACKENDS[name].module)
-    except ImportError as error:
+    except (ImportError, ValueError) as error:
         return error
 
 
@@ -101,9 +108,15 @@ def resolve_backend(backend: str | None = None, X: object = None) -> Kernels:
 def resolve_threads(n_threads: int | None = None) -> int:
     """The upper limit on threads: argument, config, environment, else what the process may use.
 
-    OMP_NUM_THREADS and threadpoolctl limit the native backend further, in the kernel itself.
+    Never more than there are processors to use: further threads would only take memory. The native
+    backend heeds OMP_NUM_THREADS and threadpoolctl too, in the kernel itself.
     """
-    return check_n_threads(n_threads) or settings_in_force()[1] or _usable_processors()
+    return _at_most_usable(check_n_threads(n_threads) or settings_in_force()[1])
+
+
+def _at_most_usable(n_threads: int | None) -> int:
+    usable = usable_processors()
+    return usable if n_threads is None else min(n_threads, usable)
 
 
 def resolve(backend: str | None = None, X: object = None) -> tuple[Kernels, int]:
@@ -121,13 +134,7 @@ def resolve(backend: str | None = None, X: object = None) -> tuple[Kernels, int]
     kernels = cast(Kernels, load_backend(name))
     if not on_device and isinstance(X, (np.ndarray, CSR)) and not takes(X):
         kernels = converting(kernels)
-    return kernels, n_threads or _usable_processors()
-
-
-def _usable_processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return kernels, _at_most_usable(n_threads)
 
 
 def available_backends() -> dict[str, str]:
@@ -147,9 +154,10 @@ def available_backends() -> dict[str, str]:
     status = {}
     for name, backend in BACKENDS.items():
         module = _import_backend(name)
-        status[name] = (
-            "available"
-            if isinstance(module, ModuleType)
-            else f"not available ({module}); to have it: {backend.how_to_install}"
-        )
+        if isinstance(module, ModuleType):
+            status[name] = "available"
+        elif isinstance(module, ValueError):
+            status[name] = f"not available ({module})"
+        else:
+            status[name] = f"not available ({module}); to have it: {backend.how_to_install}"
     return status

@@ -74,4 +74,6 @@ cdef extern from "fastlsgd.h" nogil:
     int fastlsgd_set_isa(int)
     const char *fastlsgd_compiler()
     int fastlsgd_has_openmp()
+    int fastlsgd_max_threads()
+    void fastlsgd_set_max_threads(int)
     void fastlsgd_after_fork()

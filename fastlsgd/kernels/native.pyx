@@ -213,6 +213,16 @@ def set_isa(name):
                      f"on this machine, got {name!r}.")
 
 
+def max_threads():
+    """As many threads as OpenMP would start now: OMP_NUM_THREADS, threadpoolctl."""
+    return fastlsgd_max_threads()
+
+
+def set_max_threads(int n_threads):
+    """The same for calls from this thread, whose limit is its own."""
+    fastlsgd_set_max_threads(n_threads)
+
+
 def build_info():
     """How the C library was built: compiler, OpenMP, instruction sets."""
     return {"compiler": fastlsgd_compiler().decode(),

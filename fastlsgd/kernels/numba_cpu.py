@@ -21,8 +21,10 @@ from __future__ import annotations
 import os
 import threading
 import zlib
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
+from itertools import pairwise
 from types import FunctionType
 from typing import Any, Literal
 
@@ -30,8 +32,10 @@ import numba
 import numpy as np
 from llvmlite import binding, ir
 from numba import types
+from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 
+from .._threads import call_all
 from .contract import CSR, Gram, LossGradient, rows_per_group
 
 __all__ = ["gram", "isa", "loss_gradient", "predict", "sgd_epoch"]
@@ -73,7 +77,8 @@ _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 _HELPER = {"_nrt": False, "forceinline": True, **_OPTIONS}
 _plain = numba.njit(**_HELPER)
 _fast = numba.njit(fastmath={"contract", "reassoc", "arcp", "nsz"}, **_HELPER)
-_lock = threading.Lock()  # held to compile, and to start the pool of threads
+# Held to compile, and to start the pool of threads. To be taken before Numba's own lock.
+_lock = threading.RLock()
 
 
 def _in(dtype, ndim: int, layout: Literal["A", "C"] = "A"):
@@ -150,33 +155,43 @@ def _kernel(signature):
 _pool: ThreadPoolExecutor | None = None
 
 
-def _forget_pool() -> None:
-    """After a fork: the pool's threads live in the parent alone, and a lock may be held there."""
-    global _pool, _lock
-    _pool, _lock = None, threading.Lock()
+def _wait_for_compilers() -> None:
+    """Before a fork: a compilation in another thread, ours or not, would never end in the child."""
+    _lock.acquire()
+    global_compiler_lock.acquire()
+
+
+def _go_on() -> None:
+    global_compiler_lock.release()
+    _lock.release()
+
+
+def _begin_anew() -> None:
+    """In the child, where the pool's threads are not."""
+    global _pool
+    _pool = None
+    _go_on()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pool)
+    os.register_at_fork(
+        before=_wait_for_compilers, after_in_parent=_go_on, after_in_child=_begin_anew
+    )
 
 
-def _submit(chunk, low: int, high: int) -> Future:
+def _executor() -> ThreadPoolExecutor:
     global _pool
     with _lock:
         if _pool is None:
             _pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="fastlsgd")
-    try:
-        return _pool.submit(chunk, low, high)
-    except RuntimeError:  # no more threads can be had, or the interpreter is shutting down
-        future: Future = Future()
-        future.set_result(chunk(low, high))
-        return future
+    return _pool
 
 
 def _in_chunks(chunk, bounds) -> list:
     """[chunk(bounds[0], bounds[1]), chunk(bounds[1], bounds[2]), ...], the first in this thread."""
-    futures = [_submit(chunk, *bounds[k : k + 2]) for k in range(1, len(bounds) - 1)]
-    return [chunk(*bounds[:2]), *(future.result() for future in futures)]
+    if len(bounds) == 2:
+        return [chunk(*bounds)]
+    return call_all([partial(chunk, low, high) for low, high in pairwise(bounds)], _executor)
 
 
 def _chunk_bounds(X, work_per_element: int, n_threads: int) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ from sklearn.utils.validation import (
 from .. import _validation as check
 from .._sparse_structure import check_structure
 from .._version import __version__
-from ..kernels import BACKENDS, resolve_backend, resolve_threads
+from ..kernels import BACKENDS, resolve_backend, resolve_threads, usable_processors
 from ..kernels.contract import CSR, Matrix, working_dtype
 from ..kernels.device import (
     handed_back,
@@ -154,9 +153,10 @@ class LinearModel(BaseEstimator):
         if n_jobs is None:
             return resolve_threads()
         if isinstance(n_jobs, Integral) and not isinstance(n_jobs, bool) and n_jobs != 0:
-            # More threads than there are processors bring nothing.
-            n_jobs, most = int(n_jobs), _n_processors()
-            return min(n_jobs, most) if n_jobs > 0 else max(1, most + 1 + n_jobs)
+            n_jobs = int(n_jobs)
+            if n_jobs < 0:
+                n_jobs = max(1, usable_processors() + 1 + n_jobs)
+            return resolve_threads(n_jobs)
         raise ValueError(
             f"n_jobs must be None, a whole number >= 1, or negative to count down from all "
             f"processors (-1), got {n_jobs!r}."
@@ -428,12 +428,6 @@ def backend_name(kernels) -> str:
     return next(name for name, line in BACKENDS.items() if line.module == kernels.__name__)
 
 
-def _n_processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def check_flag(value, name: str) -> None:
     if not isinstance(value, (bool, np.bool_)):
         raise ValueError(f"{name} must be True or False, got {value!r}.")
@@ -470,6 +464,6 @@ def all_or_nothing(estimator) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        vars(estimator).clear()
-        vars(estimator).update(before)
+        # In one go: a second Ctrl-C finds it as it is, or as it was.
+        estimator.__dict__ = before
         raise

@@ -1,0 +1,161 @@
+"""Threads: how many are worth having, what they take along, and going on where none can start."""
+
+from __future__ import annotations
+
+import contextvars
+import math
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+T = TypeVar("T")
+
+
+# ---------------------------------------------------------------------------- how many
+
+
+def usable_processors() -> int:
+    """Processors that this process may use, by its affinity and the quota of its control group."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(count or 1, _quota()))
+
+
+@cache
+def _quota() -> int:
+    """Processors' worth of time that a container allows, rounded up; without a limit, many."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return sys.maxsize
+    root, limits = Path("/sys/fs/cgroup"), [sys.maxsize]
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:  # version 2: a group is bound by those it lies in
+            own = root / path.lstrip("/")
+            limits += [_share(group / "cpu.max") for group in (own, *own.parents)]
+        elif "cpu" in controllers.split(","):
+            for group in (root / "cpu" / path.lstrip("/"), root / "cpu"):
+                limits.append(_share(group / "cpu.cfs_quota_us", group / "cpu.cfs_period_us"))
+    return min(limits)
+
+
+def _share(*files: Path) -> int:
+    """Quota over period, which stand in these files; no limit where they say so or are not."""
+    try:
+        quota, period = " ".join(file.read_text() for file in files).split()
+        return max(1, math.ceil(int(quota) / int(period))) if int(quota) > 0 else sys.maxsize
+    except (OSError, ValueError, ZeroDivisionError):  # "max" is no number
+        return sys.maxsize
+
+
+# ------------------------------------------------------------------- what they take along
+
+
+def carried(function: Callable[..., T]) -> Callable[..., T]:
+    """`function` as it would run here and now, for another thread.
+
+    It takes along fastlsgd's settings and whatever else is in a context variable, how NumPy treats
+    floating-point errors, scikit-learn's configuration, and the limit on OpenMP's threads.
+    """
+    context, errors, sklearn_config = contextvars.copy_context(), np.geterr(), _sklearn_config()
+    native = sys.modules.get("fastlsgd.kernels.native")
+    most = native.max_threads() if native is not None else None
+
+    def elsewhere(*args, **kwargs) -> T:
+        if native is not None:
+            native.set_max_threads(most)
+        with np.errstate(**errors), sklearn_config():
+            return function(*args, **kwargs)
+
+    # A context can be entered by one thread at a time.
+    return lambda *args, **kwargs: context.copy().run(elsewhere, *args, **kwargs)
+
+
+def _sklearn_config() -> Callable[[], Any]:
+    """A context manager for scikit-learn's configuration, if it is loaded."""
+    from contextlib import nullcontext
+
+    sklearn = sys.modules.get("sklearn")
+    if sklearn is None or not hasattr(sklearn, "config_context"):
+        return nullcontext
+    config = sklearn.get_config()
+    return lambda: sklearn.config_context(**config)
+
+
+# ---------------------------------------------------------- where threads cannot be started
+
+
+class _Job:
+    """A call that is made once, by whoever comes first: a thread of the pool or the caller."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self._call: Callable[[], Any] | None = call
+        self._claimed = threading.Lock()
+        self._done = threading.Event()
+        self._outcome: Any = None
+        self._error: BaseException | None = None
+
+    def __call__(self) -> None:
+        if not self._claimed.acquire(blocking=False):
+            return
+        call, self._call = self._call, None  # so that its arrays are not kept
+        try:
+            self._outcome = call() if call is not None else None
+        except BaseException as error:
+            self._error = error
+        self._done.set()
+
+    def make_here(self) -> None:
+        """Call it in this thread unless another has begun; an error is raised at once."""
+        self()
+        if self._done.is_set() and self._error is not None:
+            raise self._error
+
+    def cancel(self) -> None:
+        """Not to be begun any more; waits for its end if it has been begun."""
+        if self._claimed.acquire(blocking=False):
+            self._call = None
+        else:
+            self._done.wait()
+
+    def result(self) -> Any:
+        self._done.wait()
+        if self._error is not None:
+            raise self._error
+        return self._outcome
+
+
+def call_all(
+    calls: Sequence[Callable[[], T]],
+    executor: Callable[[], Executor],
+    stop: threading.Event | None = None,
+) -> list[T]:
+    """What each call returns; the first is made in this thread, the others by the executor.
+
+    Where the executor gets no more threads, this thread makes the calls that are left. Where one
+    raises, KeyboardInterrupt among them, the others are waited for, so that nothing is read or
+    written behind the caller's back; `stop` is set first, for those that look at it.
+    """
+    jobs = [_Job(call) for call in calls]
+    try:
+        for job in jobs[1:]:
+            try:
+                executor().submit(job)
+            except RuntimeError:  # no thread can be started, or the interpreter shuts down
+                break
+        for job in jobs:
+            job.make_here()
+        return [job.result() for job in jobs]
+    except BaseException:
+        if stop is not None:
+            stop.set()
+        for job in jobs:
+            job.cancel()
+        raise

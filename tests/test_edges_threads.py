@@ -1,0 +1,228 @@
+"""Threads at the edges: too many, none to be had, forks at a bad moment, and what they forget."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import sklearn
+
+import fastlsgd
+from fastlsgd import LeastSquaresRegressor, _threads
+from fastlsgd import kernels as dispatcher
+
+LINUX = sys.platform.startswith("linux")
+
+
+def run_python(code: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+# ------------------------------------------------------------------- more than processors
+
+
+@pytest.mark.parametrize("n_threads", [10**6, 10**11, 10**30])
+def test_no_more_threads_than_processors(n_threads, monkeypatch):
+    usable = dispatcher.usable_processors()
+    assert dispatcher.resolve_threads(n_threads) == usable
+    with fastlsgd.config_context(n_threads=n_threads):
+        assert dispatcher.resolve_threads() == usable
+        assert dispatcher.resolve()[1] == usable
+        assert fastlsgd.get_config()["n_threads"] == n_threads
+    monkeypatch.setenv("FASTLSGD_NUM_THREADS", str(n_threads))
+    assert dispatcher.resolve_threads() == usable
+
+
+@pytest.mark.parametrize("backend", ["native", "numba", "reference"])
+def test_huge_n_jobs(backend):
+    X = np.random.default_rng(0).normal(size=(500, 40))
+    for n_jobs in (10**11, -(10**11)):
+        model = LeastSquaresRegressor(n_jobs=n_jobs, backend=backend).fit(X, X[:, 0])
+        assert np.abs(model.coef_ - np.eye(40)[0]).max() < 1e-9
+
+
+def test_quota_of_a_control_group(tmp_path):
+    def share(text):
+        (tmp_path / "cpu.max").write_text(text)
+        return _threads._share(tmp_path / "cpu.max")
+
+    assert share("150000 100000\n") == 2
+    assert share("10000 100000\n") == 1
+    assert share("max 100000\n") == sys.maxsize
+    assert share("-1 100000\n") == sys.maxsize
+    assert _threads._share(tmp_path / "missing") == sys.maxsize
+
+
+# ------------------------------------------------------------------ what threads take along
+
+
+def test_another_thread_takes_the_settings_along():
+    def seen():
+        return (
+            fastlsgd.get_config(),
+            np.geterr()["over"],
+            sklearn.get_config()["assume_finite"],
+        )
+
+    with (
+        fastlsgd.config_context(backend="reference", n_threads=3),
+        np.errstate(over="raise"),
+        sklearn.config_context(assume_finite=True),
+        ThreadPoolExecutor(2) as pool,
+    ):
+        call = _threads.carried(seen)
+        here = seen()
+        assert [future.result() for future in [pool.submit(call) for _ in range(4)]] == [here] * 4
+        assert pool.submit(seen).result() != here
+
+
+def test_limit_of_threadpoolctl_holds_in_another_thread():
+    native = pytest.importorskip("fastlsgd.kernels.native")
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    with threadpoolctl.threadpool_limits(1, "openmp"), ThreadPoolExecutor(1) as pool:
+        assert pool.submit(_threads.carried(native.max_threads)).result() == 1
+
+
+# ------------------------------------------------------------------- where none can start
+
+
+class NoThreads(ThreadPoolExecutor):
+    def _adjust_thread_count(self):
+        raise RuntimeError("can't start new thread")
+
+
+def test_calls_are_made_where_no_thread_can_start():
+    with NoThreads(4) as pool:
+        calls = [lambda k=k: k for k in range(5)]
+        assert _threads.call_all(calls, lambda: pool) == list(range(5))
+
+
+def test_an_error_in_one_call_is_raised_when_all_have_ended():
+    ended = []
+
+    def fails():
+        raise ZeroDivisionError
+
+    with ThreadPoolExecutor(2) as pool:
+        for calls in ([fails, lambda: ended.append(1)], [lambda: ended.append(1), fails]):
+            with pytest.raises(ZeroDivisionError):
+                _threads.call_all(calls, lambda: pool)
+
+
+@pytest.mark.skipif(not LINUX, reason="limits of Linux")
+@pytest.mark.parametrize("limit", ["RLIMIT_NPROC", "RLIMIT_AS"])
+@pytest.mark.parametrize("backend", ["native", "numba"])
+def test_fewer_threads_than_asked_for(backend, limit):
+    """One user may have too many processes already, or a process no room for a stack."""
+    if dispatcher.available_backends()[backend] != "available":
+        pytest.skip(backend)
+    result = run_python(
+        f"""
+        import os, resource
+        import numpy as np
+        import fastlsgd
+        from fastlsgd.kernels import load_backend
+        kernels = load_backend({backend!r})
+        X = np.random.default_rng(0).normal(size=(8000, 40))
+        y = X[:, :1] + 1.0
+        w, b = np.zeros((1, 40)), np.zeros(1)
+
+        def solve():
+            for solver in ("gram", "qr"):
+                coef = fastlsgd.lstsq(X, X[:, 0], solver=solver, backend={backend!r})
+                assert abs(coef[0] - 1.0) < 1e-12, solver
+
+        solve()  # what OpenBLAS allocates for itself, it does now: later it would try for ever
+        expected = kernels.loss_gradient(X, y, w, b, None, 1)
+        kernels.gram(X[:100], y[:100], None, None, 1)
+        kernels.predict(X[:100], w, b, 1)
+        if {limit!r} == "RLIMIT_NPROC":  # of which root knows nothing
+            if os.getuid() == 0:
+                os.setgroups([]), os.setgid(65534), os.setuid(65534)
+            resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+        else:
+            pages = int(open("/proc/self/statm").read().split()[0])
+            room = pages * resource.getpagesize() + 2**26  # less than 8 stacks of 8 MB
+            resource.setrlimit(resource.RLIMIT_AS, (room, room))
+        kernels.gram(X, y, None, None, 16)
+        kernels.predict(X, w, b, 16)
+        for n_threads in (16, 3, 16, 2):
+            got = kernels.loss_gradient(X, y, w, b, None, n_threads)
+            assert np.abs(got.coef - expected.coef).max() < 1e-12
+        solve()
+        print("went on")
+        """,
+        OPENBLAS_NUM_THREADS="1",
+        OMP_NUM_THREADS="16",
+    )
+    assert result.stdout.strip() == "went on", result.stdout + result.stderr
+
+
+# ------------------------------------------------------------------------------ forks
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="fork")
+@pytest.mark.parametrize("lock", ["ours", "Numba's"])
+def test_a_fork_waits_for_a_compilation(lock):
+    numba_cpu = pytest.importorskip("fastlsgd.kernels.numba_cpu")
+    lock = numba_cpu._lock if lock == "ours" else numba_cpu.global_compiler_lock
+    held, released = threading.Event(), threading.Event()
+
+    def compile_for_a_while():
+        with lock:
+            held.set()
+            released.wait(0.2)
+
+    thread = threading.Thread(target=compile_for_a_while)
+    thread.start()
+    held.wait()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads
+        child = os.fork()
+    if child == 0:
+        numbas = numba_cpu.global_compiler_lock._lock
+        taken = numba_cpu._lock.acquire(timeout=10) and numbas.acquire(timeout=10)
+        os._exit(0 if taken else 1)
+    released.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert numba_cpu._lock.acquire(timeout=1)  # and here all is as before
+    numba_cpu._lock.release()
+
+
+# ------------------------------------------------------------------- bad environments
+
+
+def test_an_unknown_instruction_set_is_reported():
+    result = run_python(
+        """
+        import numpy as np, fastlsgd
+        fastlsgd.show_versions()
+        assert "FASTLSGD_ISA" in fastlsgd.available_backends()["native"]
+        for backend in ("auto", "native"):
+            try:
+                fastlsgd.gram(np.eye(2), backend=backend)
+            except ValueError as error:
+                assert "FASTLSGD_ISA" in str(error) and "nonsense" in str(error)
+            else:
+                raise AssertionError(backend)
+        assert fastlsgd.gram(np.eye(2), backend="reference").weight == 2
+        """,
+        FASTLSGD_ISA="nonsense",
+    )
+    assert result.returncode == 0, result.stderr
+    assert "in use        error: " in result.stdout
+    assert "got 'nonsense'" in result.stdout
