@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import tracemalloc
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,6 +18,9 @@ import sklearn
 import fastlsgd
 from fastlsgd import LeastSquaresRegressor, _threads
 from fastlsgd import kernels as dispatcher
+from fastlsgd.kernels import reference
+from fastlsgd.solvers import orthogonal
+from fastlsgd.solvers.system import System
 
 LINUX = sys.platform.startswith("linux")
 
@@ -136,12 +140,12 @@ def test_fewer_threads_than_asked_for(backend, limit):
         import fastlsgd
         from fastlsgd.kernels import load_backend
         kernels = load_backend({backend!r})
-        X = np.random.default_rng(0).normal(size=(8000, 40))
+        X = np.random.default_rng(0).normal(size=(8000, 20))
         y = X[:, :1] + 1.0
-        w, b = np.zeros((1, 40)), np.zeros(1)
+        w, b = np.zeros((1, 20)), np.zeros(1)
 
         def solve():
-            for solver in ("gram", "qr"):
+            for solver in ("gram", "sketch", "qr"):
                 coef = fastlsgd.lstsq(X, X[:, 0], solver=solver, backend={backend!r})
                 assert abs(coef[0] - 1.0) < 1e-12, solver
 
@@ -226,3 +230,48 @@ def test_an_unknown_instruction_set_is_reported():
     assert result.returncode == 0, result.stderr
     assert "in use        error: " in result.stdout
     assert "got 'nonsense'" in result.stdout
+
+
+# ------------------------------------------------------------------------- sketches
+
+
+def small_system(n_threads: int, n: int = 3000) -> System:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n, 12))
+    return System(reference, X, X[:, :2] + 1.0, None, fit_intercept=False, n_threads=n_threads)
+
+
+def test_a_sketch_has_the_same_bits_for_any_number_of_threads():
+    expected = orthogonal._mixed_triangle(small_system(1), 3)
+    for n_threads in (2, 3, 16):
+        assert np.array_equal(orthogonal._mixed_triangle(small_system(n_threads), 3), expected)
+    assert not np.array_equal(orthogonal._mixed_triangle(small_system(1), 4), expected)
+
+
+@pytest.mark.parametrize("block", [orthogonal.MIXED_NUMBERS, 12 * 40])
+def test_a_sketch_is_a_good_metric(block, monkeypatch):
+    """Whether a block has more rows than a part of the sketch, or fewer."""
+    monkeypatch.setattr(orthogonal, "MIXED_NUMBERS", block)
+    system = small_system(1, 20000)
+    sketch = orthogonal.sketch_factor(system, 0)
+    whitened = sketch.factor.whiten(sketch.factor.whiten(system.X.T @ system.X).T)
+    values = np.linalg.eigvalsh(whitened)
+    # 1 / (1 +- sqrt(1 / 32))^2, with a margin for so few columns
+    assert values[0] > 0.6
+    assert values[-1] < 1.7
+
+
+@pytest.mark.parametrize("n", [5000, 30000])
+def test_memory_of_a_sketch_does_not_grow_with_threads(n):
+    d = 100
+    X = np.random.default_rng(0).normal(size=(n, d))
+    peaks = []
+    for n_threads in (1, 32):
+        system = System(reference, X, X[:, :1], None, fit_intercept=False, n_threads=n_threads)
+        tracemalloc.start()
+        orthogonal.sketch_factor(system, 0)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    whole = orthogonal.SKETCH_ROWS * d * (d + 1) * 8
+    blocks = 8 * max(orthogonal.MIXED_NUMBERS, orthogonal.BLOCK_NUMBERS // 4) * 8
+    assert max(peaks) < 2 * whole + blocks

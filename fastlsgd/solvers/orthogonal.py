@@ -9,21 +9,28 @@ value decomposition where columns depend on each other: the answer that needs no
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
 from scipy.linalg import lapack
 
-from .eigen import svd
+from .._threads import call_all, carried
+from .eigen import LONG, svd
 from .factors import EPS, NotTrustworthy, SingularFactor, TriangularFactor, column_scale
+from .interrupt import interruptible
 from .system import System
 
 SKETCH_ROWS = 32  # for each column: the gradient shrinks to sqrt(1 / 32) an iteration
 SIGNS = 4  # numbers in a column of the embedding
 BLOCK_NUMBERS = 2**21  # of a block of rows: 16 MB
+MIXED_NUMBERS = 2**18  # of a block of rows that are mixed: 2 MB, which stay in cache
+# Rows for each row of a sketch up to which QR of the rows themselves is as quick.
+FEW_ROWS = 2
 
 
 def rank_tolerance(d: int) -> float:
@@ -45,24 +52,29 @@ class Sketch(NamedTuple):
 def sketch_factor(system: System, seed: int) -> Sketch:
     """R from a QR decomposition of the sketch of [A, y], with the penalty's rows below.
 
-    Cost: `SIGNS` additions for each number of X, and the QR of 32 d rows.
+    Cost: `SIGNS` additions for each number of X, and the QR of 32 d rows; memory for those, once.
+    Rows that are hardly more are not mixed: their own R takes less time, and memory for d^2.
 
     Raises
     ------
     NotTrustworthy
         If columns depend on each other to rounding, or the sums are not finite.
     """
-    d, m = system.d, SKETCH_ROWS * system.d
-    mixed = _sketch(system, m, seed)
-    if not _in_range(mixed):
+    d = system.d
+    if system.n <= FEW_ROWS * SKETCH_ROWS * d:
+        upper = _triangle(system, np.zeros(d + system.t, dtype=int))
+    else:
+        upper = _mixed_triangle(system, seed)
+    if not _in_range(upper):
         raise NotTrustworthy("squares overflow or underflow")
-    scale = column_scale(np.einsum("ij,ij->j", mixed[:, :d], mixed[:, :d]) + system.alpha)
-    mixed[:, :d] *= scale
+    scale = column_scale(np.einsum("ij,ij->j", upper[:, :d], upper[:, :d]) + system.alpha)
+    upper[:, :d] *= scale
     if system.alpha > 0.0:
-        penalty = np.zeros((d, mixed.shape[1]))
+        penalty = np.zeros((d, upper.shape[1]))
         penalty[:, :d] = np.diag(np.sqrt(system.alpha) * scale)
-        mixed = np.vstack([mixed, penalty])
-    upper = _upper(mixed)
+        upper = _upper_of_both(upper, penalty)
+    if len(upper) < d:
+        raise NotTrustworthy("fewer rows than columns")
     R, start = upper[:d, :d].copy(order="F"), upper[:d, d:].T.copy()
     R[np.diag_indices(d)] += scale == 0.0
     factor = TriangularFactor(R, scale)
@@ -71,31 +83,49 @@ def sketch_factor(system: System, seed: int) -> Sketch:
     return Sketch(factor, start)
 
 
-def _sketch(system: System, m: int, seed: int) -> np.ndarray:
-    """S [A, y] (m, d + t): each thread mixes its own rows, and their sums are added in order."""
-    parts = np.linspace(0, system.n, system.n_threads + 1).astype(int)
-    seeds = np.random.SeedSequence(seed).spawn(system.n_threads)
-    with ThreadPoolExecutor(system.n_threads) as pool:
-        jobs = [
-            pool.submit(_sketch_rows, system, m, start, stop, np.random.default_rng(own))
-            for start, stop, own in zip(parts[:-1], parts[1:], seeds, strict=True)
-        ]
-        return np.sum([job.result() for job in jobs], axis=0)
+def _mixed_triangle(system: System, seed: int) -> np.ndarray:
+    """R of S [A, y]. S has `SIGNS` parts, with one number of each of its columns each.
+
+    A thread goes through the rows for the parts it has, so that neither memory nor the bits of the
+    result depend on how many threads there are.
+    """
+    shape = SKETCH_ROWS * system.d // SIGNS, system.d + system.t
+    parts = [np.zeros(shape) for _ in range(SIGNS)]
+    seeds = [np.random.default_rng(own) for own in np.random.SeedSequence(seed).spawn(SIGNS)]
+    n_threads, stop = min(system.n_threads, SIGNS), threading.Event()
+    calls = [
+        carried(partial(_mix, system, parts[k::n_threads], seeds[k::n_threads], stop))
+        for k in range(n_threads)
+    ]
+    with ThreadPoolExecutor(n_threads) as pool:
+        call_all(calls, lambda: pool, stop)
+    upper = np.zeros((0, shape[1]))
+    while parts:
+        upper = _upper_of_both(upper, parts.pop(0))
+    return upper
 
 
-def _sketch_rows(system: System, m: int, start: int, stop: int, rng) -> np.ndarray:
-    out = np.zeros((m, system.d + system.t))
-    share = m // SIGNS  # one sign in each quarter of the rows of S, so that none coincide
-    for _, _, A, y in system.chunks(start, stop, BLOCK_NUMBERS):
-        n = len(A)
-        where = rng.integers(0, share, (n, SIGNS), dtype=np.int32)
-        where += share * np.arange(SIGNS, dtype=np.int32)
-        signs = rng.integers(0, 2, n * SIGNS, dtype=np.int8) * (2.0 / SIGNS**0.5) - SIGNS**-0.5
-        S = sparse.csr_array(
-            (signs, where.ravel(), np.arange(0, n * SIGNS + 1, SIGNS, dtype=np.int32)), (n, m)
-        )
-        out += S.T @ np.hstack([A, y])
-    return out
+def _mix(system: System, parts: list[np.ndarray], rngs: list, stop: threading.Event) -> None:
+    """Add each row, with a random sign, to a random row of each part."""
+    for _, _, A, y in system.chunks(numbers=MIXED_NUMBERS):
+        if stop.is_set():
+            return
+        for out, rng in zip(parts, rngs, strict=True):
+            _add_mixed(out, A, y, rng)
+
+
+def _add_mixed(out: np.ndarray, A: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> None:
+    (n, d), m = A.shape, len(out)
+    signs = rng.integers(0, 2, n, dtype=np.int8) * (2.0 / SIGNS**0.5) - SIGNS**-0.5
+    if n <= m:  # different rows for all of the block, which collide no more than random ones
+        where = rng.choice(m, n, replace=False)
+        out[where, :d] += signs[:, None] * A
+        out[where, d:] += signs[:, None] * y
+        return
+    where = rng.integers(0, m, n, dtype=np.int32)
+    S = sparse.csc_array((signs, where, np.arange(n + 1, dtype=np.int32)), (m, n))
+    out[:, :d] += S @ A
+    out[:, d:] += S @ y
 
 
 def _in_range(rows: np.ndarray) -> bool:
@@ -105,12 +135,21 @@ def _in_range(rows: np.ndarray) -> bool:
 
 
 def _upper(rows: np.ndarray) -> np.ndarray:
-    """R of a QR decomposition, of as many rows as it has columns at most."""
+    """R of a QR decomposition, of as many rows as it has columns at most; `rows` are changed if
+    their columns are contiguous."""
     work, _ = lapack.dgeqrf_lwork(*rows.shape)
-    packed, _, _, info = lapack.dgeqrf(rows, lwork=int(work), overwrite_a=1)
+    factorise = partial(lapack.dgeqrf, rows, lwork=int(work), overwrite_a=1)
+    packed, _, _, info = factorise() if rows.shape[1] < LONG else interruptible(factorise)
     if info != 0:
         raise NotTrustworthy("QR failed")
     return np.triu(packed[: min(rows.shape)])
+
+
+def _upper_of_both(upper: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """R of R and further rows."""
+    both = np.empty((len(upper) + len(rows), rows.shape[1]), order="F")
+    both[: len(upper)], both[len(upper) :] = upper, rows
+    return _upper(both)
 
 
 @dataclass
@@ -168,7 +207,7 @@ def _triangle(system: System, exponents: np.ndarray) -> np.ndarray:
         rows = np.hstack([A, y])
         if exponents.any():
             rows = np.ldexp(rows, -exponents)
-        upper = _upper(np.vstack([upper, rows]))
+        upper = _upper_of_both(upper, rows)
     return upper
 
 
@@ -178,7 +217,7 @@ def _with_penalty(system: System, upper: np.ndarray, units: np.ndarray) -> np.nd
         return upper
     penalty = np.zeros((system.d, upper.shape[1]))
     penalty[:, : system.d] = np.diag(np.ldexp(np.sqrt(system.alpha), -units))
-    return _upper(np.vstack([upper, penalty]))
+    return _upper_of_both(upper, penalty)
 
 
 def _solve_triangle(system: System, data: np.ndarray, exponents: np.ndarray) -> Orthogonal:
