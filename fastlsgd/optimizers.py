@@ -257,7 +257,7 @@ def as_optimizer(value) -> Optimizer:
     """The optimizer that a name or an instance stands for, checked."""
     if isinstance(value, str) and value in OPTIMIZERS:
         return OPTIMIZERS[value]()
-    if isinstance(value, Optimizer):
+    if isinstance(value, Optimizer) and hasattr(value, "rule"):
         value.check()
         return value
     names = ", ".join(repr(name) for name in OPTIMIZERS)
@@ -297,9 +297,12 @@ class Course(NamedTuple):
 
 
 class Schedule(BaseEstimator):
-    """Learning rates of the updates t = 1, 2, ..., counted on through `partial_fit`."""
+    """Learning rates of the updates t = 1, 2, ..., counted on through `partial_fit`.
 
-    name: ClassVar[str]
+    A subclass has `rates`; this class itself is no schedule.
+    """
+
+    name: ClassVar[str] = "own"
 
     def check(self) -> None:
         """Raise ValueError for a parameter that is not allowed."""
@@ -497,12 +500,12 @@ SCHEDULES: dict[str, type[Schedule]] = {
 
 def as_schedule(value, power_t: float = 0.25) -> Schedule:
     """The schedule that a name, an instance or a callable stands for, checked."""
-    if isinstance(value, Schedule):
+    if isinstance(value, Schedule) and type(value).rates is not Schedule.rates:
         value.check()
         return value
     if isinstance(value, str) and value in SCHEDULES:
         return InvScaling(power_t) if value == "invscaling" else SCHEDULES[value]()
-    if callable(value):
+    if callable(value) and not isinstance(value, type):
         return PerEpoch(value)
     names = ", ".join(repr(name) for name in ("auto", *SCHEDULES))
     raise ValueError(

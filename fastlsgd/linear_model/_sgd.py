@@ -20,7 +20,7 @@ from ..kernels.contract import working_dtype
 from ..kernels.device import sent_to
 from ..optimizers import Course, Optimizer, Schedule, as_optimizer, as_schedule
 from ..solvers.automatic import AutomaticDescent, AutomaticMemory
-from ..solvers.rows import take_rows
+from ..solvers.rows import counted_rows, take_rows
 from ..solvers.stochastic import (
     Descent,
     Holdout,
@@ -30,6 +30,7 @@ from ..solvers.stochastic import (
     fit_stochastic,
     penalty_value,
 )
+from ..solvers.streaming import StreamingDescent, StreamMemory
 from ..solvers.target_by_target import TargetByTarget
 from ._base import (
     LinearModel,
@@ -102,7 +103,9 @@ class BaseSGD(SparseCoefMixin, CallbackSupportMixin, LinearModel):
         """`go_on`: from where the last call ended, its count of updates included."""
         self._check_parameters()
         warm = go_on or (self.warm_start and not partial and hasattr(self, "coef_"))
-        X, y, s, one_target = self._validate(X, y, sample_weight, reset=not warm, ravel=True)
+        X, y, s, one_target = self._validate(
+            X, y, sample_weight, reset=not warm, ravel=True, some_weight=not partial
+        )
         kernels, n_threads = resolve_backend(self.backend, X), self._n_threads()
         random_state = check_random_state(self.random_state)
         rows, score = None, None
@@ -110,6 +113,10 @@ class BaseSGD(SparseCoefMixin, CallbackSupportMixin, LinearModel):
             rows, holdout = self._hold_out(X, y, s)
             score = partial_call(self._score(holdout), kernels, n_threads=n_threads)
         weights = self._weights(y, s)
+        if not partial and weights is not None and not np.any(weights, axis=0).all():
+            raise ValueError("class_weight and sample_weight are zero together in all rows.")
+        if self._automatic:
+            rows = counted_rows(weights, rows)
         coef, intercept = self._start(X, y.shape[1], warm, coef_init, intercept_init)
         updates_done = int(self.t_) - 1 if go_on else 0
         progress = Progress(1 if partial else self.max_iter, self.verbose) if self.verbose else None
@@ -127,6 +134,7 @@ class BaseSGD(SparseCoefMixin, CallbackSupportMixin, LinearModel):
                 updates_done=updates_done,
                 sample_weight=weights,
                 n_threads=n_threads,
+                partial=partial,
             )
             result = fit_stochastic(
                 descent,
@@ -137,7 +145,8 @@ class BaseSGD(SparseCoefMixin, CallbackSupportMixin, LinearModel):
                 max_iter=1 if partial else self.max_iter,
                 tol=None if partial else self.tol,
                 n_iter_no_change=self.n_iter_no_change,
-                random_state=random_state if self.shuffle else None,
+                # A stream of rows is taken as it comes, so that its cuts do not matter.
+                random_state=random_state if self._shuffles(partial) else None,
                 penalty=partial_call(penalty_value, alpha=self._alpha, l1_ratio=self._l1_ratio),
                 score=score,
                 restore_best=self._restores_best,
@@ -153,7 +162,7 @@ class BaseSGD(SparseCoefMixin, CallbackSupportMixin, LinearModel):
         self._set_weights(result.coef, result.intercept, working_dtype(X), one_target)
         self.n_iter_ = result.n_iter
         self.t_ = 1.0 + updates_done + n_updates
-        self.loss_curve_ = before + result.loss_curve
+        self.loss_curve_ = before + (result.loss_curve if n_visits else [])
         self.backend_ = backend_name(kernels)
         self._take_to(X)
         # The moments and sums of other weights than these are of no use.
@@ -208,7 +217,8 @@ class BaseSGD(SparseCoefMixin, CallbackSupportMixin, LinearModel):
             coef = _given(coef_init, "coef_init", (n_targets, d))
         if intercept_init is not None:
             intercept = _given(intercept_init, "intercept_init", (n_targets,))
-        return coef.astype(working_dtype(X)), intercept
+        # For "auto" all is float64 until the end.
+        return coef.astype(np.float64 if self._automatic else working_dtype(X)), intercept
 
     def _memory_to_go_on_with(self, go_on: bool, warm: bool, coef, intercept):
         """What the last call left for this one, if the parameters still ask for that method.
@@ -216,15 +226,15 @@ class BaseSGD(SparseCoefMixin, CallbackSupportMixin, LinearModel):
         A copy: a descent may write to it, and this call may yet be interrupted.
         """
         memory: Any = getattr(self, "_memory", None)
-        kind = AutomaticMemory if self._automatic else PlainMemory
+        kind = (AutomaticMemory, StreamMemory) if self._automatic else PlainMemory
         parts = memory if isinstance(memory, list) else [memory]
         if not (go_on or warm) or not all(isinstance(part, kind) for part in parts):
             return None
+        if self._automatic:
+            return memory if go_on else None  # nothing in it is ever written to
         memory = copy.deepcopy(memory)
         if go_on:
             return memory
-        if kind is AutomaticMemory:
-            return None
         # As in scikit-learn: on from the weights themselves, or from their mean, with a new
         # average of them.
         if not isinstance(memory, list):
@@ -261,21 +271,36 @@ class BaseSGD(SparseCoefMixin, CallbackSupportMixin, LinearModel):
             for t in range(y.shape[1])
         ]
         scales = [descent.loss_scale for descent in descents]
-        return TargetByTarget(descents, sum(scales) if self._automatic else 1.0)
+        if not self._automatic or rest["partial"]:
+            scales = [1.0]
+        return TargetByTarget(descents, sum(scales), sample_weight if self._automatic else None)
 
     def _one_descent(
-        self, kernels, X, y, coef, intercept, *, memory, sample_weight, updates_done, **rest
+        self,
+        kernels,
+        X,
+        y,
+        coef,
+        intercept,
+        *,
+        memory,
+        sample_weight,
+        updates_done,
+        partial,
+        **rest,
     ) -> Descent:
         rest |= {
-            "batch_size": min(int(self.batch_size), X.shape[0]),  # beyond: all rows
             "alpha": self._alpha,
             "l1_ratio": self._l1_ratio,
             "fit_intercept": bool(self.fit_intercept),
-            "memory": memory,
         }
         if self._automatic:
             rest["sample_weight"] = sample_weight
+            if partial:
+                return StreamingDescent(kernels, X, y, coef, intercept, memory=memory, **rest)
+            rest["batch_size"] = min(int(self.batch_size), X.shape[0])  # beyond: all rows
             return AutomaticDescent(kernels, X, y, coef, intercept, **rest)
+        rest |= {"batch_size": min(int(self.batch_size), X.shape[0]), "memory": memory}
         return PlainDescent(
             kernels,
             X,
@@ -293,29 +318,24 @@ class BaseSGD(SparseCoefMixin, CallbackSupportMixin, LinearModel):
         )
 
     def _hold_out(self, X, y, s) -> tuple[np.ndarray, Holdout]:
-        """The rows to descend on, and those that are kept to judge."""
-        n = X.shape[0]
+        """The rows to descend on, and those that are kept to judge; of positive weight, all."""
+        counted = np.arange(X.shape[0]) if s is None else np.flatnonzero(s)
+        n, share = len(counted), self.validation_fraction
+        what = "rows" if n == X.shape[0] else "rows of positive weight"
         try:
             train, held = next(
-                self._splits(y, test_size=self.validation_fraction, random_state=self.random_state)
+                self._splits(y[counted], test_size=share, random_state=self.random_state)
             )
         except ValueError as error:
             raise ValueError(
-                f"early_stopping can't split {n} rows with validation_fraction="
-                f"{self.validation_fraction}: {error}"
+                f"early_stopping can't split {n} {what} with validation_fraction={share}: {error}"
             ) from error
-        train, held = np.sort(train), np.sort(held)
         if len(held) < 2:
             raise ValueError(
                 f"early_stopping needs two held-out rows for R2, but validation_fraction="
-                f"{self.validation_fraction} of {n} rows is {len(held)}."
+                f"{share} of {n} {what} is {len(held)}."
             )
-        for rows, which in ((held, "held-out rows"), (train, "rows to fit")):
-            if s is not None and not s[rows].any():
-                raise ValueError(
-                    f"sample_weight is all zero on the {which} of early_stopping: take another "
-                    f"random_state."
-                )
+        train, held = np.sort(counted[train]), np.sort(counted[held])
         s_held = None if s is None else np.asarray(s[held])
         return train, Holdout(take_rows(X, held), np.asarray(y[held]), s_held)
 
@@ -359,6 +379,9 @@ class BaseSGD(SparseCoefMixin, CallbackSupportMixin, LinearModel):
     @property
     def _left_to_us(self) -> bool:
         return isinstance(self.learning_rate, str) and self.learning_rate == "auto"
+
+    def _shuffles(self, partial: bool) -> bool:
+        return bool(self.shuffle) and not (partial and self._automatic)
 
     @property
     def _optimizer(self) -> Optimizer:
@@ -453,6 +476,8 @@ class BaseSGD(SparseCoefMixin, CallbackSupportMixin, LinearModel):
                     f"clip_norm={self.clip_norm} needs an optimizer or a learning_rate of your "
                     f"own: learning_rate='auto' takes steps that can't be too long."
                 )
+        if self._automatic:
+            return
         if schedule.name == "optimal":
             if self.alpha == 0.0:
                 raise ValueError(

@@ -362,8 +362,6 @@ class SGDClassifier(LinearClassifier, BaseSGD):
         if s is not None:
             s = check.on_host(s)
             weights = weights * (s if two else s[:, None])
-        if not weights.any(axis=0).all():
-            raise ValueError("class_weight and sample_weight are zero together in all rows.")
         return weights.astype(y.dtype)
 
     def _forget(self) -> None:

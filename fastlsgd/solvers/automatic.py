@@ -15,6 +15,11 @@
    what bias and noise the mean still has: rows of high leverage, whose implicit steps are short,
    then count in full, and zeros under L1 are exact. In a full metric it is a Newton step.
 5. Should an epoch diverge all the same, it is taken back and run again with smaller rates.
+6. Where a few rows, of X or of the weights, are so large that float64 moments hold nothing but
+   them, the full metric comes from the rows themselves (`recursive.py`). Where columns are only
+   scaled, such a row counts as no more than so many ordinary ones.
+
+`partial_fit` has a method of its own, in `streaming.py`.
 
 The rows of X are moved to the metric's coordinates a chunk at a time, where X is; nothing of the
 size of X is ever allocated. Weights and chunks are float64 whatever X's dtype.
@@ -27,6 +32,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..kernels.contract import (
+    GROUP_ROWS,
     Kernels,
     Matrix,
     Prox,
@@ -34,25 +40,41 @@ from ..kernels.contract import (
     rows_per_group,
     working_dtype,
 )
+from .batches import Batch
 from .eigen import eigh
-from .metric import Metric, Moments, add_moments, diagonal_metric, full_metric
-from .rows import sum_of_squares, transformed_rows
+from .metric import Metric, Moments, diagonal_metric, full_metric, take_moments
+from .ordinary_rows import capped_shares, near_one, ruled_by_few
+from .recursive import (
+    Objective,
+    Triangle,
+    empty_triangle,
+    metric_of,
+    triangle_of_moments,
+    with_rows,
+)
+from .rows import row_slice, rows_on_host, sum_of_squares, transformed_rows
 
 AVERAGE_POWER = 3.0
 # A direction that explains less of the target's variance than this need not converge.
 NEGLIGIBLE_R2 = 1e-4
 MAX_RETRIES = 20
+# A mini-batch of more numbers than these is gone through in parts.
+PART_NUMBERS = 2**20
 
 
-@dataclass
+@dataclass(frozen=True)
 class AutomaticMemory:
-    """What `partial_fit` keeps between its calls."""
+    """What `partial_fit` goes on from: the rows of a fit, as far as its steps go by them."""
 
     moments: Moments
-    coef: np.ndarray  # (t, d): the last weights, not averaged
-    intercept: np.ndarray  # (t,)
-    epochs: int = 0
-    damping: float = 1.0  # share of the rates that held
+    weight_unit: float  # a power of two, by which the weights in the moments are divided
+    rows: Triangle | None = None  # where a few rows rule the moments
+
+    def triangle(self, coef: np.ndarray, intercept: np.ndarray, objective: Objective) -> Triangle:
+        """Rows that have these moments, and targets with which these weights are the best."""
+        if self.rows is not None:
+            return self.rows
+        return triangle_of_moments(self.moments, coef, intercept, objective)
 
 
 class AutomaticDescent:
@@ -63,19 +85,19 @@ class AutomaticDescent:
     kernels : Kernels
     X, y, sample_weight
         As in the kernel contract. The weights' scale does not matter: the loss is their mean.
+        Rows of zero weight must not be visited.
     coef, intercept : ndarrays of shape (t, d) and (t,)
         Start; left as they are.
     batch_size : int
+        More than there are rows means all of them.
     alpha, l1_ratio : float
     fit_intercept : bool
     n_threads : int
-    memory : AutomaticMemory or None
-        Of an earlier descent on other rows of the same problem.
 
     Attributes
     ----------
     memory : AutomaticMemory
-        For the next descent.
+        For a stream of further rows.
     loss_scale : float
         Loss of predicting the mean of y: the unit of a tolerance.
     """
@@ -94,31 +116,31 @@ class AutomaticDescent:
         l1_ratio: float,
         fit_intercept: bool,
         n_threads: int,
-        memory: AutomaticMemory | None = None,
     ) -> None:
         self.kernels, self.n_threads = kernels, n_threads
-        self.X, self.y, self.sample_weight = X, y, sample_weight
-        self.batch_size, self.fit_intercept = batch_size, fit_intercept
-        coef, intercept = coef.astype(np.float64), intercept.astype(np.float64)
-        moments = add_moments(
-            kernels, X, y, sample_weight, n_threads, memory.moments if memory else None
-        )
+        self.X, self.y, self.fit_intercept = X, y, fit_intercept
+        self.sample_weight, self.weight_unit = near_one(sample_weight)
+        self.objective = Objective(alpha * l1_ratio, alpha * (1.0 - l1_ratio), fit_intercept)
+        self.capped, self.triangle = False, None
+        self.moments = take_moments(kernels, X, y, self.sample_weight, n_threads)
+        self.batch_size = min(batch_size, self.moments.rows)
+        self.metric = self._choose_metric()
+        moments, l1 = self.moments, self.objective.l1
         # Weights count beside each other: of mean 1, they leave the rates what they are.
         self.mean_weight = moments.weight / moments.rows
         self.loss_scale = 0.5 * float(moments.y_variance().sum())
-        self.metric = self._choose_metric(moments, alpha * l1_ratio, alpha * (1.0 - l1_ratio))
-        self.soft = alpha * l1_ratio * self.metric.transform if alpha * l1_ratio > 0.0 else None
+        self.soft = l1 * self.metric.transform if l1 > 0.0 else None
         self.prox = self._penalty()
-        self.memory = memory or AutomaticMemory(moments, coef, intercept)
-        self.v, self.b = self._inwards(self.memory.coef, self.memory.intercept)
-        self.mean_v, self.mean_b = self._inwards(coef, intercept)
-        if memory is None and fit_intercept:
+        self.v, self.b = self._inwards(coef.astype(np.float64), intercept.astype(np.float64))
+        self.mean_v, self.mean_b = self.v.copy(), self.b.copy()
+        if fit_intercept:
             # The rows are centred, so that this is the best intercept whatever the weights.
             self.b = moments.y_origin + moments.y / moments.weight
         self.reported = self.mean_v, self.mean_b
+        self.epochs, self.damping = 0, 1.0  # damping: share of the rates that held
         self.visited = False  # whether mean_v is of these rows
         self.last_loss = np.inf
-        self.rates = np.empty(-(-X.shape[0] // batch_size))
+        self.last_rate = 0.0
 
     def epoch(self, order: np.ndarray | None) -> float:
         """One visit of the rows; the mean loss, summed over targets.
@@ -126,15 +148,17 @@ class AutomaticDescent:
         In the first epoch it is that of the weights as they moved, then that of the mean
         weights of the epoch before.
         """
-        memory, start_v, start_b = self.memory, self.v.copy(), self.b.copy()
-        limit = 10.0 * max(self.loss_scale, self.last_loss)
+        start_v, start_b = self.v.copy(), self.b.copy()
+        # Implicit steps can't diverge. Where rows are capped, the loss that they meet is of
+        # rows that do not count for so much.
+        limit = np.inf if self.capped else 10.0 * max(self.loss_scale, self.last_loss)
         for _ in range(MAX_RETRIES):
-            rate = _rate(self.metric, self.batch_size, self.fit_intercept, memory.epochs)
-            self.rates[:] = memory.damping * rate
+            rate = _rate(self.metric, self.batch_size, self.fit_intercept, self.epochs)
+            self.last_rate = self.damping * rate
             loss, state, gradient = self._visit(order)
             if np.isfinite(loss) and loss <= limit:
                 break
-            memory.damping *= 0.25
+            self.damping *= 0.25
             self.v, self.b = start_v.copy(), start_b.copy()
         self.last_loss = loss
         if gradient is not None:
@@ -144,8 +168,7 @@ class AutomaticDescent:
         if gradient is None:
             self.reported = self.mean_v, self.mean_b
         self.visited = True
-        memory.epochs += 1
-        memory.coef, memory.intercept = self._outwards(self.v, self.b)
+        self.epochs += 1
         return loss
 
     def weights(self) -> tuple[np.ndarray, np.ndarray]:
@@ -155,25 +178,57 @@ class AutomaticDescent:
     @property
     def rate(self) -> float:
         """That of the last epoch, in the metric's coordinates."""
-        return float(self.rates[0])
+        return self.last_rate
+
+    @property
+    def memory(self) -> AutomaticMemory:
+        return AutomaticMemory(self.moments, self.weight_unit, self.triangle)
 
     def lower_rate(self) -> bool:
         """The schedule is its own: nothing to lower."""
         return False
 
-    def _choose_metric(self, moments: Moments, l1: float, l2: float) -> Metric:
+    def _choose_metric(self) -> Metric:
         """The diagonal one where it converges within an epoch, or for L1; else the full one."""
-        eps = float(np.finfo(working_dtype(self.X)).eps)
-        diagonal = diagonal_metric(moments, l2, self.fit_intercept, eps)
-        slope = moments.slope(self.fit_intercept)
-        if l1 > 0.0 or slope is None:
+        moments, objective, centred = self.moments, self.objective, self.fit_intercept
+        eps, l2 = float(np.finfo(working_dtype(self.X)).eps), objective.l2
+        if ruled_by_few(moments, self.sample_weight):
+            if moments.is_full and objective.l1 == 0.0:
+                return self._metric_of_rows(eps)
+            self._cap_rows()
+            moments = self.moments
+        diagonal = diagonal_metric(moments, l2, centred, eps)
+        slope = moments.slope(centred)
+        if objective.l1 > 0.0 or slope is None:
             return diagonal
-        rate = _rate(diagonal, self.batch_size, self.fit_intercept, 1)
+        rate = _rate(diagonal, self.batch_size, centred, 1)
         epoch = rate * moments.rows / self.batch_size
-        slowest = _slowest_curvature(diagonal, moments, slope, l2, self.fit_intercept)
+        slowest = _slowest_curvature(diagonal, moments, slope, l2, centred)
         if epoch * slowest >= 3.0:
             return diagonal
-        return full_metric(moments, l2, self.fit_intercept, eps)
+        return full_metric(moments, l2, centred, eps)
+
+    def _metric_of_rows(self, eps: float) -> Metric:
+        """The full one from the rows themselves: a few of them rule their second moments."""
+        X, y, s = self.X, self.y, self.sample_weight
+        order = None if s is None else np.flatnonzero(s)
+        triangle = empty_triangle(X.shape[1], y.shape[1])
+        for block in rows_on_host(X, y, s, order):
+            triangle = with_rows(triangle, *block)
+        self.triangle = triangle
+        return metric_of(triangle, self.objective, eps)
+
+    def _cap_rows(self) -> None:
+        """Where columns are only scaled, no row may count as more than so many ordinary ones."""
+        X, y, s = self.X, self.y, self.sample_weight
+        share = capped_shares(X, self.moments)
+        self.sample_weight = share if s is None else share * np.asarray(s, dtype=np.float64)
+        self.capped = True
+        self.moments = take_moments(self.kernels, X, y, self.sample_weight, self.n_threads)
+        if self.moments.leave_float64():
+            raise ValueError(
+                "Squares of columns of X leave the range of float64: rescale its columns."
+            )
 
     def _penalty(self) -> Prox | None:
         """L2 in the metric's coordinates; L1 too, where they are the columns', scaled."""
@@ -194,7 +249,7 @@ class AutomaticDescent:
         n, batch = self.X.shape[0] if order is None else len(order), self.batch_size
         n_updates = -(-n // batch)
         state = SGDState(
-            average_after=n_updates // 2 if self.memory.epochs == 0 else 0,
+            average_after=n_updates // 2 if self.epochs == 0 else 0,
             coef_sum=np.zeros_like(self.v),
             intercept_sum=np.zeros_like(self.b),
         )
@@ -203,36 +258,55 @@ class AutomaticDescent:
             gradient = _Gradient(
                 self.kernels, self.n_threads, self.mean_v, self.mean_b, self.fit_intercept
             )
-        total, start = 0.0, 0
-        for Z, y, s in self._chunks(order):
-            stop = start + len(y)
-            rates = self.rates[start // batch : -(-stop // batch)]
+            gradient.capped = self.capped
+        group = rows_per_group(batch)
+        width = max(self.X.shape[1], self.metric.transform.shape[0])
+        if group > GROUP_ROWS and group * width > PART_NUMBERS:
+            return self._visit_by_parts(order, n, state, gradient), state, gradient
+        total = 0.0
+        for Z, y, s in self._chunks(order, group):
             if gradient is not None:
                 gradient.add(Z, y, s)
-            total += self._updates(Z, y, s, rates, state)
+            total += self._updates(Z, y, s, state)
             if not np.isfinite(total):
                 break
-            start = stop
         return total / n, state, gradient
 
-    def _chunks(self, order: np.ndarray | None):
+    def _visit_by_parts(self, order, n: int, state: SGDState, gradient: _Gradient | None) -> float:
+        """`_visit` where a mini-batch would take much memory: its gradient is summed over parts."""
+        total, X, y, s = 0.0, self.X, self.y, self.sample_weight
+        for start in range(0, n, self.batch_size):
+            stop = min(start + self.batch_size, n)
+            if order is None:
+                weights = None if s is None else s[start:stop]
+                rows = row_slice(X, start, stop), y[start:stop], weights, None
+            else:
+                rows = X, y, s, order[start:stop]
+            batch = Batch(self.v, self.b, self.last_rate / (stop - start), self.fit_intercept)
+            for Z, y_part, s_part in self._transformed(*rows, GROUP_ROWS):
+                if gradient is not None:
+                    gradient.add(Z, y_part, s_part)
+                total += batch.add(self.kernels, Z, y_part, s_part, self.n_threads)
+            batch.step(self.v, self.b, self.last_rate, self.prox, state)
+            if not np.isfinite(total):
+                break
+        return total / n
+
+    def _chunks(self, order: np.ndarray | None, group: int):
         """The rows in the metric's coordinates, their targets and weights, a chunk at a time.
 
         Of whole groups of rows each, so that results do not depend on the chunks' size.
         """
+        return self._transformed(self.X, self.y, self.sample_weight, order, group)
+
+    def _transformed(self, X, y, s, order, multiple: int):
+        metric = self.metric
         return transformed_rows(
-            self.kernels,
-            self.X,
-            self.y,
-            self.sample_weight,
-            order,
-            rows_per_group(self.batch_size),
-            self.metric.shift,
-            self.metric.transform,
-            self.mean_weight,
+            self.kernels, X, y, s, order, multiple, metric.shift, metric.transform, self.mean_weight
         )
 
-    def _updates(self, Z, y, s, rates: np.ndarray, state: SGDState) -> float:
+    def _updates(self, Z, y, s, state: SGDState) -> float:
+        rates = np.full(-(-len(y) // self.batch_size), self.last_rate)
         return self.kernels.sgd_epoch(
             Z,
             y,
@@ -255,7 +329,7 @@ class AutomaticDescent:
         """Polynomial decay, an epoch at a time; epoch 0 takes the place of the start."""
         assert state.coef_sum is not None
         assert state.intercept_sum is not None
-        e = self.memory.epochs
+        e = self.epochs
         share = (AVERAGE_POWER + 1.0) / (e + 1.0 + AVERAGE_POWER)
         self.mean_v += share * (state.coef_sum / state.n_summed - self.mean_v)
         self.mean_b += share * (state.intercept_sum / state.n_summed - self.mean_b)
@@ -272,17 +346,18 @@ class _Gradient:
         self.dv, self.db = np.zeros_like(v), np.zeros_like(b)
         self.weight = self.rows = 0.0
         self.square = 0.0
+        self.capped = False  # whether the loss to report weighs the rows
 
     def add(self, Z: np.ndarray, y: np.ndarray, s: np.ndarray | None) -> None:
         weight = float(len(y) if s is None else s.sum())
         self.rows += len(y)
-        if s is not None:
+        if s is not None and not self.capped:
             # The loss that is reported does not weigh the rows.
             self.square += sum_of_squares(self.kernels, Z, y, self.v, self.b, self.n_threads)
-            if weight == 0.0:
-                return
+        if weight == 0.0:
+            return
         loss, dv, db = self.kernels.loss_gradient(Z, y, self.v, self.b, s, self.n_threads)
-        if s is None:
+        if s is None or self.capped:
             self.square += 2.0 * weight * float(loss.sum())
         self.weight += weight
         self.dv += weight * dv

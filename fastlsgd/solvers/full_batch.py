@@ -21,10 +21,10 @@ from .factors import EPS, NotTrustworthy
 from .metric import (
     Metric,
     Moments,
-    add_moments,
     diagonal_metric,
     full_metric,
     standard_scale,
+    take_moments,
 )
 from .rows import CHUNK_NUMBERS, as_dense, row_slice
 
@@ -137,7 +137,7 @@ def fit_full_batch(
         If squares of a column or of residuals overflow or underflow.
     """
     l1, l2 = alpha * l1_ratio, alpha * (1.0 - l1_ratio)
-    moments = add_moments(kernels, X, y, sample_weight, n_threads)
+    moments = take_moments(kernels, X, y, sample_weight, n_threads)
     eps = float(np.finfo(working_dtype(X)).eps)
     variance = _variances(moments, fit_intercept)
     _refuse_underflow(X, sample_weight, moments.x_mean() * fit_intercept, variance, eps)

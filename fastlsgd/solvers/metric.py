@@ -10,34 +10,47 @@ deviation of each column) costs d, and is what is left where d is large.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..kernels.contract import CSR, Kernels, Matrix
-from .eigen import eigh, eigvalsh, minimum_norm
-from .rows import add_column_moments, as_dense, row_slice, sample_rows
+from ..kernels.device import lives_on_device
+from .eigen import eigh, eigvalsh, minimum_norm, svd
+from .rows import add_column_moments, as_dense, random_rows, stored_by_chunks, take_rows
 
 FULL_METRIC_FEATURES = 512
 # Multiply-adds that the gram pass of a metric may cost: beyond it, over a sample of the rows.
 GRAM_BUDGET = 8e9
+# Numbers of a chunk of a sample, which is a copy.
+GRAM_NUMBERS = 2**20
+# Rows that show what ordinary ones are like, and numbers in them.
+SAMPLE_ROWS = 256
+SAMPLE_NUMBERS = 2**20
+# A column whose mean square is so many times that of the sample is not seen by it.
+SAMPLE_RATIO = 4.0
+# A column whose root mean square is so many times its spread in ordinary rows is ruled by a few.
+FEW_ROWS_RATIO = 1e3
+LEAST_ROOT = 1e-140  # whose square is still far from underflow
 # Eigenvalues of the correlation matrix below this share of the largest are rounding, not data.
 RANK_TOLERANCE = 1e-12
 
 
 @dataclass
 class Moments:
-    """Weighted sums over the rows seen so far; origins are fixed by the first rows."""
+    """Weighted sums over the rows of positive weight."""
 
     x_origin: np.ndarray  # (d,)
     y_origin: np.ndarray  # (t,)
-    rows: int = 0
-    weight: float = 0.0
-    x: np.ndarray = field(default_factory=lambda: np.zeros(0))  # (d,)   sum s (x - c)
-    xx: np.ndarray = field(default_factory=lambda: np.zeros(0))  # (d, d), or (d,) its diagonal
+    rows: int
+    weight: float
+    x: np.ndarray  # (d,)   sum s (x - c)
+    xx: np.ndarray  # (d, d), or (d,) its diagonal
+    y: np.ndarray  # (t,)
+    yy: np.ndarray  # (t,)
+    # How far ordinary rows are from c, by a sample; 0 where that does not tell.
+    spread: np.ndarray  # (d,)
     xy: np.ndarray | None = None  # (d, t) sum s (x - c)(y - e), with the full xx only
-    y: np.ndarray = field(default_factory=lambda: np.zeros(0))  # (t,)
-    yy: np.ndarray = field(default_factory=lambda: np.zeros(0))  # (t,)
 
     @property
     def is_full(self) -> bool:
@@ -45,6 +58,33 @@ class Moments:
 
     def x_mean(self) -> np.ndarray:
         return self.x_origin + self.x / self.weight
+
+    def ruled_by_few(self) -> bool:
+        """Whether a few rows make most of a second moment, and float64 loses the others in it.
+
+        Also where the squares leave the range of float64.
+        """
+        variance = np.diag(self.xx) if self.is_full else self.xx
+        with np.errstate(over="ignore", invalid="ignore"):
+            root = np.sqrt(variance / self.weight)
+        known = self.spread > 0.0
+        return bool(
+            not np.isfinite(root).all()
+            or (root[known] > FEW_ROWS_RATIO * self.spread[known]).any()
+            or (root[known] < LEAST_ROOT).any()
+        )
+
+    def leave_float64(self) -> bool:
+        """Whether squares of columns overflow, or vanish though the columns don't."""
+        squares = np.diag(self.xx) if self.is_full else self.xx
+        vanish = (squares < LEAST_ROOT**2) & (self.x != 0.0)
+        return bool(not np.isfinite(squares).all() or vanish.any())
+
+    def variances(self) -> np.ndarray:
+        """Variances (d,) of x."""
+        return (np.diag(self.xx) if self.is_full else self.xx) / self.weight - (
+            self.x / self.weight
+        ) ** 2
 
     def y_variance(self) -> np.ndarray:
         return np.maximum(self.yy / self.weight - (self.y / self.weight) ** 2, 0.0)
@@ -69,52 +109,110 @@ class Moments:
         return self.xy / w + np.outer(x, e) + np.outer(c, y) + np.outer(c, e)
 
 
-def add_moments(
+def take_moments(
     kernels: Kernels,
     X: Matrix,
     y: np.ndarray,
     sample_weight: np.ndarray | None,
     n_threads: int,
-    moments: Moments | None = None,
 ) -> Moments:
-    """The moments of these rows, added to those of earlier ones.
+    """The moments of the rows of positive weight.
 
     Full for at most `FULL_METRIC_FEATURES` features. The sums over a sample are scaled up to
-    the weight of all the rows.
+    the weight of all the rows; what a sample can't see is looked for in all of them.
     """
-    n, d = X.shape
-    if moments is None:
-        head = as_dense(row_slice(X, 0, min(n, 256)))
-        moments = Moments(head.mean(axis=0), y[:256].mean(axis=0, dtype=np.float64))
-        if isinstance(X, CSR) and d > FULL_METRIC_FEATURES:
-            moments.x_origin = np.zeros(d)  # so that zeros stay zeros
-        moments.x, moments.y, moments.yy = np.zeros(d), np.zeros(y.shape[1]), np.zeros(y.shape[1])
-        moments.xx = np.zeros((d, d) if d <= FULL_METRIC_FEATURES else d)
-    total = float(n if sample_weight is None else sample_weight.sum(dtype=np.float64))
-    every = 1
-    if moments.is_full:
-        every = max(1, min(int(n * d * d / GRAM_BUDGET), n // (20 * d)))
-    s = None if sample_weight is None else np.ascontiguousarray(sample_weight[::every])
-    if moments.is_full:
-        _add_gram(kernels, sample_rows(X, every), y[::every], s, n_threads, total, moments)
-    else:
-        add_column_moments(kernels, X, s, moments.x_origin, moments.x, moments.xx)
-    _add_targets(y, sample_weight, moments)
-    moments.rows += n
-    moments.weight += total
+    d, s = X.shape[1], sample_weight
+    rows, total = X.shape[0], float(X.shape[0])
+    if s is not None:
+        rows, total = int(np.count_nonzero(s)), float(np.sum(s, dtype=np.float64))
+    x_origin, spread, y_origin = _of_a_few(X, y, s)
+    if isinstance(X, CSR) and d > FULL_METRIC_FEATURES and not lives_on_device(X):
+        spread = _spread_of_stored(X, rows)
+    full, t = d <= FULL_METRIC_FEATURES, y.shape[1]
+    moments = Moments(x_origin, y_origin, rows, total, np.zeros(d),
+                      np.zeros((d, d) if full else d), np.zeros(t), np.zeros(t), spread,
+                      np.zeros((d, t)) if full else None)  # fmt: skip
+    with np.errstate(over="ignore", invalid="ignore"):
+        if full:
+            _add_gram(kernels, X, y, s, n_threads, moments)
+        else:
+            add_column_moments(kernels, X, s, x_origin, moments.x, moments.xx)
+        _add_targets(y, s, moments)
     return moments
 
 
-def _add_gram(kernels, X, y, s, n_threads, total, moments: Moments) -> None:
+def _of_a_few(X: Matrix, y, s) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Origin and spread of x, and origin of y, by medians of rows drawn at random."""
+    n, d = X.shape
+    few = random_rows(n, min(SAMPLE_ROWS, max(16, SAMPLE_NUMBERS // d)), s)
+    y_origin = np.median(np.asarray(y[few], dtype=np.float64), axis=0)
+    if isinstance(X, CSR) and d > FULL_METRIC_FEATURES:
+        return np.zeros(d), np.zeros(d), y_origin  # so that zeros stay zeros
+    A = np.asarray(as_dense(take_rows(X, few)), dtype=np.float64)
+    origin = np.median(A, axis=0)
+    A = np.sort(np.abs(A - origin), axis=0)
+    # The largest of 50 may be those that are not ordinary. What is then constant tells nothing.
+    A = A[: len(A) - len(A) // 50]
+    largest = A[-1]
+    A = A / np.where(largest > 0.0, largest, 1.0)
+    return origin, largest * np.sqrt(np.mean(A * A, axis=0)), y_origin
+
+
+def _spread_of_stored(X: CSR, n_rows: int) -> np.ndarray:
+    """The spread of sparse columns about zero, from the mean fourth root of what is stored."""
+    d = X.shape[1]
+    roots, counts = np.zeros(d), np.zeros(d)
+    for _, column, values in stored_by_chunks(X):
+        roots += np.bincount(column, np.sqrt(np.sqrt(np.abs(values))), minlength=d)
+        counts += np.bincount(column, values != 0.0, minlength=d)
+    return (roots / np.maximum(counts, 1.0)) ** 4 * np.sqrt(np.minimum(counts / n_rows, 1.0))
+
+
+def _add_gram(kernels, X, y, s, n_threads, moments: Moments) -> None:
+    """Over a sample where that is enough."""
+    d, n = X.shape[1], moments.rows
+    every = max(1, min(int(n * d * d / GRAM_BUDGET), n // (20 * d)))
+    if every > 1:
+        rows = random_rows(X.shape[0], n // every, s)
+        step, seen = max(1, GRAM_NUMBERS // d), 0.0
+        for start in range(0, len(rows), step):
+            part = rows[start : start + step]
+            weights = None if s is None else np.ascontiguousarray(s[part])
+            seen += _add_rows(kernels, take_rows(X, part), y[part], weights, n_threads, moments)
+        if seen > 0.0 and _sees_all(kernels, X, s, moments, moments.weight / seen):
+            return
+        moments.x, moments.xx = np.zeros(d), np.zeros((d, d))
+        moments.xy = np.zeros_like(moments.xy)
+    _add_rows(kernels, X, y, s, n_threads, moments)
+
+
+def _add_rows(kernels, X, y, s, n_threads, moments: Moments) -> float:
     xx, xy, x, _, weight = kernels.gram(X, y, s, moments.x_origin, n_threads)
-    if weight <= 0.0:
-        return
-    scale = total / weight
-    moments.xx += scale * xx
-    moments.x += scale * x
-    if moments.xy is None:
-        moments.xy = np.zeros_like(xy)
-    moments.xy += scale * (xy - np.outer(x, moments.y_origin))
+    moments.xx += xx
+    moments.x += x
+    moments.xy += xy - np.outer(x, moments.y_origin)
+    return float(weight)
+
+
+def _sees_all(kernels, X, s, moments: Moments, scale: float) -> bool:
+    """Scale the sums over a sample up to all rows, if each column has the size there it has here.
+
+    A column that hardly ever varies, or a few rows of another size, a sample does not show.
+    """
+    sampled = np.diag(moments.xx)
+    first, second = np.zeros(X.shape[1]), np.zeros(X.shape[1])
+    origin = moments.x_origin
+    add_column_moments(kernels, X, s, origin, first, second)
+    if isinstance(X, CSR):  # about zero
+        second = second - 2.0 * origin * first + moments.weight * origin**2
+        second = np.where(second > 1e-12 * moments.weight * origin**2, second, 0.0)
+    ratio = np.divide(second, scale * sampled, out=np.full(len(second), np.inf),
+                      where=sampled > 0.0)  # fmt: skip
+    same = (second == sampled) | ((ratio < SAMPLE_RATIO) & (ratio > 1.0 / SAMPLE_RATIO))
+    moments.x *= scale
+    moments.xx *= scale
+    moments.xy *= scale
+    return bool(same.all())
 
 
 def _add_targets(y: np.ndarray, s: np.ndarray | None, moments: Moments) -> None:
@@ -211,6 +309,39 @@ def full_metric(moments: Moments, l2: float, centred: bool, eps: float) -> Metri
         float(k - shrink.sum()),
         float(1.0 - shrink.min()),
     )
+
+
+def factor_metric(
+    A: np.ndarray, scale: np.ndarray, l2: float, shift: np.ndarray, ordinary: float, eps: float
+) -> tuple[Metric, np.ndarray]:
+    """The full metric of H = A^T A, and U with T A^T = U^T over the rows of A.
+
+    Where the penalty counts, U has d more rows: those of sqrt(l2) I below A. Squares are never
+    taken, so that what a row of 1e10 made small is still there. What counts as rank goes by
+    `scale`, one over the size of each column in ordinary rows, and by their share `ordinary` of
+    the weight; `eps` is that of X's dtype.
+    """
+    d = A.shape[1]
+    rows = A * scale
+    size = np.sqrt(np.einsum("ij,ij->j", rows, rows))
+    # A spread that rounding alone would leave counts as none.
+    scale = np.where(size > 4.0 * eps * scale * np.abs(shift) * np.sqrt(ordinary), scale, 0.0)
+    rows = A * scale
+    if l2 > 0.0:
+        rows = np.vstack([rows, np.diag(np.sqrt(l2) * scale)])
+    basis, values, vectors = svd(rows)
+    noise = 4.0 * d * np.finfo(np.float64).eps * values.max(initial=0.0)
+    keep = values > max(noise, np.sqrt(RANK_TOLERANCE * ordinary), np.finfo(np.float64).tiny)
+    if not keep.any():
+        return Metric(shift, np.zeros((1, d)), np.zeros(1), 1.0, 1.0), np.zeros((len(rows), 1))
+    basis, whiten = basis[:, keep], vectors[keep] / values[keep, None]
+    shrink = np.zeros(len(whiten))
+    if l2 > 0.0:
+        shrink, turn = eigh((whiten * (l2 * scale**2)) @ whiten.T)
+        shrink = np.clip(shrink, 0.0, 1.0)
+        basis, whiten = basis @ turn, turn.T @ whiten
+    trace, largest = float(len(shrink) - shrink.sum()), float(1.0 - shrink.min())
+    return Metric(shift, whiten * scale, shrink, trace, largest), basis
 
 
 def _shift(moments: Moments, centred: bool) -> np.ndarray:

@@ -79,6 +79,19 @@ def random_rows(n: int, count: int, sample_weight: np.ndarray | None, seed: int 
     return drawn if counted is None else counted[drawn]
 
 
+def counted_rows(
+    sample_weight: np.ndarray | None, rows: np.ndarray | None = None
+) -> np.ndarray | None:
+    """Those of these rows (None: all) whose weight, for one target or another, is not zero."""
+    if sample_weight is None:
+        return rows
+    s = np.asarray(sample_weight)
+    counts = s != 0.0 if s.ndim == 1 else (s != 0.0).any(axis=1)
+    if counts.all():
+        return rows
+    return np.flatnonzero(counts) if rows is None else rows[counts[rows]]
+
+
 def as_dense(X: Matrix) -> np.ndarray:
     """A chunk of rows as a float64 array of its own, on the host."""
     if not isinstance(X, CSR):
@@ -88,6 +101,27 @@ def as_dense(X: Matrix) -> np.ndarray:
     rows = np.repeat(np.arange(X.shape[0]), np.diff(ends))
     out[rows, np.asarray(X.indices[span])] = np.asarray(X.data[span])
     return out
+
+
+def rows_on_host(
+    X: Matrix, y: np.ndarray, sample_weight: np.ndarray | None, order: np.ndarray | None
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """One visit of the rows, their targets and weights in float64, at most half a megabyte each."""
+    d = X.shape[1]
+    step = max(8, min(1024, 4 * CHUNK_NUMBERS // d))
+    n = X.shape[0] if order is None else len(order)
+    for start in range(0, n, step):
+        stop = min(start + step, n)
+        rows: slice | np.ndarray
+        if order is None:
+            rows, chunk = slice(start, stop), row_slice(X, start, stop)
+        else:
+            rows, chunk = order[start:stop], take_rows(X, order[start:stop])
+        s = np.ones(stop - start)
+        if sample_weight is not None:
+            s = np.asarray(sample_weight[rows], dtype=np.float64)
+        dense = np.asarray(as_dense(chunk), dtype=np.float64)
+        yield dense, np.asarray(y[rows], dtype=np.float64), s
 
 
 def transformed_rows(
@@ -142,6 +176,17 @@ def sum_of_squares(
     return float(np.vdot(r, r))
 
 
+def stored_by_chunks(X: CSR) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """The numbers of a sparse X on the host, in float64, with their rows and columns."""
+    n, ends = X.shape[0], np.asarray(X.indptr)
+    step = max(1, CHUNK_NUMBERS * n // max(n, X.shape[1], int(ends[-1]) - int(ends[0])))
+    for start in range(0, n, step):
+        part = ends[start : min(start + step, n) + 1]
+        span = slice(int(part[0]), int(part[-1]))
+        rows = np.repeat(np.arange(start, start + len(part) - 1), np.diff(part))
+        yield rows, np.asarray(X.indices[span]), np.asarray(X.data[span], dtype=np.float64)
+
+
 def add_column_moments(
     kernels: Kernels,
     X: Matrix,
@@ -158,12 +203,10 @@ def add_column_moments(
         return
     d = X.shape[1]
     if isinstance(X, CSR):
-        ends = np.asarray(X.indptr)
-        span = slice(int(ends[0]), int(ends[-1]))
-        values = X.data[span].astype(np.float64)
-        weights = values if s is None else values * np.repeat(s, np.diff(ends))
-        first += np.bincount(X.indices[span], weights, minlength=d)
-        second += np.bincount(X.indices[span], weights * values, minlength=d)
+        for rows, column, values in stored_by_chunks(X):
+            weights = values if s is None else values * s[rows]
+            first += np.bincount(column, weights, minlength=d)
+            second += np.bincount(column, weights * values, minlength=d)
         return
     step = max(1, CHUNK_NUMBERS // d)
     for start in range(0, X.shape[0], step):

@@ -28,7 +28,7 @@ from ..kernels.contract import (
     working_dtype,
 )
 from ..optimizers import Course, Optimizer, Schedule
-from .rows import row_slice
+from .rows import counted_rows, row_slice
 
 __all__ = [
     "Descent",
@@ -50,6 +50,8 @@ CHUNK_NUMBERS = 2**26
 
 # A fit that ends with so many times the loss of predicting zero has run away, not converged.
 RUNAWAY = 1e3
+# A divergence is laid to the weights where they make the rate that holds so many times smaller.
+WEIGHTS_RULE = 1e3
 
 
 # ---------------------------------------------------------------------- what is iterated
@@ -449,7 +451,10 @@ def fit_stochastic(
         If the descent diverges: the loss or a weight is no longer finite, or the fit ends
         with a loss a thousand times that of predicting zero.
     """
-    limit = RUNAWAY * 0.5 * float(np.einsum("nt,nt->", y, y, dtype=np.float64)) / len(y)
+    counted = counted_rows(sample_weight, rows)
+    judged = y if counted is None else y[counted]
+    squares = float(np.einsum("nt,nt->", judged, judged, dtype=np.float64))
+    limit = RUNAWAY * 0.5 * squares / len(judged) if len(judged) else math.inf
     from_zero = not any(np.any(part) for part in descent.weights())
     unit = 1.0 if score else descent.loss_scale
     patience = _Patience(-math.inf if tol is None else tol * unit, n_iter_no_change)
@@ -458,7 +463,9 @@ def fit_stochastic(
     def fail() -> ValueError:
         explain_non_finite(X=X, y=y, sample_weight=sample_weight)
         epoch, loss = len(fit.curve), fit.curve[-1]
-        return _divergence(X, sample_weight, fit_intercept, epoch, loss, described)
+        reached = f"reached {loss:.3g}" if math.isfinite(loss) else "overflowed"
+        met = f"the mean loss {reached} in epoch {epoch}"
+        return _divergence(X, sample_weight, fit_intercept, met, described)
 
     ended = "max_iter"
     # Overflow is looked for here; NumPy need not warn of it too.
@@ -570,16 +577,27 @@ def penalty_value(coef: np.ndarray, *, alpha: float, l1_ratio: float) -> float:
 # ------------------------------------------------------------------------------- divergence
 
 
-def _divergence(X, sample_weight, fit_intercept, epoch, loss, described) -> ValueError:
+def _divergence(X, sample_weight, fit_intercept, met: str, described: str) -> ValueError:
+    if described == "learning_rate='auto'":
+        return ValueError(
+            f"The fit diverges with {described}: {met}. X, y or sample_weight holds numbers whose "
+            f"squares overflow, or nearly: rescale them."
+        )
     rate = rate_that_holds(X, sample_weight, fit_intercept)
-    reached = f"reached {loss:.3g}" if math.isfinite(loss) else "overflowed"
+    unweighted = rate if sample_weight is None else rate_that_holds(X, None, fit_intercept)
+    if unweighted > WEIGHTS_RULE * rate:
+        largest = float(np.max(sample_weight))
+        return ValueError(
+            f"The fit diverges with {described}: {met}. The reason is sample_weight, by which the "
+            f"rate is multiplied, as in scikit-learn, and whose largest is {largest:.3g}: divide "
+            f"it by its mean."
+        )
     if rate == 0.0:
         return ValueError(
-            f"The mean loss {reached} in epoch {epoch}: X holds numbers whose squares overflow. "
-            f"Rescale its columns."
+            f"The fit diverges: {met}. X holds numbers whose squares overflow: rescale its columns."
         )
     return ValueError(
-        f"The fit diverges with {described}: the mean loss {reached} in epoch {epoch}. "
+        f"The fit diverges with {described}: {met}. "
         f"A rate that holds on these rows is {rate:.2g} or less (optimizer='sgd', "
         f"learning_rate='constant', eta0={rate:.2g}). Larger ones hold once the columns of X are "
         f"scaled, which learning_rate='auto' does by itself."
@@ -597,12 +615,13 @@ def rate_that_holds(X: Matrix, sample_weight: np.ndarray | None, fit_intercept: 
         stop = min(start + 4096, X.shape[0])
         squares = _squared_norms(row_slice(X, start, stop)) + float(fit_intercept)
         if sample_weight is not None:
-            squares *= sample_weight[start:stop]
-        largest = max(largest, float(squares.max()))
+            s = np.asarray(sample_weight[start:stop], dtype=np.float64)
+            squares = squares[s > 0.0] * s[s > 0.0]
+        largest = max(largest, float(squares.max(initial=0.0)))
     if largest == 0.0 or not math.isfinite(largest):
         return 0.0
     unit = 10.0 ** (math.floor(math.log10(1.0 / largest)) - 1)
-    return math.floor(1.0 / largest / unit) * unit
+    return math.floor(1.0 / largest / unit) * unit if unit > 0.0 else 0.0
 
 
 def _squared_norms(X: Matrix) -> np.ndarray:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .rows import counted_rows
 from .stochastic import Descent
 
 
@@ -23,13 +24,26 @@ class TargetByTarget:
         One a target, of the same schedule.
     loss_scale : float
         Unit of a tolerance for the sum of their losses.
+    sample_weight : ndarray of shape (n, t), optional
+        Given, no target visits its own rows of zero weight.
     """
 
-    def __init__(self, descents: Sequence[Descent], loss_scale: float) -> None:
+    def __init__(
+        self,
+        descents: Sequence[Descent],
+        loss_scale: float,
+        sample_weight: np.ndarray | None = None,
+    ) -> None:
         self.descents, self.loss_scale = descents, loss_scale
+        self.sample_weight = sample_weight
 
     def epoch(self, order: np.ndarray | None) -> float:
-        return sum(descent.epoch(order) for descent in self.descents)
+        if self.sample_weight is None:
+            return sum(descent.epoch(order) for descent in self.descents)
+        orders = (counted_rows(weights, order) for weights in self.sample_weight.T)
+        return sum(
+            descent.epoch(counted) for descent, counted in zip(self.descents, orders, strict=True)
+        )
 
     def weights(self) -> tuple[np.ndarray, np.ndarray]:
         coefs, intercepts = zip(*(descent.weights() for descent in self.descents), strict=True)

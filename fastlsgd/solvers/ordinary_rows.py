@@ -1,0 +1,59 @@
+"""Whether a few rows rule the moments of all, and how much such rows may count."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..kernels.contract import Matrix
+from .metric import Moments
+from .rows import CHUNK_NUMBERS, as_dense, random_rows, row_slice
+
+# Weights whose mean is so many times that of most rows are ruled by a few.
+FEW_WEIGHTS_RATIO = 1e6
+# How many times the spread a row may be from the others where rows are capped.
+LARGEST_DISTANCE = 10.0
+# Exponents within which sums of weights and their products keep their digits.
+USUAL_EXPONENTS = 64
+
+
+def near_one(sample_weight: np.ndarray | None) -> tuple[np.ndarray | None, float]:
+    """Weights and the power of two that they are divided by: 1, unless they are far from it."""
+    if sample_weight is None:
+        return None, 1.0
+    exponent = int(np.frexp(float(np.max(sample_weight)))[1]) - 1
+    if abs(exponent) <= USUAL_EXPONENTS:
+        return sample_weight, 1.0
+    s = np.ldexp(np.asarray(sample_weight, dtype=np.float64), -exponent)
+    return s, float(np.ldexp(1.0, exponent))
+
+
+def ruled_by_few(moments: Moments, sample_weight: np.ndarray | None) -> bool:
+    """Whether float64 moments may hold a few rows and nothing of the others."""
+    if moments.ruled_by_few():
+        return True
+    if sample_weight is None:
+        return False
+    few = random_rows(len(sample_weight), 256, sample_weight)
+    typical = float(np.median(np.asarray(sample_weight[few], dtype=np.float64)))
+    return moments.weight > FEW_WEIGHTS_RATIO * typical * moments.rows
+
+
+def capped_shares(X: Matrix, moments: Moments) -> np.ndarray:
+    """For each row the share of its weight that counts, (n,): 1 for all but a few.
+
+    With it a row is no further from the others than `LARGEST_DISTANCE` times their spread.
+    """
+    n, d = X.shape
+    spread, origin = moments.spread, moments.x_origin
+    known = spread > 0.0
+    if not known.any():
+        return np.ones(n)
+    scale = np.divide(1.0, spread, out=np.zeros(d), where=known) / np.sqrt(known.sum())
+    share = np.ones(n)
+    step = max(1, CHUNK_NUMBERS // d)
+    for start in range(0, n, step):
+        stop = min(start + step, n)
+        Z = np.asarray(as_dense(row_slice(X, start, stop)), dtype=np.float64) - origin
+        size = np.sqrt(np.einsum("ij,ij->i", Z * scale, Z * scale))
+        share[start:stop] = 1.0 / np.maximum(size / LARGEST_DISTANCE, 1.0) ** 2
+    return share

@@ -1,0 +1,337 @@
+"""A stream of rows as a triangle: least squares of all rows seen so far, after each of them.
+
+The rows [1, x, y], each times the root of its weight, are kept as their triangular factor R
+(Golub and Van Loan 2013, section 5.3; Gentleman 1974). R is a function of the rows and not of how
+they were cut into calls, and nothing is squared: a row of 1e10 leaves the others ten digits of
+numbers that a matrix of second moments would have lost.
+
+Bringing rows into R, and the coordinates z of `metric.py` from it, costs O(d^3). It is done at
+counts of rows that grow by an eighth (`next_border`), the same however rows are cut. The rows that
+came since then wait, as z, and correct the weights by the identity of Woodbury: d^2 a row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .eigen import eigh
+from .metric import RANK_TOLERANCE, Metric, Moments, factor_metric
+from .proximal_newton import Penalty, Quadratic
+
+# Of the solution under L1: relative to the gradient of zero weights.
+L1_TOLERANCE = 1e-11
+
+
+@dataclass(frozen=True)
+class Triangle:
+    """R, (1 + d, 1 + d + t), and what tells the size of ordinary rows from that of a few."""
+
+    R: np.ndarray  # [1, x, y] of at most 1 + d rows
+    rows: int
+    weight: float
+    last: np.ndarray  # (d,): the row before
+    # Sums of fourth roots, of distances between successive rows and of the weights: one row in
+    # many, however large, leaves them the size that the others have.
+    roughness: np.ndarray  # (d,)
+    weight_roots: float
+
+    @property
+    def n_features(self) -> int:
+        return len(self.last)
+
+    def ordinary_scale(self) -> np.ndarray:
+        """One over the spread of each column; 0 where it never varied."""
+        spread = (self.roughness / max(self.rows, 1)) ** 4
+        return np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 0.0)
+
+    def ordinary_weight(self) -> float:
+        """The total weight, were all rows like most of them; never above the true one."""
+        return min(self.weight, self.rows * (self.weight_roots / max(self.rows, 1)) ** 4)
+
+
+def empty_triangle(d: int, t: int) -> Triangle:
+    return Triangle(np.zeros((0, 1 + d + t)), 0, 0.0, np.zeros(d), np.zeros(d), 0.0)
+
+
+def with_rows(triangle: Triangle, X: np.ndarray, y: np.ndarray, s: np.ndarray) -> Triangle:
+    """The triangle of these rows too, which are float64, with weights above zero."""
+    if len(y) == 0:
+        return triangle
+    before = triangle.last[None] if triangle.rows else X[:1]
+    steps = np.abs(np.diff(X, axis=0, prepend=before))
+    root = np.sqrt(s)[:, None]
+    A = np.hstack([np.ones((len(y), 1)), X, y])
+    R = np.linalg.qr(np.vstack([triangle.R, root * A]), mode="r")
+    return Triangle(
+        # Rows further down have the residuals of y alone.
+        R[: 1 + X.shape[1]],
+        triangle.rows + len(y),
+        triangle.weight + float(s.sum()),
+        X[-1].copy(),
+        triangle.roughness + np.sqrt(np.sqrt(steps)).sum(axis=0),
+        triangle.weight_roots + float(np.sqrt(np.sqrt(s)).sum()),
+    )
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is minimised beside the squared residuals."""
+
+    l1: float
+    l2: float
+    fit_intercept: bool
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """Rows since the last border."""
+
+    X: np.ndarray  # (m, d)
+    y: np.ndarray  # (m, t)
+    s: np.ndarray  # (m,)
+    Z: np.ndarray  # (m, k): in the coordinates of the solution
+
+    def __len__(self) -> int:
+        return len(self.s)
+
+
+@dataclass(frozen=True)
+class _Solution:
+    """Weights at the last border, and the coordinates in which J is round there."""
+
+    metric: Metric
+    coef: np.ndarray  # (t, d)
+    intercept: np.ndarray  # (t,)
+
+
+@dataclass(frozen=True)
+class RecursiveMemory:
+    """All that a stream leaves behind. Its arrays are never written to."""
+
+    start: tuple[np.ndarray, np.ndarray]  # weights before the first row, where rows say nothing
+    triangle: Triangle  # of the rows up to the last border
+    border: int  # the next one
+    waiting: _Waiting
+    coef: np.ndarray  # (t, d): of all rows
+    intercept: np.ndarray  # (t,)
+    objective: Objective
+    eps: float  # of X's dtype
+    solution: _Solution | None = None
+
+    @property
+    def is_new(self) -> bool:
+        return self.triangle.rows == 0 and len(self.waiting) == 0
+
+
+def next_border(rows: int, d: int) -> int:
+    """The count of rows at which R and the coordinates are next brought up to date."""
+    return rows + min(max(rows // 8, 1), max(32, d))
+
+
+def recursive_memory(coef, intercept, objective, eps, triangle=None) -> RecursiveMemory:
+    """Before the first row, or going on from the triangle of others."""
+    (t, d), k = coef.shape, 0
+    waiting = _Waiting(np.zeros((0, d)), np.zeros((0, t)), np.zeros(0), np.zeros((0, k)))
+    triangle = empty_triangle(d, t) if triangle is None else triangle
+    border = next_border(triangle.rows, d)
+    start = np.array(coef, np.float64), np.array(intercept, np.float64)
+    memory = RecursiveMemory(start, triangle, border, waiting, *start, objective, eps)
+    return _solved(memory) if triangle.rows else memory
+
+
+class RecursiveLeastSquares:
+    """Takes rows in any cuts; `memory` is what the next call goes on from.
+
+    Parameters
+    ----------
+    memory : RecursiveMemory
+        Left as it is.
+    objective : Objective
+    n_rows : int
+        How many rows of positive weight will come: what tells the last border among them.
+    """
+
+    def __init__(self, memory: RecursiveMemory, objective: Objective, n_rows: int) -> None:
+        if memory.objective != objective:
+            memory = replace(memory, objective=objective)
+            memory = _solved(memory) if memory.triangle.rows else memory
+        self.memory = memory
+        d = memory.triangle.n_features
+        total = memory.triangle.rows + len(memory.waiting) + n_rows
+        border = memory.border
+        self.settled = memory.triangle.rows  # rows that will be in R in the end
+        while border <= total:
+            self.settled = border
+            border = next_border(border, d)
+        self.border = border
+
+    def add(self, X: np.ndarray, y: np.ndarray, s: np.ndarray) -> None:
+        """Rows in float64, no more than a block of them at a time."""
+        memory = self.memory
+        waiting, triangle = memory.waiting, memory.triangle
+        if self.settled > triangle.rows:
+            X, y, s = (
+                np.concatenate(both) for both in ((waiting.X, X), (waiting.y, y), (waiting.s, s))
+            )
+            share = min(self.settled - triangle.rows, len(s))
+            triangle = with_rows(triangle, X[:share], y[:share], s[:share])
+            k = waiting.Z.shape[1]
+            waiting = _Waiting(X[:0], y[:0], s[:0], np.zeros((0, k)))
+            X, y, s = X[share:], y[share:], s[share:]
+            memory = replace(memory, triangle=triangle, waiting=waiting, border=self.border)
+            if triangle.rows == self.settled:
+                memory = _solved(memory)
+        if len(s):
+            memory = replace(memory, waiting=_joined(memory, X, y, s))
+        self.memory = memory
+
+    def finish(self) -> None:
+        """The weights of all rows so far."""
+        memory = self.memory
+        if memory.objective.l1 > 0.0:
+            coef, intercept = _sparse_weights(memory)
+        elif len(memory.waiting):
+            coef, intercept = _corrected(memory)
+        elif memory.solution is not None:
+            coef, intercept = memory.solution.coef, memory.solution.intercept
+        else:
+            coef, intercept = memory.coef, memory.intercept
+        self.memory = replace(memory, coef=coef, intercept=intercept)
+
+
+def _joined(memory: RecursiveMemory, X, y, s) -> _Waiting:
+    waiting = memory.waiting
+    Z = np.zeros((len(s), 0))
+    if memory.solution is not None:
+        metric = memory.solution.metric
+        Z = (X - metric.shift) @ metric.transform.T
+    parts = ((waiting.X, X), (waiting.y, y), (waiting.s, s), (waiting.Z, Z))
+    return _Waiting(*(np.concatenate(both) if len(both[0]) else both[1] for both in parts))
+
+
+def _split(triangle: Triangle, objective: Objective, intercept: np.ndarray):
+    """The rows of R as a regression: those of x, those of y, the means of both, 1 / sqrt(S).
+
+    The first row of R is that of the intercept, and the others are free of it.
+    """
+    d, root = triangle.n_features, 1.0 / np.sqrt(triangle.weight)
+    ones, X, y = triangle.R[:, :1], triangle.R[:, 1 : 1 + d], triangle.R[:, 1 + d :]
+    if objective.fit_intercept:
+        unit = ones[0, 0]
+        return X[1:] * root, y[1:] * root, X[0] / unit, y[0] / unit
+    return X * root, (y - ones * intercept) * root, np.zeros(d), intercept
+
+
+def _solved(memory: RecursiveMemory) -> RecursiveMemory:
+    """The weights of the rows in R, by its singular values."""
+    objective, triangle = memory.objective, memory.triangle
+    if objective.l1 > 0.0:
+        return replace(memory, solution=None, waiting=_without_coordinates(memory.waiting))
+    start, b = memory.start
+    A, right, x_mean, y_mean = _split(triangle, objective, b)
+    metric, basis = _metric(triangle, objective, memory.eps, A, x_mean)
+    # The change of the weights in z: against the rows, and against the penalty of the start.
+    target = np.vstack([right - A @ start.T, -np.sqrt(objective.l2) * start.T])
+    change = basis.T @ target[: len(basis)]
+    coef = start + change.T @ metric.transform
+    intercept = y_mean - coef @ x_mean if objective.fit_intercept else b
+    memory = replace(memory, solution=_Solution(metric, coef, intercept))
+    waiting = memory.waiting
+    if len(waiting):
+        empty = replace(memory, waiting=_Waiting(*(part[:0] for part in _parts(waiting))))
+        memory = replace(memory, waiting=_joined(empty, waiting.X, waiting.y, waiting.s))
+    return memory
+
+
+def metric_of(triangle: Triangle, objective: Objective, eps: float) -> Metric:
+    """The full metric of the rows in R."""
+    A, _, x_mean, _ = _split(triangle, objective, np.zeros(1))
+    return _metric(triangle, objective, eps, A, x_mean)[0]
+
+
+def _metric(triangle, objective, eps, A, x_mean) -> tuple[Metric, np.ndarray]:
+    share = triangle.ordinary_weight() / triangle.weight
+    return factor_metric(A, triangle.ordinary_scale(), objective.l2, x_mean, share, eps)
+
+
+def triangle_of_moments(moments: Moments, coef, intercept, objective: Objective) -> Triangle:
+    """Rows that have these moments, with targets for which these weights minimise J."""
+    H = moments.curvature(centred=True)
+    d, weight, mean = len(H), moments.weight, moments.x_mean()
+    deviation = np.sqrt(np.maximum(np.diag(H), 0.0))
+    scale = np.divide(1.0, deviation, out=np.zeros(d), where=deviation > 0.0)
+    values, vectors = eigh(scale[:, None] * H * scale)
+    keep = values > RANK_TOLERANCE * max(values[-1], np.finfo(np.float64).tiny)
+    root = np.sqrt(np.where(keep, values, 0.0))[:, None]
+    A = root * vectors.T * deviation
+    # A^T q = A^T A w + l2 w, the condition of the minimum with L2.
+    inverse = np.divide(1.0, root, out=np.zeros_like(root), where=root > 0.0)
+    q = A @ coef.T + objective.l2 * (inverse * vectors.T * scale) @ coef.T
+    unit = np.sqrt(weight)
+    top = np.concatenate([[1.0], mean, intercept + coef @ mean])
+    R = unit * np.vstack([top, np.hstack([np.zeros((d, 1)), A, q])])
+    each = weight / moments.rows
+    return Triangle(
+        R,
+        moments.rows,
+        weight,
+        mean,
+        moments.rows * np.sqrt(np.sqrt(deviation)),
+        moments.rows * each**0.25,
+    )
+
+
+def _parts(waiting: _Waiting):
+    return waiting.X, waiting.y, waiting.s, waiting.Z
+
+
+def _without_coordinates(waiting: _Waiting) -> _Waiting:
+    return replace(waiting, Z=np.zeros((len(waiting), 0)))
+
+
+def _corrected(memory: RecursiveMemory) -> tuple[np.ndarray, np.ndarray]:
+    """The weights at the border, corrected for the rows that wait.
+
+    In z, J is 1/2 |v - v0|^2 there, and grows by the squares of these rows and by their share of
+    the penalty, which is diagonal too.
+    """
+    waiting, solution, objective = memory.waiting, memory.solution, memory.objective
+    assert solution is not None
+    metric, weight = solution.metric, memory.triangle.weight
+    share = float(waiting.s.sum()) / weight
+    k = metric.transform.shape[0]
+    curvature = np.concatenate([1.0 + share * metric.shrink, [1.0]])
+    root = np.sqrt(waiting.s / weight)[:, None]
+    Z = root * np.hstack([waiting.Z, np.full((len(root), 1), float(objective.fit_intercept))])
+    change = np.zeros((k + 1, len(solution.coef)))
+    change[:k] = -share * objective.l2 * (metric.transform @ solution.coef.T)
+    change /= curvature[:, None]
+    residual = waiting.X @ solution.coef.T + solution.intercept - waiting.y
+    residual = root * residual + Z @ change
+    inner = Z / curvature
+    K = inner @ Z.T
+    K[np.diag_indices(len(K))] += 1.0
+    # Of unit diagonal, so that one large row does not make the others look singular.
+    unit = 1.0 / np.sqrt(np.diag(K))
+    dual = unit[:, None] * np.linalg.solve(unit[:, None] * K * unit, unit[:, None] * residual)
+    change -= inner.T @ dual
+    moved = change[:k].T @ metric.transform
+    return solution.coef + moved, solution.intercept + change[k] - moved @ metric.shift
+
+
+def _sparse_weights(memory: RecursiveMemory) -> tuple[np.ndarray, np.ndarray]:
+    """Under L1: the minimum of the quadratic that the triangle of all rows stands for."""
+    waiting, objective = memory.waiting, memory.objective
+    triangle = with_rows(memory.triangle, waiting.X, waiting.y, waiting.s)
+    if triangle.rows == 0:
+        return memory.coef, memory.intercept
+    A, right, x_mean, y_mean = _split(triangle, objective, memory.start[1])
+    penalty = Penalty(objective.l1, objective.l2)
+    H, slopes = A.T @ A, right.T @ A
+    coef = np.empty_like(memory.coef)
+    for t, (slope, start) in enumerate(zip(slopes, memory.coef, strict=True)):
+        unit = float(np.abs(slope).max(initial=0.0))
+        coef[t] = Quadratic(H, slope).minimise(penalty, start, L1_TOLERANCE * unit)[0]
+    return coef, y_mean - coef @ x_mean if objective.fit_intercept else memory.intercept

@@ -1,0 +1,340 @@
+"""learning_rate="auto" for rows that come in calls: `partial_fit`.
+
+What a call leaves is a function of the rows seen so far and of their order, not of how they were
+cut into calls. For up to `FULL_METRIC_FEATURES` features the weights are those of least squares on
+all of them (`recursive.py`). For more, `DiagonalStream` descends with steps that go by the count of
+rows: groups of `GROUP_ROWS` rows, whichever calls they came in, and columns measured anew whenever
+there are a tenth more rows. What a call leaves of a group waits, at most seven rows, and moves the
+weights for the time being.
+
+Either costs what its rows cost: a call of one row does not look at all that came before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..kernels.contract import GROUP_ROWS, Kernels, Matrix, Prox, SGDState, working_dtype
+from . import metric
+from .automatic import AutomaticMemory
+from .recursive import (
+    Objective,
+    RecursiveLeastSquares,
+    RecursiveMemory,
+    recursive_memory,
+)
+from .rows import rows_on_host
+
+# A row may count in the columns' scales as this many times a typical one.
+LARGEST_SHARE = 100.0
+GROWTH = 1.1
+
+
+@dataclass(frozen=True)
+class StreamMemory:
+    """What `partial_fit` keeps between its calls."""
+
+    weight_unit: float  # a power of two: that of the first row's weight
+    part: RecursiveMemory | DiagonalMemory
+
+
+class StreamingDescent:
+    """The protocol of `stochastic.Descent` for one visit of new rows, in the order given.
+
+    Parameters
+    ----------
+    kernels : Kernels
+    X, y, sample_weight
+        As in the kernel contract. Rows of zero weight must not be visited.
+    coef, intercept : ndarrays of shape (t, d) and (t,)
+        The weights so far; left as they are.
+    alpha, l1_ratio : float
+    fit_intercept : bool
+    n_threads : int
+    memory : StreamMemory, AutomaticMemory or None
+        Of the stream so far, or of a fit to go on from.
+    """
+
+    loss_scale = 1.0
+    rate = 1.0  # of a step in the stream's own coordinates
+
+    def __init__(
+        self,
+        kernels: Kernels,
+        X: Matrix,
+        y: np.ndarray,
+        coef: np.ndarray,
+        intercept: np.ndarray,
+        *,
+        sample_weight: np.ndarray | None,
+        alpha: float,
+        l1_ratio: float,
+        fit_intercept: bool,
+        n_threads: int,
+        memory: StreamMemory | AutomaticMemory | None = None,
+    ) -> None:
+        self.kernels, self.n_threads = kernels, n_threads
+        self.X, self.y, self.sample_weight = X, y, sample_weight
+        self.coef = np.array(coef, np.float64)
+        self.intercept = np.array(intercept, np.float64)
+        self.objective = Objective(alpha * l1_ratio, alpha * (1.0 - l1_ratio), fit_intercept)
+        if memory is None or isinstance(memory, AutomaticMemory):
+            memory = self._begin(memory)
+        self.memory: StreamMemory = memory
+
+    def _begin(self, fitted: AutomaticMemory | None) -> StreamMemory:
+        """From nothing, or from what a fit on other rows knows."""
+        unit = 1.0 if fitted is None else fitted.weight_unit
+        if self.X.shape[1] > metric.FULL_METRIC_FEATURES:
+            return StreamMemory(unit, diagonal_memory(self.coef, self.intercept, fitted))
+        triangle = None
+        if fitted is not None:
+            triangle = fitted.triangle(self.coef, self.intercept, self.objective)
+        start, eps = (self.coef, self.intercept), float(np.finfo(working_dtype(self.X)).eps)
+        return StreamMemory(unit, recursive_memory(*start, self.objective, eps, triangle))
+
+    def epoch(self, order: np.ndarray | None) -> float:
+        n = self.X.shape[0] if order is None else len(order)
+        if n == 0:
+            return 0.0
+        unit, part = self.memory.weight_unit, self.memory.part
+        if part.is_new and self.sample_weight is not None:
+            unit = power_of_two(float(self.sample_weight[0 if order is None else order[0]]))
+        stream: RecursiveLeastSquares | DiagonalStream
+        if isinstance(part, RecursiveMemory):
+            stream = RecursiveLeastSquares(part, self.objective, n)
+        else:
+            stream = DiagonalStream(self.kernels, part, self.objective, self.n_threads)
+        total = 0.0
+        for X, y, s in rows_on_host(self.X, self.y, self.sample_weight, order):
+            s /= unit
+            r = X @ self.coef.T + self.intercept - y
+            total += 0.5 * float(np.vdot(r, r))
+            stream.add(X, y, s)
+        stream.finish()
+        self.memory = StreamMemory(unit, stream.memory)
+        self.coef, self.intercept = stream.memory.coef, stream.memory.intercept
+        return total / n
+
+    def weights(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.coef, self.intercept
+
+    def lower_rate(self) -> bool:
+        return False
+
+
+def power_of_two(value: float) -> float:
+    """The largest one that is not above a number > 0."""
+    return float(np.ldexp(1.0, int(np.frexp(value)[1]) - 1))
+
+
+# ------------------------------------------------------------------------------ many features
+
+
+@dataclass(frozen=True)
+class DiagonalMemory:
+    """Where a descent in scaled columns stands. Its arrays are never written to."""
+
+    # Weights as they move, in the columns' own units, and their mean over segments that ended.
+    moving: tuple[np.ndarray, np.ndarray]
+    mean: tuple[np.ndarray, np.ndarray]
+    # What to report.
+    coef: np.ndarray  # (t, d)
+    intercept: np.ndarray  # (t,)
+    # Of complete groups of rows; in the moments no row counts as more than LARGEST_SHARE others.
+    rows: int
+    weight_roots: float  # sum of fourth roots of the weights
+    weight: float
+    x_mean: np.ndarray  # (d,)
+    squares: np.ndarray  # (d,), about x_mean
+    segment: _Segment
+    # Rows of a group that is not complete.
+    waiting: tuple[np.ndarray, np.ndarray, np.ndarray]
+
+    @property
+    def is_new(self) -> bool:
+        return self.rows == 0 and len(self.waiting[2]) == 0
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """Rows that see the columns in the same scales."""
+
+    scale: np.ndarray  # (d,)
+    shift: np.ndarray  # (d,)
+    unit: float  # of the weights of rows
+    end: int  # count of rows
+    # Of the weights after each update, in z.
+    coef_sum: np.ndarray
+    intercept_sum: np.ndarray
+    n_summed: int = 0
+
+
+def diagonal_memory(coef, intercept, fitted: AutomaticMemory | None) -> DiagonalMemory:
+    """Before the first row, or going on from a fit."""
+    (t, d), start = coef.shape, (coef, intercept)
+    nothing = np.zeros(d)
+    segment = _Segment(nothing, nothing, 1.0, 0, np.zeros((t, d)), np.zeros(t))
+    waiting = np.zeros((0, d)), np.zeros((0, t)), np.zeros(0)
+    memory = DiagonalMemory(start, start, *start, 0, 0.0, 0.0, nothing, nothing, segment, waiting)
+    if fitted is None:
+        return memory
+    moments = fitted.moments
+    rows = -(-moments.rows // GROUP_ROWS) * GROUP_ROWS
+    return replace(
+        memory,
+        rows=rows,
+        weight_roots=rows * (moments.weight / moments.rows) ** 0.25,
+        weight=moments.weight,
+        x_mean=moments.x_mean(),
+        squares=moments.weight * np.maximum(moments.variances(), 0.0),
+    )
+
+
+class DiagonalStream:
+    """Implicit descent in columns of unit variance, at a constant rate, with averaged weights.
+
+    A constant rate with averaging has the best rate of a single pass (Bach and Moulines 2013,
+    NIPS 26; Jain et al. 2018). Rows count in the mean by how many came before them, so that
+    what the weights were in the beginning is forgotten.
+    """
+
+    def __init__(
+        self, kernels: Kernels, memory: DiagonalMemory, objective: Objective, n_threads: int
+    ) -> None:
+        self.kernels, self.memory, self.objective = kernels, memory, objective
+        self.n_threads = n_threads
+
+    def add(self, X: np.ndarray, y: np.ndarray, s: np.ndarray) -> None:
+        waiting = self.memory.waiting
+        X, y, s = (np.concatenate(both) for both in zip(waiting, (X, y, s), strict=True))
+        start, whole = 0, len(s) // GROUP_ROWS * GROUP_ROWS
+        memory = self.memory
+        while start < whole:
+            if memory.rows >= memory.segment.end:
+                memory = _next_segment(memory, X[start : start + GROUP_ROWS], self.objective)
+            stop = min(whole, start + memory.segment.end - memory.rows)
+            part = slice(start, stop)
+            memory = self._stepped(memory, X[part], y[part], s[part])
+            start = stop
+        self.memory = replace(memory, waiting=(X[whole:], y[whole:], s[whole:]))
+
+    def finish(self) -> None:
+        """The weights to report: with the rows that wait, but for the time being."""
+        memory, (X, y, s) = self.memory, self.memory.waiting
+        if len(s):
+            if memory.rows >= memory.segment.end:
+                memory = _next_segment(memory, X, self.objective)
+            memory = self._stepped(memory, X, y, s)
+        coef, intercept = _mean(memory)
+        self.memory = replace(self.memory, coef=coef, intercept=intercept)
+
+    def _stepped(self, memory: DiagonalMemory, X, y, s) -> DiagonalMemory:
+        """After updates by these rows of a segment."""
+        segment, objective = memory.segment, self.objective
+        scale, Z = segment.scale, (X - segment.shift) * segment.scale
+        v, b = _inwards(memory)
+        state = SGDState(average_after=0, n_summed=segment.n_summed)
+        state.coef_sum, state.intercept_sum = segment.coef_sum.copy(), segment.intercept_sum.copy()
+        features = np.count_nonzero(scale) + float(objective.fit_intercept)
+        prox = Prox(objective.l1 * scale, objective.l2 * scale**2)
+        self.kernels.sgd_epoch(
+            Z,
+            y,
+            v,
+            b,
+            None,
+            np.full(len(s), 0.5 / max(features, 1.0)),
+            1,
+            s / segment.unit,
+            0.0,
+            0.0,
+            objective.fit_intercept,
+            prox if objective.l1 > 0.0 or objective.l2 > 0.0 else None,
+            True,
+            state,
+            self.n_threads,
+        )
+        segment = replace(
+            segment,
+            coef_sum=state.coef_sum,
+            intercept_sum=state.intercept_sum,
+            n_summed=state.n_summed,
+        )
+        moved = _outwards(memory, v, b)
+        return replace(_measured(memory, X, Z, s), moving=moved, segment=segment)
+
+
+def _measured(memory: DiagonalMemory, X, Z, s) -> DiagonalMemory:
+    """The moments of these rows added, none of which counts for more than its share."""
+    size = np.einsum("ij,ij->i", Z, Z) / max(1, np.count_nonzero(memory.segment.scale))
+    u = s * np.minimum(1.0, LARGEST_SHARE / np.maximum(size, LARGEST_SHARE))
+    added = float(u.sum())
+    weight = memory.weight + added
+    mean = u @ X / added
+    step, squares = mean - memory.x_mean, u @ (X - mean) ** 2
+    return replace(
+        memory,
+        rows=memory.rows + len(s),
+        weight_roots=memory.weight_roots + float(np.sqrt(np.sqrt(s)).sum()),
+        weight=weight,
+        x_mean=memory.x_mean + step * (added / weight),
+        squares=memory.squares + squares + step**2 * (memory.weight * added / weight),
+    )
+
+
+def _next_segment(memory: DiagonalMemory, X: np.ndarray, objective: Objective) -> DiagonalMemory:
+    """The scales from the rows before; of the first segment from its own rows, by medians."""
+    mean, segment = _mean(memory), memory.segment
+    shift, unit, rows = memory.x_mean, 1.0, memory.rows
+    if rows:
+        variance = memory.squares / memory.weight
+        unit = (memory.weight_roots / rows) ** 4
+    else:
+        shift = np.median(X, axis=0)
+        squares = (X - shift) ** 2
+        variance = np.median(squares, axis=0)
+        variance = np.where(variance > 0.0, 2.2 * variance, squares.mean(axis=0))
+    if not objective.fit_intercept:
+        variance, shift = variance + shift**2, np.zeros_like(shift)
+    noise = (1e-15 * np.abs(shift)) ** 2
+    varies = variance > np.maximum(noise, np.finfo(np.float64).tiny)
+    variance = np.where(varies, variance, 1.0)
+    end = max(rows + GROUP_ROWS, int(GROWTH * rows) // GROUP_ROWS * GROUP_ROWS)
+    segment = _Segment(
+        np.where(varies, 1.0 / np.sqrt(variance + objective.l2), 0.0),
+        shift,
+        unit,
+        end,
+        np.zeros_like(segment.coef_sum),
+        np.zeros_like(segment.intercept_sum),
+    )
+    return replace(memory, mean=mean, segment=segment)
+
+
+def _inwards(memory: DiagonalMemory) -> tuple[np.ndarray, np.ndarray]:
+    coef, intercept = memory.moving
+    scale = memory.segment.scale
+    v = np.where(scale > 0.0, coef / np.where(scale > 0.0, scale, 1.0), 0.0)
+    return np.ascontiguousarray(v), intercept + coef @ memory.segment.shift
+
+
+def _outwards(memory: DiagonalMemory, v, b) -> tuple[np.ndarray, np.ndarray]:
+    """In the columns' own units; a column that has not varied yet keeps the weight it had."""
+    scale = memory.segment.scale
+    coef = np.where(scale > 0.0, v * scale, memory.moving[0])
+    return coef, b - coef @ memory.segment.shift
+
+
+def _mean(memory: DiagonalMemory) -> tuple[np.ndarray, np.ndarray]:
+    segment, n = memory.segment, memory.segment.n_summed
+    if n == 0:
+        return memory.mean
+    part = _outwards(memory, segment.coef_sum / n, segment.intercept_sum / n)
+    share = 2.0 * n / (memory.rows + n)
+    coef, intercept = (
+        mean + share * (new - mean) for mean, new in zip(memory.mean, part, strict=True)
+    )
+    return coef, intercept

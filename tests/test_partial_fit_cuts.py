@@ -1,0 +1,154 @@
+"""partial_fit with learning_rate="auto": how rows are cut into calls does not matter."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.base import clone
+
+from fastlsgd import SGDClassifier, SGDRegressor
+from fastlsgd.solvers import metric
+
+ORDINARY = settings(max_examples=8, deadline=None)
+
+
+def streamed(model, X, y, cuts, s=None, **more):
+    """After calls of these lengths, over and over."""
+    model, start, k = clone(model), 0, 0
+    while start < X.shape[0]:
+        rows = slice(start, start + cuts[k % len(cuts)])
+        weights = {} if s is None else {"sample_weight": s[rows]}
+        model.partial_fit(X[rows], y[rows], **weights, **more)
+        start, k = rows.stop, k + 1
+    return model
+
+
+def problem(seed, n=90, d=4, t=1):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, d)) * np.geomspace(0.01, 100.0, d) + rng.normal(size=d)
+    Y = X @ rng.normal(size=(d, t)) + 3.0 + 0.1 * rng.normal(size=(n, t))
+    return X, Y[:, 0] if t == 1 else Y, rng.uniform(0.5, 2.0, n)
+
+
+CUTS = st.lists(st.integers(1, 40), min_size=1, max_size=4)
+
+
+@ORDINARY
+@given(
+    seed=st.integers(0, 99),
+    cuts=CUTS,
+    targets=st.sampled_from([1, 3]),
+    weighted=st.booleans(),
+    sparse=st.booleans(),
+    wide=st.booleans(),
+    parameters=st.sampled_from(
+        [{}, {"batch_size": 16}, {"alpha": 0.5}, {"penalty": "l1", "alpha": 0.01},
+         {"alpha": 0.0, "fit_intercept": False}]
+    ),
+)  # fmt: skip
+def test_cuts_do_not_matter(seed, cuts, targets, weighted, sparse, wide, parameters):
+    X, y, s = problem(seed, t=targets)
+    s = s * (np.arange(len(s)) % 7 != 3) if weighted else None
+    X = sp.csr_array(X) if sparse else X
+    model = SGDRegressor(**parameters)
+    with pytest.MonkeyPatch.context() as patch:
+        if wide:  # the descent in scaled columns
+            patch.setattr(metric, "FULL_METRIC_FEATURES", X.shape[1] - 1)
+        whole = streamed(model, X, y, [X.shape[0]], s)
+        parts = streamed(model, X, y, cuts, s)
+    size = np.abs(whole.predict(X)).max()
+    # Rounding of sums of 90 rows; under L1 what its solver leaves.
+    np.testing.assert_allclose(parts.predict(X), whole.predict(X), rtol=0, atol=1e-7 * size)
+
+
+@ORDINARY
+@given(seed=st.integers(0, 99), cuts=CUTS, n_classes=st.sampled_from([2, 3]), weigh=st.booleans())
+def test_cuts_of_classes_do_not_matter(seed, cuts, n_classes, weigh):
+    X, y, _ = problem(seed)
+    labels = np.digitize(y, np.quantile(y, np.arange(1, n_classes) / n_classes))
+    model = SGDClassifier(class_weight={0: 2.0, 1: 0.0} if weigh and n_classes == 3 else None)
+    classes = list(range(n_classes))
+    whole = streamed(model, X, labels, [len(y)], classes=classes)
+    parts = streamed(model, X, labels, cuts, classes=classes)
+    np.testing.assert_allclose(
+        parts.decision_function(X), whole.decision_function(X), rtol=0, atol=1e-7
+    )
+
+
+@pytest.mark.parametrize("rows", [1, 3, 10, 100])
+def test_a_stream_is_as_good_as_a_fit(rows):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 20))
+    y = X @ rng.normal(size=20) + 5.0 + rng.normal(size=600)
+    fitted = SGDRegressor(random_state=0).fit(X, y).score(X, y)
+    assert abs(streamed(SGDRegressor(), X, y, [rows]).score(X, y) - fitted) < 0.005
+    labels = y > 5.0
+    classes = streamed(SGDClassifier(), X, labels, [rows], classes=[False, True])
+    fitted = SGDClassifier(random_state=0).fit(X, labels).score(X, labels)
+    assert classes.score(X, labels) > fitted - 0.01
+
+
+def test_many_features_and_several_visits():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1500, 520))
+    y = X @ rng.normal(size=520) / 20.0 + 1.0
+    once = streamed(SGDRegressor(), X, y, [1500])
+    np.testing.assert_allclose(streamed(SGDRegressor(), X, y, [700, 3]).coef_, once.coef_, 1e-9)
+    for _ in range(8):
+        once.partial_fit(X, y)
+    assert once.score(X, y) > 0.98
+
+
+def test_a_stream_goes_on_from_a_fit_a_pickle_and_a_copy():
+    X, y, s = problem(0, n=300)
+    model = SGDRegressor(random_state=0, tol=1e-9).fit(X[:200], y[:200], sample_weight=s[:200])
+    before = model.coef_.copy()
+    model.partial_fit(X[200:201], y[200:201], [1e-14])
+    np.testing.assert_allclose(model.coef_, before, rtol=1e-9)
+    models = [model, pickle.loads(pickle.dumps(model)), copy.deepcopy(model)]
+    for each in models:
+        each.partial_fit(X[200:], y[200:], s[200:])
+        np.testing.assert_array_equal(each.coef_, model.coef_)
+    whole = SGDRegressor(random_state=0, tol=1e-9).fit(X, y, sample_weight=s)
+    size = np.abs(whole.predict(X)).max()
+    np.testing.assert_allclose(model.predict(X), whole.predict(X), rtol=0, atol=1e-3 * size)
+
+
+def test_weights_that_are_all_zero_change_nothing():
+    X, y, _ = problem(0)
+    nothing = np.zeros(len(y))
+    fresh = SGDRegressor().partial_fit(X, y, nothing)
+    assert not fresh.coef_.any()
+    assert not fresh.intercept_.any()
+    model = SGDRegressor().partial_fit(X, y)
+    before = model.coef_.copy(), model.intercept_.copy(), list(model.loss_curve_)
+    model.partial_fit(X, y, nothing)
+    np.testing.assert_array_equal(model.coef_, before[0])
+    assert model.loss_curve_ == before[2]
+    plain = SGDRegressor(learning_rate="constant", penalty=None).partial_fit(X / 100.0, y)
+    before = plain.coef_.copy()
+    np.testing.assert_array_equal(plain.partial_fit(X / 100.0, y, nothing).coef_, before)
+    labels = y > y.mean()
+    model = SGDClassifier().partial_fit(X, labels, [False, True], nothing)
+    assert not model.coef_.any()
+
+
+def test_one_huge_row_in_a_stream():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 2))
+    y = X @ [1.0, 2.0]
+    for where in (0, 150):
+        for huge in ([1e10, -1e10], [1e10, 3.0]):
+            Z, others = X.copy(), np.arange(300) != where
+            Z[where] = huge
+            exact = [1.5, 1.5] if huge[1] < 0 else [0.0, 2.0]
+            wanted = 1 - ((X @ exact - y)[others] ** 2).mean() / y[others].var()
+            model = streamed(SGDRegressor(), Z, y, [10])
+            assert model.score(Z[others], y[others]) >= wanted - 0.005
+            assert abs(model.intercept_[0]) < 0.2
