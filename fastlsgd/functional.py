@@ -10,7 +10,6 @@ import numpy as np
 from . import _validation as check
 from .kernels import contract, resolve
 from .kernels.device import handed_back, lives_on_device, ndim
-from .solvers.interrupt import call_kernel
 
 __all__ = ["LossGradient", "Moments", "SGDEpoch", "gram", "loss_gradient", "predict", "sgd_epoch"]
 
@@ -71,15 +70,13 @@ def loss_gradient(
     Parameters
     ----------
     X : array-like or SciPy sparse of shape (n_samples, n_features)
-        Real numbers of any dtype, in any memory order; CSR with its indices in any order. Nothing
-        is copied: what is not native float32 or float64 is converted a block of rows at a time.
-        Sparse formats other than CSR are converted. Neither the indices nor anything else may be
-        changed by another thread during the call.
+        float32 and float64 are used as they are, in any memory order, without a copy;
+        other numbers become float64. Sparse formats other than CSR are converted.
     y : array-like of shape (n_samples,) or (n_samples, n_targets)
     coef : array-like of shape (n_features,) or (n_targets, n_features)
     intercept : float or array-like of shape (n_targets,), default=0.0
     sample_weight : array-like of shape (n_samples,), optional
-        Not negative and not all zero; a number is the weight of each row. Default: ones.
+        Not negative and not all zero. Default: ones.
     alpha : float >= 0, default=0.0
         Strength of the penalty. The intercept is never penalised.
     l1_ratio : float in [0, 1], default=0.0
@@ -119,7 +116,7 @@ def loss_gradient(
     alpha = check.check_real(alpha, "alpha", 0.0)
     l1_ratio = check.check_real(l1_ratio, "l1_ratio", 0.0, 1.0)
     kernels, n_threads = resolve(backend, X)
-    losses, dw, db = call_kernel(kernels.loss_gradient, 2 * len(w), X, y, w, b, s, n_threads)
+    losses, dw, db = kernels.loss_gradient(X, y, w, b, s, n_threads)
     loss = float(losses[0] if one_target else losses.sum())
     if not math.isfinite(loss):
         check.explain_non_finite(X=X, y=y, coef=w, intercept=b)
@@ -168,7 +165,7 @@ def predict(X, coef, intercept=0.0, *, backend: str | None = None) -> np.ndarray
     one_target = ndim(coef) == 1
     w, b = check.as_coefficients(coef, intercept, X.shape[1])
     kernels, n_threads = resolve(backend, X)
-    out = _back(call_kernel(kernels.predict, len(w), X, w, b, n_threads), like)
+    out = _back(kernels.predict(X, w, b, n_threads), like)
     if not check.all_finite(out):
         check.explain_non_finite(X=X, coef=w, intercept=b)
         raise ValueError(f"The prediction overflows {out.dtype}.")
@@ -220,7 +217,7 @@ def gram(X, y=None, *, sample_weight=None, shift=None, backend: str | None = Non
             raise ValueError(f"shift must have shape ({d},), got shape {shift.shape}.")
         shift = np.ascontiguousarray(shift)
     kernels, n_threads = resolve(backend, X)
-    xx, xy, x_sum, y_sum, weight = call_kernel(kernels.gram, d, X, targets, s, shift, n_threads)
+    xx, xy, x_sum, y_sum, weight = kernels.gram(X, targets, s, shift, n_threads)
     if not (np.isfinite(xx).all() and np.isfinite(xy).all()):
         check.explain_non_finite(X=X, y=targets, shift=shift)
         raise ValueError("The sums of products overflow: rescale X or y.")
@@ -261,7 +258,7 @@ def sgd_epoch(
     batch_size : int >= 1, default=1
         Rows of an update; their gradients are averaged. The last batch may be smaller.
     order : array-like of int of shape (n_visits,), optional
-        Rows in the order of the visit; a row may come more than once, or never. Copied.
+        Rows in the order of the visit; a row may come more than once, or never.
         Default: 0, 1, ..., n_samples - 1.
     sample_weight : array-like of shape (n_samples,), optional
         Factor of each row's gradient.
@@ -310,9 +307,7 @@ def sgd_epoch(
     l1_ratio = check.check_real(l1_ratio, "l1_ratio", 0.0, 1.0)
     state = contract.SGDState(l1_paid=np.zeros_like(w) if alpha * l1_ratio > 0 else None)
     kernels, n_threads = resolve(backend, X)
-    total = call_kernel(
-        kernels.sgd_epoch,
-        2 * len(w),
+    total = kernels.sgd_epoch(
         X,
         y,
         w,

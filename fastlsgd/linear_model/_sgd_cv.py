@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
@@ -11,9 +12,9 @@ from sklearn.metrics import get_scorer
 from sklearn.utils import _safe_indexing
 
 from .. import _validation as check
-from .._threads import carried
 from ..kernels import resolve_threads
 from ..kernels.device import DeviceArray, lives_on_device
+from ..solvers.refits import CHUNK_NUMBERS, COPIED_NUMBERS
 from ._base import LinearRegressor, all_or_nothing
 from ._folds import RoutedSplitter, folds_of
 from ._sgd import SGDRegressor
@@ -148,6 +149,7 @@ class SGDRegressorCV(RoutedSplitter, LinearRegressor):
         rows = _divisible(X, matrix)
         folds = list(folds_of(self.cv, X, y_judged, matrix, split_params))
         n_workers = min(effective_n_jobs(self.n_jobs), len(folds))
+        score = partial(_score_by_callable if callable(self.scoring) else _score_by_name, scorer)
         path = clone(model).set_params(warm_start=True)
         if model.n_jobs is None:
             path.set_params(n_jobs=max(1, resolve_threads() // n_workers))
@@ -155,8 +157,7 @@ class SGDRegressorCV(RoutedSplitter, LinearRegressor):
         s_judged = None if callable(self.scoring) else check.on_host(s)
         data = rows, targets, s, y_judged, s_judged
         columns = Parallel(n_jobs=n_workers, require="sharedmem")(
-            delayed(carried(_scores_of_path))(clone(path), *data, alphas, fold, scorer)
-            for fold in folds
+            delayed(_scores_of_path)(clone(path), *data, alphas, fold, score) for fold in folds
         )
         self.scores_ = np.array(columns).T
         best = _best(self.scores_.mean(axis=1), alphas)
@@ -205,8 +206,29 @@ def _best(means: np.ndarray, alphas: np.ndarray) -> int:
     return int(known[means[known].argmax()])
 
 
+class _Judged:
+    """A model as scorers by name take it, which ask for predictions alone.
+
+    X is handed to them as the numbers of its rows, which are predicted a few at a time; what is
+    predicted of rows on a GPU is on the host.
+    """
+
+    def __init__(self, model, X):
+        self._model, self._X = model, X
+
+    def predict(self, rows):
+        step = max(1, CHUNK_NUMBERS // self._X.shape[1])
+        parts = (rows[start : start + step] for start in range(0, len(rows), step))
+        return np.concatenate(
+            [check.on_host(self._model.predict(_rows_of(self._X, part))) for part in parts]
+        )
+
+    def __getattr__(self, name: str):
+        return getattr(self._model, name)
+
+
 class _JudgedOnHost:
-    """A model as scorers take it: what it predicts of rows on a GPU is on the host."""
+    """A model as a callable takes it: what it predicts of rows on a GPU is on the host."""
 
     def __init__(self, model):
         self._model = model
@@ -219,22 +241,56 @@ class _JudgedOnHost:
 
 
 def _divisible(X, matrix):
-    """X as `_safe_indexing` or, on a GPU, an array of row numbers divides it into folds."""
+    """X as `_rows_of` divides it into folds."""
     if hasattr(X, "tocsr"):
         return X.tocsr()
     return matrix if isinstance(matrix, DeviceArray) else np.asarray(X)
 
 
-def _scores_of_path(model, X, y, s, y_judged, s_judged, alphas, fold, scorer) -> list[float]:
+def _rows_of(X, rows: np.ndarray):
+    """These rows; a view where they follow on each other."""
+    if lives_on_device(X):
+        return X[rows]
+    if rows[-1] - rows[0] + 1 == len(rows) and (np.diff(rows) == 1).all():
+        return X[int(rows[0]) : int(rows[-1]) + 1]
+    return _safe_indexing(X, rows)
+
+
+def _score_by_name(scorer, model, X, rows, y, **more) -> float:
+    return float(scorer(_Judged(model, X), rows, y, **more))
+
+
+def _score_by_callable(scorer, model, X, rows, y, **more) -> float:
+    judged = _JudgedOnHost(model) if lives_on_device(X) else model
+    return float(scorer(judged, _rows_of(X, rows), y, **more))
+
+
+def _scores_of_path(model, X, y, s, y_judged, s_judged, alphas, fold, score) -> list[float]:
     """Scores on the held-out rows of a fold, one a strength."""
-    on_device = lives_on_device(X)
     train, held = fold
-    X_train, X_held = (X[part] if on_device else _safe_indexing(X, part) for part in (train, held))
-    y_train, weights = y[train], None if s is None else s[train]
-    judged = _JudgedOnHost(model) if on_device else model
+    X_train, y_train, weights = _rows_to_fit(model, X, y, s, train)
+    more = {} if s_judged is None else {"sample_weight": s_judged[held]}
     scores = []
     for alpha in alphas:
         model.set_params(alpha=float(alpha)).fit(X_train, y_train, sample_weight=weights)
-        more = {} if s_judged is None else {"sample_weight": s_judged[held]}
-        scores.append(float(scorer(judged, X_held, y_judged[held], **more)))
+        scores.append(score(model, X, held, y_judged[held], **more))
     return scores
+
+
+def _rows_to_fit(model, X, y, s, train):
+    """X, y and sample_weight of the rows to fit.
+
+    Where they are many, learning_rate="auto" gets all rows, the others at weight zero, which are to
+    it as if they were not there; early stopping would hold some of them out.
+    """
+    is_large = not lives_on_device(X) and _numbers(X) * len(train) > COPIED_NUMBERS * X.shape[0]
+    if not (is_large and model._automatic and not model.early_stopping):
+        return _rows_of(X, train), y[train], None if s is None else s[train]
+    counts = np.bincount(train, minlength=X.shape[0])
+    if counts.max() > 1:
+        return _rows_of(X, train), y[train], None if s is None else s[train]
+    return X, y, counts.astype(np.float64) if s is None else counts * s
+
+
+def _numbers(X) -> int:
+    return X.nnz if hasattr(X, "nnz") else X.size

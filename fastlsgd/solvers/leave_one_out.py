@@ -21,7 +21,7 @@ import numpy as np
 
 from .eigen import LONG, eigh, svd
 from .factors import EPS, TINY, NotTrustworthy, cholesky_factor
-from .interrupt import interruptible, product
+from .interrupt import interruptible
 from .refits import Task, refit_errors, restricted
 from .regression import make_system
 
@@ -107,14 +107,19 @@ def is_trusted(xx: np.ndarray, squares: np.ndarray, penalty: float) -> bool:
         return False
 
 
+def _answering_interrupts(function, xx: np.ndarray, *args):
+    """`interruptible`, where there are so many columns that it takes long."""
+    return interruptible(function, xx, *args) if len(xx) >= LONG else function(xx, *args)
+
+
 def _n_trusted(xx: np.ndarray, squares: np.ndarray, penalties: np.ndarray) -> int:
     """How many of these falling penalties a Gram matrix serves."""
     low, high = 0, len(penalties)
-    if high and is_trusted(xx, squares, float(penalties[-1])):
+    if high and _answering_interrupts(is_trusted, xx, squares, float(penalties[-1])):
         return high
     while low < high:
         middle = (low + high) // 2
-        if is_trusted(xx, squares, float(penalties[middle])):
+        if _answering_interrupts(is_trusted, xx, squares, float(penalties[middle])):
             low = middle + 1
         else:
             high = middle
@@ -131,7 +136,8 @@ def gram_bases(
     """
     stop = _n_trusted(xx, squares, penalties)
     while stop > 0:
-        basis = _basis_of_gram(xx, xy, squares, float(penalties[stop - 1]))
+        base = float(penalties[stop - 1])
+        basis = _answering_interrupts(_basis_of_gram, xx, xy, squares, base)
         start = int(np.argmax(basis.serves(penalties[:stop])))
         yield slice(start, stop), basis
         stop = start
@@ -145,21 +151,21 @@ def _basis_of_gram(xx: np.ndarray, xy: np.ndarray, squares: np.ndarray, base: fl
     values, vectors = eigh(H)
     whiten = scale[:, None] * (vectors / np.sqrt(values))
     if scale.max(initial=0.0) ** 2 <= ALIKE * scale.min(initial=np.inf) ** 2:
-        shrink, turn = eigh(product(whiten.T, whiten))
+        shrink, turn = eigh(whiten.T @ whiten)
     else:  # whose small eigenvalues would drown
         _, roots, turned = svd(whiten)
         shrink, turn = roots**2, turned.T
     U = np.zeros((len(squares), len(scale)))
-    U[counts] = product(whiten, turn)
+    U[counts] = whiten @ turn
     condition = float(values[-1] / values[0]) if len(values) else 1.0
     return Basis(U, np.maximum(shrink, 0.0), U.T @ xy, base, EPS * condition)
 
 
 def _turned(W, R, c, base: float, noise: float, *, tells_rank: bool = False) -> Basis:
-    """W in coordinates in which W^T W is diagonal too."""
+    """W in coordinates in which W^T W is diagonal too; `tells_rank` as in `Basis`."""
     _, roots, turn = svd(W)
-    U = product(W, turn.T)
-    return Basis(U, roots**2, product(R, U).T @ c, base, noise, tells_rank)
+    U = W @ turn.T
+    return Basis(U, roots**2, (R @ U).T @ c, base, noise, tells_rank)
 
 
 def _upper(rows: np.ndarray) -> np.ndarray:

@@ -24,8 +24,9 @@ from scipy.linalg import lapack
 from ..kernels.contract import working_dtype
 from . import active_set
 from .active_set import Lasso
-from .eigen import eigh
-from .factors import EPS, TINY, NotTrustworthy, cholesky_factor, column_scale, upper_of
+from .eigen import LONG, eigh
+from .factors import EPS, TINY, NotTrustworthy, cholesky_factor, column_scale
+from .interrupt import interruptible
 from .least_squares import FACTOR_FEATURES, GRAM_CONDITION, _refuse_underflow
 from .orthogonal import triangle
 from .solution import Solution
@@ -166,8 +167,8 @@ class Quadratic:
         part *= scale
         part *= scale[:, None]
         norm = np.abs(part).sum(axis=0).max()
-        upper = upper_of(part)
-        if upper is None:
+        upper, info = _cholesky(part)
+        if info != 0:
             return None
         reciprocal, info = lapack.dpocon(upper, norm)
         if info != 0 or not reciprocal > EPS * len(where):
@@ -191,6 +192,13 @@ class Quadratic:
         found = active_set.minimise(lasso, _divided(w, scale))
         self.condition = found.condition
         return found.u * scale, found.moves
+
+
+def _cholesky(part: np.ndarray):
+    """LAPACK's factor of a symmetric matrix, which is spoilt; Ctrl-C need not wait for it."""
+    if len(part) > LONG:
+        return interruptible(lapack.dpotrf, part.T, lower=0, overwrite_a=1)
+    return lapack.dpotrf(part.T, lower=0, overwrite_a=1)
 
 
 def _divided(w: np.ndarray, scale: np.ndarray) -> np.ndarray:
@@ -254,7 +262,6 @@ class _Sums:
         self.system = system
         xx, xy = system.centred_gram()
         _refuse_underflow(system, np.diag(xx))
-        refuse_target_range(system)
         self.H, self.c = xx / system.weight, xy.T / system.weight
         self.scale = system.columns_scale(np.diag(xx))
         self.H[self.scale == 0.0] = 0.0
@@ -350,13 +357,6 @@ class _Sums:
         except NotTrustworthy:
             return True
         return factor.condition > GRAM_CONDITION
-
-
-def refuse_target_range(system: System) -> None:
-    """Targets whose squares leave the range of float64."""
-    largest = system.largest_target()
-    if np.isfinite(largest) and largest > 0.0 and not 1e-100 < largest < 1e100:
-        raise NotTrustworthy("squares of y overflow or underflow")
 
 
 def _solve_all(problems, penalty: Penalty, coef: np.ndarray, tol: float):

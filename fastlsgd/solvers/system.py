@@ -18,7 +18,6 @@ import numpy as np
 from ..kernels.contract import CSR, Kernels, LossGradient, Matrix
 from ..kernels.device import DeviceArray, extremes, repeated
 from .factors import NotTrustworthy, column_scale
-from .interrupt import call_kernel
 from .rows import as_dense, row_slice, stored_numbers
 
 CHUNK_NUMBERS = 2**19  # of rows made dense at a time: 4 MB
@@ -116,8 +115,8 @@ class System:
         origin = None
         if self.fit_intercept:
             origin = as_dense(row_slice(self.X, 0, min(self.n, 256))).mean(axis=0)
-        xx, xy, x, y, weight = call_kernel(
-            self.kernels.gram, self.d, self.X, self.y, self.sample_weight, origin, self.n_threads
+        xx, xy, x, y, weight = self.kernels.gram(
+            self.X, self.y, self.sample_weight, origin, self.n_threads
         )
         if not (np.isfinite(xx).all() and np.isfinite(xy).all()):
             raise NotTrustworthy("the Gram matrix overflows")
@@ -175,9 +174,7 @@ class System:
                 weight = float(stop - start if s is None else s.sum(dtype=np.float64))
             if weight == 0.0:
                 continue
-            loss, dw, db = call_kernel(
-                self.kernels.loss_gradient,
-                2 * self.t,
+            loss, dw, db = self.kernels.loss_gradient(
                 row_slice(self.X, start, stop),
                 self.y[start:stop],
                 np.ascontiguousarray(coef),
@@ -201,15 +198,8 @@ class System:
     def _pass(self, y, coef, intercept):
         self.passes += 1
         coef = np.ascontiguousarray(coef)
-        return call_kernel(
-            self.kernels.loss_gradient,
-            2 * self.t,
-            self.X,
-            y,
-            coef,
-            intercept,
-            self.sample_weight,
-            self.n_threads,
+        return self.kernels.loss_gradient(
+            self.X, y, coef, intercept, self.sample_weight, self.n_threads
         )
 
     def chunks(self, first: int = 0, end: int | None = None, numbers: int = CHUNK_NUMBERS):
