@@ -300,6 +300,8 @@ def test_a_number_as_sample_weight_is_that_weight_in_each_row(entry):
     found, expected = call(entry, s=2.0), call(entry, s=np.full(20, 2.0))
     np.testing.assert_allclose(door.numbers(found), door.numbers(expected))
     for bad in (0.0, -1.0, np.nan, np.inf, "1", [[1.0]]):
+        if bad == 0.0 and "partial_fit" in entry:  # nothing to do, as in scikit-learn
+            continue
         with pytest.raises((ValueError, TypeError), match=r"(?i)sample.?weight"):
             call(entry, s=bad)
 
