@@ -220,7 +220,8 @@ class LeastSquaresRegressor(LinearRegressor):
         self.backend_ = backend_name(kernels)
         self._evidence = None
         if problem.is_smooth(alphas) and not any(alphas):
-            self._evidence = gather_evidence(kernels, problem, solutions[-1], self._n_threads())
+            with np.errstate(over="ignore", invalid="ignore"):
+                self._evidence = gather_evidence(kernels, problem, solutions[-1], self._n_threads())
         self._take_to(problem.X)
         self._warn_where_not_converged(solutions)
         return self

@@ -7,6 +7,11 @@ not. A first stage brings the weights near; a later one removes what rounding ha
 Two stages are what makes preconditioned iterations as stable as Householder QR (Epperly, Meier and
 Nakatsukasa 2024, arXiv 2406.03468, whose inner iteration is heavy-ball descent with the rates that
 conjugate gradients find by themselves).
+
+Where to end is judged by the gradient of the residuals as they are, z = R^-T A^T r, against |r|
+(Stewart 1977, SIAM Rev. 19; the second test of LSMR), as well as against that at zero weights:
+with a sharp R, |z| is the part of r that A could still explain. Where |z| no longer falls, it is
+held against what rounding of the residuals can make of it.
 """
 
 from __future__ import annotations
@@ -18,15 +23,19 @@ from typing import Protocol
 import numpy as np
 from scipy.linalg import eigvalsh_tridiagonal
 
-from .factors import EPS
+from ..kernels.contract import working_dtype
+from .factors import EPS, TINY
 from .system import System
 
-# The relative gradient below which weights of X's dtype no longer change.
+# The gradient, relative to that at zero, below which weights of X's dtype no longer change.
 ROUNDING = {"float64": EPS, "float32": 1e-9}
 # Of the gradient, by the conjugate gradients of one stage.
 STAGE_REDUCTION = {"float64": 1e-8, "float32": 5e-10}
 SHARP = 0.1  # a factor that reduces the gradient to this share needs no conjugate gradients
 LOOK_BACK = 10  # iterations whose rate tells how many are still to come
+# A gradient where rounding ended the descent is of rounding's making up to so many times its size.
+FLOOR_EPS = {"float64": 100.0 * EPS, "float32": float(np.finfo(np.float32).eps)}
+ROUND = 100.0  # a condition up to which columns of norm 1 are as good as a sharp R
 # A step that is expected to end this far below what is asked is not checked by another pass.
 SAFETY = 1e3
 
@@ -35,6 +44,7 @@ class Factor(Protocol):
     """Coordinates v = R w."""
 
     condition: float
+    scale: np.ndarray  # one over the norms of the columns
 
     def whiten(self, gradient: np.ndarray) -> np.ndarray:
         """R^-T g."""
@@ -55,6 +65,7 @@ class Descent:
     condition: float = np.nan  # in the factor's coordinates, as conjugate gradients saw it
     converged: bool = False
     has_stalled: bool = False  # whether a stage no longer halved the gradient: rounding
+    at_floor: bool = False  # whether the gradient is no larger than rounding makes it
     is_slow: bool = False  # whether conjugate gradients gave up since they would take too long
 
 
@@ -69,8 +80,9 @@ def descend(
     max_iter: int,
     certify: bool = True,
     budget: int | None = None,
+    grade: float = 1.0,
 ) -> Descent:
-    """Descend from `start` until the relative gradient is `tol` or stops falling.
+    """Descend from `start` until the gradient is `tol` of that at zero and of |r|, or stops falling.
 
     Parameters
     ----------
@@ -90,10 +102,12 @@ def descend(
         Whether the gradient is taken once more after a last step that is safe.
     budget : int or None
         Give up where more passes than this are to be expected.
+    grade : float
+        By how much the largest rows may hide the gradient of the others.
     """
     coef, intercept = start.coef, start.intercept
     best, last, losses, condition = start, start.relative_gradient, list(start.losses), np.nan
-    first, tol = system.passes, max(tol, ROUNDING[system.X.dtype.name])
+    first, rounding = system.passes, ROUNDING[working_dtype(system.X).name]
     for stage in count():
         gradient = system.gradient(coef, intercept)
         z = factor.whiten(gradient.coef)
@@ -105,7 +119,11 @@ def descend(
         if stage == 0 or ratio < best.relative_gradient:
             squares = gradient.squares - system.weight * gradient.intercept**2
             best = Descent(coef, intercept, np.maximum(squares, 0.0), ratio)
-        best.converged = best.relative_gradient <= tol
+        # Without a sharp R, |z| is up to `condition` times less than what A could still explain.
+        hidden = max(1.0, condition / ROUND) if np.isnan(factor.condition) else 1.0
+        share = max(tol, rounding) / (hidden if np.isfinite(hidden) else 1.0)
+        asked = _asked(best, system.alpha, scale, share, rounding) / grade
+        best.converged = best.relative_gradient <= asked
         left = max_iter - (system.passes - first)
         best.has_stalled = stage > 0 and not ratio <= 0.5 * last
         sharp = sharp and ((stage == 0 and last == np.inf) or ratio <= SHARP * last)
@@ -117,12 +135,15 @@ def descend(
         if sharp:
             # What is left shrinks as it just did; in weights it may count `condition` times.
             left_over = ratio * ratio / last * factor.condition
-            step, safe = z, not certify and SAFETY * left_over <= tol
+            step, safe = z, not certify and SAFETY * left_over <= asked
         else:
-            reduction = max(STAGE_REDUCTION[system.X.dtype.name], 0.5 * tol / ratio)
+            reduction = max(STAGE_REDUCTION[working_dtype(system.X).name], 0.5 * asked / ratio)
             inner = conjugate_gradients(system, factor, z, reduction, left - 1, budget, losses[-1])
             step, safe, losses = inner.v, False, losses + inner.losses
-            condition = inner.condition if stage == 0 else condition
+            if stage == 0:
+                condition = inner.condition
+                if np.isnan(factor.condition) and inner.n_seen < LOOK_BACK < left:
+                    condition = max(condition, _condition_seen_at_random(system, factor))
             best.is_slow = inner.is_slow
         if best.is_slow:
             break
@@ -133,7 +154,36 @@ def descend(
             break
         last = ratio
     best.losses, best.condition = losses, condition
+    best.at_floor = best.relative_gradient <= _floor(system, factor, best, scale)
     return best
+
+
+def _asked(at: Descent, alpha: float, scale: np.ndarray, tol: float, rounding: float) -> float:
+    """The relative gradient to reach: `tol` of that at zero, and of the residuals' norm.
+
+    Not less than `rounding` of that at zero, since residuals that end at nothing are rounding.
+    """
+    residual = np.sqrt(at.squares + alpha * (at.coef * at.coef).sum(axis=1))
+    share = residual / np.where(scale > 0.0, scale, np.inf)
+    share = float(np.where(scale > 0.0, share, 1.0).min())
+    return max(tol * min(share, 1.0), rounding)
+
+
+def _floor(system: System, factor: Factor, at: Descent, scale: np.ndarray) -> float:
+    """What rounding of the residuals can make of the relative gradient.
+
+    A residual is a difference of numbers as large as y, b, c . w and the terms of x . w; the
+    sums of the gradient add eps |A| |r|, which R^-1 enlarges by the condition.
+    """
+    condition = factor.condition if np.isfinite(factor.condition) else at.condition
+    condition = condition if np.isfinite(condition) else 1.0
+    terms = np.abs(at.coef) @ np.where(factor.scale > 0.0, 1.0 / (factor.scale + TINY), 0.0)
+    shift = np.abs(system.y_centre) + np.abs(at.intercept) + np.abs(at.coef) @ np.abs(system.centre)
+    summed = max(condition, np.sqrt(system.d)) * np.sqrt(at.squares)
+    size = np.sqrt(system.weight) * shift + scale + terms + summed
+    with np.errstate(over="ignore"):
+        floor = FLOOR_EPS[working_dtype(system.X).name] * size
+    return float((floor / np.where(scale > 0.0, scale, 1.0)).max())
 
 
 def _step(system: System, factor: Factor, coef, intercept, step):
@@ -158,6 +208,7 @@ class _Inner:
     losses: list[float]
     condition: float
     is_slow: bool
+    n_seen: int  # dimensions that the estimate of the condition has seen
 
 
 def conjugate_gradients(
@@ -201,7 +252,20 @@ def conjugate_gradients(
             is_slow = True
             break
         p = r + beta[:, None] * p
-    return _Inner(v, losses, _condition(diagonal, off_diagonal), is_slow)
+    return _Inner(v, losses, _condition(diagonal, off_diagonal), is_slow, len(diagonal))
+
+
+def _condition_seen_at_random(system: System, factor: Factor) -> float:
+    """Of A in these coordinates, from a direction that no target has chosen.
+
+    Conjugate gradients that end after a few steps have seen only what their targets point at.
+    """
+    before = system.passes
+    v = np.random.default_rng(0).normal(size=(system.t, system.d))
+    z = factor.whiten(system.apply(factor.unwhiten(v)))
+    condition = conjugate_gradients(system, factor, z, 0.1 * EPS, LOOK_BACK).condition
+    system.passes = before  # which are those of the descent
+    return condition
 
 
 def _still_to_come(history: list[float]) -> float:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..kernels.contract import CSR, Kernels, Matrix
+from ..kernels.contract import CSR, Kernels, Matrix, working_dtype
 from .conjugate import Descent, descend
 from .factors import (
     EPS,
@@ -27,15 +27,17 @@ from .factors import (
     NotTrustworthy,
     cholesky_factor,
 )
+from .graded import GRADED, is_graded, solve_graded
 from .orthogonal import SKETCH_ROWS, sketch_factor, solve_by_qr
-from .rows import as_dense, sample_rows
+from .rows import as_dense, random_rows, take_rows
 from .solution import Solution
-from .system import System
+from .system import CHUNK_NUMBERS, ORIGIN_ROWS, System, normalised_weights
 
 SOLVERS = ("auto", "gram", "sketch", "cg", "qr")
 
 # The condition up to which a float64 Gram matrix is a good metric: its square, times eps, is small.
 GRAM_CONDITION = 3e6
+CG_CONDITION = 1e6
 # A pass is bound by memory, a Gram matrix by arithmetic: it costs so many passes for each column.
 GRAM_PASSES = 0.045
 # The same for CSR, whose rows the Gram matrix makes dense: for each stored number of a row.
@@ -44,12 +46,14 @@ SPARSE_GRAM_PASSES = 0.015
 PATIENCE = 45.0
 # d^2 numbers of a factor must fit in memory: 2 GB.
 FACTOR_FEATURES = 16384
-# A descent that rounding ends with a relative gradient above this, or above so many eps times the
-# condition, has not solved the problem.
-SOLVED = 1e-6
-SOLVED_EPS = 100.0
 # Squares of columns that differ by less are taken for alike: those of a sample are noisy.
 ALIKE = 16.0
+# Of a dense X, which tell the norms of its columns.
+SAMPLE_NUMBERS = 2**22
+# Of rows that may be small without their number telling, as in sparse data.
+LIGHT_SHARE = 0.01
+# A mean of so many standard deviations is taken from y first.
+FAR = 1e3
 SEED = 0
 
 
@@ -87,15 +91,18 @@ def solve_least_squares(
         If sums overflow, or X or y hold NaN or infinity.
     """
 
+    sample_weight, weight_exponent = normalised_weights(sample_weight, X, max(alphas))
+    alphas = np.ldexp(np.asarray(alphas, np.float64), -weight_exponent).tolist()
+
     def system_of(targets) -> System:
         return System(
             kernels, X, targets, sample_weight, fit_intercept=fit_intercept, n_threads=n_threads
         )
 
     system = system_of(y)
-    exponent = _targets_exponent(system)
-    if exponent:
-        system = system_of(np.ldexp(np.asarray(y), -exponent))
+    shift, exponent = _shift_of_targets(system), _targets_exponent(system)
+    if exponent or shift.any():
+        system = system_of(np.ldexp(np.asarray(y) - shift, -exponent))
     if request.start is not None:
         request = replace(request, start=np.ldexp(request.start, -exponent))
     solutions = []
@@ -107,9 +114,38 @@ def solve_least_squares(
             plain.alpha = alpha
             solutions.append(_by_qr(plain, request))
         else:
-            solutions.append(_times_power_of_two(solution, exponent))
             request = replace(request, start=solution.coef)
-    return solutions
+            solution = _times_power_of_two(solution, exponent)
+            solutions.append(replace(solution, intercept=solution.intercept + shift))
+    return [weights_undone(found, weight_exponent, weight_exponent) for found in solutions]
+
+
+def _shift_of_targets(system: System) -> np.ndarray:
+    """Of each target, where an intercept far beyond its spread would round its residuals.
+
+    The mean of a few rows, or 0 for most.
+    """
+    shift = np.zeros(system.t)
+    if not system.fit_intercept or system.y.dtype != np.float64:
+        return shift
+    rows = random_rows(system.n, ORIGIN_ROWS, system.host_weights)
+    sample = np.asarray(system.y[rows], np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, spread = sample.mean(axis=0), sample.std(axis=0)
+        far = np.isfinite(spread) & (np.abs(mean) > FAR * spread)
+    return np.where(far, mean, shift)
+
+
+def weights_undone(solution: Solution, exponent: int, loss_exponent: int) -> Solution:
+    """A solution for weights that were multiplied by 2^-exponent, for the weights as they were."""
+    if exponent == 0:
+        return solution
+    with np.errstate(over="ignore", under="ignore"):
+        return replace(
+            solution,
+            residual_norm=np.ldexp(solution.residual_norm, exponent // 2),
+            losses=np.ldexp(solution.losses, loss_exponent).tolist(),
+        )
 
 
 def _times_power_of_two(solution: Solution, exponent: int) -> Solution:
@@ -125,7 +161,7 @@ def _times_power_of_two(solution: Solution, exponent: int) -> Solution:
 
 def _targets_exponent(system: System) -> int:
     """The power of two of y where its squares could overflow or underflow; else 0."""
-    if system.X.dtype == np.float32:  # whose squares are float64
+    if system.y.dtype == np.float32:  # whose squares are float64
         return 0
     largest = system.largest_target()
     if not (np.isfinite(largest) and largest > 0.0) or 1e-100 < largest < 1e100:
@@ -183,20 +219,23 @@ def _by_gram(system: System, request: Request) -> Solution:
 def _refuse_underflow(system: System, squares: np.ndarray) -> None:
     """Squares, or float32's products with a residual, may have lost what counts."""
     limit = 1e-250
-    if system.X.dtype == np.float32:
+    if working_dtype(system.X) == np.float32:
         largest = max(system.largest_target(), 1e-37)
         limit = system.weight * (1e-30 / largest) ** 2
     small = np.flatnonzero(squares < limit)
     if len(small) == 0:
         return
     for _, _, A, _ in system.chunks():
-        if (np.abs(A[:, small]) > 4.0 * EPS * np.abs(system.centre[small])).any():
+        if (np.abs(A[:, small]) > 4.0 * system.eps * np.abs(system.centre[small])).any():
             raise NotTrustworthy("squares underflow")
 
 
 def _by_sketch(system: System, request: Request) -> Solution:
     system.find_centre()
     sketch = sketch_factor(system, request.seed)
+    if sketch.factor.condition > GRADED:
+        if _grade(system.row_sizes(sketch.factor.scale), 0.0) > GRADED:
+            raise NotTrustworthy("rows differ too much in size")
     coef = sketch.factor.unwhiten(sketch.start)
     start = Descent(coef, system.intercept_for(coef), relative_gradient=1.0)
     unit = np.sqrt((sketch.start * sketch.start).sum(axis=1))
@@ -213,6 +252,9 @@ def _by_quick_cg(system: System, request: Request) -> Solution:
 def _by_cg(system: System, request: Request, budget: int | None = None) -> Solution:
     system.find_centre()
     factor = DiagonalFactor(_sampled_scale(system))
+    grade = _grade(system.row_sizes(factor.scale), LIGHT_SHARE)
+    if grade > GRADED and system.d <= FACTOR_FEATURES:
+        raise NotTrustworthy("rows differ too much in size")
     coef = np.zeros((system.t, system.d)) if request.start is None else request.start
     start = Descent(coef, system.intercept_for(coef))
     unit = None
@@ -220,10 +262,14 @@ def _by_cg(system: System, request: Request, budget: int | None = None) -> Solut
         zero = np.zeros_like(coef)
         z = factor.whiten(system.gradient(zero, system.intercept_for(zero)).coef)
         unit = np.sqrt((z * z).sum(axis=1))
-    return _descended("cg", system, factor, start, unit, request, sharp=False, budget=budget)
+    return _descended(
+        "cg", system, factor, start, unit, request, sharp=False, budget=budget, grade=grade
+    )
 
 
-def _descended(name, system, factor, start, unit, request, *, sharp, budget=None) -> Solution:
+def _descended(
+    name, system, factor, start, unit, request, *, sharp, budget=None, grade=1.0
+) -> Solution:
     """`descend`, and whether to trust where it ends."""
     before = system.passes
     end = descend(
@@ -236,16 +282,15 @@ def _descended(name, system, factor, start, unit, request, *, sharp, budget=None
         max_iter=request.max_iter,
         certify=request.certify,
         budget=budget,
+        grade=grade,
     )
     finite = np.isfinite(end.relative_gradient) and np.isfinite(end.coef).all()
-    condition = end.condition if name == "cg" else factor.condition
-    condition = condition if np.isfinite(condition) else 1.0
-    solved = max(SOLVED, SOLVED_EPS * EPS * condition)
-    stuck = end.has_stalled and end.relative_gradient > solved
+    at_floor = end.at_floor and grade <= GRADED  # else the largest rows' rounding hides the others
+    stuck = end.has_stalled and not (end.converged or at_floor)
+    # The columns' norms alone are a metric in which |z| says little where the condition is large.
+    stuck = stuck or (name == "cg" and end.condition > CG_CONDITION)
     if not finite or end.is_slow or (stuck and system.d <= FACTOR_FEATURES):
         raise NotTrustworthy("the descent does not get there")
-    rounding = SOLVED_EPS * EPS if system.X.dtype == np.float64 else np.finfo(np.float32).eps
-    allowed = max(request.tol, float(rounding) * condition)
     return Solution(
         end.coef,
         end.intercept,
@@ -255,10 +300,20 @@ def _descended(name, system, factor, start, unit, request, *, sharp, budget=None
         np.sqrt(end.squares),
         end.losses,
         end.relative_gradient,
-        end.converged or (end.has_stalled and end.relative_gradient <= allowed),
+        not stuck and (end.converged or (end.has_stalled and at_floor)),
         None if name == "cg" else factor,
         system.centre,
     )
+
+
+def _grade(sizes: np.ndarray, share: float) -> float:
+    """By how much the mean square of rows exceeds all but this share; of rows that are not zero."""
+    sizes = sizes[sizes > 0.0]
+    if len(sizes) == 0:
+        return 1.0
+    sizes /= sizes.max()
+    least = np.partition(sizes, k := int(share * (len(sizes) - 1)))[k]
+    return float(np.sqrt(np.mean(sizes * sizes)) / least)
 
 
 def _sampled_scale(system: System) -> np.ndarray:
@@ -270,13 +325,15 @@ def _sampled_scale(system: System) -> np.ndarray:
     common = np.full(system.d, 1.0 / np.sqrt(system.weight))
     if system.n < system.d and system.alpha == 0.0:
         return common
-    squares = _column_squares(system, every=16 if isinstance(system.X, CSR) else None)
+    share = system.n // 16 if isinstance(system.X, CSR) else SAMPLE_NUMBERS // system.d
+    squares = _column_squares(system, max(share, 1))
     _refuse_range(system, squares)
     low, middle, high = np.quantile(squares, [0.01, 0.5, 0.99])
-    if squares.any() and high <= ALIKE * low and squares.max() <= ALIKE * middle:
+    alike = high <= ALIKE * low and squares.max() <= ALIKE * middle
+    if alike and np.all(system.columns_scale(squares) > 0.0):
         return np.full(system.d, 1.0 / np.sqrt(squares.mean() + system.alpha))
-    if isinstance(system.X, CSR) or squares.min() == 0.0:
-        squares = _column_squares(system, every=1)
+    if share < system.n:
+        squares = _column_squares(system, system.n)
         _refuse_range(system, squares)
     counts = system.columns_scale(squares) > 0.0
     return np.where(counts, 1.0 / np.sqrt(squares + system.alpha + ~counts), 0.0)
@@ -291,27 +348,39 @@ def _refuse_range(system: System, squares: np.ndarray) -> None:
         raise NotTrustworthy("squares underflow")
 
 
-def _column_squares(system: System, every: int | None) -> np.ndarray:
-    """Of the columns of A, from each `every`-th row; None: of 4 million numbers."""
-    X, s = system.X, system.sample_weight
-    every = every or max(1, system.n * system.d // 2**22)
-    rows = sample_rows(X, every)
-    weights = np.ones(rows.shape[0]) if s is None else s[::every].astype(np.float64)
+def _column_squares(system: System, count: int) -> np.ndarray:
+    """Of the columns of A, from about so many rows, drawn at random from those that count."""
+    s, X = system.host_weights, system.X
+    rows = random_rows(system.n, count, s)
+    weights = np.ones(len(rows)) if s is None else s[rows].astype(np.float64)
     part = float(weights.sum())
     if not part > 0.0:
         raise NotTrustworthy("the sample has no weight")
-    if isinstance(rows, CSR):
-        ends = np.asarray(rows.indptr)
-        span = slice(int(ends[0]), int(ends[-1]))
-        values = rows.data[span].astype(np.float64)
-        values *= values * np.repeat(weights, np.diff(ends))
-        sums = np.bincount(np.asarray(rows.indices[span]), values, minlength=system.d)
-        return np.maximum(sums * (system.weight / part) - system.weight * system.centre**2, 0.0)
-    total, step = np.zeros(system.d), max(1, 2**19 // system.d)
+    total = np.zeros(system.d)
+    stored, step = np.zeros(system.d), max(1, _chunk_rows(system))
     for start in range(0, len(rows), step):
-        A = as_dense(rows[start : start + step]) - system.centre
-        total += np.einsum("ij,ij,i->j", A, A, weights[start : start + step])
+        chunk, own = take_rows(X, rows[start : start + step]), weights[start : start + step]
+        if isinstance(chunk, CSR):
+            where = np.asarray(chunk.indices)
+            A = np.asarray(chunk.data).astype(np.float64) - system.centre[where]
+            own = np.repeat(own, np.diff(np.asarray(chunk.indptr)))
+            total += np.bincount(where, own * A * A, minlength=system.d)
+            stored += np.bincount(where, own, minlength=system.d)
+        else:
+            A = as_dense(chunk) - system.centre
+            total += np.einsum("ij,ij,i->j", A, A, own)
+    if isinstance(X, CSR):  # the rest is zeros; none where that is rounding
+        rest = np.where(part - stored > 1e-12 * part, part - stored, 0.0)
+        total += rest * system.centre**2
     return total * (system.weight / part)
+
+
+def _chunk_rows(system: System) -> int:
+    """Rows of about `CHUNK_NUMBERS` numbers, and of more than a row of sums."""
+    if isinstance(system.X, CSR):
+        per_row = max(1, system.stored // system.n)
+        return max(CHUNK_NUMBERS, 4 * system.d) // per_row
+    return CHUNK_NUMBERS // system.d
 
 
 def _by_qr(system: System, request: Request) -> Solution:
@@ -319,6 +388,8 @@ def _by_qr(system: System, request: Request) -> Solution:
         raise np.linalg.LinAlgError(f"QR of {system.d} columns would not fit in memory")
     system.find_centre()
     found = solve_by_qr(system)
+    if (found.condition > GRADED or found.rank < system.d) and is_graded(system, found):
+        found = solve_graded(system, found)
     relative, losses = 0.0, []
     if request.certify:
         with np.errstate(over="ignore", invalid="ignore"):

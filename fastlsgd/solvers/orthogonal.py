@@ -67,7 +67,8 @@ def sketch_factor(system: System, seed: int) -> Sketch:
         upper = _mixed_triangle(system, seed)
     if not _in_range(upper):
         raise NotTrustworthy("squares overflow or underflow")
-    scale = column_scale(np.einsum("ij,ij->j", upper[:, :d], upper[:, :d]) + system.alpha)
+    squares = np.einsum("ij,ij->j", upper[:, :d], upper[:, :d])
+    scale = column_scale(np.where(system.columns_scale(squares) > 0.0, squares + system.alpha, 0.0))
     upper[:, :d] *= scale
     if system.alpha > 0.0:
         penalty = np.zeros((d, upper.shape[1]))
@@ -75,6 +76,9 @@ def sketch_factor(system: System, seed: int) -> Sketch:
         upper = _upper_of_both(upper, penalty)
     if len(upper) < d:
         raise NotTrustworthy("fewer rows than columns")
+    if not scale.all():
+        counts = np.append(scale > 0.0, np.ones(system.t, dtype=bool))
+        upper = _upper_of(upper, np.flatnonzero(counts))
     R, start = upper[:d, :d].copy(order="F"), upper[:d, d:].T.copy()
     R[np.diag_indices(d)] += scale == 0.0
     factor = TriangularFactor(R, scale)
@@ -196,7 +200,7 @@ def triangle(system: System) -> tuple[np.ndarray, np.ndarray]:
             upper = _triangle(system, exponents)
     if not np.isfinite(upper).all():
         raise np.linalg.LinAlgError("numbers that are not finite")
-    return upper, exponents
+    return _without_constants(system, upper, exponents), exponents
 
 
 def _triangle(system: System, exponents: np.ndarray) -> np.ndarray:
@@ -208,6 +212,29 @@ def _triangle(system: System, exponents: np.ndarray) -> np.ndarray:
         if exponents.any():
             rows = np.ldexp(rows, -exponents)
         upper = _upper_of_both(upper, rows)
+    return upper
+
+
+def _without_constants(system: System, upper: np.ndarray, exponents: np.ndarray) -> np.ndarray:
+    """R, with zeros for the columns that vary by rounding alone, and in their rows.
+
+    A column of zeros in the midst would leave its row to the columns after it, and a triangle
+    that is solved without that row would lose what it says.
+    """
+    d = system.d
+    norms = np.ldexp(np.linalg.norm(upper[:, :d], axis=0), exponents[:d])
+    counts = np.append(norms > 0.0, np.ones(upper.shape[1] - d, dtype=bool))
+    if system.fit_intercept:
+        counts[system.constant_columns(norms)[0]] = False
+    return upper if counts.all() else _upper_of(upper, np.flatnonzero(counts))
+
+
+def _upper_of(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """R of these columns, each in its own place, and zeros for the others."""
+    width = rows.shape[1]
+    packed = _upper(rows[:, columns])
+    upper = np.zeros((width, width))
+    upper[np.ix_(columns[: len(packed)], columns)] = packed
     return upper
 
 
@@ -238,7 +265,7 @@ def _solve_triangle(system: System, data: np.ndarray, exponents: np.ndarray) -> 
         keep = sigma > rank_tolerance(d) * sigma.max(initial=0.0)
         v, rank = (Vt[keep].T @ ((U[:, keep].T @ c) / sigma[keep, None])).T, int(keep.sum())
         condition = float(sigma[0] / sigma[keep][-1]) if rank else 1.0
-    coef = np.ldexp(v, y_units - common)
+    coef = np.ldexp(np.where(scale > 0.0, v, 0.0), y_units - common)
     residual = np.ldexp(data[:, :d], np.maximum(units - common, -(2**12))) @ v.T - data[:, d:]
     return Orthogonal(
         coef,

@@ -18,11 +18,11 @@ from ..kernels.contract import CSR, Kernels, Matrix
 from . import least_squares
 from .factors import NotTrustworthy
 from .full_batch import FullBatchResult, fit_full_batch
-from .least_squares import Request, solve_least_squares
+from .least_squares import Request, solve_least_squares, weights_undone
 from .proximal_newton import GRAM_FEATURES, Penalty, fit_path, judged
 from .rows import stored_numbers
 from .solution import Solution
-from .system import System
+from .system import System, normalised_weights
 
 SOLVERS = (*least_squares.SOLVERS, "nesterov")
 NONSMOOTH_SOLVERS = ("auto", "gram", "nesterov")
@@ -46,6 +46,11 @@ class Problem:
     def weight(self) -> float:
         s = self.sample_weight
         return float(len(self.y) if s is None else s.sum(dtype=np.float64))
+
+    def normalised(self) -> tuple[Problem, int]:
+        """The same problem with sample weights near 1, and the power of two taken from them."""
+        weights, exponent = normalised_weights(self.sample_weight, self.X)
+        return (replace(self, sample_weight=weights) if exponent else self), exponent
 
     def penalty(self, alpha: float) -> Penalty:
         return Penalty(alpha * self.l1_ratio, alpha * (1.0 - self.l1_ratio), self.positive)
@@ -75,6 +80,7 @@ def fit_regression(
     numpy.linalg.LinAlgError
         If sums overflow, or X or y hold NaN or infinity.
     """
+    problem, exponent = problem.normalised()
     start = None if coef is None else coef.astype(np.float64)
     request = Request(tol=tol, max_iter=max_iter, start=start)
     if solver != "nesterov" and problem.is_smooth(alphas):
@@ -95,9 +101,11 @@ def fit_regression(
         except NotTrustworthy as error:
             raise np.linalg.LinAlgError(str(error)) from error
     else:
-        return _by_descent(kernels, problem, alphas, request, intercept, n_threads)
+        solutions = _by_descent(kernels, problem, alphas, request, intercept, n_threads)
+        return [weights_undone(found, exponent, 0) for found in solutions]
     scale = 1.0 / problem.weight
-    return [replace(s, losses=[loss * scale for loss in s.losses]) for s in solutions]
+    solutions = [replace(s, losses=[loss * scale for loss in s.losses]) for s in solutions]
+    return [weights_undone(found, exponent, 0) for found in solutions]
 
 
 def _gram_pays(X: Matrix) -> bool:

@@ -9,18 +9,30 @@ and b part. c is subtracted from the sums, never from X. One call is one pass ov
 
 from __future__ import annotations
 
+import warnings
 from functools import cached_property
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..kernels.contract import CSR, Kernels, LossGradient, Matrix
-from ..kernels.device import DeviceArray, extremes, repeated
-from .factors import NotTrustworthy, column_scale
-from .rows import as_dense, row_slice, stored_numbers
+from ..kernels.contract import CSR, Kernels, LossGradient, Matrix, working_dtype
+from ..kernels.device import DeviceArray, extremes, repeated, sent_to
+from .factors import EPS, NotTrustworthy, column_scale
+from .rows import as_dense, random_rows, row_slice, stored_numbers, take_rows
 
 CHUNK_NUMBERS = 2**19  # of rows made dense at a time: 4 MB
+TARGET_ROWS = 2**15  # of y at a time
+ORIGIN_ROWS = 256  # whose mean is near enough to that of all
+# A sum of squares that loses more than this when its mean is taken out has lost digits too.
+CANCELLATION = 1e4
+# Columns whose spread is so many eps of their mean at most may be constant: rounding of the mean.
+DOUBT_EPS = 2.0**14
+# Below this share of all, a row's weight may be lost in the rounding of a mean.
+LEAST_WEIGHT = 1e-16
+# Weights beyond this power of two, or below its inverse, are brought near 1.
+WEIGHT_EXPONENT = 30
+PROBES = 4  # random directions that tell how large rows are
 GRADIENT_PARTS = 64  # the error falls with the square root of their number,
 PART_NUMBERS = 2**18  # and a part of fewer numbers would take longer to call than to do
 
@@ -31,6 +43,32 @@ class Gradient(NamedTuple):
     squares: np.ndarray  # (t,)  sum_i s_i r_i^2
     coef: np.ndarray  # (t, d)  A^T r + alpha w
     intercept: np.ndarray  # (t,)  weighted mean of r: what b is too large by
+
+
+def normalised_weights(sample_weight: Any, X: Matrix, alpha: float = 0.0) -> tuple[Any, int]:
+    """Sample weights times 2^-k, the largest of them near 1, and the even k; most often 0.
+
+    A common factor of all changes nothing in a fit, but its sums could overflow or vanish. `alpha`
+    is what will be multiplied likewise, and must not overflow.
+    """
+    if sample_weight is None:
+        return None, 0
+    is_there = isinstance(sample_weight, DeviceArray)
+    largest = extremes(sample_weight)[1] if is_there else float(sample_weight.max())
+    exponent = int(np.frexp(largest)[1])
+    if abs(exponent) <= WEIGHT_EXPONENT:
+        return sample_weight, 0
+    exponent = max(exponent, int(np.frexp(alpha)[1]) - 1000)
+    exponent += exponent % 2
+    given = np.asarray(sample_weight)
+    weights = np.ldexp(given, -exponent)
+    if np.count_nonzero(weights) < np.count_nonzero(given):
+        warnings.warn(
+            "The smallest sample weights are less than 1e-300 of the largest: they count as zero.",
+            UserWarning,
+            stacklevel=2,
+        )
+    return sent_to(weights, X), exponent
 
 
 class System:
@@ -90,14 +128,30 @@ class System:
         """The same from a pass: with w = b = 0, the gradient at targets of -1 is the mean of X."""
         if self.is_centred:
             return
-        targets = repeated(-1.0, (self.n, 1), self._values)
+        targets = repeated(-1.0, (self.n, 1), self.y)
         _, mean, _ = self._pass(targets, np.zeros((1, self.d)), np.zeros(1))
         self.centre_at(mean[0], self._target_mean())
 
     def _target_mean(self) -> np.ndarray:
         if isinstance(self.y, DeviceArray):
             return -self._at_zero_weights(np.zeros(self.t)).intercept
-        return np.average(self.y.astype(np.float64), axis=0, weights=self.sample_weight)
+        total = np.zeros(self.t)
+        for y, s in self._target_chunks():
+            total += y.sum(axis=0) if s is None else s @ y
+        return total / self.weight
+
+    def _target_chunks(self):
+        """(y, s), float64, a few rows at a time; s is None without weights."""
+        for start in range(0, self.n, TARGET_ROWS):
+            rows, s = slice(start, start + TARGET_ROWS), None
+            if self.sample_weight is not None:
+                s = np.asarray(self.sample_weight[rows], np.float64)
+            yield self.y[rows].astype(np.float64), s
+
+    @cached_property
+    def host_weights(self) -> np.ndarray | None:
+        """The sample weights on the host."""
+        return None if self.sample_weight is None else np.asarray(self.sample_weight)
 
     def centred_gram(self) -> tuple[np.ndarray, np.ndarray]:
         """A^T A and A^T y, from one pass that is done once; the rows count from their mean then.
@@ -112,31 +166,104 @@ class System:
         return self._gram
 
     def _make_gram(self) -> tuple[np.ndarray, np.ndarray]:
-        origin = None
-        if self.fit_intercept:
-            origin = as_dense(row_slice(self.X, 0, min(self.n, 256))).mean(axis=0)
-        xx, xy, x, y, weight = self.kernels.gram(
-            self.X, self.y, self.sample_weight, origin, self.n_threads
-        )
-        if not (np.isfinite(xx).all() and np.isfinite(xy).all()):
-            raise NotTrustworthy("the Gram matrix overflows")
+        origin = self._sampled_mean() if self.fit_intercept else None
+        xx, xy, x, y, weight = self._gram_about(origin)
         if origin is None:
             return xx, xy
+        lost = x * (x / weight)
+        noise = weight * (64.0 * self.eps * origin) ** 2
+        # The sample may have seen nothing of a row that outweighs all others.
+        if np.any((lost > noise) & (lost > CANCELLATION * (np.diag(xx) - lost))):
+            origin = origin + x / weight
+            xx, xy, x, y, weight = self._gram_about(origin)
         self.centre_at(origin + x / weight, y / weight)
         return xx - np.outer(x, x / weight), xy - np.outer(x, y / weight)
 
+    def _gram_about(self, origin: np.ndarray | None):
+        sums = self.kernels.gram(self.X, self.y, self.sample_weight, origin, self.n_threads)
+        if not (np.isfinite(sums.xx).all() and np.isfinite(sums.xy).all()):
+            raise NotTrustworthy("the Gram matrix overflows")
+        return sums
+
+    def _sampled_mean(self) -> np.ndarray:
+        rows = random_rows(self.n, ORIGIN_ROWS, self.host_weights)
+        A, s = as_dense(take_rows(self.X, rows)), self.host_weights
+        if s is None:
+            return A.mean(axis=0)
+        shares = s[rows].astype(np.float64)
+        return np.average(A, axis=0, weights=shares / shares.max())
+
     def columns_scale(self, squares: np.ndarray) -> np.ndarray:
-        """One over the norms of the columns of A; 0 for those that vary by rounding alone."""
-        eps = float(np.finfo(self.X.dtype).eps)
-        return column_scale(squares, self.weight * (4.0 * eps * self.centre) ** 2)
+        """One over the norms of the columns of A; 0 for those that vary by rounding alone.
+
+        Raises
+        ------
+        NotTrustworthy
+            If a column varies in rows alone whose weight is lost in rounding.
+        """
+        scale = column_scale(squares)
+        constant, hidden = self.constant_columns(np.sqrt(np.maximum(squares, 0.0)))
+        if len(hidden):
+            raise NotTrustworthy("rows differ too much in weight")
+        scale[constant] = 0.0
+        return scale
+
+    def constant_columns(self, norms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers of the columns that vary by rounding alone, from the norms of those of A.
+
+        And of those that seem to, but vary in rows of very small weight.
+        """
+        size = np.sqrt(self.weight) * np.abs(self.centre)
+        constant = norms <= 4.0 * self.eps * size
+        doubtful = np.flatnonzero(~constant & (norms <= DOUBT_EPS * EPS * size))
+        if len(doubtful):
+            constant[self._constant(doubtful)] = True
+        found = np.flatnonzero(constant)
+        s = self.host_weights
+        if len(found) == 0 or s is None or s[s > 0.0].min() > LEAST_WEIGHT * self.weight:
+            return found, found[:0]
+        true = self._constant(found)
+        return true, np.setdiff1d(found, true)
+
+    def _constant(self, columns: np.ndarray) -> np.ndarray:
+        """Which of these columns of X hold the same number in all rows of positive weight."""
+        first, step = None, max(1, CHUNK_NUMBERS // self.d)
+        for start in range(0, self.n, step):
+            chunk = as_dense(row_slice(self.X, start, min(start + step, self.n)))
+            if self.host_weights is not None:
+                chunk = chunk[self.host_weights[start : start + step] > 0.0]
+            if len(chunk) == 0:
+                continue
+            first = chunk[0] if first is None else first
+            apart = np.abs(chunk[:, columns] - first[columns])
+            columns = columns[(apart <= 4.0 * self.eps * np.abs(first[columns])).all(axis=0)]
+            if len(columns) == 0:
+                break
+        return columns
+
+    def row_sizes(self, scale: np.ndarray) -> np.ndarray:
+        """About the norm of each row of A times D, (n,), as seen from random directions."""
+        V = np.random.default_rng(0).normal(size=(PROBES, self.d)) * scale
+        sizes, step = np.empty(self.n), max(TARGET_ROWS, CHUNK_NUMBERS // self.d)
+        for start in range(0, self.n, step):
+            stop = min(start + step, self.n)
+            rows = row_slice(self.X, start, stop)
+            seen = self.kernels.predict(rows, V, -(V @ self.centre), self.n_threads)
+            sizes[start:stop] = np.linalg.norm(np.asarray(seen, np.float64), axis=1)
+        if self.host_weights is not None:
+            sizes *= np.sqrt(self.host_weights.astype(np.float64))
+        return sizes
 
     def target_squares(self) -> np.ndarray:
         """sum_i s_i (y_i - mean)^2 of each target."""
         if isinstance(self.y, DeviceArray):
             return 2.0 * self.weight * self._at_zero_weights(self.y_centre).loss
-        y = self.y.astype(np.float64) - self.y_centre
-        s = np.ones(self.n) if self.sample_weight is None else self.sample_weight
-        return np.einsum("it,it,i->t", y, y, s)
+        total = np.zeros(self.t)
+        for y, s in self._target_chunks():
+            y -= self.y_centre
+            y *= y
+            total += y.sum(axis=0) if s is None else s @ y
+        return total
 
     def largest_target(self) -> float:
         """The largest of all |y|; of y on a GPU, the root mean square of a target at most."""
@@ -146,7 +273,9 @@ class System:
                 return size
             low, high = extremes(self.y)
             return max(high, -low)
-        return max(float(self.y.max()), -float(self.y.min()))
+        if self.sample_weight is None:
+            return max(float(self.y.max()), -float(self.y.min()))
+        return max(float(np.abs(y[s > 0.0]).max(initial=0.0)) for y, s in self._target_chunks())
 
     def _at_zero_weights(self, intercept: np.ndarray) -> LossGradient:
         """A pass whose residuals are those of the intercept: y stays on its GPU."""
@@ -217,11 +346,12 @@ class System:
 
     @cached_property
     def _no_targets(self) -> np.ndarray:
-        return repeated(0.0, (self.n, self.t), self._values)
+        return repeated(0.0, (self.n, self.t), self.y)
 
     @property
-    def _values(self) -> np.ndarray:
-        return self.X.data if isinstance(self.X, CSR) else self.X
+    def eps(self) -> float:
+        """What counts as rounding in X."""
+        return float(np.finfo(working_dtype(self.X)).eps)
 
     @property
     def stored(self) -> int:

@@ -1,0 +1,220 @@
+"""QR for rows of very different size: a few of weight 1e20, and others that decide the rest.
+
+Householder QR is accurate for each row by its own size if the rows come in order of their size and
+columns are exchanged (Cox and Higham 1998, BIT 38(2)); without, its errors are as large as those of
+the largest rows, and hide the small ones. Here the rows are taken from the largest to the
+smallest, a few of alike size at a time, and what is left of a row that depends on those before is
+dropped where it is rounding, so that it can't outweigh the smaller rows to come.
+
+The intercept is a column of its own: the mean of rows of weight 1e20 is known to 1e-16 only, which
+their weight would make a large number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.linalg import lapack, qr, solve_triangular
+
+from .factors import reciprocal_condition
+from .interrupt import interruptible
+from .orthogonal import BLOCK_NUMBERS, Orthogonal, rank_tolerance
+from .rows import as_dense, take_rows
+from .system import System
+
+# Rows whose sizes differ by less are of alike size: QR in any order loses as many eps at most.
+GRADED = 1e3
+
+
+def is_graded(system: System, found: Orthogonal) -> bool:
+    """Whether rows differ so much in size, in the scales of the columns, that QR may be wrong."""
+    sizes = _Rows(system, found.scale > 0.0).sizes
+    return float(sizes.max(initial=0.0)) > GRADED * float(sizes[sizes > 0.0].min(initial=np.inf))
+
+
+def solve_graded(system: System, found: Orthogonal) -> Orthogonal:
+    """The solution of least norm, accurate for each row by its own size.
+
+    `found` is what QR in the order of the rows has: its constant columns are left out here too.
+    """
+    rows = _Rows(system, found.scale > 0.0)
+    triangle = _Triangle(rows.width, system.t)
+    for block in rows.blocks():
+        triangle.append(*rows.take(block))
+    v, condition = triangle.solve(rows)
+    residual_norm = triangle.residual_norm(v, system.alpha, rows.units)
+    coef = np.zeros((system.t, system.d))
+    coef[:, rows.columns] = np.ldexp(v[: len(rows.columns)].T, rows.y_units[:, None] - rows.units)
+    intercept, rank = np.zeros(system.t), len(triangle.upper)
+    if system.fit_intercept:
+        shift = np.ldexp(v[-1], rows.y_units)
+        intercept = rows.y_origin + shift - coef[:, rows.columns] @ rows.origin
+        rank -= 1
+    return replace(
+        found,
+        coef=coef,
+        intercept=intercept,
+        residual_norm=np.ldexp(residual_norm, rows.y_units),
+        condition=condition,
+        rank=rank,
+    )
+
+
+class _Rows:
+    """[A, S^(1/2)] and y, each column near 1 by a power of two, and the rows of the penalty below.
+
+    Attributes
+    ----------
+    columns : ndarray
+        Numbers of the columns that count.
+    units, y_units : ndarrays of int
+        The powers of two that were taken from them, and from each target.
+    sizes : ndarray of shape (n + d,)
+        The largest number of each row.
+    """
+
+    def __init__(self, system: System, counts: np.ndarray) -> None:
+        self.system, self.columns = system, np.flatnonzero(counts)
+        self.width = len(self.columns) + system.fit_intercept
+        self.origin, self.y_origin = self._heaviest()
+        largest, y_largest = np.zeros(len(self.columns)), np.zeros(system.t)
+        for _, A, y, root in self._chunks():
+            np.maximum(largest, (np.abs(A) * root).max(axis=0), out=largest)
+            np.maximum(y_largest, (np.abs(y) * root).max(axis=0), out=y_largest)
+        self.units, self.y_units = np.frexp(largest)[1], np.frexp(y_largest)[1]
+        penalty = np.zeros(0)
+        if system.alpha > 0.0:
+            penalty = np.ldexp(np.sqrt(system.alpha), -self.units)
+        sizes = np.zeros(system.n)
+        for rows, A, _, root in self._chunks():
+            size = np.abs(np.ldexp(A, -self.units)).max(axis=1, initial=0.0)
+            sizes[rows] = (np.maximum(size, 1.0) if system.fit_intercept else size) * root[:, 0]
+        self.sizes = np.concatenate([sizes, penalty])
+
+    def _heaviest(self) -> tuple[np.ndarray, np.ndarray]:
+        """The row of largest weight, to count the others from: so it has exact zeros."""
+        system, s = self.system, self.system.host_weights
+        if not system.fit_intercept:
+            return np.zeros(len(self.columns)), np.zeros(system.t)
+        row = np.array([0 if s is None else int(np.argmax(s))])
+        x = as_dense(take_rows(system.X, row))[0, self.columns]
+        return x, np.asarray(system.y[row], np.float64)[0]
+
+    def _chunks(self):
+        step = max(1, BLOCK_NUMBERS // self.system.d)
+        for start in range(0, self.system.n, step):
+            rows = np.arange(start, min(start + step, self.system.n))
+            yield rows, *self._counted(rows)
+
+    def _counted(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """X and y from the origin, and the roots of the weights, (rows, 1)."""
+        system, s = self.system, self.system.host_weights
+        root = np.ones(len(rows)) if s is None else np.sqrt(s[rows].astype(np.float64))
+        A = as_dense(take_rows(system.X, rows))[:, self.columns] - self.origin
+        return A, np.asarray(system.y[rows], np.float64) - self.y_origin, root[:, None]
+
+    def blocks(self):
+        """Numbers of rows from the largest to the smallest, of alike size in a block."""
+        order = np.argsort(-self.sizes, kind="stable")
+        order = order[self.sizes[order] > 0.0]
+        sizes, most = self.sizes[order], max(4 * self.width, BLOCK_NUMBERS // self.width)
+        start = 0
+        while start < len(order):
+            alike = int(np.searchsorted(-sizes, -sizes[start] / GRADED, side="right"))
+            stop = min(alike, start + most)
+            yield order[start:stop]
+            start = stop
+
+    def take(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        n, d = self.system.n, len(self.columns)
+        out, right = np.zeros((len(rows), self.width)), np.zeros((len(rows), self.system.t))
+        is_data = rows < n
+        A, y, root = self._counted(rows[is_data])
+        out[is_data, :d] = np.ldexp(A, -self.units) * root
+        if self.system.fit_intercept:
+            out[is_data, -1] = root[:, 0]
+        right[is_data] = np.ldexp(y, -self.y_units) * root
+        below = rows[~is_data]
+        out[np.flatnonzero(~is_data), below - n] = self.sizes[below]
+        return out, right
+
+
+class _Triangle:
+    """R of the rows so far, its own rows from the largest to the smallest."""
+
+    def __init__(self, width: int, targets: int) -> None:
+        self.upper, self.right = np.zeros((0, width)), np.zeros((0, targets))
+        self.dropped = np.zeros(targets)  # norms of what no weights can explain
+
+    def append(self, rows: np.ndarray, right: np.ndarray) -> None:
+        """QR of these rows below those so far; rows that come out as rounding are dropped."""
+        rows, right = np.vstack([self.upper, rows]), np.vstack([self.right, right])
+        sizes = np.abs(rows).max(axis=1)
+        order = np.argsort(-sizes, kind="stable")
+        rows, right, sizes = rows[order], right[order], sizes[order]
+        upper, pivots, right = interruptible(_pivoted, rows, right)
+        k = len(upper)
+        noise = rank_tolerance(rows.shape[1]) * np.sqrt(len(rows)) * sizes[:k]
+        keep = _norms(upper.T) > noise
+        self.upper = np.zeros((int(keep.sum()), rows.shape[1]))
+        self.upper[:, pivots] = upper[keep]
+        self.right = right[:k][keep]
+        rest = np.vstack([right[:k][~keep], right[k:]])
+        self.dropped = np.hypot(self.dropped, _norms(rest))
+
+    def residual_norm(self, v: np.ndarray, alpha: float, units: np.ndarray) -> np.ndarray:
+        """sqrt(sum s r^2) of each target: what was dropped, less the penalty's rows."""
+        penalty = np.sqrt(alpha) * _norms(np.ldexp(v[: len(units)], -units[:, None]))
+        less = np.maximum(self.dropped - penalty, 0.0)
+        return np.sqrt(less) * np.sqrt(self.dropped + penalty)
+
+    def solve(self, rows: _Rows) -> tuple[np.ndarray, float]:
+        """v (width, t), and an estimate of the condition of columns of norm 1."""
+        if len(self.upper) < self.upper.shape[1]:
+            sizes = _norms(self.upper.T)[:, None]
+            return _least_norm(self.upper / sizes, self.right / sizes, rows), np.inf
+        R, pivots, c = interruptible(_pivoted, self.upper, self.right)
+        v = np.zeros_like(c)
+        v[pivots] = solve_triangular(R, c, check_finite=False)
+        reciprocal = reciprocal_condition(np.asfortranarray(R / _norms(R)))
+        return v, 1.0 / reciprocal if reciprocal > 0.0 else np.inf
+
+
+def _norms(rows: np.ndarray) -> np.ndarray:
+    """Of the columns, also of numbers whose squares are not in range."""
+    largest = np.abs(rows).max(axis=0, initial=0.0)
+    unit = np.where(largest > 0.0, largest, 1.0)
+    return largest * np.linalg.norm(rows / unit, axis=0)
+
+
+def _pivoted(rows: np.ndarray, right: np.ndarray):
+    """R (k, width), the columns in their new order, and Q^T right."""
+    packed, pivots, tau, _, info = lapack.dgeqp3(rows)
+    if info != 0:
+        raise np.linalg.LinAlgError("QR failed")
+    turned, _, info = lapack.dormqr("L", "T", packed[:, : len(tau)], tau, right, 64 * right.shape[1])
+    if info != 0:
+        raise np.linalg.LinAlgError("QR failed")
+    return np.triu(packed[: len(tau)]), pivots - 1, turned
+
+
+def _least_norm(upper: np.ndarray, right: np.ndarray, rows: _Rows) -> np.ndarray:
+    """Of the weights in their own units, which solve as many equations; the intercept is free."""
+    d = len(rows.columns)
+    common = rows.units.max(initial=0)
+    shifts = np.maximum(rows.units - common, -(2**12))
+    own, c, b = np.ldexp(upper[:, :d], shifts), right, None
+    if rows.system.fit_intercept:
+        Q, beta = qr(upper[:, d:], check_finite=False)
+        own, c = Q.T @ own, Q.T @ c
+        first, first_c, own, c = own[0], c[0], own[1:], c[1:]
+    if len(own):
+        Q, R = qr(own.T, mode="economic", check_finite=False)
+        w = Q @ solve_triangular(R, c, trans="T", check_finite=False)
+    else:
+        w = np.zeros((d, right.shape[1]))
+    if rows.system.fit_intercept:
+        b = (first_c - first @ w) / beta[0, 0]
+    v = np.ldexp(w, shifts[:, None])
+    return v if b is None else np.vstack([v, b])
