@@ -26,13 +26,7 @@ RECORD = Path(__file__).parent / "records" / "strd.json"
 PROBLEMS = json.loads(RECORD.read_text(encoding="utf-8"))
 del PROBLEMS["source"]
 SOLVERS = "auto", "gram", "sketch", "cg", "qr"
-CASES = [
-    pytest.param(name, solver, marks=pytest.mark.xfail(reason="issue 12, A: it says nothing"))
-    if (name, solver) == ("Filip", "cg")
-    else (name, solver)
-    for name in PROBLEMS
-    for solver in SOLVERS
-]
+CASES = [(name, solver) for name in PROBLEMS for solver in SOLVERS]
 
 # Right digits of the coefficients; condition of the centred and scaled columns in the comment.
 COEFFICIENTS = {

@@ -107,6 +107,7 @@ def descend(
     """
     coef, intercept = start.coef, start.intercept
     best, last, losses, condition = start, start.relative_gradient, list(start.losses), np.nan
+    was_sharp = sharp
     first, rounding = system.passes, ROUNDING[working_dtype(system.X).name]
     for stage in count():
         gradient = system.gradient(coef, intercept)
@@ -119,8 +120,9 @@ def descend(
         if stage == 0 or ratio < best.relative_gradient:
             squares = gradient.squares - system.weight * gradient.intercept**2
             best = Descent(coef, intercept, np.maximum(squares, 0.0), ratio)
-        # Without a sharp R, |z| is up to `condition` times less than what A could still explain.
-        hidden = max(1.0, condition / ROUND) if np.isnan(factor.condition) else 1.0
+        # Without a sharp R, |z| may say `condition` times less than the weights still lack.
+        seen = condition if np.isnan(factor.condition) else factor.condition
+        hidden = 1.0 if was_sharp else max(1.0, seen / ROUND)
         share = max(tol, rounding) / (hidden if np.isfinite(hidden) else 1.0)
         asked = _asked(best, system.alpha, scale, share, rounding) / grade
         best.converged = best.relative_gradient <= asked
