@@ -233,6 +233,9 @@ def _refuse_underflow(system: System, squares: np.ndarray) -> None:
 def _by_sketch(system: System, request: Request) -> Solution:
     system.find_centre()
     sketch = sketch_factor(system, request.seed)
+    is_small = system.n <= SKETCH_ROWS * system.d
+    if is_small and sketch.factor.condition > GRAM_CONDITION:
+        raise NotTrustworthy("QR of so few rows costs no more than its sketch, and rounds less")
     if sketch.factor.condition > GRADED:
         if _grade(system.row_sizes(sketch.factor.scale), 0.0) > GRADED:
             raise NotTrustworthy("rows differ too much in size")
