@@ -306,7 +306,8 @@ def _corrected(memory: RecursiveMemory) -> tuple[np.ndarray, np.ndarray]:
     root = np.sqrt(waiting.s / weight)[:, None]
     Z = root * np.hstack([waiting.Z, np.full((len(root), 1), float(objective.fit_intercept))])
     change = np.zeros((k + 1, len(solution.coef)))
-    change[:k] = -share * objective.l2 * (metric.transform @ solution.coef.T)
+    if objective.l2 > 0.0:
+        change[:k] = -share * objective.l2 * (metric.transform @ solution.coef.T)
     change /= curvature[:, None]
     residual = waiting.X @ solution.coef.T + solution.intercept - waiting.y
     residual = root * residual + Z @ change

@@ -1,0 +1,152 @@
+"""Stochastic estimators at the edges: huge rows, rows of zero weight, samples, scales, memory."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from sklearn.ensemble import BaggingRegressor
+
+from fastlsgd import SGDClassifier, SGDRegressor
+from fastlsgd.optimizers import Optimizer, Schedule
+from fastlsgd.solvers import automatic, metric
+
+SETTINGS = [{}, {"batch_size": 16}, {"penalty": "l1"}, {"shuffle": False}]
+
+
+def problem(seed=0, n=300, d=4):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, d))
+    return X, X @ np.arange(1.0, d + 1.0) + 3.0 + 0.1 * rng.normal(size=n)
+
+
+def explained_by_exact(X, y, others):
+    """R2 of exact least squares on the rows that are not huge."""
+    A = np.column_stack([X, np.ones(len(y))])
+    size = np.abs(A).max(axis=0)
+    residual = A @ (np.linalg.lstsq(A / size, y, rcond=1e-15)[0] / size) - y
+    return 1.0 - (residual[others] ** 2).mean() / y[others].var()
+
+
+@pytest.mark.parametrize("huge", [[3e6, -3e6], [1e9, -1e9], [1e10, -3.0]])
+@pytest.mark.parametrize("parameters", SETTINGS, ids=str)
+def test_one_huge_row(huge, parameters):
+    X = np.random.default_rng(0).normal(size=(500, 2))
+    y = X @ [1.0, 2.0]
+    others = np.arange(500) != 250
+    X[250] = huge
+    model = SGDRegressor(random_state=0, **parameters).fit(X, y)
+    assert model.score(X[others], y[others]) >= explained_by_exact(X, y, others) - 0.005
+
+
+def test_one_huge_row_among_many_features(monkeypatch):
+    monkeypatch.setattr(metric, "FULL_METRIC_FEATURES", 3)
+    X, y = problem()
+    for kind in (np.asarray, sp.csr_array):
+        Z, others = X.copy(), np.arange(len(y)) != 7
+        Z[7] *= 1e8
+        model = SGDRegressor(random_state=0).fit(kind(Z), y)
+        assert model.score(Z[others], y[others]) >= explained_by_exact(Z, y, others) - 0.005
+
+
+@pytest.mark.parametrize("parameters", [*SETTINGS, {"early_stopping": True}], ids=str)
+def test_rows_of_zero_weight_are_not_there(parameters):
+    X, y = problem()
+    s = np.random.default_rng(1).uniform(0.5, 2.0, len(y))
+    s[::10] = 0.0
+    X[::10] *= 1e8
+    counted = s > 0.0
+    labels = np.digitize(y, [0.0, 5.0])
+    for model, target in ((SGDRegressor, y), (SGDClassifier, labels)):
+        whole = model(random_state=0, **parameters).fit(X, target, sample_weight=s)
+        part = model(random_state=0, **parameters)
+        part.fit(X[counted], target[counted], sample_weight=s[counted])
+        np.testing.assert_allclose(whole.coef_, part.coef_, rtol=1e-7)
+        np.testing.assert_allclose(whole.loss_curve_, part.loss_curve_, rtol=1e-7)
+
+
+def test_samples_do_not_resonate(monkeypatch):
+    monkeypatch.setattr(metric, "GRAM_BUDGET", 1000.0)
+    X, y = problem(n=2000)
+    X[:, 0] = np.arange(2000) % 2
+    larger = X.copy()
+    larger[1::2, 1] *= 1e4
+    rare = X.copy()
+    rare[:, 2] = 0.0
+    rare[::500, 2] = 1.0
+    for Z in (X, larger, rare):
+        target = Z @ [5.0, 1.0, 3.0, 1.0]
+        model = SGDRegressor(random_state=0, alpha=0.0).fit(Z, target)
+        np.testing.assert_allclose(model.coef_, [5.0, 1.0, 3.0, 1.0], rtol=0.02)
+    weights = (np.arange(2000) % 2).astype(float)
+    y = X @ [5.0, 1.0, 3.0, 1.0]
+    model = SGDRegressor(random_state=0).fit(X, y, sample_weight=weights)
+    assert model.score(X[1::2], y[1::2]) > 0.99
+
+
+@pytest.mark.parametrize("scale", [5e-324, 1e-310, 1e-30, 1e100, 1e308])
+def test_scale_of_the_weights_does_not_matter(scale):
+    X, y = problem()
+    s = np.full(len(y), scale)
+    for fitted in (
+        SGDRegressor(random_state=0).fit(X, y, sample_weight=s),
+        SGDRegressor().partial_fit(X, y, sample_weight=s),
+    ):
+        assert fitted.score(X, y) > 0.99
+
+
+@pytest.mark.parametrize("scale", [1e-160, 1e-100, 1e100, 1e160])
+def test_scale_of_the_columns_does_not_matter(scale):
+    X, y = problem()
+    X *= [scale, 1.0, scale, 1.0]
+    assert SGDRegressor(alpha=0.0, random_state=0).fit(X, y).score(X, y) > 0.99
+    assert SGDRegressor(alpha=0.0).partial_fit(X, y).score(X, y) > 0.99
+
+
+def test_permuted_columns_are_permuted_weights():
+    X, y = problem()
+    order = [2, 0, 3, 1]
+    model = SGDRegressor(random_state=0, tol=1e-9).fit(X, y)
+    permuted = SGDRegressor(random_state=0, tol=1e-9).fit(X[:, order], y)
+    np.testing.assert_allclose(permuted.coef_, model.coef_[order], rtol=1e-6)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_batches_in_parts_are_batches(monkeypatch, sparse):
+    X, y = problem()
+    s = np.random.default_rng(1).uniform(0.5, 2.0, len(y))
+    X = sp.csr_array(X) if sparse else X
+    for parameters in ({"alpha": 0.1}, {"penalty": "l1", "alpha": 0.1}):
+        model = SGDRegressor(random_state=0, batch_size=100, max_iter=6, tol=None, **parameters)
+        whole = model.fit(X, y, sample_weight=s).coef_
+        with monkeypatch.context() as patch:
+            patch.setattr(automatic, "PART_NUMBERS", 1)
+            np.testing.assert_allclose(model.fit(X, y, sample_weight=s).coef_, whole, rtol=1e-9)
+
+
+@pytest.mark.parametrize("batch_size", [1, 1024, 10**30])
+def test_memory_is_not_that_of_dense_rows(batch_size):
+    X = sp.random(1500, 20_000, 0.001, format="csr", random_state=0)
+    y = np.asarray(X.sum(axis=1)).ravel()
+    model = SGDRegressor(batch_size=batch_size, max_iter=1, tol=None)
+    tracemalloc.start()
+    model.fit(X, y)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 64 * 2**20  # dense, X has 240 MB
+
+
+def test_checks_of_branches_that_are_not_taken():
+    X, y = problem(n=40)
+    SGDClassifier(alpha=0.0).fit(X, y > 3.0)
+    with pytest.raises(ValueError, match="alpha must be > 0"):
+        SGDClassifier(alpha=0.0, learning_rate="optimal").fit(X, y > 3.0)
+    bags = BaggingRegressor(SGDRegressor(early_stopping=True), n_estimators=20, random_state=0)
+    assert bags.fit(X, y).score(X, y) > 0.9
+    for parameters in ({"learning_rate": Schedule()}, {"optimizer": Optimizer()}):
+        with pytest.raises(ValueError, match="must be one of"):
+            SGDRegressor(**parameters).fit(X, y)
+    with pytest.raises(ValueError, match="classes"):
+        SGDClassifier().partial_fit(X, y > 3.0, [])
