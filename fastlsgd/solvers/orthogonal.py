@@ -146,7 +146,7 @@ def _upper(rows: np.ndarray) -> np.ndarray:
     packed, _, _, info = factorise() if rows.shape[1] < LONG else interruptible(factorise)
     if info != 0:
         raise NotTrustworthy("QR failed")
-    return np.triu(packed[: min(rows.shape)])
+    return np.tril(packed[: min(rows.shape)].T).T  # as it lies: columns are contiguous
 
 
 def _upper_of_both(upper: np.ndarray, rows: np.ndarray) -> np.ndarray:
