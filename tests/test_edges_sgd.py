@@ -95,6 +95,10 @@ def test_scale_of_the_weights_does_not_matter(scale):
         SGDRegressor().partial_fit(X, y, sample_weight=s),
     ):
         assert fitted.score(X, y) > 0.99
+    np.testing.assert_array_equal(s, scale)  # the caller's own
+    if scale > 1.0:
+        with pytest.raises(ValueError, match="The reason is sample_weight"):
+            SGDRegressor(learning_rate="invscaling").fit(X, y, sample_weight=s)
 
 
 @pytest.mark.parametrize("scale", [1e-160, 1e-100, 1e100, 1e160])

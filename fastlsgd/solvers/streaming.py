@@ -109,10 +109,9 @@ class StreamingDescent:
             stream = DiagonalStream(self.kernels, part, self.objective, self.n_threads)
         total = 0.0
         for X, y, s in rows_on_host(self.X, self.y, self.sample_weight, order):
-            s /= unit
             r = X @ self.coef.T + self.intercept - y
             total += 0.5 * float(np.vdot(r, r))
-            stream.add(X, y, s)
+            stream.add(X, y, s / unit)
         stream.finish()
         self.memory = StreamMemory(unit, stream.memory)
         self.coef, self.intercept = stream.memory.coef, stream.memory.intercept
