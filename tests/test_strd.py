@@ -45,6 +45,9 @@ COEFFICIENTS = {
 # CG stops by the residual's gradient, whose rounding the condition magnifies once more.
 BY_DESCENT = {"Longley": 8, "Wampler1": 6, "Wampler2": 8, "Wampler3": 6, "Wampler4": 6,
               "Wampler5": 5}  # fmt: skip
+BY_SKETCH = {
+    "Filip": 6
+}  # a digit more, for what the random metric leaves; numpy.linalg.lstsq has 6
 # Errors of coefficients are of second order in sigma: more digits than the coefficients have.
 STATISTICS = {"Filip": 7, "Wampler1": 7, "Wampler2": 10, "Wampler3": 10, "Wampler4": 10,
               "Wampler5": 10}  # fmt: skip
@@ -69,7 +72,8 @@ def warned(caught) -> bool:
 
 
 def bound(name: str, solver: str) -> int:
-    return (BY_DESCENT if solver == "cg" else COEFFICIENTS).get(name, COEFFICIENTS[name])
+    special = {"cg": BY_DESCENT, "sketch": BY_SKETCH}.get(solver, {})
+    return special.get(name, COEFFICIENTS[name])
 
 
 @pytest.mark.parametrize(("name", "solver"), CASES)
