@@ -53,8 +53,8 @@ class LeastSquaresRegressor(LinearRegressor):
         As in :func:`lstsq`, and "nesterov": accelerated proximal descent. With L1 or `positive`
         "gram" (proximal Newton steps) or "nesterov"; "auto" picks.
     tol : float >= 0, default=1e-10
-        The fit ends when the gradient, relative to that at zero weights, is at most this, or as
-        small as rounding allows. Under L1 it is what optimality lacks.
+        The fit ends when the gradient, relative to that at zero weights and to the residuals, is
+        at most this, or as small as rounding allows. Under L1 it is what optimality lacks.
     max_iter : int >= 1, default=1000
         Most passes over X after the set-up.
     warm_start : bool, default=False

@@ -193,7 +193,9 @@ def _pivoted(rows: np.ndarray, right: np.ndarray):
     packed, pivots, tau, _, info = lapack.dgeqp3(rows)
     if info != 0:
         raise np.linalg.LinAlgError("QR failed")
-    turned, _, info = lapack.dormqr("L", "T", packed[:, : len(tau)], tau, right, 64 * right.shape[1])
+    turned, _, info = lapack.dormqr(
+        "L", "T", packed[:, : len(tau)], tau, right, 64 * right.shape[1]
+    )
     if info != 0:
         raise np.linalg.LinAlgError("QR failed")
     return np.triu(packed[: len(tau)]), pivots - 1, turned

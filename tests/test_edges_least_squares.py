@@ -1,0 +1,174 @@
+"""Least squares at the edges: heavy rows, weights at the ends of their range, rows of zero weight.
+
+The truths are exact: normal equations in fractions.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastlsgd import LeastSquaresClassifier, LeastSquaresRegressor, lstsq
+from fastlsgd.solvers import factors, least_squares
+
+SOLVERS = least_squares.SOLVERS
+KINDS = [np.asarray, sp.csr_array]
+
+
+def exact(X, y, s, fit_intercept):
+    """Weights, the intercept last, and the norm of the residuals: float64 of exact numbers."""
+    rows = [[Fraction(float(v)) for v in row] + [Fraction(1)] * fit_intercept for row in X]
+    right, weights = [Fraction(float(v)) for v in y], [Fraction(float(v)) for v in s]
+    k = len(rows[0])
+    M = [
+        [sum(w * a[i] * a[j] for w, a in zip(weights, rows, strict=True)) for j in range(k)]
+        + [sum(w * a[i] * b for w, a, b in zip(weights, rows, right, strict=True))]
+        for i in range(k)
+    ]
+    for i in range(k):
+        pivot = next(r for r in range(i, k) if M[r][i] != 0)
+        M[i], M[pivot] = M[pivot], M[i]
+        for r in range(k):
+            if r != i:
+                share = M[r][i] / M[i][i]
+                M[r] = [u - share * v for u, v in zip(M[r], M[i], strict=True)]
+    x = [M[i][k] / M[i][i] for i in range(k)]
+    squares = sum(
+        w * (sum(u * v for u, v in zip(a, x, strict=True)) - b) ** 2
+        for w, a, b in zip(weights, rows, right, strict=True)
+    )
+    return np.array([float(v) for v in x]), root(squares)
+
+
+def root(q: Fraction) -> float:
+    half = (q.numerator.bit_length() - q.denominator.bit_length()) // 2
+    return math.ldexp(math.sqrt(float(q / Fraction(4) ** half)), half) if q else 0.0
+
+
+def problem(seed=0, n=25, d=3):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, d)) + 2.0 * rng.normal(size=d)
+    return X, X @ rng.normal(size=d) + 3.0 + rng.normal(size=n), rng
+
+
+WEIGHTS = {
+    "heavy 1e14": lambda rng, n: np.where(np.arange(n) < 2, 1e14, 1.0),
+    "heavy 1e20": lambda rng, n: np.where(np.arange(n) < 2, 1e20, 1.0),
+    "many heavy": lambda rng, n: np.where(np.arange(n) < n // 2, 1e20, 1.0),
+    "heavy 1e40": lambda rng, n: np.where(np.arange(n) < 2, 1e40, 1.0),
+    "spread": lambda rng, n: 10.0 ** rng.uniform(-150.0, 150.0, n),
+    "5e-324": lambda rng, n: np.full(n, 5e-324),
+    "1e-310": lambda rng, n: np.full(n, 1e-310),
+    "1e308": lambda rng, n: np.full(n, 1e308),
+}
+
+
+@pytest.mark.parametrize("fit_intercept", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_any_weights(weights, solver, kind, fit_intercept):
+    X, y, rng = problem()
+    s = WEIGHTS[weights](rng, len(y))
+    truth, norm = exact(X, y, s, fit_intercept)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = LeastSquaresRegressor(solver=solver, fit_intercept=fit_intercept)
+        model.fit(kind(X), y, sample_weight=s)
+    found = np.append(model.coef_, model.intercept_) if fit_intercept else model.coef_
+    # A residual is rounded to eps of its target, times the root of its weight.
+    rounding = 1e-14 * math.sqrt(s.max()) * np.abs(y).max()
+    np.testing.assert_allclose(found, truth, rtol=1e-8, atol=1e-9 * np.abs(truth).max())
+    assert abs(model.residual_norm_ - norm) <= 1e-8 * norm + rounding
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_heavy_rows_of_many_columns(solver, kind):
+    rng = np.random.default_rng(0)
+    A = rng.normal(size=(240, 110))
+    b = A @ rng.normal(size=110) + rng.normal(size=240)
+    A[:5] *= 1e6
+    b[:5] *= 1e6
+    Q, R = np.linalg.qr(A)
+    best = float(((A @ np.linalg.solve(R, Q.T @ b) - b) ** 2).sum())
+    x, info = lstsq(kind(A), b, solver=solver, return_info=True)
+    assert float(((A @ x - b) ** 2).sum()) <= 1.000001 * best
+    assert info.condition_ > 1e5
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize(("x_shift", "y_shift"), [(0.0, 1.7e9), (1e7, 0.0), (1e7, 1.7e9)])
+def test_far_from_zero_is_no_reason_for_a_warning(solver, x_shift, y_shift):
+    X, y, _ = problem(n=100)
+    reference = LeastSquaresRegressor().fit((X + x_shift) - x_shift, (y + y_shift) - y_shift)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = LeastSquaresRegressor(solver=solver).fit(X + x_shift, y + y_shift)
+        LeastSquaresRegressor(solver=solver).fit((X + x_shift).astype(np.float32), y)
+    # 1e7 eps of a residual, and of a weight as much as columns of norm 1 make of it.
+    np.testing.assert_allclose(model.coef_, reference.coef_, rtol=0.0, atol=1e-7)
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 2**16), solver=st.sampled_from(SOLVERS), sparse=st.booleans())
+def test_rows_of_zero_weight_are_as_if_absent(seed, solver, sparse):
+    rng = np.random.default_rng(seed)
+    n, d = int(rng.integers(40, 500)), int(rng.integers(1, 6))
+    X = rng.normal(size=(n, d)) + 3.0
+    y = X @ rng.normal(size=d) + rng.normal(size=n)
+    left_out = rng.random(n) < 0.3
+    left_out[: n // 2] |= rng.random() < 0.5
+    s = np.where(left_out, 0.0, rng.uniform(0.5, 2.0, n))
+    X[left_out] *= rng.choice([1e3, 1e8, 1e300])
+    y[left_out] *= rng.choice([1.0, 1e3, 1e200])
+    X[~left_out, 0] = rng.choice([0.0, 0.1, 1e-3])
+    kind = sp.csr_array if sparse else np.asarray
+    model = LeastSquaresRegressor(solver=solver)
+    whole = model.fit(kind(X), y, sample_weight=s)
+    coef, intercept = whole.coef_, whole.intercept_
+    part = model.fit(kind(X[~left_out]), y[~left_out], sample_weight=s[~left_out])
+    assert coef[0] == 0.0  # constant among the rows that count
+    scale = max(1.0, float(np.abs(part.coef_).max()))
+    np.testing.assert_allclose(coef, part.coef_, rtol=0.0, atol=1e-9 * scale)
+    assert intercept == pytest.approx(part.intercept_, rel=1e-8, abs=1e-8 * scale)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("constant", [1e-3, 0.1, 7.0, 0.0])
+def test_constant_columns_are_left_out_by_every_solver(constant, solver, kind):
+    X, y, _ = problem(n=60)
+    wide = np.column_stack([X[:, :1], np.full(60, constant), X[:, 1:]])
+    reference = LeastSquaresRegressor().fit(X, y)
+    model = LeastSquaresRegressor(solver=solver).fit(kind(wide), y)
+    assert model.coef_[1] == 0.0
+    np.testing.assert_allclose(np.delete(model.coef_, 1), reference.coef_, rtol=1e-9)
+
+
+def test_a_classifier_with_a_heavy_row():
+    X, y, _ = problem(n=40)
+    s = np.where(np.arange(40) == 3, 1e20, 1.0)
+    labels = y > np.median(y)
+    truth, _ = exact(X, np.where(labels, 1.0, -1.0), s, True)
+    for solver in SOLVERS:
+        model = LeastSquaresClassifier(solver=solver).fit(X, labels, sample_weight=s)
+        np.testing.assert_allclose(np.append(model.coef_, model.intercept_), truth, rtol=1e-8)
+
+
+def test_the_condition_without_lapacks_own_routine(monkeypatch):
+    """SciPy has it since 1.15."""
+    rng = np.random.default_rng(0)
+    for d in (1, 2, 10, 60):
+        upper = np.asfortranarray(np.triu(rng.normal(size=(d, d))) + 3.0 * np.eye(d))
+        own = factors.reciprocal_condition(upper)
+        with monkeypatch.context() as patch:
+            patch.delattr(factors.lapack, "dtrcon", raising=False)
+            assert factors.reciprocal_condition(upper) == pytest.approx(own, rel=1e-10)
