@@ -121,7 +121,8 @@ def rows_on_host(
         if sample_weight is not None:
             s = np.asarray(sample_weight[rows], dtype=np.float64)
         dense = np.asarray(as_dense(chunk), dtype=np.float64)
-        yield dense, np.asarray(y[rows], dtype=np.float64), s
+        # Copies: a stream keeps rows, and its caller may use an array again.
+        yield np.array(dense), np.array(y[rows], dtype=np.float64), np.array(s)
 
 
 def transformed_rows(
