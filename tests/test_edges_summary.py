@@ -180,3 +180,14 @@ def test_many_targets_are_the_reason(data):
     model = LeastSquaresRegressor(solver="qr").fit(X, np.column_stack([y, y]))
     with pytest.raises(ValueError, match="one target, and y had 2: fit each by itself"):
         model.summary()
+
+
+@pytest.mark.parametrize("power", [-300, 100, 300])
+@pytest.mark.parametrize("solver", ["auto", "qr"])
+def test_sample_weights_of_any_size(data, power, solver):
+    X, y = data
+    s = np.random.default_rng(0).uniform(0.5, 2.0, size=40)
+    scaled, plain = summary_of(X, y, s * 10.0**power, solver=solver), summary_of(X, y, s)
+    np.testing.assert_allclose(scaled.standard_error, plain.standard_error, rtol=1e-9)
+    np.testing.assert_allclose(scaled.log_likelihood, plain.log_likelihood, rtol=1e-9)
+    np.testing.assert_allclose(scaled.sigma, plain.sigma * 10.0 ** (power / 2), rtol=1e-9)

@@ -45,6 +45,7 @@ class Evidence:
     log_weights: float  # sum of the logarithms of the weights
     residual_norm: float  # (sum s r^2)^(1/2)
     target_norm: float  # (sum s (y - mean)^2)^(1/2); about zero without an intercept
+    sigma_exponent: int = 0  # of the power of two that was taken from the weights' roots
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ def gather_evidence(
         return None
     if solution.solver == "gram" and factor.condition > GRAM_CONDITION:
         return None
+    problem, exponent = problem.normalised()  # as the solver had it: its factor is of these weights
     n_rows, weight, log_weights, s = len(problem.y), float(len(problem.y)), 0.0, None
     if problem.sample_weight is not None:
         s = problem.sample_weight.astype(np.float64)
@@ -114,8 +116,9 @@ def gather_evidence(
         n_rows,
         weight,
         log_weights,
-        float(solution.residual_norm[0]),
+        float(np.ldexp(solution.residual_norm[0], -(exponent // 2))),
         float(size),
+        exponent // 2,
     )
 
 
@@ -224,7 +227,7 @@ def infer(evidence: Evidence) -> Inference:
         n,
         spread.rank,
         df,
-        float(sigma),
+        float(np.ldexp(sigma, evidence.sigma_exponent)),
         float(1.0 - share),
         float(1.0 - (n - has_intercept) / df * share) if df > 0 else np.nan,
         float(f),
