@@ -23,16 +23,6 @@ EPS = np.finfo(float).eps
 SOLVERS = "auto", "gram", "sketch", "cg", "qr"
 
 
-@pytest.fixture(autouse=True)
-def _left(request):
-    """Issue 12, A: solver="cg" says nothing where it has not converged."""
-    name = request.node.name
-    if name.startswith(
-        ("test_least_residual_or_a_warning[cg", "test_few_heavy_rows_of_many_columns[cg")
-    ):
-        request.applymarker(pytest.mark.xfail(strict=True, reason="issue 12, A: cg says nothing"))
-
-
 class Hard(NamedTuple):
     """Columns of any scale and nearly dependent, rows of any weight, any residual."""
 
