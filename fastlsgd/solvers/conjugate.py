@@ -82,7 +82,7 @@ def descend(
     budget: int | None = None,
     grade: float = 1.0,
 ) -> Descent:
-    """Descend from `start` until the gradient is `tol` of that at zero and of |r|, or stops falling.
+    """Descend until the gradient is `tol` of that at zero and of |r|, or stops falling.
 
     Parameters
     ----------

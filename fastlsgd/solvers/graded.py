@@ -12,7 +12,7 @@ their weight would make a large number.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from scipy.linalg import lapack, qr, solve_triangular

@@ -22,7 +22,6 @@ import numpy as np
 from ..kernels.contract import CSR, Kernels, Matrix, working_dtype
 from .conjugate import Descent, descend
 from .factors import (
-    EPS,
     DiagonalFactor,
     NotTrustworthy,
     cholesky_factor,
@@ -236,9 +235,9 @@ def _by_sketch(system: System, request: Request) -> Solution:
     is_small = system.n <= SKETCH_ROWS * system.d
     if is_small and sketch.factor.condition > GRAM_CONDITION:
         raise NotTrustworthy("QR of so few rows costs no more than its sketch, and rounds less")
-    if sketch.factor.condition > GRADED:
-        if _grade(system.row_sizes(sketch.factor.scale), 0.0) > GRADED:
-            raise NotTrustworthy("rows differ too much in size")
+    is_ill = sketch.factor.condition > GRADED
+    if is_ill and _grade(system.row_sizes(sketch.factor.scale), 0.0) > GRADED:
+        raise NotTrustworthy("rows differ too much in size")
     coef = sketch.factor.unwhiten(sketch.start)
     start = Descent(coef, system.intercept_for(coef), relative_gradient=1.0)
     unit = np.sqrt((sketch.start * sketch.start).sum(axis=1))

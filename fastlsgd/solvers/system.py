@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..kernels.contract import CSR, Kernels, LossGradient, Matrix, working_dtype
+from ..kernels.contract import Kernels, LossGradient, Matrix, working_dtype
 from ..kernels.device import DeviceArray, extremes, repeated, sent_to
 from .factors import EPS, NotTrustworthy, column_scale
 from .rows import as_dense, random_rows, row_slice, stored_numbers, take_rows
