@@ -98,7 +98,11 @@ def gather_evidence(
         return None
     if solution.solver == "gram" and factor.condition > GRAM_CONDITION:
         return None
-    problem, exponent = problem.normalised()  # as the solver had it: its factor is of these weights
+    # As the solver had it, whose factor is of these weights: each door it passed took its part.
+    (problem, exponent), more = problem.normalised(), 1
+    while more:
+        problem, more = problem.normalised()
+        exponent += more
     n_rows, weight, log_weights, s = len(problem.y), float(len(problem.y)), 0.0, None
     if problem.sample_weight is not None:
         s = problem.sample_weight.astype(np.float64)
