@@ -70,13 +70,15 @@ def loss_gradient(
     Parameters
     ----------
     X : array-like or SciPy sparse of shape (n_samples, n_features)
-        float32 and float64 are used as they are, in any memory order, without a copy;
-        other numbers become float64. Sparse formats other than CSR are converted.
+        Real numbers of any dtype, in any memory order; CSR with its indices in any order. Nothing
+        is copied: what is not native float32 or float64 is converted a block of rows at a time.
+        Sparse formats other than CSR are converted. Neither the indices nor anything else may be
+        changed by another thread during the call.
     y : array-like of shape (n_samples,) or (n_samples, n_targets)
     coef : array-like of shape (n_features,) or (n_targets, n_features)
     intercept : float or array-like of shape (n_targets,), default=0.0
     sample_weight : array-like of shape (n_samples,), optional
-        Not negative and not all zero. Default: ones.
+        Not negative and not all zero; a number is the weight of each row. Default: ones.
     alpha : float >= 0, default=0.0
         Strength of the penalty. The intercept is never penalised.
     l1_ratio : float in [0, 1], default=0.0
@@ -258,7 +260,7 @@ def sgd_epoch(
     batch_size : int >= 1, default=1
         Rows of an update; their gradients are averaged. The last batch may be smaller.
     order : array-like of int of shape (n_visits,), optional
-        Rows in the order of the visit; a row may come more than once, or never.
+        Rows in the order of the visit; a row may come more than once, or never. Copied.
         Default: 0, 1, ..., n_samples - 1.
     sample_weight : array-like of shape (n_samples,), optional
         Factor of each row's gradient.
