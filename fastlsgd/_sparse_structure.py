@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["check_structure", "has_duplicates"]
+__all__ = ["check_indptr", "check_range", "check_structure", "has_duplicates"]
 
 _CHUNK = 65536  # indices looked at together: their temporaries stay in cache
 
@@ -64,7 +64,7 @@ def _check_compressed(X, kind: str, what: str, shape, n_stored: int, name: str) 
     check_indptr(indptr, shape[0], min(n_stored, indices.size), name, kind)
     if indices.dtype.kind not in "iu" or indices.ndim != 1:
         raise ValueError(f"{name}: {kind} indices and indptr must be integers.")
-    _check_range(indices[: int(indptr[-1])], shape[1], f"{kind} {what} indices", name)
+    check_range(indices[: int(indptr[-1])], shape[1], f"{kind} {what} indices", name)
 
 
 def check_indptr(indptr: np.ndarray, n: int, n_stored: int, name: str, kind: str = "CSR") -> None:
@@ -100,7 +100,7 @@ def _check_coo(X, name: str) -> None:
                 f"{name}: COO {what} indices must be integers, one for each of the "
                 f"{len(X.data)} stored numbers, got dtype {places.dtype} and shape {places.shape}."
             )
-        _check_range(places, size, f"COO {what} indices", name)
+        check_range(places, size, f"COO {what} indices", name)
 
 
 def _check_dia(X, name: str) -> None:
@@ -133,7 +133,7 @@ def _check_lil(X, name: str) -> None:
                 f"{name}: LIL row {i} has {len(columns)} columns for {len(numbers)} numbers."
             )
         if columns:
-            _check_range(_whole(columns, f"LIL row {i}", name), X.shape[1], f"LIL row {i}", name)
+            check_range(_whole(columns, f"LIL row {i}", name), X.shape[1], f"LIL row {i}", name)
 
 
 def _check_dok(X, name: str) -> None:
@@ -143,8 +143,8 @@ def _check_dok(X, name: str) -> None:
     places = _whole(keys, "DOK keys", name)
     if places.ndim != 2 or places.shape[1] != 2:
         raise ValueError(f"{name}: DOK keys must be pairs of row and column.")
-    _check_range(places[:, 0], X.shape[0], "DOK row indices", name)
-    _check_range(places[:, 1], X.shape[1], "DOK column indices", name)
+    check_range(places[:, 0], X.shape[0], "DOK row indices", name)
+    check_range(places[:, 1], X.shape[1], "DOK column indices", name)
 
 
 _CHECKS: dict[Any, Any] = {
@@ -174,7 +174,7 @@ def _whole(places: list, what: str, name: str) -> np.ndarray:
     return array
 
 
-def _check_range(indices: np.ndarray, size: int, what: str, name: str) -> None:
+def check_range(indices: np.ndarray, size: int, what: str, name: str) -> None:
     low, high = 0, -1
     for start in range(0, len(indices), _CHUNK):
         part = indices[start : start + _CHUNK]

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ._sparse_structure import check_indptr, check_structure, has_duplicates
+from ._sparse_structure import check_indptr, check_range, check_structure, has_duplicates
 from .kernels.contract import CSR, Matrix, working_dtype
 from .kernels.device import (
     DeviceArray,
@@ -285,6 +285,22 @@ def _converted_to_csr(X, name: str):
     else:
         _check_real_dtype(X.dtype, name)
     return X.astype(working_dtype(X.dtype)).tocsr()
+
+
+def checked_after(callback, X: Matrix):
+    """The callback, and after each call a look whether X's indices lie where kernels may go."""
+    if callback is None or not isinstance(X, CSR) or lives_on_device(X):
+        return callback
+
+    def called(report):
+        stop = callback(report)
+        stored = min(len(X.data), len(X.indices))
+        check_indptr(X.indptr, X.shape[0], stored, "X, changed by callback")
+        indices = X.indices[: int(X.indptr[-1])]
+        check_range(indices, X.shape[1], "CSR column indices", "X, changed by callback")
+        return stop
+
+    return called
 
 
 def _without_duplicates(data, indices, indptr, shape) -> CSR:

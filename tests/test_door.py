@@ -292,6 +292,18 @@ def test_nothing_is_copied_at_the_door():
     assert check.as_matrix(objects(Decimal("0.5")).tolist()).dtype == np.float64
 
 
+def test_indices_that_a_callback_changes_are_looked_at_again():
+    rows = sp.csr_array(X)
+
+    def spoil(report):
+        rows.indices[5] = 10**6
+
+    model = fastlsgd.SGDRegressor(max_iter=3, tol=None, random_state=0)
+    with pytest.raises(ValueError, match="changed by callback"):
+        model.fit(rows, Y, callback=spoil)
+    assert not hasattr(model, "coef_")
+
+
 # ---------------------------------------------------------------------------------------- scalars
 
 

@@ -106,6 +106,7 @@ class BaseSGD(SparseCoefMixin, CallbackSupportMixin, LinearModel):
         X, y, s, one_target = self._validate(
             X, y, sample_weight, reset=not warm, ravel=True, some_weight=not partial
         )
+        callback = check.checked_after(callback, X)
         kernels, n_threads = resolve_backend(self.backend, X), self._n_threads()
         random_state = check_random_state(self.random_state)
         rows, score = None, None
