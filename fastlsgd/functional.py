@@ -10,6 +10,7 @@ import numpy as np
 from . import _validation as check
 from .kernels import contract, resolve
 from .kernels.device import handed_back, lives_on_device, ndim
+from .solvers.interrupt import call_kernel
 
 __all__ = ["LossGradient", "Moments", "SGDEpoch", "gram", "loss_gradient", "predict", "sgd_epoch"]
 
@@ -118,7 +119,7 @@ def loss_gradient(
     alpha = check.check_real(alpha, "alpha", 0.0)
     l1_ratio = check.check_real(l1_ratio, "l1_ratio", 0.0, 1.0)
     kernels, n_threads = resolve(backend, X)
-    losses, dw, db = kernels.loss_gradient(X, y, w, b, s, n_threads)
+    losses, dw, db = call_kernel(kernels.loss_gradient, 2 * len(w), X, y, w, b, s, n_threads)
     loss = float(losses[0] if one_target else losses.sum())
     if not math.isfinite(loss):
         check.explain_non_finite(X=X, y=y, coef=w, intercept=b)
@@ -167,7 +168,7 @@ def predict(X, coef, intercept=0.0, *, backend: str | None = None) -> np.ndarray
     one_target = ndim(coef) == 1
     w, b = check.as_coefficients(coef, intercept, X.shape[1])
     kernels, n_threads = resolve(backend, X)
-    out = _back(kernels.predict(X, w, b, n_threads), like)
+    out = _back(call_kernel(kernels.predict, len(w), X, w, b, n_threads), like)
     if not check.all_finite(out):
         check.explain_non_finite(X=X, coef=w, intercept=b)
         raise ValueError(f"The prediction overflows {out.dtype}.")
@@ -219,7 +220,7 @@ def gram(X, y=None, *, sample_weight=None, shift=None, backend: str | None = Non
             raise ValueError(f"shift must have shape ({d},), got shape {shift.shape}.")
         shift = np.ascontiguousarray(shift)
     kernels, n_threads = resolve(backend, X)
-    xx, xy, x_sum, y_sum, weight = kernels.gram(X, targets, s, shift, n_threads)
+    xx, xy, x_sum, y_sum, weight = call_kernel(kernels.gram, d, X, targets, s, shift, n_threads)
     if not (np.isfinite(xx).all() and np.isfinite(xy).all()):
         check.explain_non_finite(X=X, y=targets, shift=shift)
         raise ValueError("The sums of products overflow: rescale X or y.")
@@ -309,7 +310,9 @@ def sgd_epoch(
     l1_ratio = check.check_real(l1_ratio, "l1_ratio", 0.0, 1.0)
     state = contract.SGDState(l1_paid=np.zeros_like(w) if alpha * l1_ratio > 0 else None)
     kernels, n_threads = resolve(backend, X)
-    total = kernels.sgd_epoch(
+    total = call_kernel(
+        kernels.sgd_epoch,
+        2 * len(w),
         X,
         y,
         w,

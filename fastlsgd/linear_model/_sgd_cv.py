@@ -12,6 +12,7 @@ from sklearn.metrics import get_scorer
 from sklearn.utils import _safe_indexing
 
 from .. import _validation as check
+from .._threads import carried
 from ..kernels import resolve_threads
 from ..kernels.device import DeviceArray, lives_on_device
 from ..solvers.refits import CHUNK_NUMBERS, COPIED_NUMBERS
@@ -157,7 +158,8 @@ class SGDRegressorCV(RoutedSplitter, LinearRegressor):
         s_judged = None if callable(self.scoring) else check.on_host(s)
         data = rows, targets, s, y_judged, s_judged
         columns = Parallel(n_jobs=n_workers, require="sharedmem")(
-            delayed(_scores_of_path)(clone(path), *data, alphas, fold, score) for fold in folds
+            delayed(carried(_scores_of_path))(clone(path), *data, alphas, fold, score)
+            for fold in folds
         )
         self.scores_ = np.array(columns).T
         best = _best(self.scores_.mean(axis=1), alphas)

@@ -9,10 +9,8 @@ from __future__ import annotations
 import numpy as np
 import scipy.linalg
 
+from .factors import LONG
 from .interrupt import interruptible
-
-# From here on a decomposition takes so long that Ctrl-C must not wait for it.
-LONG = 700
 
 
 class NoEigenvalues(np.linalg.LinAlgError):
@@ -53,7 +51,7 @@ def svd(A: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """U, singular values and V^T with A = U diag(s) V^T, not full; raises what `eigh` raises."""
     _refuse_non_finite(A)
     drivers = (
-        lambda A: scipy.linalg.svd(A, full_matrices=False, check_finite=False),
+        lambda A: tuple(np.linalg.svd(A, full_matrices=False)),
         lambda A: scipy.linalg.svd(
             A, full_matrices=False, check_finite=False, lapack_driver="gesvd"
         ),

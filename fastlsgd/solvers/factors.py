@@ -10,8 +10,12 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import lapack, solve_triangular
 
+from .interrupt import LONG_WORK, interruptible, product
+
 TINY = np.finfo(np.float64).tiny
 EPS = np.finfo(np.float64).eps
+# Columns from which on a factorisation takes so long that Ctrl-C must not wait for it.
+LONG = 700
 
 
 class NotTrustworthy(ArithmeticError):
@@ -44,17 +48,17 @@ class TriangularFactor:
     def whiten(self, gradient: np.ndarray) -> np.ndarray:
         """R^-T g for each row g."""
         scaled = (gradient * self.scale).T
-        return solve_triangular(self.upper, scaled, trans="T", check_finite=False).T
+        return solve_upper(self.upper, scaled, trans="T").T
 
     def unwhiten(self, v: np.ndarray) -> np.ndarray:
         """R^-1 v for each row v."""
-        return solve_triangular(self.upper, v.T, check_finite=False).T * self.scale
+        return solve_upper(self.upper, v.T).T * self.scale
 
     def inverse_gram(self) -> np.ndarray:
         """(R^T R)^-1, zero for columns that were left out."""
-        inverse = solve_triangular(self.upper, np.eye(len(self.scale)), check_finite=False)
+        inverse = solve_upper(self.upper, np.eye(len(self.scale)))
         inverse *= self.scale[:, None]
-        return inverse @ inverse.T
+        return product(inverse, inverse.T)
 
 
 def reciprocal_condition(upper: np.ndarray) -> float:
@@ -134,10 +138,33 @@ def cholesky_factor(xx: np.ndarray, alpha: float, scale: np.ndarray) -> Triangul
     scaled = scale[:, None] * xx * scale
     # A column that is left out gets a row and a column of the identity.
     scaled[np.diag_indices_from(scaled)] += np.where(scale > 0.0, alpha * scale**2, 1.0)
-    upper, info = lapack.dpotrf(scaled.T, lower=0, clean=1, overwrite_a=1)
-    if info != 0:
+    upper = upper_of(scaled)
+    if upper is None:
         raise NotTrustworthy("the Gram matrix is not positive definite")
     return TriangularFactor(upper, scale)
+
+
+def upper_of(A: np.ndarray) -> np.ndarray | None:
+    """R with R^T R = A of a symmetric A, which is overwritten; None: not positive definite."""
+    if len(A) < LONG:
+        upper, info = lapack.dpotrf(A.T, lower=0, clean=1, overwrite_a=1)
+        return upper if info == 0 else None
+    try:  # NumPy's releases the GIL
+        return interruptible(np.linalg.cholesky, A).T
+    except np.linalg.LinAlgError:
+        return None
+
+
+def solve_upper(R: np.ndarray, B: np.ndarray, trans: str = "N") -> np.ndarray:
+    """R^-1 B, or R^-T B: so many columns at a time that Ctrl-C is heard in between."""
+    step = max(1, int(LONG_WORK) // max(len(R) ** 2, 1))
+    if B.ndim == 1 or B.shape[1] <= step:
+        return solve_triangular(R, B, trans=trans, check_finite=False)
+    out = np.empty(B.shape, order="F")
+    for start in range(0, B.shape[1], step):
+        part = slice(start, start + step)
+        out[:, part] = solve_triangular(R, B[:, part], trans=trans, check_finite=False)
+    return out
 
 
 def column_scale(squares: np.ndarray, noise: np.ndarray | float = 0.0) -> np.ndarray:

@@ -18,6 +18,7 @@ import numpy as np
 
 from ..kernels.contract import Kernels, Matrix, working_dtype
 from .factors import EPS, NotTrustworthy
+from .interrupt import call_kernel
 from .metric import (
     Metric,
     Moments,
@@ -78,8 +79,15 @@ class _Objective:
     def smooth(self, at: _Point) -> tuple[float, _Point]:
         """Loss with the L2 penalty, and gradient."""
         coef, intercept = self.outwards(at)
-        loss, dw, db = self.kernels.loss_gradient(
-            self.X, self.y, coef, intercept, self.sample_weight, self.n_threads
+        loss, dw, db = call_kernel(
+            self.kernels.loss_gradient,
+            2 * len(coef),
+            self.X,
+            self.y,
+            coef,
+            intercept,
+            self.sample_weight,
+            self.n_threads,
         )
         dz = dw - np.outer(db, self.metric.shift)
         t = self.metric.transform

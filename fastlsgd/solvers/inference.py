@@ -12,13 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
-from scipy.linalg import solve_triangular
 
 from ..kernels.contract import Kernels
 from ..kernels.device import DeviceArray
 from .eigen import svd
-from .factors import EPS, SingularFactor, TriangularFactor
-from .interrupt import interruptible
+from .factors import EPS, SingularFactor, TriangularFactor, solve_upper
 from .orthogonal import rank_tolerance
 from .regression import Problem
 from .solution import Solution
@@ -164,9 +162,7 @@ def _spread(evidence: Evidence) -> Spread:
     constant, centre = scale == 0.0, evidence.centre * scale
     own = 1.0 / np.sqrt(evidence.weight)
     if isinstance(factor, TriangularFactor):
-        inverse = interruptible(
-            solve_triangular, factor.upper, np.eye(len(scale)), check_finite=False
-        )
+        inverse = solve_upper(factor.upper, np.eye(len(scale)))
         rank, outside, off = int((~constant).sum()), constant.astype(float), 0.0
     else:
         _, sigma, Vt = svd(factor.upper)

@@ -1,23 +1,36 @@
-"""Long calls of LAPACK and BLAS that Ctrl-C must not wait for."""
+"""Long calls of LAPACK, BLAS and kernels that Ctrl-C must not wait for.
+
+Python runs signal handlers between its own instructions, and one call of LAPACK on 4,096 columns
+takes many seconds. Such a call is made in a thread of its own, which helps only if it releases the
+GIL: kernels, NumPy's linear algebra and SciPy's `dgeqrf` do; SciPy's `dpotrf`, `svd`, `eigh` and
+`solve_triangular` don't.
+"""
 
 from __future__ import annotations
 
-import contextvars
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import numpy as np
+
+from .._threads import carried
+from ..kernels.contract import CSR, Matrix
+from ..kernels.device import lives_on_device
+
 T = TypeVar("T")
 
 POLL_SECONDS = 0.1
+# Multiply-adds that take a tenth of a second or so, beside which a thread costs nothing.
+LONG_WORK = 1e9
 
 
 def interruptible(function: Callable[..., T], *args, **kwargs) -> T:
     """Call `function` in a thread of its own, so that KeyboardInterrupt is raised here at once.
 
-    Python runs signal handlers between its own instructions, and one call of LAPACK on 4,096
-    columns takes many seconds. After an interrupt that call goes on to its end in the background,
-    where nobody sees its result: it must own, or only read, its arguments.
+    After an interrupt that call goes on to its end in the background, where nobody sees its result:
+    it must own, or only read, its arguments, and release the GIL. The thread takes this one's
+    settings along.
 
     In a thread that is not the main one no signal arrives, so `function` is called directly.
     """
@@ -25,11 +38,11 @@ def interruptible(function: Callable[..., T], *args, **kwargs) -> T:
         return function(*args, **kwargs)
     outcome: list[Any] = []
     error: list[BaseException] = []
-    context = contextvars.copy_context()
+    call = carried(function)
 
     def work() -> None:
         try:
-            outcome.append(context.run(function, *args, **kwargs))
+            outcome.append(call(*args, **kwargs))
         except BaseException as raised:
             error.append(raised)
 
@@ -43,3 +56,18 @@ def interruptible(function: Callable[..., T], *args, **kwargs) -> T:
     if error:
         raise error[0]
     return outcome[0]
+
+
+def call_kernel(kernel: Callable[..., T], per_number: int, X: Matrix, *args) -> T:
+    """`kernel(X, *args)`; interruptible if it is long, at `per_number` multiply-adds for each
+    number of X. On a GPU a thread has a stream of its own, and kernels are quick: not there."""
+    numbers = len(X.data) if isinstance(X, CSR) else X.shape[0] * X.shape[1]
+    if numbers * max(per_number, 1) < LONG_WORK or lives_on_device(X):
+        return kernel(X, *args)
+    return interruptible(kernel, X, *args)
+
+
+def product(A: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """A B of two matrices; interruptible if it is long."""
+    long = float(A.shape[0]) * A.shape[1] * B.shape[1] >= LONG_WORK
+    return interruptible(np.matmul, A, B) if long else A @ B

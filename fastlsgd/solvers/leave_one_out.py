@@ -21,7 +21,7 @@ import numpy as np
 
 from .eigen import LONG, eigh, svd
 from .factors import EPS, TINY, NotTrustworthy, cholesky_factor
-from .interrupt import interruptible
+from .interrupt import interruptible, product
 from .refits import Task, refit_errors, restricted
 from .regression import make_system
 
@@ -151,12 +151,12 @@ def _basis_of_gram(xx: np.ndarray, xy: np.ndarray, squares: np.ndarray, base: fl
     values, vectors = eigh(H)
     whiten = scale[:, None] * (vectors / np.sqrt(values))
     if scale.max(initial=0.0) ** 2 <= ALIKE * scale.min(initial=np.inf) ** 2:
-        shrink, turn = eigh(whiten.T @ whiten)
+        shrink, turn = eigh(product(whiten.T, whiten))
     else:  # whose small eigenvalues would drown
         _, roots, turned = svd(whiten)
         shrink, turn = roots**2, turned.T
     U = np.zeros((len(squares), len(scale)))
-    U[counts] = whiten @ turn
+    U[counts] = product(whiten, turn)
     condition = float(values[-1] / values[0]) if len(values) else 1.0
     return Basis(U, np.maximum(shrink, 0.0), U.T @ xy, base, EPS * condition)
 
@@ -164,8 +164,8 @@ def _basis_of_gram(xx: np.ndarray, xy: np.ndarray, squares: np.ndarray, base: fl
 def _turned(W, R, c, base: float, noise: float, *, tells_rank: bool = False) -> Basis:
     """W in coordinates in which W^T W is diagonal too; `tells_rank` as in `Basis`."""
     _, roots, turn = svd(W)
-    U = W @ turn.T
-    return Basis(U, roots**2, (R @ U).T @ c, base, noise, tells_rank)
+    U = product(W, turn.T)
+    return Basis(U, roots**2, product(R, U).T @ c, base, noise, tells_rank)
 
 
 def _upper(rows: np.ndarray) -> np.ndarray:

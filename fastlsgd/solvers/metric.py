@@ -17,6 +17,7 @@ import numpy as np
 from ..kernels.contract import CSR, Kernels, Matrix
 from ..kernels.device import lives_on_device
 from .eigen import eigh, eigvalsh, minimum_norm, svd
+from .interrupt import call_kernel
 from .rows import add_column_moments, as_dense, random_rows, stored_by_chunks, take_rows
 
 FULL_METRIC_FEATURES = 512
@@ -187,7 +188,9 @@ def _add_gram(kernels, X, y, s, n_threads, moments: Moments) -> None:
 
 
 def _add_rows(kernels, X, y, s, n_threads, moments: Moments) -> float:
-    xx, xy, x, _, weight = kernels.gram(X, y, s, moments.x_origin, n_threads)
+    xx, xy, x, _, weight = call_kernel(
+        kernels.gram, X.shape[1], X, y, s, moments.x_origin, n_threads
+    )
     moments.xx += xx
     moments.x += x
     moments.xy += xy - np.outer(x, moments.y_origin)

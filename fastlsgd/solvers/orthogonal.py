@@ -204,14 +204,22 @@ def triangle(system: System) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _triangle(system: System, exponents: np.ndarray) -> np.ndarray:
-    """R of [A, y], each column without its power of two."""
-    d, t = system.d, system.t
-    upper = np.zeros((0, d + t))
-    for _, _, A, y in system.chunks(numbers=max(2 * d * (d + t), BLOCK_NUMBERS)):
-        rows = np.hstack([A, y])
-        if exponents.any():
-            rows = np.ldexp(rows, -exponents)
-        upper = _upper_of_both(upper, rows)
+    """R of [A, y], each column without its power of two.
+
+    A few rows at a time become a block whose columns are contiguous, as LAPACK wants it.
+    """
+    n, d, width = system.n, system.d, system.d + system.t
+    upper, step = np.zeros((0, width)), max(2 * width, BLOCK_NUMBERS // d)
+    for first in range(0, n, step):
+        last, above = min(first + step, n), len(upper)
+        both = np.empty((above + last - first, width), order="F")
+        both[:above] = upper
+        for start, stop, A, y in system.chunks(first, last):
+            rows = both[above + start - first : above + stop - first]
+            rows[:, :d], rows[:, d:] = A, y
+            if exponents.any():
+                np.ldexp(rows, -exponents, out=rows)
+        upper = _upper(both)
     return upper
 
 

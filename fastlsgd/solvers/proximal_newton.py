@@ -24,9 +24,8 @@ from scipy.linalg import lapack
 from ..kernels.contract import working_dtype
 from . import active_set
 from .active_set import Lasso
-from .eigen import LONG, eigh
-from .factors import EPS, TINY, NotTrustworthy, cholesky_factor, column_scale
-from .interrupt import interruptible
+from .eigen import eigh
+from .factors import EPS, TINY, NotTrustworthy, cholesky_factor, column_scale, upper_of
 from .least_squares import FACTOR_FEATURES, GRAM_CONDITION, _refuse_underflow
 from .orthogonal import triangle
 from .solution import Solution
@@ -167,8 +166,8 @@ class Quadratic:
         part *= scale
         part *= scale[:, None]
         norm = np.abs(part).sum(axis=0).max()
-        upper, info = _cholesky(part)
-        if info != 0:
+        upper = upper_of(part)
+        if upper is None:
             return None
         reciprocal, info = lapack.dpocon(upper, norm)
         if info != 0 or not reciprocal > EPS * len(where):
@@ -192,13 +191,6 @@ class Quadratic:
         found = active_set.minimise(lasso, _divided(w, scale))
         self.condition = found.condition
         return found.u * scale, found.moves
-
-
-def _cholesky(part: np.ndarray):
-    """LAPACK's factor of a symmetric matrix, which is spoilt; Ctrl-C need not wait for it."""
-    if len(part) > LONG:
-        return interruptible(lapack.dpotrf, part.T, lower=0, overwrite_a=1)
-    return lapack.dpotrf(part.T, lower=0, overwrite_a=1)
 
 
 def _divided(w: np.ndarray, scale: np.ndarray) -> np.ndarray:

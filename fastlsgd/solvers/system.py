@@ -19,6 +19,7 @@ import numpy as np
 from ..kernels.contract import Kernels, LossGradient, Matrix, working_dtype
 from ..kernels.device import DeviceArray, extremes, repeated, sent_to
 from .factors import EPS, NotTrustworthy, column_scale
+from .interrupt import call_kernel
 from .rows import as_dense, random_rows, row_slice, stored_numbers, take_rows
 
 CHUNK_NUMBERS = 2**19  # of rows made dense at a time: 4 MB
@@ -180,7 +181,9 @@ class System:
         return xx - np.outer(x, x / weight), xy - np.outer(x, y / weight)
 
     def _gram_about(self, origin: np.ndarray | None):
-        sums = self.kernels.gram(self.X, self.y, self.sample_weight, origin, self.n_threads)
+        sums = call_kernel(
+            self.kernels.gram, self.d, self.X, self.y, self.sample_weight, origin, self.n_threads
+        )
         if not (np.isfinite(sums.xx).all() and np.isfinite(sums.xy).all()):
             raise NotTrustworthy("the Gram matrix overflows")
         return sums
@@ -303,7 +306,9 @@ class System:
                 weight = float(stop - start if s is None else s.sum(dtype=np.float64))
             if weight == 0.0:
                 continue
-            loss, dw, db = self.kernels.loss_gradient(
+            loss, dw, db = call_kernel(
+                self.kernels.loss_gradient,
+                2 * self.t,
                 row_slice(self.X, start, stop),
                 self.y[start:stop],
                 np.ascontiguousarray(coef),
@@ -327,8 +332,15 @@ class System:
     def _pass(self, y, coef, intercept):
         self.passes += 1
         coef = np.ascontiguousarray(coef)
-        return self.kernels.loss_gradient(
-            self.X, y, coef, intercept, self.sample_weight, self.n_threads
+        return call_kernel(
+            self.kernels.loss_gradient,
+            2 * self.t,
+            self.X,
+            y,
+            coef,
+            intercept,
+            self.sample_weight,
+            self.n_threads,
         )
 
     def chunks(self, first: int = 0, end: int | None = None, numbers: int = CHUNK_NUMBERS):

@@ -1,0 +1,152 @@
+"""Ctrl-C is answered at once, however long LAPACK or a kernel would still take."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import fastlsgd
+from fastlsgd import LeastSquaresRegressor
+from fastlsgd.kernels import reference
+from fastlsgd.solvers import factors, interrupt
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+
+PATIENCE = 5.0  # of a slow call; a machine under load answers well before it ends
+
+
+@pytest.fixture
+def interrupted_after():
+    """Ctrl-C after so many seconds; how long it takes until KeyboardInterrupt is here."""
+
+    def measure(call, seconds=0.3):
+        sent = []
+
+        def send():
+            sent.append(time.perf_counter())
+            os.kill(os.getpid(), signal.SIGINT)
+
+        timer = threading.Timer(seconds, send)
+        timer.start()
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                call()
+            return time.perf_counter() - sent[0]
+        finally:
+            timer.cancel()
+            timer.join()
+
+    return measure
+
+
+def slow(function):
+    """As `function`, after so long a wait without the GIL as LAPACK's on many columns."""
+
+    def waits(*args, **kwargs):
+        threading.Event().wait(PATIENCE) if threading.current_thread() is not (
+            threading.main_thread()
+        ) else time.sleep(PATIENCE)
+        return function(*args, **kwargs)
+
+    return waits
+
+
+def test_a_long_call_is_left_to_itself(interrupted_after):
+    waits = threading.Event()
+    took = interrupted_after(lambda: interrupt.interruptible(waits.wait, PATIENCE))
+    waits.set()
+    assert took < 0.5 * PATIENCE
+
+
+def test_what_a_long_call_returns_and_raises():
+    assert interrupt.interruptible(lambda a, b: a + b, 1, b=2) == 3
+    with pytest.raises(ZeroDivisionError):
+        interrupt.interruptible(lambda: 1 / 0)
+
+
+def test_a_long_call_has_the_settings_of_its_caller():
+    def seen():
+        return np.geterr()["over"], fastlsgd.get_config()["backend"]
+
+    with np.errstate(over="raise"), fastlsgd.config_context(backend="reference"):
+        assert interrupt.interruptible(seen) == ("raise", "reference")
+
+
+def test_no_thread_for_a_short_call(monkeypatch):
+    monkeypatch.setattr(interrupt.threading, "Thread", None)
+    X = np.random.default_rng(0).normal(size=(300, 30))
+    fastlsgd.gram(X)
+    LeastSquaresRegressor().fit(X, X[:, 0])
+
+
+@pytest.mark.parametrize("solver", ["gram", "nesterov"])
+@pytest.mark.parametrize("warm_start", [False, True])
+def test_an_interrupted_fit_leaves_the_estimator_as_it_was(
+    solver, warm_start, interrupted_after, monkeypatch
+):
+    X = np.random.default_rng(0).normal(size=(200, 5))
+    model = LeastSquaresRegressor(solver=solver, warm_start=warm_start, backend="reference")
+    model.fit(X, X[:, 0])
+    before = dict(vars(model))
+    values = {k: v.copy() for k, v in before.items() if isinstance(v, np.ndarray)}
+    monkeypatch.setattr(interrupt, "LONG_WORK", 0.0)
+    monkeypatch.setattr(reference, "loss_gradient", slow(reference.loss_gradient))
+    assert interrupted_after(lambda: model.fit(2.0 * X, X[:, 1])) < 0.5 * PATIENCE
+    assert vars(model) is not before
+    assert vars(model).keys() == before.keys()
+    assert all(vars(model)[name] is value for name, value in before.items())
+    assert all(np.array_equal(before[name], value) for name, value in values.items())
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda A, R: np.linalg.cholesky(A),
+        lambda A, R: np.linalg.svd(R),
+        lambda A, R: np.linalg.eigh(A),
+        lambda A, R: np.linalg.qr(R),
+        lambda A, R: A @ R,
+    ],
+    ids=["cholesky", "svd", "eigh", "qr", "matmul"],
+)
+def test_numpy_releases_the_gil(call):
+    """Else a thread of its own would not help."""
+    rng = np.random.default_rng(0)
+    R = rng.normal(size=(250, 250))
+    A = R @ R.T + np.eye(250)
+    stop, turns = threading.Event(), []
+
+    def turn():
+        while not stop.wait(0.0005):
+            turns.append(time.perf_counter())
+
+    other = threading.Thread(target=turn)
+    other.start()
+    start = time.perf_counter()
+    while time.perf_counter() - start < 0.2:
+        call(A, R)
+    stop.set()
+    other.join()
+    assert len(turns) > 3
+
+
+@pytest.mark.parametrize("d", [50, factors.LONG])
+def test_factors_are_the_same_by_either_way(d, monkeypatch):
+    rng = np.random.default_rng(0)
+    G = rng.normal(size=(2 * d, d))
+    A = G.T @ G
+    R = factors.upper_of(A.copy())
+    assert np.abs(R.T @ R - A).max() < 1e-12 * np.abs(A).max() * d
+    assert not np.tril(R, -1).any()
+    assert factors.upper_of(-A) is None
+    B = rng.normal(size=(d, 30))
+    expected = [factors.solve_upper(R, B, trans=trans) for trans in "NT"]
+    monkeypatch.setattr(factors, "LONG_WORK", 7.0 * d * d)
+    for trans, whole in zip("NT", expected, strict=True):
+        assert np.allclose(factors.solve_upper(R, B, trans=trans), whole, rtol=1e-12)
