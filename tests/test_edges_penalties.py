@@ -272,3 +272,16 @@ def test_rows_of_zero_weight_are_not_there(chosen, solver):
     model = LeastSquaresRegressor(solver=solver, **chosen).fit(far, y, s)
     expected = LeastSquaresRegressor(**chosen).fit(X[100:], y[100:])
     np.testing.assert_allclose(model.coef_, expected.coef_, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("power", [-200, 200])
+@pytest.mark.parametrize("solver", ["auto", "nesterov"])
+@pytest.mark.parametrize("chosen", CHOICES[1:], ids=str)
+def test_targets_whose_squares_leave_the_range(power, solver, chosen):
+    X, y = slopes(40)
+    unit = 10.0**power
+    scaled = {**chosen, "alpha": chosen.get("alpha", 0.0) * unit}
+    model = LeastSquaresRegressor(solver=solver, **scaled).fit(X, y * unit)
+    expected = LeastSquaresRegressor(**chosen).fit(X, y)
+    np.testing.assert_allclose(model.coef_ / unit, expected.coef_, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(model.residual_norm_ / unit, expected.residual_norm_, rtol=1e-9)

@@ -254,6 +254,7 @@ class _Sums:
         self.system = system
         xx, xy = system.centred_gram()
         _refuse_underflow(system, np.diag(xx))
+        refuse_target_range(system)
         self.H, self.c = xx / system.weight, xy.T / system.weight
         self.scale = system.columns_scale(np.diag(xx))
         self.H[self.scale == 0.0] = 0.0
@@ -349,6 +350,13 @@ class _Sums:
         except NotTrustworthy:
             return True
         return factor.condition > GRAM_CONDITION
+
+
+def refuse_target_range(system: System) -> None:
+    """Targets whose squares leave the range of float64."""
+    largest = system.largest_target()
+    if np.isfinite(largest) and largest > 0.0 and not 1e-100 < largest < 1e100:
+        raise NotTrustworthy("squares of y overflow or underflow")
 
 
 def _solve_all(problems, penalty: Penalty, coef: np.ndarray, tol: float):

@@ -19,7 +19,7 @@ from . import least_squares
 from .factors import NotTrustworthy
 from .full_batch import FullBatchResult, fit_full_batch
 from .least_squares import Request, solve_least_squares, weights_undone
-from .proximal_newton import GRAM_FEATURES, Penalty, fit_path, judged
+from .proximal_newton import GRAM_FEATURES, Penalty, fit_path, judged, refuse_target_range
 from .rows import stored_numbers
 from .solution import Solution
 from .system import System, normalised_weights
@@ -165,6 +165,7 @@ def _descended(
 ) -> list[Solution]:
     """Descent to each alpha, and its certificates from one pass more."""
     system = make_system(kernels, problem, n_threads)
+    refuse_target_range(system)
     system.find_centre()
     zero = np.zeros((system.t, system.d))
     c = -system.gradient(zero, system.intercept_for(zero)).coef / system.weight
