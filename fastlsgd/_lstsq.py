@@ -109,7 +109,7 @@ def lstsq(
     >>> info.solver_
     'qr'
     """
-    X = check.in_working_dtype(check.as_matrix(A, "A"))
+    X = check.as_matrix(A, "A")
     y, s = check.as_targets_and_weights(X, b, sample_weight, "b")
     alpha = check.check_real(alpha, "alpha", 0.0)
     check.check_choice(solver, "solver", SOLVERS)

@@ -218,16 +218,6 @@ def as_matrix(X, name: str = "X") -> Matrix:
     return X
 
 
-def in_working_dtype(X: Matrix) -> Matrix:
-    """X with its numbers as solvers take them, until these take any dtype."""
-    values = X.data if isinstance(X, CSR) else X
-    if isinstance(values, DeviceArray) or (values.dtype in FLOATS and values.flags.aligned):
-        return X
-    with np.errstate(over="ignore"):
-        values = np.require(values, working_dtype(values.dtype), "A")
-    return X._replace(data=values) if isinstance(X, CSR) else values
-
-
 def _check_not_empty(shape, name: str) -> None:
     n, d = shape
     if n == 0 or d == 0:

@@ -223,7 +223,7 @@ class LinearRegressor(RegressorMixin, LinearModel):
         """X, y (n, t), sample_weight as the kernels take them, and whether y has one target."""
         check.check_same_place(X, y=y, sample_weight=sample_weight)
         check_y_is_there(self, y)
-        X = check.in_working_dtype(self._matrix(X, reset=reset))
+        X = self._matrix(X, reset=reset)
         y = y if lives_on_device(y) else check.as_float_array(y, "y")
         targets, s = check.as_targets_and_weights(X, y, sample_weight, some_weight=some_weight)
         one_target = ndim(y) == 1
@@ -323,7 +323,7 @@ class LinearClassifier(ClassifierMixin, LinearModel):
         if not lives_on_device(X):
             check.check_same_place(X, y=y)
         check_y_is_there(self, y)
-        X = check.in_working_dtype(self._matrix(X, reset=reset))
+        X = self._matrix(X, reset=reset)
         if is_device_sparse(y):
             raise ValueError(f"y on a GPU must be a dense array, got a {type(y).__name__}.")
         y = check.on_host(y, "y")

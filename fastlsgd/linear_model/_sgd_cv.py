@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
+from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.metrics import get_scorer
 from sklearn.utils import _safe_indexing
@@ -14,8 +15,10 @@ from sklearn.utils import _safe_indexing
 from .. import _validation as check
 from .._threads import carried
 from ..kernels import resolve_threads
+from ..kernels.contract import CSR
 from ..kernels.device import DeviceArray, lives_on_device
 from ..solvers.refits import CHUNK_NUMBERS, COPIED_NUMBERS
+from ..solvers.rows import take_rows
 from ._base import LinearRegressor, all_or_nothing
 from ._folds import RoutedSplitter, folds_of
 from ._sgd import SGDRegressor
@@ -242,6 +245,9 @@ class _JudgedOnHost:
         return getattr(self._model, name)
 
 
+_SCIPY_DIVIDES = tuple(map(np.dtype, "?bBhHiIlL"))
+
+
 def _divisible(X, matrix):
     """X as `_rows_of` divides it into folds."""
     if hasattr(X, "tocsr"):
@@ -253,6 +259,8 @@ def _rows_of(X, rows: np.ndarray):
     """These rows; a view where they follow on each other."""
     if lives_on_device(X):
         return X[rows]
+    if hasattr(X, "tocsr") and not (X.dtype in check.FLOATS or X.dtype in _SCIPY_DIVIDES):
+        return _rows_of_other_dtype(X, rows)
     if rows[-1] - rows[0] + 1 == len(rows) and (np.diff(rows) == 1).all():
         return X[int(rows[0]) : int(rows[-1]) + 1]
     return _safe_indexing(X, rows)
@@ -265,6 +273,14 @@ def _score_by_name(scorer, model, X, rows, y, **more) -> float:
 def _score_by_callable(scorer, model, X, rows, y, **more) -> float:
     judged = _JudgedOnHost(model) if lives_on_device(X) else model
     return float(scorer(judged, _rows_of(X, rows), y, **more))
+
+
+def _rows_of_other_dtype(X, rows: np.ndarray):
+    """As `_rows_of`, for CSR whose numbers SciPy does not divide: float16, big-endian, objects."""
+    part = take_rows(CSR(X.data, X.indices, X.indptr, X.shape), rows)
+    out = csr_array(part.shape)
+    out.data, out.indices, out.indptr = part.data, part.indices, part.indptr
+    return out
 
 
 def _scores_of_path(model, X, y, s, y_judged, s_judged, alphas, fold, score) -> list[float]:
