@@ -156,7 +156,8 @@ def descend(
             break
         last = ratio
     best.losses, best.condition = losses, condition
-    best.at_floor = best.relative_gradient <= _floor(system, factor, best, scale)
+    if best.has_stalled:
+        best.at_floor = best.relative_gradient <= _floor(system, factor, best, scale)
     return best
 
 

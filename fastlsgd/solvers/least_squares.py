@@ -91,7 +91,8 @@ def solve_least_squares(
     """
 
     sample_weight, weight_exponent = normalised_weights(sample_weight, X, max(alphas))
-    alphas = np.ldexp(np.asarray(alphas, np.float64), -weight_exponent).tolist()
+    if weight_exponent:
+        alphas = np.ldexp(np.asarray(alphas, np.float64), -weight_exponent).tolist()
 
     def system_of(targets) -> System:
         return System(

@@ -205,6 +205,8 @@ class System:
             If a column varies in rows alone whose weight is lost in rounding.
         """
         scale = column_scale(squares)
+        if not self.fit_intercept:
+            return scale
         constant, hidden = self.constant_columns(np.sqrt(np.maximum(squares, 0.0)))
         if len(hidden):
             raise NotTrustworthy("rows differ too much in weight")
