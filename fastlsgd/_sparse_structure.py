@@ -11,6 +11,7 @@ cost a sort of each chunk of rows, which tells whether a column comes twice in o
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -33,8 +34,10 @@ def check_structure(X: Any, name: str = "X") -> None:
 
 
 def _check_csr(X, name: str) -> None:
-    _one_dimension(X.data, "CSR", name)
-    _check_compressed(X, "CSR", "column", X.shape, np.asarray(X.data).shape[0], name)
+    data = X.data
+    if type(data) is not np.ndarray or data.ndim != 1:
+        _one_dimension(data, "CSR", name)
+    _check_compressed(X, "CSR", "column", X.shape, len(data), name)
 
 
 def _check_csc(X, name: str) -> None:
@@ -189,7 +192,15 @@ def has_duplicates(indices: np.ndarray, indptr: np.ndarray, n_columns: int) -> b
 
 
 def _all_sorted(indices: np.ndarray, indptr: np.ndarray) -> bool:
-    """Whether the indices of each row rise strictly: the common case, and the quick one."""
+    """Whether the indices of each row rise strictly: the common case, and the quick one.
+
+    SciPy has a loop for it, which looks at the indices themselves. It is there if X is SciPy's.
+    """
+    if indices.dtype == indptr.dtype and indices.dtype.char in "ilq" and indices.dtype.isnative:
+        loops = sys.modules.get("scipy.sparse._sparsetools")
+        ask = getattr(loops, "csr_has_canonical_format", None)
+        if ask is not None and indices.flags.c_contiguous and indptr.flags.c_contiguous:
+            return bool(ask(len(indptr) - 1, indptr, indices))
     end = int(indptr[-1])
     for begin in range(0, end - 1, _CHUNK):
         part = indices[begin : min(begin + _CHUNK + 1, end)]

@@ -62,6 +62,9 @@ class CSR(NamedTuple):
 Matrix = np.ndarray | CSR
 
 
+_KERNELS_OWN = (np.dtype(np.float64), np.dtype(np.float32))
+
+
 def working_dtype(X) -> np.dtype:
     """The dtype that kernels compute with, for an X (array, CSR or dtype) as it was given.
 
@@ -69,6 +72,8 @@ def working_dtype(X) -> np.dtype:
     predictions and what counts as rounding go by it, never by ``X.dtype`` itself.
     """
     dtype = X if isinstance(X, np.dtype) else X.dtype
+    if dtype in _KERNELS_OWN:  # the quick way for nearly all
+        return dtype
     is_float = dtype.kind == "f" or dtype.name == "bfloat16"
     return np.dtype(np.float32 if is_float and dtype.itemsize <= 4 else np.float64)
 
