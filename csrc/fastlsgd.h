@@ -5,7 +5,7 @@
  * Every function returns FASTLSGD_OK, or FASTLSGD_NO_MEMORY with nothing written.
  *
  * n rows, d features, t targets. Strides are in elements, and may be zero or negative.
- * S is the sum of the sample weights.
+ * S is the sum of the sample weights. Of a row of weight 0 nothing is added, whatever it holds.
  */
 #ifndef FASTLSGD_H
 #define FASTLSGD_H
@@ -31,10 +31,11 @@ typedef struct {
   int index_bytes;                /* CSR: 4 or 8, of both indices and indptr */
 } fastlsgd_matrix;
 
-/* y (n, t), of X's dtype. */
+/* y (n, t). Its dtype may be another than X's, and is that of the sample weights too. */
 typedef struct {
   const void *data;
   int64_t n_targets, row_stride, col_stride;
+  fastlsgd_dtype dtype;
 } fastlsgd_targets;
 
 /* What an epoch of SGD is made of; the meaning of each is in contract.py. */
@@ -80,7 +81,7 @@ typedef struct {
 } fastlsgd_state;
 
 /* loss (t,), dw (t, d), db (t,): 1/(2 S) sum s r^2 and its gradient at w (t, d), b (t,).
- * sample_weight (n,) of X's dtype, or NULL for ones. */
+ * sample_weight (n,) of y's dtype, or NULL for ones. */
 int fastlsgd_loss_gradient(double *loss, double *dw, double *db, const fastlsgd_matrix *X,
                            const fastlsgd_targets *y, const double *w, const double *b,
                            const void *sample_weight, int n_threads);
@@ -94,7 +95,8 @@ int fastlsgd_predict(void *out, const fastlsgd_matrix *X, const double *w, const
 int fastlsgd_gram(double *out, const fastlsgd_matrix *X, const fastlsgd_targets *y,
                   const void *sample_weight, const double *shift, int n_threads);
 
-/* w (t, d) of X's dtype, b (t,) and state change in place; *loss is the sum of r^2 / 2. */
+/* w (t, d) of X's dtype, b (t,) and state change in place; *loss is the sum of r^2 / 2 over the rows
+ * visited, but for those of weight 0. */
 int fastlsgd_sgd_epoch(double *loss, void *w, double *b, const fastlsgd_matrix *X,
                        const fastlsgd_targets *y, const void *sample_weight,
                        const fastlsgd_epoch *epoch, fastlsgd_state *state, int n_threads);

@@ -1,4 +1,4 @@
-/* The kernels of one instruction set, for both dtypes.
+/* The kernels of one instruction set, for both dtypes of X and both of y.
  *
  * Compiled once an instruction set, with its compiler flags and
  *   ISA     its name, which ends the name of the table
@@ -22,20 +22,51 @@
 #include "simd.inc"
 #include "syrk.inc"
 
+/* SCALAR is X's dtype, TARGET that of y and the sample weights. */
 #define SCALAR float
-#define NAME(x) PASTE(x, f32)
+#define SIMD(x) PASTE(x, f32)
+#define TARGET float
+#define TSIMD(x) PASTE(x, f32)
+#define NAME(x) PASTE(x, f32_f32)
 #include "kernels.inc"
-#undef SCALAR
+#undef TARGET
+#undef TSIMD
 #undef NAME
+#define TARGET double
+#define TSIMD(x) PASTE(x, f64)
+#define NAME(x) PASTE(x, f32_f64)
+#include "kernels.inc"
+#undef TARGET
+#undef TSIMD
+#undef NAME
+#undef SCALAR
+#undef SIMD
 
 #define SCALAR double
 #define SCALAR_IS_DOUBLE
-#define NAME(x) PASTE(x, f64)
+#define SIMD(x) PASTE(x, f64)
+#define TARGET float
+#define TSIMD(x) PASTE(x, f32)
+#define NAME(x) PASTE(x, f64_f32)
 #include "kernels.inc"
-#undef SCALAR
+#undef TARGET
+#undef TSIMD
 #undef NAME
+#define TARGET double
+#define TSIMD(x) PASTE(x, f64)
+#define NAME(x) PASTE(x, f64_f64)
+#include "kernels.inc"
+#undef TARGET
+#undef TSIMD
+#undef NAME
+#undef SCALAR
+#undef SIMD
 
-const fastlsgd_kernels PASTE(fastlsgd_table, ISA)[2] = {
-    {loss_gradient_f32, predict_f32, gram_f32, sgd_epoch_f32},
-    {loss_gradient_f64, predict_f64, gram_f64, sgd_epoch_f64},
+#define KERNELS_OF(dtypes) \
+  {PASTE(loss_gradient, dtypes), PASTE(predict, dtypes), PASTE(gram, dtypes), \
+   PASTE(sgd_epoch, dtypes)}
+
+const fastlsgd_kernels PASTE(fastlsgd_table, ISA)[2][2] = {
+    {KERNELS_OF(f32_f32), KERNELS_OF(f32_f64)},
+    {KERNELS_OF(f64_f32), KERNELS_OF(f64_f64)},
 };

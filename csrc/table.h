@@ -1,4 +1,4 @@
-/* What each instruction set offers to dispatch.c: one entry a dtype. Not installed. */
+/* What each instruction set offers to dispatch.c: one entry a dtype of X and of y. Not installed. */
 #ifndef FASTLSGD_TABLE_H
 #define FASTLSGD_TABLE_H
 

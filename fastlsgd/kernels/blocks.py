@@ -201,12 +201,13 @@ class Blocks:
                 _rows(X, some.start, some.stop) if isinstance(some, slice) else _gathered(X, some)
             )
             s = None if sample_weight is None else sample_weight[some]
-            weights = _implicit_weights(block, s, share, options) if options.implicit else s
+            weights = _implicit_weights(block, y, s, share, options) if options.implicit else s
             part = sums.add(self.kernels, block, y[some], w64, b, weights, options.n_threads)
             if weights is None:
                 squares.loss += part
-            else:  # the loss counts rows of any weight alike
-                squares.add(self.kernels, block, y[some], w64, b, None, options.n_threads)
+            else:  # the loss counts rows of any weight but 0 alike
+                counted = None if s is None else (s != 0).astype(s.dtype)
+                squares.add(self.kernels, block, y[some], w64, b, counted, options.n_threads)
         penalty = options.alpha * (1.0 - options.l1_ratio), options.alpha * options.l1_ratio
         reference.take_step(
             w, b, share * sums.coef, share * sums.intercept, rate, penalty,
@@ -256,7 +257,7 @@ def _unit(sample_weight: np.ndarray | None) -> float:
 
 
 def _implicit_weights(
-    block: Matrix, s: np.ndarray | None, share: float, options: _Options
+    block: Matrix, y: np.ndarray, s: np.ndarray | None, share: float, options: _Options
 ) -> np.ndarray:
     """s_i / (1 + g_i (|x_i|^2 + 1)) with g_i = share s_i: what an implicit step weighs rows by."""
     if isinstance(block, CSR):
@@ -268,7 +269,7 @@ def _implicit_weights(
     weights = np.ones(len(norms)) if s is None else s.astype(np.float64)
     divisors = 1.0 + share * weights * (norms + options.fit_intercept)
     out = np.divide(weights, divisors, out=np.zeros_like(weights), where=weights != 0)
-    return out if s is None else out.astype(s.dtype)
+    return out.astype(y.dtype)
 
 
 # ------------------------------------------------------------------------------- blocks of rows

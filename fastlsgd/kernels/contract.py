@@ -10,8 +10,8 @@ Notation: n rows, d features, t targets, m rows visited, S = sum of sample weigh
 array               shape       dtype and layout
 ==================  ==========  =============================================================
 X                   (n, d)      float32 or float64; ndarray of any strides, or `CSR`
-y                   (n, t)      X's dtype; any strides
-sample_weight       (n,)        X's dtype; contiguous, or None for all ones
+y                   (n, t)      float32 or float64, whatever X's dtype; any strides
+sample_weight       (n,)        y's dtype; contiguous, or None for all ones
 w (loss_gradient,   (t, d)      float64; C-contiguous: one target's weights lie together
 predict)
 w (sgd_epoch)       (t, d)      X's dtype; C-contiguous; updated in place
@@ -23,6 +23,10 @@ rates               (k,)        float64, one learning rate an update, k = ceil(m
 Arithmetic: `loss_gradient`, `predict` and `gram` add up in float64 whatever X's dtype, so
 that a float32 X gives what float64 arithmetic gives on the same numbers. `sgd_epoch` works
 in X's dtype, with the scalars of an update (residual, rate, intercept) in float64.
+
+A row whose weight is 0 is as if it were not there: it adds nothing to any sum and no loss, whatever
+finite numbers it holds, be it that their squares are infinite. It still counts as a row of its
+mini-batch. y is never rounded to X's dtype.
 
 An X of any other real dtype, byte order or alignment goes through `blocks.py`, which converts a
 block of rows at a time to `working_dtype(X)`; where the table says "X's dtype", that is meant then.
@@ -264,7 +268,8 @@ class Kernels(Protocol):
         moves each time; a backend may leave out those that do not.
 
         CSR and dense rows of the same numbers give the same weights. Returns the sum over
-        the visited rows and targets of r^2 / 2, each taken before its update.
+        the visited rows of positive weight and the targets of r^2 / 2, unweighted, each taken
+        before its update.
         """
 
     def gram(

@@ -20,6 +20,7 @@ cdef extern from "fastlsgd.h" nogil:
     ctypedef struct fastlsgd_targets:
         const void *data
         int64_t n_targets, row_stride, col_stride
+        fastlsgd_dtype dtype
 
     ctypedef struct fastlsgd_epoch:
         const int64_t *order

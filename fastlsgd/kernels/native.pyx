@@ -51,6 +51,7 @@ cdef void _targets(cnp.ndarray y, fastlsgd_targets *out) noexcept:
     out.n_targets = cnp.PyArray_DIM(y, 1)
     out.row_stride = cnp.PyArray_STRIDE(y, 0) // size
     out.col_stride = cnp.PyArray_STRIDE(y, 1) // size
+    out.dtype = FASTLSGD_F32 if size == 4 else FASTLSGD_F64
 
 
 cdef inline void *_data(cnp.ndarray array) noexcept:

@@ -41,6 +41,7 @@ from .contract import CSR, Gram, LossGradient, rows_per_group
 __all__ = ["gram", "isa", "loss_gradient", "predict", "sgd_epoch"]
 
 SERIAL_WORK = 200_000  # multiply-adds below which handing work to a thread costs more than it gains
+MOST_CHUNKS = 1_024  # no machine has more threads to gain by, and each has sums of its own
 BLOCK_BYTES = 16384  # rows that are read twice stay in half of a 32 KiB L1 cache in between
 MAX_BLOCK_ROWS = 64
 NARROW = 12  # features up to which rows are turned into columns: they are short for vectors
@@ -102,7 +103,8 @@ def _csr_types(f, i):
 class _Kernel:
     """A function that is compiled, or found in Numba's cache, when a dtype first needs it.
 
-    ``kernel[float32]`` or, for CSR, ``kernel[float32, int32]`` is the compiled function.
+    ``kernel[float32, float64]``, or ``kernel[float32, int32, float64]`` for CSR, is the compiled
+    function for X of float32 (with such indices) and y of float64; `predict` has no y.
     """
 
     def __init__(self, function, signature):
@@ -200,8 +202,8 @@ def _chunk_bounds(X, work_per_element: int, n_threads: int) -> list[int]:
     sparse = isinstance(X, CSR)
     elements = int(X.indptr[-1] - X.indptr[0]) if sparse else n * d
     # Each chunk has sums of its own, of d numbers for each target: few entries are no match for it.
-    chunks = min(n_threads, elements // d)
-    if chunks <= 1 or elements * work_per_element < SERIAL_WORK:
+    chunks = min(n_threads, elements // d, elements * work_per_element // SERIAL_WORK, MOST_CHUNKS)
+    if chunks <= 1:
         return [0, n]
     cuts = [k * elements // chunks for k in range(1, chunks)]
     if not sparse:
@@ -430,14 +432,14 @@ def _spread_by_four(A, at, first, end, R, c, G):
 
 def loss_gradient(X, y, w, b, sample_weight, n_threads) -> LossGradient:
     """The contract's `loss_gradient`: chunks of rows, their sums added up in order."""
-    t, s = w.shape[0], _weights(sample_weight, X.dtype)
+    t, s = w.shape[0], _weights(sample_weight, y.dtype)
     if isinstance(X, CSR):
-        kernel = _csr_loss_gradient[X.dtype, X.indices.dtype]
+        kernel = _csr_loss_gradient[X.dtype, X.indices.dtype, y.dtype]
         matrix, w = (X.data, X.indices, X.indptr), np.ascontiguousarray(w.T)
     else:
-        kernel, matrix = _dense_loss_gradient[X.dtype], _dense(X)
+        kernel, matrix = _dense_loss_gradient[X.dtype, y.dtype], _dense(X)
         if matrix[1].size == 0 or X.shape[1] <= NARROW:
-            kernel, matrix = _column_loss_gradient[X.dtype], _dense(X.T)
+            kernel, matrix = _column_loss_gradient[X.dtype, y.dtype], _dense(X.T)
 
     def chunk(low, high):
         loss, coef, intercept = _sums(t), _sums(w.size).reshape(w.shape), _sums(t)
@@ -456,9 +458,9 @@ def loss_gradient(X, y, w, b, sample_weight, n_threads) -> LossGradient:
 
 
 @_kernel(
-    lambda f: [
-        *_dense_types(f), _in(f, 2), _in(types.float64, 2, "C"), _in(types.float64, 1, "C"),
-        _in(f, 1, "C"), types.intp, types.intp,
+    lambda f, g: [
+        *_dense_types(f), _in(g, 2), _in(types.float64, 2, "C"), _in(types.float64, 1, "C"),
+        _in(g, 1, "C"), types.intp, types.intp,
         _out(types.float64, 1), _out(types.float64, 2), _out(types.float64, 1),
     ]
 )  # fmt: skip
@@ -486,9 +488,9 @@ def _dense_loss_gradient(X, flat, offset, stride, y, w, b, s, low, high, loss, c
 
 
 @_kernel(
-    lambda f: [
-        *_dense_types(f), _in(f, 2), _in(types.float64, 2, "C"), _in(types.float64, 1, "C"),
-        _in(f, 1, "C"), types.intp, types.intp,
+    lambda f, g: [
+        *_dense_types(f), _in(g, 2), _in(types.float64, 2, "C"), _in(types.float64, 1, "C"),
+        _in(g, 1, "C"), types.intp, types.intp,
         _out(types.float64, 1), _out(types.float64, 2), _out(types.float64, 1),
     ]
 )  # fmt: skip
@@ -562,7 +564,7 @@ def _column_residuals(R, S, rows, c):
     """From residuals r to s r in their place; the sums of s r^2 / 2 and of s r."""
     loss, shift = 0.0, 0.0
     for i in range(np.uintp(rows)):
-        r = R[c, i]
+        r = R[c, i] if S[i] != 0.0 else 0.0  # else it may be infinite
         R[c, i] = S[i] * r
         loss += 0.5 * S[i] * r * r
         shift += S[i] * r
@@ -601,7 +603,7 @@ def _residuals(R, Y, S, rows, loss, intercept):
     for c in range(np.uintp(R.shape[1])):
         squares, steps = 0.0, 0.0
         for i in range(np.uintp(rows)):
-            r = R[i, c] - Y[i, c]
+            r = R[i, c] - Y[i, c] if S[i] != 0.0 else 0.0  # else it may be infinite
             R[i, c] = S[i] * r
             squares += 0.5 * S[i] * r * r
             steps += S[i] * r
@@ -614,9 +616,9 @@ def _residuals(R, Y, S, rows, loss, intercept):
 
 
 @_kernel(
-    lambda f, i: [
-        *_csr_types(f, i), _in(f, 2), _in(types.float64, 2, "C"), _in(types.float64, 1, "C"),
-        _in(f, 1, "C"), types.intp, types.intp,
+    lambda f, i, g: [
+        *_csr_types(f, i), _in(g, 2), _in(types.float64, 2, "C"), _in(types.float64, 1, "C"),
+        _in(g, 1, "C"), types.intp, types.intp,
         _out(types.float64, 1), _out(types.float64, 2), _out(types.float64, 1),
     ]
 )  # fmt: skip
@@ -748,17 +750,17 @@ def _csr_predict(data, indices, indptr, w, b, low, high, out):
 def gram(X, y, sample_weight, shift, n_threads) -> Gram:
     """The contract's `gram`: the upper triangle by chunks of rows, mirrored at the end."""
     (n, d), t = X.shape, y.shape[1]
-    s = _weights(sample_weight, X.dtype)
+    s = _weights(sample_weight, y.dtype)
     c = np.zeros(d) if shift is None else shift
     if isinstance(X, CSR):
         # Products of entries alone where they are few and c = 0. Taking c off afterwards, as
         # in xx - x c^T - c x^T + S c c^T, would cancel the digits that a shift is there to save.
         entries = int(X.indptr[-1] - X.indptr[0])
         sparse = shift is None and entries < n * d // 4
-        kernel = (_csr_gram if sparse else _csr_dense_gram)[X.dtype, X.indices.dtype]
+        kernel = (_csr_gram if sparse else _csr_dense_gram)[X.dtype, X.indices.dtype, y.dtype]
         matrix, work = (X.data, X.indices, X.indptr), entries // n if sparse else d
     else:
-        kernel, matrix, work = _dense_gram[X.dtype], _dense(X), d
+        kernel, matrix, work = _dense_gram[X.dtype, y.dtype], _dense(X), d
 
     def chunk(low, high):
         xx, sides, sums = np.zeros((d, d)), np.zeros((t + 1, d)), np.zeros(t + 1)
@@ -786,8 +788,8 @@ _GRAM_OUT = [
 
 
 @_kernel(
-    lambda f: [
-        *_dense_types(f), _in(f, 2), _in(f, 1, "C"), _in(types.float64, 1), *_GRAM_OUT,
+    lambda f, g: [
+        *_dense_types(f), _in(g, 2), _in(g, 1, "C"), _in(types.float64, 1), *_GRAM_OUT,
     ]
 )  # fmt: skip
 def _dense_gram(X, flat, offset, stride, y, s, shift, low, high, xx, sides, sums):
@@ -806,6 +808,7 @@ def _dense_gram(X, flat, offset, stride, y, s, shift, low, high, xx, sides, sums
         _locate(X, flat, offset, stride, every_row, first, rows, scratch, at)
         _fill_panels(A, at, rows, shift, panels)
         _gram_factors(y, s, first, rows, K, sums)
+        _clear_rows_without_weight(panels, K)
         _add_panels(panels, K, rows, tile, xx, sides)
 
 
@@ -820,8 +823,8 @@ def _fill_panels(A, at, rows, shift, panels):
 
 
 @_kernel(
-    lambda f, i: [
-        *_csr_types(f, i), _in(f, 2), _in(f, 1, "C"), _in(types.float64, 1), *_GRAM_OUT,
+    lambda f, i, g: [
+        *_csr_types(f, i), _in(g, 2), _in(g, 1, "C"), _in(types.float64, 1), *_GRAM_OUT,
     ]
 )  # fmt: skip
 def _csr_dense_gram(data, indices, indptr, y, s, shift, low, high, xx, sides, sums):
@@ -832,6 +835,7 @@ def _csr_dense_gram(data, indices, indptr, y, s, shift, low, high, xx, sides, su
         rows = min(GRAM_ROWS, high - first)
         _fill_panels_sparse(data, indices, indptr, first, rows, shift, panels)
         _gram_factors(y, s, first, rows, K, sums)
+        _clear_rows_without_weight(panels, K)
         _add_panels(panels, K, rows, tile, xx, sides)
 
 
@@ -843,12 +847,12 @@ def _fill_panels_sparse(data, indices, indptr, first, rows, shift, panels):
             panels[j // GRAM_COLUMNS, i, j % GRAM_COLUMNS] = -shift[j]
         for k in range(indptr[first + i], indptr[first + i + 1]):
             j = indices[k]
-            panels[j // GRAM_COLUMNS, i, j % GRAM_COLUMNS] = data[k] - shift[j]
+            panels[j // GRAM_COLUMNS, i, j % GRAM_COLUMNS] += data[k]
 
 
 @_kernel(
-    lambda f, i: [
-        *_csr_types(f, i), _in(f, 2), _in(f, 1, "C"), _in(types.float64, 1), *_GRAM_OUT,
+    lambda f, i, g: [
+        *_csr_types(f, i), _in(g, 2), _in(g, 1, "C"), _in(types.float64, 1), *_GRAM_OUT,
     ]
 )  # fmt: skip
 def _csr_gram(data, indices, indptr, y, s, shift, low, high, xx, sides, sums):
@@ -891,6 +895,16 @@ def _gram_factors(y, s, start, rows, K, sums):
             sums[c] += K[i, c]
         K[i, t] = si
         sums[t] += si
+
+
+@_plain
+def _clear_rows_without_weight(panels, K):
+    """Zeros in place of rows of weight 0: what they hold less the shift may be infinite."""
+    for i in range(K.shape[0]):
+        if K[i, K.shape[1] - 1] == 0.0:
+            for p in range(panels.shape[0]):
+                for j in range(GRAM_COLUMNS):
+                    panels[p, i, j] = 0.0
 
 
 @_plain
@@ -974,10 +988,11 @@ def sgd_epoch(
     """The contract's `sgd_epoch`, in the calling thread: each update needs the one before."""
     t, optimizer = w.shape[0], state.optimizer
     if isinstance(X, CSR):
-        kernel = (_csr_sgd if optimizer is None else _csr_optimizer)[X.dtype, X.indices.dtype]
+        kernel = _csr_sgd if optimizer is None else _csr_optimizer
+        kernel = kernel[X.dtype, X.indices.dtype, y.dtype]
         matrix = X.data, X.indices, X.indptr
     else:
-        kernel = (_dense_sgd if optimizer is None else _dense_optimizer)[X.dtype]
+        kernel = (_dense_sgd if optimizer is None else _dense_optimizer)[X.dtype, y.dtype]
         matrix = _dense(X)
     nothing, no_sum = np.empty(0, w.dtype), np.empty((0, 0))
     averages = state.average_after is not None
@@ -992,7 +1007,7 @@ def sgd_epoch(
         X.shape[0] if order is None else len(order),
         rates,
         batch_size,
-        _weights(sample_weight, X.dtype),
+        _weights(sample_weight, y.dtype),
         alpha * (1.0 - l1_ratio),
         alpha * l1_ratio,
         fit_intercept,
@@ -1020,19 +1035,19 @@ def sgd_epoch(
     return loss
 
 
-def _sgd_types(f, *, optimizes=False):
+def _sgd_types(f, g, *, optimizes=False):
     """The arguments after the matrix, as `sgd_epoch` passes them."""
     prox = [types.boolean, _in(f, 1), _in(f, 1), types.intp]  # implicit, prox
     return [
-        _in(f, 2), _out(f, 2), _out(types.float64, 1),  # y, w, b
+        _in(g, 2), _out(f, 2), _out(types.float64, 1),  # y, w, b
         _in(types.int64, 1), types.intp, _in(types.float64, 1), types.intp,  # order to batch_size
-        _in(f, 1, "C"), types.float64, types.float64, types.boolean,
+        _in(g, 1, "C"), types.float64, types.float64, types.boolean,
         *(_OPTIMIZER_TYPES if optimizes else prox),
         types.float64, _out(f, 2), types.intp, _out(types.float64, 2), _out(types.float64, 1),
     ]  # fmt: skip
 
 
-@_kernel(lambda f: [*_dense_types(f), *_sgd_types(f)])
+@_kernel(lambda f, g: [*_dense_types(f), *_sgd_types(f, g)])
 def _dense_sgd(
     X, flat, offset, stride,
     y, w, b, order, visits, rates, batch_size, s, l2, l1, fit_intercept, implicit,
@@ -1076,7 +1091,8 @@ def _dense_updates(
             _prefetch_target(y, order[i])
         i = 0
         while i < rows:
-            if quads and i + 4 <= rows and _shrinks_safely(rates, np.uintp(k), l2):
+            safe = quads and i + 4 <= rows and _shrinks_safely(rates, np.uintp(k), l2)
+            if safe and (s.size == 0 or _all_count(S, np.uintp(i))):
                 _ask_for_rows(A, at, i, 4, d, stride, ahead, in_order)
                 part, scale = _quad(
                     A, at, np.uintp(i), w, scale, b, Y, S, rates, np.uintp(k), l2,
@@ -1134,6 +1150,13 @@ def _shrinks_safely(rates, k, l2):
     one, three = np.uintp(1), np.uintp(3)
     highest = max(rates[k], rates[k + one], rates[k + one + one], rates[k + three])
     return highest * l2 < SAFE_SHRINKAGE
+
+
+@_plain
+def _all_count(S, i):
+    """Whether rows i to i + 3 have a weight: the products of others may be infinite."""
+    one, three = np.uintp(1), np.uintp(3)
+    return S[i] != 0.0 and S[i + one] != 0.0 and S[i + one + one] != 0.0 and S[i + three] != 0.0
 
 
 @_plain
@@ -1219,6 +1242,8 @@ def _descend_along_four(A, p0, p1, p2, p3, q0, q1, q2, q3, w, c):
 def _dampen(A, at, first, rows, d, rate, fit_intercept, S):
     """Weights of an implicit update: s / (1 + g (|x|^2 + 1)) with g = rate s."""
     for i in range(first, first + rows):
+        if S[i] == 0.0:  # then the norm may be infinite
+            continue
         S[i] /= 1.0 + rate * S[i] * (_squared_norm(A, at[i], d) + fit_intercept)
 
 
@@ -1226,12 +1251,12 @@ def _dampen(A, at, first, rows, d, rate, fit_intercept, S):
 def _steps(R, Y, S, first, rows, rate, db):
     """From predictions R to steps rate s r along the rows; db takes their sum in.
 
-    Returns the sum of r^2 / 2.
+    Returns the sum of r^2 / 2 over rows that count.
     """
     loss = 0.0
     for i in range(np.uintp(first), np.uintp(first + rows)):
         for c in range(np.uintp(R.shape[1])):
-            r = R[i, c] - Y[i, c]
+            r = R[i, c] - Y[i, c] if S[i] != 0.0 else 0.0  # else it may be infinite
             loss += 0.5 * r * r
             R[i, c] = rate * S[i] * r
             db[c] += R[i, c]
@@ -1347,7 +1372,7 @@ def _proximal_step(w, soft, shrink, h, coef_sum, averaged):
 _P, _U, _D, _S, _E = range(5)
 
 
-@_kernel(lambda f, i: [*_csr_types(f, i), *_sgd_types(f)])
+@_kernel(lambda f, i, g: [*_csr_types(f, i), *_sgd_types(f, g)])
 def _csr_sgd(
     data, indices, indptr,
     y, w, b, order, visits, rates, batch_size, s, l2, l1, fit_intercept, implicit,
@@ -1601,7 +1626,7 @@ def _optimizer_arguments(o, t: int) -> tuple:
     )
 
 
-@_kernel(lambda f: [*_dense_types(f), *_sgd_types(f, optimizes=True)])
+@_kernel(lambda f, g: [*_dense_types(f), *_sgd_types(f, g, optimizes=True)])
 def _dense_optimizer(
     X, flat, offset, stride,
     y, w, b, order, visits, rates, batch_size, s, l2, l1, fit_intercept,
@@ -1664,7 +1689,7 @@ def _dense_optimizer_updates(
     return loss, due
 
 
-@_kernel(lambda f, i: [*_csr_types(f, i), *_sgd_types(f, optimizes=True)])
+@_kernel(lambda f, i, g: [*_csr_types(f, i), *_sgd_types(f, g, optimizes=True)])
 def _csr_optimizer(
     data, indices, indptr,
     y, w, b, order, visits, rates, batch_size, s, l2, l1, fit_intercept,

@@ -879,7 +879,7 @@ def _sums_of_block(block: _Block, weights: DeviceArray, t: int, m: int) -> np.nd
     elif t == 1 and (plan := _lanes_for(block.X)) is not None:
         groups, rows = THREADS // plan.lanes, plan.rows
         blocks = max(1, min(2 * _multiprocessors(), -(-n // (groups * rows))))
-        kernel = _gradient_of_rows(_scalar(block.X.flat), *plan)
+        kernel = _gradient_of_rows(_scalar(block.X.flat), _scalar(block.y.flat), *plan)
         shape = (n, d)
     else:
         tile = _tile_rows(block.X)
@@ -953,7 +953,7 @@ def _load_row(flat, at, lane, d, inside, x, base, vector, chunks, lanes):
 
 
 @cache
-def _gradient_of_rows(scalar, vector: int, chunks: int, lanes: int, rows: int):
+def _gradient_of_rows(scalar, of_target, vector: int, chunks: int, lanes: int, rows: int):
     per_lane, groups = vector * chunks, THREADS // lanes
     in_flight = rows * per_lane
 
@@ -972,10 +972,9 @@ def _gradient_of_rows(scalar, vector: int, chunks: int, lanes: int, rows: int):
         v = cuda.local.array(per_lane, np.float64)
         g = cuda.local.array(per_lane, np.float64)
         x = cuda.local.array(in_flight, scalar)
-        target = cuda.local.array(rows, scalar)  # made float64 where they are used: a conversion
-        weight = cuda.local.array(
-            rows, scalar
-        )  # here would wait for its load before x is asked for
+        # Made float64 where they are used: a conversion would wait for its load, and x for that.
+        target = cuda.local.array(rows, of_target)
+        weight = cuda.local.array(rows, of_target)
         thread = cuda.threadIdx.x
         lane, group = thread % lanes, thread // lanes
         for e in range(per_lane):
@@ -992,8 +991,8 @@ def _gradient_of_rows(scalar, vector: int, chunks: int, lanes: int, rows: int):
             for r in range(rows):
                 i = (step * rows + r) * apart + mine
                 inside = i < n
-                target[r] = y[y_start + i * y_row] if inside else scalar(0.0)
-                weight[r] = scalar(1.0) if inside else scalar(0.0)
+                target[r] = y[y_start + i * y_row] if inside else of_target(0.0)
+                weight[r] = of_target(1.0) if inside else of_target(0.0)
                 if weighted and inside:
                     weight[r] = s[i]
                 at = start + i * row_stride
@@ -1003,7 +1002,8 @@ def _gradient_of_rows(scalar, vector: int, chunks: int, lanes: int, rows: int):
                 for e in range(per_lane):
                     dot += v[e] * x[r * per_lane + e]
                 dot = _sum_of_lanes(dot, lanes, scratch)
-                if (step * rows + r) * apart + mine < n:
+                # Of a row of weight 0 the residual may be infinite.
+                if (step * rows + r) * apart + mine < n and weight[r] != 0.0:
                     residual = dot + intercept - np.float64(target[r])
                     c = np.float64(weight[r]) * residual
                     loss += 0.5 * c * residual
@@ -1060,7 +1060,7 @@ def _tally(c_of, q_of, rows, targets, c0, d, t, first, s, weighted, parts, base)
         if weighted:
             weights = 0.0
             for r in range(rows):
-                weights += s[first + r]
+                weights += np.float64(s[first + r])
         parts[base + t * d + 2 * t] += weights
 
 
@@ -1117,6 +1117,8 @@ def _gradient_of_tiles(column_major: bool, targets: int):
                                 dot + w[t * d + c0 + c]
                                 - y[y_start + i * y_row + (c0 + c) * y_column]
                             )  # fmt: skip
+                            if weight == 0.0:  # it may be infinite
+                                residual = 0.0
                             c_of[r * targets + c] = weight * residual
                             q_of[r * targets + c] = 0.5 * weight * residual * residual
                 cuda.syncthreads()
@@ -1194,6 +1196,8 @@ def _gradient_of_csr(targets: int):
                                 dot + w[t * d + c0 + c]
                                 - y[y_start + i * y_row + (c0 + c) * y_column]
                             )  # fmt: skip
+                            if weight == 0.0:  # it may be infinite
+                                residual = 0.0
                             c_of[r * targets + c] = weight * residual
                             q_of[r * targets + c] = 0.5 * weight * residual * residual
                 cuda.syncthreads()
@@ -1404,6 +1408,8 @@ def _fill_dense(
                 value = np.float64(flat[start + i * row_stride + j * column]) - shift[j]
             elif j < width - 1:
                 value = np.float64(y[y_start + i * y_row + (j - d) * y_column])
+            if root == 0.0:  # less the shift it may be infinite
+                value = 0.0
             Z[r * width + j] = root * value
 
 
@@ -1432,7 +1438,8 @@ def _fill_csr(
         _sync_warp()
         if r < rows:
             for k in range(indptr[i] + lane, indptr[i + 1], WARP):
-                Z[r * width + indices[k]] = root * (np.float64(data[k]) - shift[indices[k]])
+                if root != 0.0:
+                    Z[r * width + indices[k]] = root * (np.float64(data[k]) - shift[indices[k]])
 
 
 @_kernel
@@ -1948,7 +1955,7 @@ def _launch_dense(
     rule, more = None, ()
     if optimizer is not None:
         rule, more = optimizer[0], optimizer[1].arguments()
-    kernel = _kernel_of_updates(block.X.flat, rule, plan, min(t, TARGETS), alone)
+    kernel = _kernel_of_updates(block, rule, plan, min(t, TARGETS), alone)
     _launch(kernel, blocks, THREADS, block.stream)(
         *block.X.arguments, n, d, t, *targets, *block.weights, *descent.arguments(first_update),
         *rows_of_part, _native(steps), _native(losses), *more,
@@ -1964,12 +1971,15 @@ def _rows_of_part(batch: int, plan: _Plan) -> int:
     return groups * max(1, -(-batch // (groups * MOST_PARTS)))
 
 
-def _kernel_of_updates(flat: DeviceArray, rule, plan: _Plan | None, targets: int, alone: bool):
+def _kernel_of_updates(block: _Block, rule, plan: _Plan | None, targets: int, alone: bool):
     if plan is None:
         if rule is None:
             return _dense_updates(targets, alone)
         return _dense_optimizer_updates(rule, targets, alone)
-    lay_out = _scalar(flat), plan.vector, plan.chunks, plan.lanes
+    assert isinstance(block.X, _Rows)
+    assert block.y is not None
+    kinds = _scalar(block.X.flat), _scalar(block.y.flat)
+    lay_out = *kinds, plan.vector, plan.chunks, plan.lanes
     if rule is None:
         return _row_updates(*lay_out, alone)
     return _row_optimizer_updates(rule, *lay_out, alone)
@@ -2076,12 +2086,15 @@ def _dense_steps(
                 dot = _sum_of_lanes(sums[c], WARP, scratch)
                 if r < size and c0 + c < t and lane == 0:
                     residual = dot + b[c0 + c] - y[y_start + i * y_row + (c0 + c) * y_column]
-                    loss += 0.5 * residual * residual
                     g = rate / size
                     if weighted:
-                        g *= s[i]
+                        g *= np.float64(s[i])
                     if implicit:
                         g /= 1.0 + g * (norm + fit_intercept)
+                    if weighted and s[i] == 0.0:  # whatever the row holds
+                        residual = 0.0
+                        g = 0.0
+                    loss += 0.5 * residual * residual
                     steps[r * t + c0 + c] = g * residual
     return loss
 
@@ -2171,12 +2184,12 @@ def _dense_updates(targets: int, alone: bool):
 @_helper
 def _parts_of_batch(
     flat, start, row_stride, first, size, d, y, y_start, y_row, s, weighted,
-    w, b, rate, fit_intercept, implicit, rows_of_part, parts, scratch, v, g, x, shares,
+    w, b, rate, fit_intercept, implicit, rows_of_part, parts, scratch, v, g, x, beside, shares,
     vector, chunks, lanes,
 ):  # fmt: skip
     """parts[p] = sum of steps g_i r_i (x_i, 1) over part p of a mini-batch's rows.
 
-    As in `gradient_of_rows`, `lanes` threads have a row, in registers (x, and behind it target
+    As in `gradient_of_rows`, `lanes` threads have a row, in registers (x, and `beside` it target
     and weight) from its residual to its share of the step; a block's groups of threads meet once
     a part, in `shares`. Returns this lane's loss.
     """
@@ -2197,12 +2210,12 @@ def _parts_of_batch(
             i = first + r
             inside = r < size
             _load_row(flat, start + i * row_stride, lane, d, inside, x, 0, vector, chunks, lanes)
-            x[per_lane] = 0.0
-            x[per_lane + 1] = 1.0
+            beside[0] = 0.0
+            beside[1] = 1.0
             if inside:
-                x[per_lane] = y[y_start + i * y_row]
+                beside[0] = y[y_start + i * y_row]
                 if weighted:
-                    x[per_lane + 1] = s[i]
+                    beside[1] = s[i]
             dot = 0.0
             norm = 0.0
             for e in range(per_lane):
@@ -2211,11 +2224,11 @@ def _parts_of_batch(
             dot = _sum_of_lanes(dot, lanes, scratch)
             if implicit:
                 norm = _sum_of_lanes(norm, lanes, scratch)
-            if inside:
-                residual = dot + intercept - np.float64(x[per_lane])
+            if inside and beside[1] != 0.0:
+                residual = dot + intercept - np.float64(beside[0])
                 if lane == 0:
                     loss += 0.5 * residual * residual
-                c = rate / size * np.float64(x[per_lane + 1])
+                c = rate / size * np.float64(beside[1])
                 if implicit:
                     c /= 1.0 + c * (norm + fit_intercept)
                 c *= residual
@@ -2247,9 +2260,9 @@ def _total_of_parts(parts, count, j, d, scratch):
 
 
 @cache
-def _row_updates(scalar, vector: int, chunks: int, lanes: int, alone: bool):
+def _row_updates(scalar, of_target, vector: int, chunks: int, lanes: int, alone: bool):
     per_lane, groups = vector * chunks, THREADS // lanes
-    held, room = per_lane + 2, groups * (lanes * per_lane + 1)
+    room = groups * (lanes * per_lane + 1)
 
     @_kernel
     def row_updates(
@@ -2268,7 +2281,8 @@ def _row_updates(scalar, vector: int, chunks: int, lanes: int, alone: bool):
         shares = cuda.shared.array(room, np.float64)
         v = cuda.local.array(per_lane, np.float64)
         g = cuda.local.array(per_lane, np.float64)
-        x = cuda.local.array(held, scalar)
+        x = cuda.local.array(per_lane, scalar)
+        beside = cuda.local.array(2, of_target)
         lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
         my_warp, warps = cuda.blockIdx.x * WARPS + warp, cuda.gridDim.x * WARPS
         due, pending, loss = scalars[0], 0.0, 0.0
@@ -2279,8 +2293,8 @@ def _row_updates(scalar, vector: int, chunks: int, lanes: int, alone: bool):
             averaged = first_update + k >= skipped
             loss += _parts_of_batch(
                 flat, start, row_stride, first, size, d, y, y_start, y_row, s, weighted,
-                w, b, rate, fit_intercept, implicit, rows_of_part, parts, scratch, v, g, x, shares,
-                vector, chunks, lanes,
+                w, b, rate, fit_intercept, implicit, rows_of_part, parts, scratch, v, g, x, beside,
+                shares, vector, chunks, lanes,
             )  # fmt: skip
             if alone:
                 _sync_block()
@@ -2361,12 +2375,15 @@ def _csr_steps(
             dot = _sum_of_lanes(dot, WARP, scratch)
             if r < size and lane == 0:
                 residual = scale * dot + b[c] - y[y_start + i * y_row + c * y_column]
-                loss += 0.5 * residual * residual
                 g = rate / size
                 if weighted:
-                    g *= s[i]
+                    g *= np.float64(s[i])
                 if implicit:
                     g /= 1.0 + g * (norm + fit_intercept)
+                if weighted and s[i] == 0.0:  # whatever the row holds
+                    residual = 0.0
+                    g = 0.0
+                loss += 0.5 * residual * residual
                 steps[r * t + c] = g * residual
     return loss
 
@@ -2650,9 +2667,11 @@ def _dense_optimizer_updates(rule: str, targets: int, alone: bool):
 
 
 @cache
-def _row_optimizer_updates(rule: str, scalar, vector: int, chunks: int, lanes: int, alone: bool):
+def _row_optimizer_updates(
+    rule: str, scalar, of_target, vector: int, chunks: int, lanes: int, alone: bool
+):
     per_lane, groups = vector * chunks, THREADS // lanes
-    held, room = per_lane + 2, groups * (lanes * per_lane + 1)
+    room = groups * (lanes * per_lane + 1)
     code, plain = RULES[rule], rule == "sgd"
 
     @_kernel
@@ -2668,7 +2687,8 @@ def _row_optimizer_updates(rule: str, scalar, vector: int, chunks: int, lanes: i
         shares = cuda.shared.array(room, np.float64)
         v = cuda.local.array(per_lane, np.float64)
         g = cuda.local.array(per_lane, np.float64)
-        x = cuda.local.array(held, scalar)
+        x = cuda.local.array(per_lane, scalar)
+        beside = cuda.local.array(2, of_target)
         lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
         my_warp, warps = cuda.blockIdx.x * WARPS + warp, cuda.gridDim.x * WARPS
         due, loss = scalars[0], 0.0
@@ -2678,8 +2698,8 @@ def _row_optimizer_updates(rule: str, scalar, vector: int, chunks: int, lanes: i
             rate = rates[first_update + k]
             loss += _parts_of_batch(
                 flat, start, row_stride, first, size, d, y, y_start, y_row, s, weighted,
-                w, b, 1.0, fit_intercept, 0, rows_of_part, parts, scratch, v, g, x, shares,
-                vector, chunks, lanes,
+                w, b, 1.0, fit_intercept, 0, rows_of_part, parts, scratch, v, g, x, beside,
+                shares, vector, chunks, lanes,
             )  # fmt: skip
             if alone:
                 _sync_block()
@@ -2818,7 +2838,7 @@ def _launch_triangles(
     per_block = _rows_of_block(descent)
     most = max(1, BLOCK_BYTES // (TRIANGLE * TRIANGLE * dtype.itemsize))
     targets = (_native(block.y.flat), block.y.start, block.y.row, block.y.column)
-    solve, threads, more = _solving(block.X, descent, t)
+    solve, threads, more = _solving(block.X, block.y, descent, t)
     for base in range(0, -(-n // per_block), most):
         first = base * per_block
         rows = min(most * per_block, n - first)
@@ -2837,14 +2857,15 @@ def _launch_triangles(
         )  # fmt: skip
 
 
-def _solving(X: _Rows, descent: _Descent, t: int):
+def _solving(X: _Rows, y: _Rows, descent: _Descent, t: int):
     """The kernel that goes from block to block, its threads, and what else it takes."""
     plan, d = _lanes_for(X), X.shape[1]
     if plan is None or plan.vector * plan.chunks > CHAIN_PER_LANE or t * (d + 1) > CHAIN_WEIGHTS:
         return _solve_wide_blocks, THREADS, ()
     lanes = max(plan.lanes, CHAIN_THREADS // TRIANGLE)
     averages = descent.skipped < descent.rates.size
-    kernel = _solve_blocks(_scalar(X.flat), plan.vector, plan.chunks, lanes, averages)
+    kinds = _scalar(X.flat), _scalar(y.flat)
+    kernel = _solve_blocks(*kinds, plan.vector, plan.chunks, lanes, averages)
     more = (descent.coef_sum, descent.intercept_sum, descent.soft, descent.shrink)
     return kernel, CHAIN_THREADS, (*map(_native, more), int(descent.group > 0))
 
@@ -2876,7 +2897,7 @@ def _triangles(
             for place in range(thread, TRIANGLE * GRAM_DEPTH, threads):
                 r, j = place // GRAM_DEPTH, place % GRAM_DEPTH
                 value = 0.0
-                if r < rows and j0 + j < d:
+                if r < rows and j0 + j < d and (not weighted or s[base + r] != 0.0):
                     value = np.float64(flat[start + (base + r) * row_stride + (j0 + j) * column])
                 strip[r * GRAM_PITCH + j] = value
             cuda.syncthreads()
@@ -2898,7 +2919,7 @@ def _triangles(
             rate = rates[at_update + u]
             g = rate / min(batch, rows - u * batch)
             if weighted:
-                g *= s[base + r]
+                g *= np.float64(s[base + r])
             if implicit:
                 g /= 1.0 + g * (L[r * TRIANGLE_PITCH + r] + fit_intercept)
             step[r] = g
@@ -2909,6 +2930,10 @@ def _triangles(
             rows, batch, step, factor, number, skipped - at_update, rates, at_update, scales,
             q * OF_BLOCK,
         )  # fmt: skip
+        if weighted:  # P_k < 0 says that a row is of weight 0, whatever it holds
+            for r in range(thread, rows, threads):
+                if s[base + r] == 0.0:
+                    scales[q * OF_BLOCK + BEFORE * TRIANGLE + r] = -1.0
         for j in range(thread, rows, threads):
             between = 1.0
             for k in range(j + 1, rows):
@@ -2997,7 +3022,7 @@ def _sums_of_rows(values, count, lanes, scratch):
 
 
 @cache
-def _solve_blocks(scalar, vector: int, chunks: int, lanes: int, averages: bool):
+def _solve_blocks(scalar, of_target, vector: int, chunks: int, lanes: int, averages: bool):
     per_lane, groups = vector * chunks, CHAIN_THREADS // lanes
     rows_each, width = TRIANGLE // groups, lanes * per_lane
     numbers, room, across = rows_each * per_lane, groups * (width + 1), TRIANGLE // lanes
@@ -3061,7 +3086,7 @@ def _solve_blocks(scalar, vector: int, chunks: int, lanes: int, averages: bool):
             step = scales[here + STEP * TRIANGLE + mine]
             shrunk = scales[here + SHRUNK]
             for c in range(t):
-                target = scalar(0.0)
+                target = of_target(0.0)
                 if mine < rows:
                     target = y[y_start + (base + mine) * y_row + c * y_column]
                 # q
@@ -3075,7 +3100,7 @@ def _solve_blocks(scalar, vector: int, chunks: int, lanes: int, averages: bool):
                 _sums_of_rows(dots, rows_each, lanes, scratch)
                 if tells:
                     value = before * dots[0] + weights[t * d + c] - np.float64(target)
-                    q_of[mine] = value if mine < rows else 0.0
+                    q_of[mine] = value if mine < rows and before >= 0.0 else 0.0
                 cuda.syncthreads()
                 # r
                 for k in range(rows_each):
@@ -3085,7 +3110,7 @@ def _solve_blocks(scalar, vector: int, chunks: int, lanes: int, averages: bool):
                     for k in range(rows_each):
                         dots[k] += value * triangle[k * across + i]
                 _sums_of_rows(dots, rows_each, lanes, scratch)
-                residual = dots[0]
+                residual = dots[0] if before >= 0.0 else 0.0
                 if tells:
                     loss += 0.5 * residual * residual
                 if averages:  # while the weights are those of the block's start
@@ -3238,7 +3263,7 @@ def _solve_wide_blocks(
                 dot = _sum_of_lanes(dots[k], WARP, scratch)
                 if lane == 0:
                     value = 0.0
-                    if r < rows:
+                    if r < rows and scales[at + BEFORE * TRIANGLE + r] >= 0.0:
                         target = y[y_start + (base + r) * y_row + c * y_column]
                         value = scales[at + BEFORE * TRIANGLE + r] * dot + b[c] - target
                     q_of[r] = value
@@ -3250,6 +3275,8 @@ def _solve_wide_blocks(
                     dot += T[(q * TRIANGLE + r) * TRIANGLE + i] * q_of[i]
                 dot = _sum_of_lanes(dot, WARP, scratch)
                 if lane == 0:
+                    if scales[at + BEFORE * TRIANGLE + r] < 0.0:
+                        dot = 0.0
                     r_of[r] = dot
                     loss += 0.5 * dot * dot
             cuda.syncthreads()

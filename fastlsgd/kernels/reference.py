@@ -91,9 +91,7 @@ def sgd_epoch(
     pending = loss = 0.0  # pending: sum of rates since the last proximal step
     for k, start in enumerate(range(0, len(order), batch_size)):
         batch = order[start : start + batch_size]
-        rows, s = batch, np.ones(len(batch))
-        if sample_weight is not None:
-            s = sample_weight[rows].astype(np.float64)
+        rows, s = _counted(batch, sample_weight)
         A, rate = _dense_rows(X, rows), rates[k]
         r = A @ w.T.astype(np.float64) + b - y[rows]
         loss += 0.5 * float((r * r).sum())
