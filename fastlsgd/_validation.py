@@ -322,10 +322,19 @@ def as_device_csr(X, name: str = "X") -> CSR:
 def as_targets_and_weights(
     X: Matrix, y, sample_weight, name: str = "y", *, some_weight: bool = True
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """y and sample_weight in the dtype that X is computed with."""
-    n, dtype = X.shape[0], working_dtype(X)
-    s = as_sample_weight(sample_weight, n, dtype, some_weight=some_weight)
-    return as_targets(y, n, dtype, name), s
+    """y and sample_weight in one dtype, whatever X's is.
+
+    float32 if all that is given is float32 or a narrower float, else float64: so y keeps its own
+    precision.
+    """
+    n = X.shape[0]
+    targets = as_targets(y, n, None, name)
+    s = as_sample_weight(sample_weight, n, some_weight=some_weight)
+    if s is None or s.dtype == targets.dtype:
+        return targets, s
+    if targets.dtype == np.float64:
+        return targets, as_sample_weight(sample_weight, n, np.float64, some_weight=some_weight)
+    return as_targets(y, n, np.float64, name), s
 
 
 def as_targets(y, n: int, dtype, name: str = "y") -> np.ndarray:

@@ -209,8 +209,8 @@ def gram(X, y=None, *, sample_weight=None, shift=None, backend: str | None = Non
     like, X = X, check.as_matrix(X)
     n, d = X.shape
     if y is None:
-        dtype = contract.working_dtype(X)
-        targets, s = np.empty((n, 0), dtype), check.as_sample_weight(sample_weight, n, dtype)
+        s = check.as_sample_weight(sample_weight, n)
+        targets = np.empty((n, 0), np.float64 if s is None else s.dtype)
     else:
         targets, s = check.as_targets_and_weights(X, y, sample_weight)
     check.check_same_place(X, y=None if y is None else targets, sample_weight=s)

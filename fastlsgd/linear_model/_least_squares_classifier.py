@@ -169,7 +169,7 @@ class LeastSquaresClassifier(LinearClassifier):
             labels = column_or_1d(labels, warn=True)
             check_classes(self._label_binarizer.classes_)
         s = self._weights(labels, sample_weight, X)
-        targets = targets.astype(working_dtype(X))
+        targets = targets.astype(working_dtype(X) if s is None else s.dtype)
         start = None, None
         if warm:
             vars(regressor).update({name: getattr(self, name) for name in FITTED})
@@ -187,7 +187,7 @@ class LeastSquaresClassifier(LinearClassifier):
         if self.class_weight is not None:
             factors = compute_sample_weight(self.class_weight, labels)
             s = factors if s is None else s * factors
-        return check.as_sample_weight(s, n, working_dtype(X))
+        return check.as_sample_weight(s, n)
 
     def predict(self, X) -> np.ndarray:
         """Predict the class with the highest score, or all labels with a positive one.

@@ -156,7 +156,7 @@ class SGDClassifier(LinearClassifier, BaseSGD):
     Squared error gives no probabilities: `predict_proba` is not there, as in scikit-learn, and
     :class:`sklearn.calibration.CalibratedClassifierCV` makes some from `decision_function`.
 
-    Targets of -1 and 1 take ``n_rows * n_classes`` numbers of X's dtype.
+    Targets of -1 and 1 take ``n_rows * n_classes`` numbers of the weights' dtype, or else of X's.
 
     An interrupted or failed fit leaves the estimator as it was.
 
@@ -345,8 +345,12 @@ class SGDClassifier(LinearClassifier, BaseSGD):
                 f"y has {len(classes)} classes, but the weights so far are for another "
                 f"number of them: set warm_start=False."
             )
-        dtype = working_dtype(X)
-        s = check.as_sample_weight(sample_weight, X.shape[0], dtype, some_weight=some_weight)
+        s = check.as_sample_weight(sample_weight, X.shape[0], some_weight=some_weight)
+        # In the dtype of the weights, which those of classes make float64.
+        dtype = working_dtype(X) if s is None else s.dtype
+        if self.class_weight is not None:
+            dtype = np.dtype(np.float64)
+            s = None if s is None else s.astype(dtype)
         return X, signed_targets(labels, classes, dtype), s, False
 
     def _weights(self, y, s):

@@ -11,7 +11,7 @@ from typing import cast
 
 import numpy as np
 
-from ..kernels.contract import CSR, DeviceKernels, Kernels, Matrix
+from ..kernels.contract import CSR, DeviceKernels, Kernels, Matrix, working_dtype
 from ..kernels.device import lives_on_device
 
 CHUNK_NUMBERS = 2**17  # of a chunk of rows: a megabyte, which stays in cache
@@ -170,7 +170,9 @@ def sum_of_squares(
     kernels: Kernels, X: Matrix, y: np.ndarray, w: np.ndarray, b: np.ndarray, n_threads: int
 ) -> float:
     """The sum of r^2 over rows and targets."""
-    if lives_on_device(X):  # the predictions would be there, and travel
+    # On a GPU the predictions would be there, and travel; in float32 they would be rounded more
+    # coarsely than targets of float64 are.
+    if lives_on_device(X) or working_dtype(X) != y.dtype:
         loss = kernels.loss_gradient(X, y, w, b, None, n_threads).loss
         return 2.0 * len(y) * float(loss.sum())
     r = kernels.predict(X, w, b, n_threads) - y

@@ -323,8 +323,11 @@ class Holdout(NamedTuple):
 
     def _predict(self, kernels: Kernels, coef, intercept, n_threads: int) -> np.ndarray:
         w = np.ascontiguousarray(coef, dtype=np.float64)
-        # The metrics are scikit-learn's, which wants them on the host.
-        return np.asarray(kernels.predict(self.X, w, intercept, n_threads))
+        # Of float32 rows as distances from a number in the midst of the targets, which may be of
+        # 1e9 and float64. The metrics are scikit-learn's, which wants them on the host.
+        origin = np.median(np.asarray(self.y, dtype=np.float64), axis=0)
+        away = kernels.predict(self.X, w, intercept - origin, n_threads)
+        return np.asarray(away, dtype=np.float64) + origin
 
 
 def class_numbers(scores):

@@ -1,0 +1,76 @@
+"""Targets keep their own precision, whatever X's dtype is: in fit, predict and score."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+import fastlsgd
+from fastlsgd import LeastSquaresCV, LeastSquaresRegressor, SGDRegressor, SGDRegressorCV
+
+FAR = 1.7e9  # float32 has no number nearer to it than 64
+
+
+def problem():
+    X = np.random.default_rng(0).uniform(0.0, 1000.0, size=(3000, 1)).astype(np.float32)
+    return X, FAR + 0.5 * X[:, 0].astype(np.float64)
+
+
+MODELS = {
+    "auto": LeastSquaresRegressor(),
+    "qr": LeastSquaresRegressor(solver="qr"),
+    "cg": LeastSquaresRegressor(solver="cg"),
+    "cv": LeastSquaresCV(alphas=[1e-9], cv=3),
+    "leave-one-out": LeastSquaresCV(alphas=[1e-9]),
+    "sgd": SGDRegressor(random_state=0),
+    "sgd, early stopping": SGDRegressor(early_stopping=True, random_state=0),
+    "sgd cv": SGDRegressorCV(SGDRegressor(random_state=0), alphas=[1e-9], cv=3),
+}
+
+
+@pytest.mark.parametrize("kind", [np.asarray, sp.csr_array])
+@pytest.mark.parametrize("name", MODELS)
+def test_float64_targets_of_float32_rows(name, kind):
+    X, y = problem()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = MODELS[name].fit(kind(X), y)
+    assert model.coef_.dtype == np.float32
+    np.testing.assert_allclose(model.coef_, [0.5], rtol=1e-6)
+    assert model.score(kind(X), y) > 1.0 - 1e-9
+    predicted = model.predict(kind(X))
+    assert predicted.dtype == np.float64
+    # The weight is rounded to float32: 3e-8 of 500.
+    np.testing.assert_allclose(predicted - FAR, y - FAR, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_float32_stays_float32(dtype):
+    X, y = problem()
+    for model in (LeastSquaresRegressor(), SGDRegressor(random_state=0)):
+        model.fit(X.astype(dtype), (y - FAR).astype(np.float32))
+        assert model.predict(X).dtype == np.float32
+        assert model.predict(X.astype(np.float64)).dtype == np.float64
+        assert model.score(X, y - FAR) > 0.999
+
+
+def test_functions_take_targets_of_their_own_dtype():
+    X, y = problem()
+    x = fastlsgd.lstsq(np.c_[X, np.ones_like(X)], y)
+    np.testing.assert_allclose(x[0], 0.5, rtol=1e-4)
+    loss = fastlsgd.loss_gradient(X, y, [0.5], FAR)
+    assert loss.loss < 1e-9
+    assert abs(loss.intercept) < 1e-6
+    moments = fastlsgd.gram(X, y, shift=X.mean(axis=0))
+    exact = (X.astype(float) - X.mean(axis=0)).T @ y
+    np.testing.assert_allclose(moments.xy, exact, rtol=1e-6)
+
+
+def test_weights_and_targets_have_the_wider_dtype():
+    X, y = problem()
+    w = np.full(len(y), 1e-310)
+    with_y = LeastSquaresRegressor().fit(X, (y - FAR).astype(np.float32), sample_weight=w)
+    np.testing.assert_allclose(with_y.coef_, [0.5], rtol=1e-6)
