@@ -5,8 +5,9 @@ double, whole numbers, bool, objects), for bfloat16, for numbers in the other by
 addresses, and for CSR whose index arrays are of such a kind. A block holds about a megabyte of
 converted numbers, or `GROUP_ROWS` rows where those are more; nothing of the size of X is allocated.
 
-Cost: the conversion is NumPy's, in the calling thread, at 0.2 (float16) to 2 (int8) billion numbers
-a second; the kernels find the block in cache.
+Cost: the conversion is NumPy's, in the calling thread, and the kernels find the block in cache. A
+pass of `loss_gradient` goes at 0.25 (float16, long double), 0.5 (int8, bool) to 0.9 (bfloat16)
+billion numbers a second, where float32 goes at 1.6.
 """
 
 from __future__ import annotations
