@@ -30,24 +30,6 @@ from small_problems import (
 
 from fastlsgd import SGDClassifier, SGDRegressor
 
-# Still to be mended: the beginning of a test's name, and a part of its parameters.
-UNITS = "learning_rate='auto' drops columns whose units are 1e-6 of others' (issue 12, C)"
-HUGE = "learning_rate='auto' drops what one huge row makes small (issue 12, C)"
-LEFT = [
-    ("test_columns_scaled", "SGD", UNITS),
-    ("test_defaults_survive_one_huge_row", "1000000.0-", HUGE),
-    ("test_defaults_survive_one_huge_row", "10000000000.0-", HUGE),
-]
-
-
-@pytest.fixture(autouse=True)
-def _left(request):
-    name, _, parameters = request.node.name.partition("[")
-    for beginning, part, reason in LEFT:
-        if name.startswith(beginning) and part in parameters:
-            request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
-
-
 every = pytest.mark.parametrize("name", EVERY)
 exact = pytest.mark.parametrize("name", EXACT)
 stochastic = pytest.mark.parametrize("name", STOCHASTIC)

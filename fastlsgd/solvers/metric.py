@@ -152,8 +152,9 @@ def _of_a_few(X: Matrix, y, s) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     A = np.asarray(as_dense(take_rows(X, few)), dtype=np.float64)
     origin = np.median(A, axis=0)
     A = np.sort(np.abs(A - origin), axis=0)
-    # The largest of 50 may be those that are not ordinary. What is then constant tells nothing.
-    A = A[: len(A) - len(A) // 50]
+    # The largest of 50, or three of few rows, may be those that are not ordinary. A column that is
+    # constant without them tells nothing.
+    A = A[: len(A) - max(len(A) // 50, min(3, len(A) // 8))]
     largest = A[-1]
     A = A / np.where(largest > 0.0, largest, 1.0)
     return origin, largest * np.sqrt(np.mean(A * A, axis=0)), y_origin
@@ -315,14 +316,21 @@ def full_metric(moments: Moments, l2: float, centred: bool, eps: float) -> Metri
 
 
 def factor_metric(
-    A: np.ndarray, scale: np.ndarray, l2: float, shift: np.ndarray, ordinary: float, eps: float
+    A: np.ndarray,
+    scale: np.ndarray,
+    l2: float,
+    shift: np.ndarray,
+    ordinary: float,
+    eps: float,
+    rounding: float,
 ) -> tuple[Metric, np.ndarray]:
     """The full metric of H = A^T A, and U with T A^T = U^T over the rows of A.
 
     Where the penalty counts, U has d more rows: those of sqrt(l2) I below A. Squares are never
-    taken, so that what a row of 1e10 made small is still there. What counts as rank goes by
-    `scale`, one over the size of each column in ordinary rows, and by their share `ordinary` of
-    the weight; `eps` is that of X's dtype.
+    taken, so that what a row of 1e10 made small is still there: rank is whatever exceeds
+    `rounding`, the error of A relative to its largest singular value and mean. What counts as a constant
+    column goes by `scale`, one over the size of each column in ordinary rows, by their share
+    `ordinary` of the weight, and by `eps`, that of X's dtype.
     """
     d = A.shape[1]
     rows = A * scale
@@ -333,8 +341,8 @@ def factor_metric(
     if l2 > 0.0:
         rows = np.vstack([rows, np.diag(np.sqrt(l2) * scale)])
     basis, values, vectors = svd(rows)
-    noise = 4.0 * d * np.finfo(np.float64).eps * values.max(initial=0.0)
-    keep = values > max(noise, np.sqrt(RANK_TOLERANCE * ordinary), np.finfo(np.float64).tiny)
+    largest = max(values.max(initial=0.0), float((scale * np.abs(shift)).max(initial=0.0)))
+    keep = values > max(rounding * largest, np.finfo(np.float64).tiny)
     if not keep.any():
         return Metric(shift, np.zeros((1, d)), np.zeros(1), 1.0, 1.0), np.zeros((len(rows), 1))
     basis, whiten = basis[:, keep], vectors[keep] / values[keep, None]

@@ -50,6 +50,11 @@ class Triangle:
         """The total weight, were all rows like most of them; never above the true one."""
         return min(self.weight, self.rows * (self.weight_roots / max(self.rows, 1)) ** 4)
 
+    def rounding(self) -> float:
+        """Of R, relative to its largest number: that of one QR, growing as a random walk does."""
+        d = self.n_features
+        return 4.0 * d * float(np.finfo(np.float64).eps) * np.sqrt(1.0 + self.rows / max(32, d))
+
 
 def empty_triangle(d: int, t: int) -> Triangle:
     return Triangle(np.zeros((0, 1 + d + t)), 0, 0.0, np.zeros(d), np.zeros(d), 0.0)
@@ -253,7 +258,9 @@ def metric_of(triangle: Triangle, objective: Objective, eps: float) -> Metric:
 
 def _metric(triangle, objective, eps, A, x_mean) -> tuple[Metric, np.ndarray]:
     share = triangle.ordinary_weight() / triangle.weight
-    return factor_metric(A, triangle.ordinary_scale(), objective.l2, x_mean, share, eps)
+    return factor_metric(
+        A, triangle.ordinary_scale(), objective.l2, x_mean, share, eps, triangle.rounding()
+    )
 
 
 def triangle_of_moments(moments: Moments, coef, intercept, objective: Objective) -> Triangle:
