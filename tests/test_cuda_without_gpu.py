@@ -42,18 +42,23 @@ def no_ptx_machine() -> str | None:
 needs_ptx_machine = pytest.mark.skipif(no_ptx_machine() is not None, reason=str(no_ptx_machine()))
 
 
-HALVES = "epoch or optimizers", "not (epoch or optimizers)"  # of the longest suite
+# Of the longest suite: the kernels of SGD take minutes to compile, and are for `pytest -m long`.
+PARTS = {
+    "optimizers": [needs_ptx_machine, pytest.mark.long],
+    "epoch and not optimizers": [needs_ptx_machine, pytest.mark.long],
+    "not (epoch or optimizers)": [needs_ptx_machine],
+}
 
 
 def runs():
     """(switch, suite, what of it), the longest first."""
-    for suite, part in (
-        *(("test_kernels.py", half) for half in HALVES),
-        ("test_device_arrays.py", ""),
-        ("test_ptx_machine.py", ""),
+    for suite, part, marks in (
+        *(("test_kernels.py", part, marks) for part, marks in PARTS.items()),
+        ("test_device_arrays.py", "", [needs_ptx_machine]),
+        ("test_ptx_machine.py", "", [needs_ptx_machine]),
     ):
         run = "FASTLSGD_TEST_PTX", suite, part
-        yield pytest.param(run, id=f"PTX-{suite} {part}", marks=needs_ptx_machine)
+        yield pytest.param(run, id=f"PTX-{suite} {part}", marks=marks)
     for suite in ("test_kernels.py", "test_device_arrays.py"):
         yield pytest.param(("NUMBA_ENABLE_CUDASIM", suite, ""), id=f"simulator-{suite}")
 

@@ -27,7 +27,7 @@ LINUX = sys.platform.startswith("linux")
 
 def run_python(code: str, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
+        [sys.executable, "-P", "-c", textwrap.dedent(code)],
         env=os.environ | environment,
         capture_output=True,
         text=True,

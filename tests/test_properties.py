@@ -60,7 +60,7 @@ def best(name, X, y, sample_weight=None):
 
 
 @every
-@few(20)
+@few(10)
 @given(problems(), st.integers(0, 99))
 def test_rows_permuted(name, problem, seed):
     X, y, s = problem.data()
@@ -70,7 +70,7 @@ def test_rows_permuted(name, problem, seed):
 
 
 @every
-@few(20)
+@few(10)
 @given(problems(), st.integers(0, 99))
 def test_columns_permuted(name, problem, seed):
     X, y, s = problem.data()
@@ -80,7 +80,7 @@ def test_columns_permuted(name, problem, seed):
 
 
 @pytest.mark.parametrize("name", [*PLAIN, "positive", *CLASSES, *STOCHASTIC])
-@few(20)
+@few(10)
 @given(problems(), st.sampled_from([2.0, 10.0]), st.integers(0, 99))
 def test_columns_scaled(name, problem, base, seed):
     """By 1e-6 to 1e6, with no penalty that sees it: the weights follow."""
@@ -92,7 +92,7 @@ def test_columns_scaled(name, problem, base, seed):
 
 
 @every
-@few(20)
+@few(10)
 @given(problems(), st.integers(0, 99))
 def test_columns_shifted(name, problem, seed):
     """By 1,000: the intercept takes it up, and three digits go with the rounding of X."""
@@ -103,7 +103,7 @@ def test_columns_shifted(name, problem, seed):
 
 
 @every
-@few(20)
+@few(10)
 @given(problems(), st.integers(0, 99))
 def test_whole_weights_repeat_rows(name, problem, seed):
     X, y, _ = problem.data()
@@ -121,7 +121,7 @@ def test_whole_weights_repeat_rows(name, problem, seed):
 
 @every
 @pytest.mark.parametrize("value", [0.0, 1e8, 1e300])
-@few(20)
+@few(10)
 @given(problems(), st.integers(0, 99))
 def test_rows_of_zero_weight_are_not_there(name, value, problem, seed):
     """Whatever they hold, in X and in y, and wherever they are: in front too."""
@@ -148,7 +148,7 @@ def test_scale_of_weights_is_nothing(name, scale):
 
 
 @every
-@few(20)
+@few(10)
 @given(problems())
 def test_sparse_rows_are_dense_rows(name, problem):
     X, y, s = problem.data()
@@ -185,7 +185,7 @@ def test_dtype_is_float64_of_the_same_numbers(name, kind, problem):
 
 @stochastic
 @pytest.mark.parametrize("size", [1e3, 1e6, 1e10])
-@few(20)
+@few(10)
 @given(problems(), st.integers(0, 99))
 def test_defaults_survive_one_huge_row(name, size, problem, seed):
     """The rest is explained as well as by least squares, which has that row too."""
@@ -212,7 +212,7 @@ def in_calls(model, X, y, rows: int, s=None):
 
 @pytest.mark.parametrize("rate", ["auto", "invscaling", "constant"])
 @pytest.mark.parametrize("kind", [SGDRegressor, SGDClassifier])
-@few(20)
+@few(10)
 @given(problems(least_rows=60), st.sampled_from([1, 3, 10, 17]), st.booleans())
 def test_rows_cut_into_calls(kind, rate, problem, rows, weighted):
     """The order is the same, and so are the weights, to rounding: of sums that are taken in

@@ -74,7 +74,7 @@ def allowed(A, b) -> float:
 
 @pytest.mark.parametrize("kind", [np.asarray, sp.csr_array])
 @pytest.mark.parametrize("solver", SOLVERS)
-@few(60)
+@few(25)
 @given(hard_problems)
 def test_least_residual_or_a_warning(solver, kind, problem):
     A, b = problem.data()
@@ -89,7 +89,7 @@ def test_least_residual_or_a_warning(solver, kind, problem):
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-@few(30)
+@few(15)
 @given(hard_problems, st.sampled_from([1e-20, 1e-3, 1e3, 1e20]))
 def test_least_residual_with_weights_or_a_warning(solver, problem, weight):
     """A few rows of any weight: the rest must be solved on what they leave."""
