@@ -76,7 +76,7 @@ def _call(kernel: str, problem, backend: str) -> Callable[[], object]:
     return lambda: fit(2)
 
 
-def _resident(key: str) -> int:
+def resident(key: str) -> int:
     for line in STATUS.read_text().splitlines():
         if line.startswith(key):
             return int(line.split()[1]) * 1024
@@ -89,9 +89,9 @@ def main(kernel: str, layout: str, dtype: str, backend: str) -> None:
     problem = _problem(layout, dtype, X_NUMBERS, WIDE)
     call = _call(kernel, problem, backend)
     MARK.write_text("5")
-    before = _resident("VmRSS:")
+    before = resident("VmRSS:")
     result = call()
-    print(_resident("VmHWM:") - before)
+    print(resident("VmHWM:") - before)
     del result
 
 

@@ -1,0 +1,176 @@
+"""What the public entries take beyond X: `python tests/memory_of_calls.py KIND ...` prints it.
+
+A line of JSON a kind of X: its rows, and the growth of the resident set in each entry, in bytes.
+Each entry is called on a tiny X first, since loading and compiling code is not what is asked for.
+Linux alone can set back the mark of the highest resident set. What is freed must go back to the
+system at once (MALLOC_MMAP_THRESHOLD_), or a call would hide in what another has left.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse as sp
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "bench"))
+
+from memory import MARK, resident
+from sklearn.model_selection import ShuffleSplit
+
+import fastlsgd
+from fastlsgd import (
+    LeastSquaresClassifier,
+    LeastSquaresCV,
+    LeastSquaresRegressor,
+    SGDClassifier,
+    SGDRegressor,
+    SGDRegressorCV,
+)
+
+MB = 2**20
+# Dense X has as many rows as this makes of float32, so that a copy of it as float32 is over the
+# limit of the test, whatever it is copied from; and no more, since each entry reads them all.
+SIZE = 24 * MB
+COLUMNS = 100
+NONZEROS = 20  # a row of CSR
+DTYPES = {"big-endian": ">f8", "CSR": "float32", "Fortran": "float64"}
+# What they have in common is the conversion of blocks of rows, which two entries show.
+KINDS_OF_TWO = ("bfloat16", "big-endian", "int8", "bool", "CSR float16")
+TWO = ("gram", "SGDRegressor, constant")
+# Of these, the entries that take seconds rather than minutes on a loaded machine.
+KINDS_OF_FEW = ("float16", "CSR unsorted")
+FEW = ("loss_gradient", "gram", "predict", "sgd_epoch", "lstsq", "fit", "fit, ridge", "fit, lasso",
+       "LeastSquaresClassifier", "SGDRegressor, constant", "partial_fit, constant")  # fmt: skip
+KINDS = ("float32", *KINDS_OF_FEW, *KINDS_OF_TWO)
+
+
+def names_of(kind: str) -> list[str]:
+    """The entries that are called with this kind of X."""
+    if kind in KINDS_OF_TWO:
+        return list(TWO)
+    if kind in KINDS_OF_FEW:
+        return list(FEW)
+    return [name for name, _ in entries(np.zeros((2, 2)), np.zeros(2))]
+
+
+def dtype_of(kind: str) -> np.dtype:
+    if kind == "bfloat16":
+        from ml_dtypes import bfloat16
+
+        return np.dtype(bfloat16)
+    name = kind.removeprefix("CSR ").replace("unsorted", "float32")
+    return np.dtype(DTYPES.get(name, name))
+
+
+def problem(kind: str, size: int):
+    """X of so many bytes, and targets that depend on it."""
+    rng = np.random.default_rng(0)
+    dtype = dtype_of(kind)
+    if kind.startswith("CSR"):
+        n = max(200, size // (NONZEROS * (dtype.itemsize + 4)))
+        X = _csr(rng, n, dtype, sort=kind != "CSR unsorted")
+    else:
+        n = max(200, size // (COLUMNS * max(4, dtype.itemsize)))
+        X = np.empty((n, COLUMNS), dtype, order="F" if kind == "Fortran" else "C")
+        for i in range(0, len(X), 4096):
+            part = rng.integers(-9, 10, size=X[i : i + 4096].shape, dtype=np.int8)
+            X[i : i + 4096] = part > 0 if kind == "bool" else part.astype(dtype)
+    y = fastlsgd.predict(X, np.r_[1.0, -1.0, 0.5, np.zeros(COLUMNS - 3)])
+    return X, np.asarray(y, np.float64) + rng.normal(size=n)
+
+
+def _csr(rng, n: int, dtype: np.dtype, sort: bool):
+    first = rng.integers(0, COLUMNS // NONZEROS, size=n, dtype=np.int32)
+    # Each row has one column of every NONZEROS-th part, from the last to the first or ascending.
+    parts = np.arange(NONZEROS, dtype=np.int32) * (COLUMNS // NONZEROS)
+    indices = (first[:, None] + (parts if sort else parts[::-1])).ravel()
+    data = rng.integers(-9, 10, size=len(indices), dtype=np.int8).astype(dtype)
+    if dtype == np.float16:  # SciPy makes no such array, but takes one
+        X = sp.csr_array((n, COLUMNS), dtype=np.float32)
+        X.data, X.indices = data, indices
+        X.indptr = np.arange(n + 1, dtype=np.int32) * NONZEROS
+        return X
+    return sp.csr_array((data, indices, np.arange(n + 1, dtype=np.int32) * NONZEROS),
+                        shape=(n, COLUMNS))  # fmt: skip
+
+
+def entries(X, y) -> Iterator[tuple[str, Callable[[], object]]]:
+    n, d = X.shape
+    w, labels = np.zeros(d), y > 0
+    most = ShuffleSplit(1, test_size=0.05, random_state=0)  # nearly all rows to train on
+    short = {"max_iter": 2, "tol": None, "random_state": 0}
+    yield "loss_gradient", lambda: fastlsgd.loss_gradient(X, y, w)
+    yield "gram", lambda: fastlsgd.gram(X, y)
+    yield "predict", lambda: fastlsgd.predict(X, w)
+    yield "sgd_epoch", lambda: fastlsgd.sgd_epoch(X, y, w, learning_rate=1e-5)
+    yield "lstsq", lambda: fastlsgd.lstsq(X, y)
+    yield "fit", lambda: LeastSquaresRegressor().fit(X, y)
+    yield "fit, cg", lambda: LeastSquaresRegressor(solver="cg").fit(X, y)
+    yield "fit, qr", lambda: LeastSquaresRegressor(solver="qr").fit(X, y)
+    yield "fit, sketch", lambda: LeastSquaresRegressor(solver="sketch").fit(X, y)
+    yield "fit, ridge", lambda: LeastSquaresRegressor(alpha=0.1).fit(X, y)
+    yield "fit, lasso", lambda: LeastSquaresRegressor(alpha=0.1, l1_ratio=1.0).fit(X, y)
+    yield "fit, positive", lambda: LeastSquaresRegressor(positive=True).fit(X, y)
+    yield "summary", lambda: model_of(X, y).summary()
+    yield "score", lambda: model_of(X, y).score(X, y)
+    yield "LeastSquaresClassifier", lambda: LeastSquaresClassifier().fit(X, labels).predict(X)
+    yield "leave-one-out", lambda: LeastSquaresCV(alphas=[0.1]).fit(X, y)
+    yield "folds", lambda: LeastSquaresCV(alphas=[0.1], cv=3).fit(X, y)
+    yield "SGDRegressor", lambda: SGDRegressor(**short).fit(X, y)
+    yield "SGDRegressor, batches", lambda: SGDRegressor(batch_size=1024, **short).fit(X, y)
+    yield "SGDRegressor, one batch", lambda: SGDRegressor(batch_size=n, **short).fit(X, y)
+    yield (
+        "SGDRegressor, constant",
+        lambda: SGDRegressor(learning_rate="constant", eta0=1e-5, **short).fit(X, y),
+    )
+    yield (
+        "partial_fit, constant",
+        lambda: SGDRegressor(learning_rate="constant", eta0=1e-5).partial_fit(X, y),
+    )
+    yield "SGDClassifier", lambda: SGDClassifier(**short).fit(X, labels).predict(X)
+    yield (
+        "SGDRegressorCV",
+        lambda: SGDRegressorCV(SGDRegressor(**short), alphas=[1e-4], cv=most).fit(X, y),
+    )
+    constant = SGDRegressor(learning_rate="constant", eta0=1e-5, **short)
+    yield (
+        "SGDRegressorCV, constant",
+        lambda: SGDRegressorCV(constant, alphas=[1e-4], cv=most).fit(X, y),
+    )
+
+
+_models: dict[int, LeastSquaresRegressor] = {}
+
+
+def model_of(X, y) -> LeastSquaresRegressor:
+    return _models.setdefault(X.shape[0], LeastSquaresRegressor()).fit(X, y)
+
+
+def growth(call: Callable[[], object]) -> int:
+    MARK.write_text("5")
+    before = resident("VmRSS:")
+    result = call()
+    after = resident("VmHWM:")
+    del result
+    return after - before
+
+
+def main(*kinds: str) -> None:
+    warnings.simplefilter("ignore")
+    for kind in kinds:
+        names = names_of(kind)
+        for name, call in entries(*problem(kind, 0)):
+            if name in names:
+                call()
+        X, y = problem(kind, SIZE)
+        sizes = {name: growth(call) for name, call in entries(X, y) if name in names}
+        print(json.dumps({"kind": kind, "rows": len(y), "growth": sizes}), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
