@@ -145,7 +145,7 @@ def minimise(lasso: Lasso, start: np.ndarray) -> Minimum:
         search.moves,
         float(violation) / size if size > 0.0 else 0.0,
         search.active.condition(),
-        search.settled or violation <= max(VIOLATION * size, rounding),
+        bool(search.settled or violation <= max(VIOLATION * size, rounding)),
         lasso.dependent > DEPENDENT and search.hidden_candidate(r, REFUSED * size) is not None,
     )
 

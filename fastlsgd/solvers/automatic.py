@@ -121,7 +121,8 @@ class AutomaticDescent:
         self.X, self.y, self.fit_intercept = X, y, fit_intercept
         self.sample_weight, self.weight_unit = near_one(sample_weight)
         self.objective = Objective(alpha * l1_ratio, alpha * (1.0 - l1_ratio), fit_intercept)
-        self.capped, self.triangle = False, None
+        self.capped = False
+        self.triangle: Triangle | None = None
         self.moments = take_moments(kernels, X, y, self.sample_weight, n_threads)
         self.batch_size = min(batch_size, self.moments.rows)
         self.metric = self._choose_metric()

@@ -156,7 +156,7 @@ def descend(
             break
         last = ratio
     best.losses, best.condition = losses, condition
-    if best.has_stalled:
+    if best.has_stalled and scale is not None:
         best.at_floor = best.relative_gradient <= _floor(system, factor, best, scale)
     return best
 

@@ -94,7 +94,7 @@ def gather_evidence(
     factor, x_mean = solution.factor or solution.singular, solution.centre
     if factor is None or x_mean is None or problem.y.shape[1] != 1:
         return None
-    if solution.solver == "gram" and factor.condition > GRAM_CONDITION:
+    if solution.solver == "gram" and solution.condition > GRAM_CONDITION:
         return None
     # As the solver had it, whose factor is of these weights: each door it passed took its part.
     (problem, exponent), more = problem.normalised(), 1

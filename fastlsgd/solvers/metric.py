@@ -215,7 +215,8 @@ def _sees_all(kernels, X, s, moments: Moments, scale: float) -> bool:
     same = (second == sampled) | ((ratio < SAMPLE_RATIO) & (ratio > 1.0 / SAMPLE_RATIO))
     moments.x *= scale
     moments.xx *= scale
-    moments.xy *= scale
+    if moments.xy is not None:
+        moments.xy *= scale
     return bool(same.all())
 
 
@@ -328,9 +329,9 @@ def factor_metric(
 
     Where the penalty counts, U has d more rows: those of sqrt(l2) I below A. Squares are never
     taken, so that what a row of 1e10 made small is still there: rank is whatever exceeds
-    `rounding`, the error of A relative to its largest singular value and mean. What counts as a constant
-    column goes by `scale`, one over the size of each column in ordinary rows, by their share
-    `ordinary` of the weight, and by `eps`, that of X's dtype.
+    `rounding`, the error of A relative to its largest singular value and mean. What counts as a
+    constant column goes by `scale`, one over the size of each column in ordinary rows, by their
+    share `ordinary` of the weight, and by `eps`, that of X's dtype.
     """
     d = A.shape[1]
     rows = A * scale

@@ -122,9 +122,9 @@ def _add_mixed(out: np.ndarray, A: np.ndarray, y: np.ndarray, rng: np.random.Gen
     (n, d), m = A.shape, len(out)
     signs = rng.integers(0, 2, n, dtype=np.int8) * (2.0 / SIGNS**0.5) - SIGNS**-0.5
     if n <= m:  # different rows for all of the block, which collide no more than random ones
-        where = rng.choice(m, n, replace=False)
-        out[where, :d] += signs[:, None] * A
-        out[where, d:] += signs[:, None] * y
+        apart = rng.choice(m, n, replace=False)
+        out[apart, :d] += signs[:, None] * A
+        out[apart, d:] += signs[:, None] * y
         return
     where = rng.integers(0, m, n, dtype=np.int32)
     S = sparse.csc_array((signs, where, np.arange(n + 1, dtype=np.int32)), (m, n))

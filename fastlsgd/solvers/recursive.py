@@ -68,7 +68,7 @@ def with_rows(triangle: Triangle, X: np.ndarray, y: np.ndarray, s: np.ndarray) -
     steps = np.abs(np.diff(X, axis=0, prepend=before))
     root = np.sqrt(s)[:, None]
     A = np.hstack([np.ones((len(y), 1)), X, y])
-    R = np.linalg.qr(np.vstack([triangle.R, root * A]), mode="r")
+    R = np.asarray(np.linalg.qr(np.vstack([triangle.R, root * A]), mode="r"))
     return Triangle(
         # Rows further down have the residuals of y alone.
         R[: 1 + X.shape[1]],
