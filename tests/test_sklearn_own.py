@@ -81,7 +81,6 @@ DIFFERENT = [
     ("test_l1_ratio", "", "with any L1 'auto' takes another metric: equal to 1e-3, not to 1e-6"),
     ("test_sgd_l1[", "", HINGE),
     ("test_balanced_weight[", "", HINGE),
-    ("test_partial_fit_binary[", "", HINGE),
 ]
 
 

@@ -146,7 +146,8 @@ def minimise(lasso: Lasso, start: np.ndarray) -> Minimum:
         float(violation) / size if size > 0.0 else 0.0,
         search.active.condition(),
         bool(search.settled or violation <= max(VIOLATION * size, rounding)),
-        lasso.dependent > DEPENDENT and search.hidden_candidate(r, REFUSED * size) is not None,
+        bool(lasso.dependent > DEPENDENT)
+        and search.hidden_candidate(r, REFUSED * size) is not None,
     )
 
 
