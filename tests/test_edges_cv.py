@@ -294,10 +294,12 @@ def test_a_score_that_is_not_a_number_ranks_last():
         model.set_params(scoring=lambda *_: np.nan).fit(X, y)
 
 
-def test_rows_of_weight_zero_stand_for_rows_left_out(monkeypatch):
+@pytest.mark.parametrize("rate", ["auto", "constant"])
+def test_rows_are_left_out_without_a_copy(rate, monkeypatch):
     X, y, rng = problem("tall", 0)
     cv, s = list(KFold(3, shuffle=True, random_state=0).split(X)), rng.uniform(0.5, 2.0, len(y))
-    model = SGDRegressorCV(SGDRegressor(random_state=0, max_iter=5, tol=None), alphas=[1.0, 0.1])
+    sgd = SGDRegressor(learning_rate=rate, random_state=0, max_iter=5, tol=None)
+    model = SGDRegressorCV(sgd, alphas=[1.0, 0.1])
     expected = model.set_params(cv=cv).fit(X, y, sample_weight=s).scores_
     monkeypatch.setattr("fastlsgd.linear_model._sgd_cv.COPIED_NUMBERS", 10)
     agree(model.fit(X, y, sample_weight=s).scores_, expected)

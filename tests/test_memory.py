@@ -7,7 +7,7 @@ and an order of visits, so that a copy of X as float32 is over it. QR holds two 
 (orthogonal.BLOCK_NUMBERS), and the sketch 32 d (d + 1) float64 a thread, twice.
 
 All entries are called on float32, some on float16 and CSR, two on every other dtype. Not measured:
-partial_fit of learning_rate="auto", which takes 0.2 ms a row (14 s of this X).
+partial_fit of learning_rate="auto", which takes 14 s of this X.
 """
 
 from __future__ import annotations
@@ -27,10 +27,6 @@ from memory_of_calls import COLUMNS, KINDS, MB, names_of
 SCRIPT = Path(memory_of_calls.__file__)
 LIMIT, LIMIT_PER_ROW, THREADS = 16 * MB, 40, 2
 MORE = {"fit, qr": 2 * 16 * MB, "fit, sketch": 2 * THREADS * 32 * COLUMNS * (COLUMNS + 1) * 8}
-# Issue 12, N: still to be mended.
-LEFT = {
-    "SGDRegressorCV, constant": "the rows to train on are copied where the rate is not 'auto'",
-}
 
 pytestmark = pytest.mark.skipif(not memory_of_calls.MARK.exists(), reason="Linux alone can tell")
 
@@ -48,8 +44,7 @@ def measured(kind: str) -> dict:
 def cases():
     for kind in KINDS:
         for name in names_of(kind):
-            marks = pytest.mark.xfail(strict=True, reason=LEFT[name]) if name in LEFT else ()
-            yield pytest.param(kind, name, marks=marks)
+            yield kind, name
 
 
 @pytest.mark.parametrize(("kind", "name"), list(cases()))

@@ -62,8 +62,14 @@ class BaseSGD(SparseCoefMixin, CallbackSupportMixin, LinearModel):
     # classifier does, or from the last ones, as its regressor does.
     _warm_start_is_averaged = False
 
-    def _fit_heard(self, X, y, sample_weight, coef_init, intercept_init, callback):
-        """`fit`, with scikit-learn's callbacks around it; all of it, or nothing."""
+    def _fit_heard(
+        self, X, y, sample_weight, coef_init=None, intercept_init=None, callback=None, *, rows=None
+    ):
+        """`fit`, with scikit-learn's callbacks around it; all of it, or nothing.
+
+        `rows`: the numbers of those to visit, where the rate does not come from the data and no
+        others are held out.
+        """
         if callback is not None and not callable(callback):
             raise ValueError(f"callback must be a callable or None, got {callback!r}.")
         callbacks = None
@@ -80,6 +86,7 @@ class BaseSGD(SparseCoefMixin, CallbackSupportMixin, LinearModel):
                 intercept_init,
                 go_on=False,
                 partial=False,
+                rows=rows,
                 callback=callback,
                 callbacks=callbacks,
             )
@@ -97,6 +104,7 @@ class BaseSGD(SparseCoefMixin, CallbackSupportMixin, LinearModel):
         *,
         go_on,
         partial,
+        rows=None,
         callback=None,
         callbacks=None,
     ):
@@ -109,7 +117,7 @@ class BaseSGD(SparseCoefMixin, CallbackSupportMixin, LinearModel):
         callback = check.checked_after(callback, X)
         kernels, n_threads = resolve_backend(self.backend, X), self._n_threads()
         random_state = check_random_state(self.random_state)
-        rows, score = None, None
+        score = None
         if self.early_stopping:
             rows, holdout = self._hold_out(X, y, s)
             score = partial_call(self._score(holdout), kernels, n_threads=n_threads)

@@ -286,28 +286,30 @@ def _rows_of_other_dtype(X, rows: np.ndarray):
 def _scores_of_path(model, X, y, s, y_judged, s_judged, alphas, fold, score) -> list[float]:
     """Scores on the held-out rows of a fold, one a strength."""
     train, held = fold
-    X_train, y_train, weights = _rows_to_fit(model, X, y, s, train)
     more = {} if s_judged is None else {"sample_weight": s_judged[held]}
     scores = []
     for alpha in alphas:
-        model.set_params(alpha=float(alpha)).fit(X_train, y_train, sample_weight=weights)
+        _fit_rows(model.set_params(alpha=float(alpha)), X, y, s, train)
         scores.append(score(model, X, held, y_judged[held], **more))
     return scores
 
 
-def _rows_to_fit(model, X, y, s, train):
-    """X, y and sample_weight of the rows to fit.
+def _fit_rows(model, X, y, s, train) -> None:
+    """Fit these rows; where they are many, without a copy of them.
 
-    Where they are many, learning_rate="auto" gets all rows, the others at weight zero, which are to
-    it as if they were not there; early stopping would hold some of them out.
+    learning_rate="auto" gets all rows, the others at weight zero, which are to it as if they were
+    not there. Other rates leave out the others; early stopping would hold some of them out.
     """
     is_large = not lives_on_device(X) and _numbers(X) * len(train) > COPIED_NUMBERS * X.shape[0]
-    if not (is_large and model._automatic and not model.early_stopping):
-        return _rows_of(X, train), y[train], None if s is None else s[train]
-    counts = np.bincount(train, minlength=X.shape[0])
-    if counts.max() > 1:
-        return _rows_of(X, train), y[train], None if s is None else s[train]
-    return X, y, counts.astype(np.float64) if s is None else counts * s
+    if is_large and not model.early_stopping:
+        if not model._automatic:
+            model._fit_heard(X, y, s, rows=np.asarray(train, dtype=np.int64))
+            return
+        counts = np.bincount(train, minlength=X.shape[0])
+        if counts.max() == 1:
+            model.fit(X, y, sample_weight=counts.astype(np.float64) if s is None else counts * s)
+            return
+    model.fit(_rows_of(X, train), y[train], sample_weight=None if s is None else s[train])
 
 
 def _numbers(X) -> int:
