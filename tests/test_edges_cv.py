@@ -191,6 +191,24 @@ def test_units_near_the_ends_of_a_double(unit):
         LeastSquaresCV(alphas=[1.0]).fit(X, y * unit)
 
 
+@pytest.mark.parametrize("kind", [np.asarray, sp.csr_array])
+@pytest.mark.parametrize("fit_intercept", [False, True])
+@pytest.mark.parametrize("n_targets", [1, 2])
+def test_leave_one_out_of_constant_columns_is_that_of_the_mean(n_targets, fit_intercept, kind):
+    _, y, rng = problem("tall", 0, n_targets)
+    s, rows = rng.uniform(0.5, 2.0, len(y)), y.reshape(len(y), -1)
+    without = (s @ rows - s[:, None] * rows) / (s.sum() - s)[:, None]
+    errors = ((rows - fit_intercept * without) ** 2).mean(axis=1)
+    for dtype in (np.float32, np.float64):
+        X = kind(np.full((len(y), 2), 3.0 * fit_intercept, dtype=dtype))
+        for alphas in ([1.0, 0.0], None):
+            model = LeastSquaresCV(alphas=alphas, fit_intercept=fit_intercept)
+            agree(model.fit(X, y, sample_weight=s).mse_path_, s @ errors / s.sum())
+            assert not model.coef_.any()
+    lasso = LeastSquaresCV(l1_ratio=1.0, fit_intercept=fit_intercept).fit(X, y)
+    assert lasso.alpha_ == 1.0
+
+
 # --------------------------------------------------------------------------------- the splitters
 
 
@@ -261,6 +279,16 @@ def test_folds_that_are_none(kind, fold, message):
     X, y, _ = problem("tall", 0)
     with pytest.raises(ValueError, match=message):
         LeastSquaresCV(alphas=[1.0], cv=[fold]).fit(kind(X), y)
+
+
+@pytest.mark.parametrize(
+    "model", [LeastSquaresCV(alphas=[1.0]), SGDRegressorCV()], ids=["least squares", "sgd"]
+)
+def test_no_fold_at_all(model):
+    X, y, _ = problem("tall", 0)
+    for cv in ([], iter([])):
+        with pytest.raises(ValueError, match="cv must have at least one fold, got none"):
+            model.set_params(cv=cv).fit(X, y)
 
 
 # -------------------------------------------------------------------------------- SGDRegressorCV

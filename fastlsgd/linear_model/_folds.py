@@ -61,7 +61,7 @@ def folds_of(cv, X, y, matrix, split_params: dict) -> Iterator[tuple[np.ndarray,
     Raises
     ------
     ValueError
-        If a fold is empty, or not made of row numbers.
+        If there is no fold, or a fold is empty or not made of row numbers.
     """
     n = matrix.shape[0]
     X = X if hasattr(X, "shape") else matrix
@@ -73,11 +73,14 @@ def folds_of(cv, X, y, matrix, split_params: dict) -> Iterator[tuple[np.ndarray,
                 raise ValueError(
                     f"cv: fold {k} must be a pair of rows to fit and rows to judge, got {fold!r}."
                 )
+    k = -1
     for k, (train, test) in enumerate(check_cv(cv).split(X, y, **split_params)):
         yield (
             as_row_numbers(train, n, f"the rows to fit of fold {k}"),
             as_row_numbers(test, n, f"the rows to judge of fold {k}"),
         )
+    if k < 0:
+        raise ValueError("cv must have at least one fold, got none.")
 
 
 def as_row_numbers(rows, n: int, name: str) -> np.ndarray:

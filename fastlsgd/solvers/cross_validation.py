@@ -52,7 +52,8 @@ def default_alphas(
     if problem.l1_ratio > 0.0:
         slope = xy if problem.positive else np.abs(xy)
         largest = float(slope.max(initial=0.0)) / (system.weight * problem.l1_ratio)
-        return max(largest, TINY) * np.geomspace(1.0, 1e-3, count)
+        # Where all weights are zero at any penalty, none is better than another.
+        return (max(largest, TINY) if largest > 0.0 else 1.0) * np.geomspace(1.0, 1e-3, count)
     squares = squares[varies]
     if len(squares) == 0:
         return np.geomspace(1.0, 1e-3, count)

@@ -358,7 +358,7 @@ def _at_penalties(task: Task, basis: Basis, alphas, Z, squared, weights):
         F = basis.factors(penalties)  # (k, n_alphas)
         step, power = -np.multiply.outer(basis.shrink, penalties) * F, np.ones((rows, 1))
         for _ in range(n_terms):
-            turned = (F[:, :, None] * basis.slopes[:, None, :]).reshape(len(F), -1)
+            turned = (F[:, :, None] * basis.slopes[:, None, :]).reshape(len(F), len(alphas) * t)
             fitted += ((Z @ turned) * power).reshape(fitted.shape)
             leverage += (squared @ F) * power
             F, power = F * step, power * shift[:, None]
