@@ -172,3 +172,23 @@ def test_the_condition_without_lapacks_own_routine(monkeypatch):
         with monkeypatch.context() as patch:
             patch.delattr(factors.lapack, "dtrcon", raising=False)
             assert factors.reciprocal_condition(upper) == pytest.approx(own, rel=1e-10)
+
+
+@pytest.mark.parametrize("units", [(1e150, 1e-180), (1.0, 1e-160), (1e-200, 1.0), (1e120, 0.0)])
+@pytest.mark.parametrize("fit_intercept", [False, True])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_targets_of_very_different_units(solver, fit_intercept, units):
+    X, y, rng = problem(n=60)
+    s = rng.uniform(0.5, 2.0, 60)
+    for alpha, weights in ((0.0, None), (0.3, s)):
+        model = LeastSquaresRegressor(solver=solver, fit_intercept=fit_intercept, alpha=alpha)
+        alone = model.fit(X, y, sample_weight=weights)
+        known = np.append(alone.coef_, alone.intercept_), alone.residual_norm_, alone.loss_curve_
+        for kind in KINDS:
+            model.fit(kind(X), np.outer(y, units), sample_weight=weights)
+            found = np.column_stack([model.coef_, np.broadcast_to(model.intercept_, 2)])
+            for j, unit in enumerate(units):
+                np.testing.assert_allclose(found[j], unit * known[0], rtol=1e-9)
+                assert model.residual_norm_[j] == pytest.approx(unit * known[1], rel=1e-9, abs=0.0)
+            loss = known[2][-1] * sum(unit * unit for unit in units)
+            assert model.loss_curve_[-1] == pytest.approx(loss, rel=1e-9)

@@ -115,7 +115,8 @@ def descend(
         if scale is None:
             scale = _norms(z)
         intercept = intercept - gradient.intercept
-        losses.append(0.5 * float(gradient.squares.sum() + system.alpha * np.vdot(coef, coef)))
+        penalty = system.alpha * (coef * coef).sum(axis=1)
+        losses.append(0.5 * system.total(gradient.squares + penalty))
         ratio = _relative(z, scale)
         if stage == 0 or ratio < best.relative_gradient:
             squares = gradient.squares - system.weight * gradient.intercept**2
@@ -238,7 +239,7 @@ def conjugate_gradients(
         curvature = (p * q).sum(axis=1)
         a = np.where(curvature > 0.0, rho / np.where(curvature > 0.0, curvature, 1.0), 0.0)
         losses.append(objective)
-        objective -= 0.5 * float((a * rho).sum())
+        objective -= 0.5 * system.total(a * rho)
         v += a[:, None] * p
         r -= a[:, None] * q
         new = (r * r).sum(axis=1)

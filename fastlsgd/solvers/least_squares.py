@@ -100,11 +100,12 @@ def solve_least_squares(
         )
 
     system = system_of(y)
-    shift, exponent = _shift_of_targets(system), _targets_exponent(system)
-    if exponent or shift.any():
-        system = system_of(np.ldexp(np.asarray(y) - shift, -exponent))
+    shift, exponents = _shift_of_targets(system), _targets_exponents(system)
+    if exponents.any() or shift.any():
+        system = system_of(np.ldexp(np.asarray(y) - shift, -exponents))
+        system.loss_exponents = 2 * (exponents - exponents.max())
     if request.start is not None:
-        request = replace(request, start=np.ldexp(request.start, -exponent))
+        request = replace(request, start=np.ldexp(request.start, -exponents[:, None]))
     solutions = []
     for alpha in alphas:
         system.alpha = alpha
@@ -115,7 +116,7 @@ def solve_least_squares(
             solutions.append(_by_qr(plain, request))
         else:
             request = replace(request, start=solution.coef)
-            solution = _times_power_of_two(solution, exponent)
+            solution = _times_powers_of_two(solution, exponents)
             solutions.append(replace(solution, intercept=solution.intercept + shift))
     return [weights_undone(found, weight_exponent, weight_exponent) for found in solutions]
 
@@ -148,25 +149,29 @@ def weights_undone(solution: Solution, exponent: int, loss_exponent: int) -> Sol
         )
 
 
-def _times_power_of_two(solution: Solution, exponent: int) -> Solution:
-    with np.errstate(over="ignore"):
+def _times_powers_of_two(solution: Solution, exponents: np.ndarray) -> Solution:
+    if not exponents.any():
+        return solution
+    with np.errstate(over="ignore", under="ignore"):
         return replace(
             solution,
-            coef=np.ldexp(solution.coef, exponent),
-            intercept=np.ldexp(solution.intercept, exponent),
-            residual_norm=np.ldexp(solution.residual_norm, exponent),
-            losses=np.ldexp(solution.losses, 2 * exponent).tolist(),
+            coef=np.ldexp(solution.coef, exponents[:, None]),
+            intercept=np.ldexp(solution.intercept, exponents),
+            residual_norm=np.ldexp(solution.residual_norm, exponents),
+            losses=np.ldexp(solution.losses, 2 * int(exponents.max())).tolist(),
         )
 
 
-def _targets_exponent(system: System) -> int:
-    """The power of two of y where its squares could overflow or underflow; else 0."""
+def _targets_exponents(system: System) -> np.ndarray:
+    """The power of two of each target whose squares could overflow or underflow; else 0."""
+    exponents = np.zeros(system.t, dtype=int)
     if system.y.dtype == np.float32:  # whose squares are float64
-        return 0
-    largest = system.largest_target()
-    if not (np.isfinite(largest) and largest > 0.0) or 1e-100 < largest < 1e100:
-        return 0
-    return int(np.frexp(largest)[1])
+        return exponents
+    largest = system.largest_targets()
+    known = np.isfinite(largest) & (largest > 0.0)
+    far = known & ~((largest > 1e-100) & (largest < 1e100))
+    exponents[far] = np.frexp(largest[far])[1]
+    return exponents
 
 
 def _first_to_be_trusted(system: System, request: Request, solver: str) -> Solution | None:
@@ -397,8 +402,8 @@ def _by_qr(system: System, request: Request) -> Solution:
     if request.certify:
         with np.errstate(over="ignore", invalid="ignore"):
             relative = found.relative(system.gradient(found.coef, found.intercept).coef)
-        penalty = system.alpha * float(np.vdot(found.coef, found.coef))
-        losses = [0.5 * (float((found.residual_norm**2).sum()) + penalty)]
+            penalty = system.alpha * (found.coef * found.coef).sum(axis=1)
+            losses = [0.5 * system.total(found.residual_norm**2 + penalty)]
     return Solution(
         found.coef,
         found.intercept,

@@ -25,6 +25,8 @@ from .rows import as_dense, random_rows, row_slice, stored_numbers, take_rows
 CHUNK_NUMBERS = 2**19  # of rows made dense at a time: 4 MB
 TARGET_ROWS = 2**15  # of y at a time
 ORIGIN_ROWS = 256  # whose mean is near enough to that of all
+# Up to so many, NumPy goes through a column at a time quicker than through short rows.
+FEW_TARGETS = 16
 # A sum of squares that loses more than this when its mean is taken out has lost digits too.
 CANCELLATION = 1e4
 # Columns whose spread is so many eps of their mean at most may be constant: rounding of the mean.
@@ -94,6 +96,8 @@ class System:
         Likewise of y.
     passes : int
         Calls of a kernel so far.
+    loss_exponents : ndarray of shape (t,)
+        What the targets' losses are multiplied by, as powers of two, before they are summed.
     """
 
     def __init__(
@@ -118,6 +122,7 @@ class System:
         self.centre, self.y_centre = np.zeros(self.d), np.zeros(self.t)
         self.is_centred = not fit_intercept
         self.passes = 0
+        self.loss_exponents = np.zeros(self.t, dtype=int)
         self._gram: tuple[np.ndarray, np.ndarray] | None = None
 
     def centre_at(self, x_mean: np.ndarray, y_mean: np.ndarray) -> None:
@@ -270,17 +275,30 @@ class System:
             total += y.sum(axis=0) if s is None else s @ y
         return total
 
+    def total(self, losses: np.ndarray) -> float:
+        """Of the targets' losses, in their common unit."""
+        return float(np.ldexp(losses, self.loss_exponents).sum())
+
     def largest_target(self) -> float:
         """The largest of all |y|; of y on a GPU, the root mean square of a target at most."""
+        return float(self.largest_targets().max())
+
+    def largest_targets(self) -> np.ndarray:
+        """The same of each target, (t,)."""
         if isinstance(self.y, DeviceArray):
-            size = float(np.sqrt(2.0 * self._at_zero_weights(np.zeros(self.t)).loss.max()))
-            if 1e-100 < size < 1e100:  # no square has overflown or vanished
-                return size
-            low, high = extremes(self.y)
-            return max(high, -low)
+            sizes = np.sqrt(2.0 * self._at_zero_weights(np.zeros(self.t)).loss)
+            if ((sizes > 1e-100) & (sizes < 1e100)).all():  # no square has overflown or vanished
+                return sizes
+            if self.t == 1:
+                low, high = extremes(self.y)
+                return np.array([max(high, -low)])
+            return np.abs(np.asarray(self.y)).max(axis=0).astype(np.float64)
         if self.sample_weight is None:
-            return max(float(self.y.max()), -float(self.y.min()))
-        return max(float(np.abs(y[s > 0.0]).max(initial=0.0)) for y, s in self._target_chunks())
+            if self.t > FEW_TARGETS:
+                return np.maximum(self.y.max(axis=0), -self.y.min(axis=0)).astype(np.float64)
+            return np.array([max(float(y.max()), -float(y.min())) for y in self.y.T])
+        parts = [np.abs(y[s > 0.0]).max(axis=0, initial=0.0) for y, s in self._target_chunks()]
+        return np.max(parts, axis=0)
 
     def _at_zero_weights(self, intercept: np.ndarray) -> LossGradient:
         """A pass whose residuals are those of the intercept: y stays on its GPU."""
