@@ -9,6 +9,8 @@ from contextvars import ContextVar
 from numbers import Integral
 from typing import Any
 
+import numpy as np
+
 BACKEND_NAMES = ("auto", "native", "numba", "reference", "cuda")
 
 _UNSET: Any = object()
@@ -52,7 +54,8 @@ def check_n_threads(n_threads: object) -> int | None:
     """Return `n_threads` as an int (None: as many as there are), else raise ValueError."""
     if n_threads is None:
         return None
-    if isinstance(n_threads, Integral) and not isinstance(n_threads, bool) and int(n_threads) >= 1:
+    whole = isinstance(n_threads, Integral) and not isinstance(n_threads, (bool, np.timedelta64))
+    if whole and int(n_threads) >= 1:
         return int(n_threads)
     raise ValueError(f"n_threads must be None or a whole number >= 1, got {n_threads!r}.")
 

@@ -43,13 +43,14 @@ def _check_csr(X, name: str) -> None:
 def _check_csc(X, name: str) -> None:
     _one_dimension(X.data, "CSC", name)
     try:
-        _check_compressed(X, "CSC", "row", X.shape[::-1], np.asarray(X.data).shape[0], name)
+        _check_compressed(X, "CSC", "row", X.shape[::-1], len(X.data), name)
     except ValueError as error:
-        raise ValueError(f"CSC indices or indptr are not valid: {error}") from error
+        detail = str(error).removeprefix(f"{name}: ")
+        raise ValueError(f"{name}: CSC indices or indptr are not valid: {detail}") from error
 
 
 def _check_bsr(X, name: str) -> None:
-    data = np.asarray(X.data)
+    data = _stored(X.data, "BSR", name)
     if data.ndim != 3:
         raise ValueError(f"{name}: BSR data must have 3 dimensions, got shape {data.shape}.")
     height, width = data.shape[1:]
@@ -96,7 +97,11 @@ def _falls(numbers: np.ndarray) -> bool:
 
 def _check_coo(X, name: str) -> None:
     _one_dimension(X.data, "COO", name)
-    for what, places, size in zip(("row", "column"), (X.row, X.col), X.shape, strict=True):
+    # Before SciPy 1.13 there are only row and col.
+    coords = X.coords if hasattr(X, "coords") else (X.row, X.col)
+    if not isinstance(coords, (tuple, list)) or len(coords) != 2:
+        raise ValueError(f"{name}: COO coords must be a pair of arrays, got {coords!r:.200}.")
+    for what, places, size in zip(("row", "column"), coords, X.shape, strict=True):
         places = np.asarray(places)
         if places.dtype.kind not in "iu" or places.shape != np.asarray(X.data).shape:
             raise ValueError(
@@ -161,8 +166,15 @@ _CHECKS: dict[Any, Any] = {
 }
 
 
+def _stored(data, kind: str, name: str) -> np.ndarray:
+    """The stored numbers, which SciPy's conversions take to be an array without a look."""
+    if not isinstance(data, np.ndarray):
+        raise ValueError(f"{name}: {kind} data must be an array, got a {type(data).__name__}.")
+    return data
+
+
 def _one_dimension(data, kind: str, name: str) -> None:
-    data = np.asarray(data)
+    data = _stored(data, kind, name)
     if data.ndim != 1:
         raise ValueError(f"{name}: {kind} data must have 1 dimension, got shape {data.shape}.")
 

@@ -32,6 +32,7 @@ from .kernels.device import (
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 _CHUNK = 65536  # numbers looked at together: their temporaries stay in cache
+_NO_NUMBERS = (bool, np.timedelta64)  # though Python and NumPy count them among whole numbers
 _WHOLE_LIMIT = 2**63  # of whole numbers, which loops and kernels count in 64 bits
 
 
@@ -404,7 +405,7 @@ def as_sample_weight(
 
 def check_real(value, name: str, low: float, high: float = np.inf, *, open_low=False) -> float:
     """`value` as a float in [low, high] (or (low, high]), else ValueError."""
-    if type(value) is float or (isinstance(value, Real) and not isinstance(value, bool)):
+    if type(value) is float or (isinstance(value, Real) and not isinstance(value, _NO_NUMBERS)):
         try:
             number = float(value)
         except OverflowError:  # a whole number or fraction beyond float64
@@ -413,23 +414,28 @@ def check_real(value, name: str, low: float, high: float = np.inf, *, open_low=F
             return number
     bracket = "(" if open_low else "["
     end = "inf)" if high == np.inf else f"{high:g}]"
-    raise ValueError(f"{name} must be a number in {bracket}{low:g}, {end}, got {_shown(value)}.")
+    raise ValueError(f"{name} must be a number in {bracket}{low:g}, {end}, got {shown(value)}.")
+
+
+def is_whole(value) -> bool:
+    """Whether `value` is a whole number by its type, be it NumPy's."""
+    return isinstance(value, Integral) and not isinstance(value, _NO_NUMBERS)
 
 
 def check_whole(value, name: str, low: int, *, high: int | None = _WHOLE_LIMIT) -> int:
     """`value` as an int with low <= value < high, else ValueError; None is no upper limit."""
-    if isinstance(value, Integral) and not isinstance(value, bool):
+    if is_whole(value):
         number = int(value)
         if number >= low and (high is None or number < high):
             return number
         if number >= low:
             raise ValueError(
-                f"{name} must be a whole number >= {low} and below {high}, got {_shown(value)}."
+                f"{name} must be a whole number >= {low} and below {high}, got {shown(value)}."
             )
-    raise ValueError(f"{name} must be a whole number >= {low}, got {_shown(value)}.")
+    raise ValueError(f"{name} must be a whole number >= {low}, got {shown(value)}.")
 
 
-def _shown(value) -> str:
+def shown(value) -> str:
     """repr, but Python refuses to print whole numbers of thousands of digits."""
     try:
         text = repr(value)
@@ -440,10 +446,11 @@ def _shown(value) -> str:
 
 def check_choice(value, name: str, allowed) -> str:
     """`value` if it is one of `allowed`, else ValueError naming them."""
-    if any(value is choice or (type(value) is str and value == choice) for choice in allowed):
-        return value
+    for choice in allowed:
+        if value is choice or (isinstance(value, str) and value == choice):
+            return choice
     listed = ", ".join(repr(choice) for choice in allowed)
-    raise ValueError(f"{name} must be one of {listed}, got {value!r}.")
+    raise ValueError(f"{name} must be one of {listed}, got {shown(value)}.")
 
 
 def explain_non_finite(**arrays) -> None:

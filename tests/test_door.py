@@ -370,3 +370,74 @@ def test_a_long_double_as_parameter_is_its_number():
                 }
                 models.append(fastlsgd.SGDRegressor(max_iter=3, random_state=0, **given).fit(X, Y))
             np.testing.assert_allclose(models[0].coef_, models[1].coef_, rtol=1e-12)
+
+
+@with_all
+@pytest.mark.parametrize("make", [sp.csc_matrix, sp.bsr_matrix, sp.coo_matrix, sp.csr_matrix])
+def test_sparse_data_that_is_a_list_is_refused(entry, make):
+    damaged = make(X)
+    damaged.data = list(np.ravel(damaged.data))
+    with pytest.raises(ValueError, match=r"^[XA]: "):
+        call(entry, damaged)
+
+
+def test_coo_without_coordinates_is_refused():
+    damaged = sp.coo_matrix(X)
+    if not hasattr(damaged, "coords"):
+        pytest.skip("this SciPy has no coords")
+    damaged.coords = None
+    with pytest.raises(ValueError, match="X: COO coords"):
+        call("LeastSquaresRegressor.fit", damaged)
+
+
+HOUR = np.timedelta64(1, "h")
+WRONG = {
+    "max_iter": (fastlsgd.SGDRegressor, HOUR),
+    "tol": (fastlsgd.SGDRegressor, HOUR),
+    "alpha": (fastlsgd.LeastSquaresRegressor, HOUR),
+    "l1_ratio": (fastlsgd.LeastSquaresRegressor, HOUR),
+    "n_jobs": (fastlsgd.LeastSquaresRegressor, HOUR),
+    "loss": (fastlsgd.SGDRegressor, np.array(["squared_error", "hinge"])),
+    "penalty": (fastlsgd.SGDClassifier, np.array(["l1", "l2"])),
+    "solver": (fastlsgd.LeastSquaresRegressor, np.array(["qr", "auto"])),
+    "random_state": (fastlsgd.SGDRegressor, "zero"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_parameter_of_the_wrong_kind_is_named(name):
+    make, value = WRONG[name]
+    y = Y if make is not fastlsgd.SGDClassifier else np.median(Y) < Y
+    with pytest.raises(ValueError, match=f"^{name} must be"):
+        make(**{name: value}).fit(X, y)
+
+
+CVS = [b"x", "x", {}, np.array("x"), np.array(1.0), np.ma.masked, HOUR, 2.0]
+
+
+@pytest.mark.parametrize("cv", CVS, ids=repr)
+def test_cv_of_the_wrong_kind_is_refused(cv):
+    sgd = fastlsgd.SGDRegressor(max_iter=3, tol=None, random_state=0)
+    for model in (
+        fastlsgd.LeastSquaresCV(alphas=[0.1], cv=cv),
+        fastlsgd.SGDRegressorCV(sgd, alphas=[0.1], cv=cv),
+    ):
+        with pytest.raises(ValueError, match=r"^cv must be"):
+            model.fit(X, Y)
+
+
+def test_numpy_strings_are_strings():
+    fastlsgd.LeastSquaresRegressor(solver=np.str_("auto")).fit(X, Y)
+    call("lstsq")
+    model = fastlsgd.SGDRegressor(
+        loss=np.str_("squared_error"), penalty=np.str_("l1"), max_iter=3, tol=None, random_state=0
+    )
+    assert model.fit(X, Y).coef_.shape == W.shape
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "float8_e4m3fn", "int4"])
+def test_labels_of_ml_dtypes(kind):
+    dtype = getattr(pytest.importorskip("ml_dtypes"), kind)
+    y = (np.median(Y) < Y).astype(dtype)
+    for make in (fastlsgd.SGDClassifier, fastlsgd.LeastSquaresClassifier):
+        assert make().fit(X, y).classes_.tolist() == [0, 1]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from numbers import Integral
 
 import numpy as np
 from sklearn import get_config
@@ -152,7 +151,7 @@ class LinearModel(BaseEstimator):
         n_jobs = self.n_jobs
         if n_jobs is None:
             return resolve_threads()
-        if isinstance(n_jobs, Integral) and not isinstance(n_jobs, bool) and n_jobs != 0:
+        if check.is_whole(n_jobs) and n_jobs != 0:
             n_jobs = int(n_jobs)
             if n_jobs < 0:
                 n_jobs = max(1, usable_processors() + 1 + n_jobs)
@@ -330,6 +329,8 @@ class LinearClassifier(ClassifierMixin, LinearModel):
         if hasattr(y, "tocsr"):
             check_structure(y, "y")
         check_labels(y, "y")
+        if isinstance(y, np.ndarray) and y.dtype.isbuiltin == 2:
+            y = y.astype(np.float64)  # of ml_dtypes, of which scikit-learn knows nothing
         y = _check_y(y, multi_output=multi_output, estimator=self)
         check_consistent_length(X, y)
         self._finite_matrix(X)

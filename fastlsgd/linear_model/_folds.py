@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from typing import Any, ClassVar
 
 import numpy as np
@@ -66,6 +66,7 @@ def folds_of(cv, X, y, matrix, split_params: dict) -> Iterator[tuple[np.ndarray,
     n = matrix.shape[0]
     X = X if hasattr(X, "shape") else matrix
     y = check.on_host(y) if is_device_array(y) else y
+    _check_kind(cv)
     if isinstance(cv, Iterable) and not isinstance(cv, str) and not hasattr(cv, "split"):
         cv = list(cv)
         for k, fold in enumerate(cv):
@@ -81,6 +82,17 @@ def folds_of(cv, X, y, matrix, split_params: dict) -> Iterator[tuple[np.ndarray,
         )
     if k < 0:
         raise ValueError("cv must have at least one fold, got none.")
+
+
+def _check_kind(cv) -> None:
+    if cv is None or (hasattr(cv, "split") and not isinstance(cv, (str, bytes, bytearray))):
+        return
+    no_pairs = isinstance(cv, (str, bytes, bytearray, Mapping)) or getattr(cv, "shape", None) == ()
+    if not check.is_whole(cv) and (no_pairs or not isinstance(cv, Iterable)):
+        raise ValueError(
+            f"cv must be None, a whole number, a splitter or an iterable of pairs of rows to fit "
+            f"and rows to judge, got {check.shown(cv)}."
+        )
 
 
 def as_row_numbers(rows, n: int, name: str) -> np.ndarray:

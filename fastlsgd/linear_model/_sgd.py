@@ -116,7 +116,7 @@ class BaseSGD(SparseCoefMixin, CallbackSupportMixin, LinearModel):
         )
         callback = check.checked_after(callback, X)
         kernels, n_threads = resolve_backend(self.backend, X), self._n_threads()
-        random_state = check_random_state(self.random_state)
+        random_state = _random_numbers(self.random_state)
         score = None
         if self.early_stopping:
             rows, holdout = self._hold_out(X, y, s)
@@ -439,7 +439,7 @@ class BaseSGD(SparseCoefMixin, CallbackSupportMixin, LinearModel):
         return f"{optimizer}learning_rate={name}, {rate}"
 
     def _check_parameters(self) -> None:
-        if self.loss in self._other_losses:
+        if isinstance(self.loss, str) and self.loss in self._other_losses:
             name = type(self).__name__
             raise ValueError(
                 f"loss must be 'squared_error', got {self.loss!r}: scikit-learn's {name} "
@@ -796,3 +796,14 @@ def _given(value, name: str, shape: tuple[int, ...]) -> np.ndarray:
         raise ValueError(f"{name} must have shape {shape}, got shape {array.shape}.")
     check.explain_non_finite(**{name: array})
     return array.reshape(shape)
+
+
+def _random_numbers(random_state) -> np.random.RandomState:
+    """scikit-learn's `check_random_state`, with the parameter's name in what it says."""
+    try:
+        return check_random_state(random_state)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"random_state must be None, a whole number in [0, 2**32) or a "
+            f"numpy.random.RandomState, got {check.shown(random_state)}."
+        ) from error
