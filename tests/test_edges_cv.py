@@ -41,9 +41,9 @@ def agree(actual, expected, rtol=1e-8):
 KINDS = ["tall", "wide", "square", "dependent", "near", "units", "constant", "dummy", "heavy row"]
 
 
-def problem(kind, seed, n_targets=1):
+def problem(kind, seed, n_targets=1, n_tall=24):
     rng = np.random.default_rng(seed)
-    n, d = {"wide": (9, 14), "square": (7, 6)}.get(kind, (24, 4))
+    n, d = {"wide": (9, 14), "square": (7, 6)}.get(kind, (n_tall, 4))
     X = rng.normal(size=(n, d))
     if kind == "dependent":
         X[:, 3] = X[:, 0] + X[:, 1]
@@ -77,14 +77,14 @@ def weights(rng, n, how):
     st.booleans(), st.sampled_from([1, 3]), st.booleans(),
 )  # fmt: skip
 def test_leave_one_out_is_its_fits(kind, seed, how, fit_intercept, n_targets, sparse):
-    X, y, rng = problem(kind, seed, n_targets)
+    X, y, rng = problem(kind, seed, n_targets, n_tall=12)  # a fit for each row
     s, alphas = weights(rng, len(y), how), [1.0, 0.01, 0.0]
     counted = np.flatnonzero(np.ones(len(y)) if s is None else s)
     folds = [(np.setdiff1d(counted, i), np.array([i])) for i in counted]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         errors = refits(X, y, folds, alphas, s, fit_intercept=fit_intercept)
-        model = LeastSquaresCV(alphas=alphas, fit_intercept=fit_intercept)
+        model = LeastSquaresCV(alphas=alphas, fit_intercept=fit_intercept, n_jobs=1)
         model.fit(sp.csr_array(X) if sparse else X, y, sample_weight=s)
     own = np.ones(len(counted)) if s is None else s[counted]
     agree(model.mse_path_, errors @ own / own.sum())
@@ -199,12 +199,11 @@ def test_leave_one_out_of_constant_columns_is_that_of_the_mean(n_targets, fit_in
     s, rows = rng.uniform(0.5, 2.0, len(y)), y.reshape(len(y), -1)
     without = (s @ rows - s[:, None] * rows) / (s.sum() - s)[:, None]
     errors = ((rows - fit_intercept * without) ** 2).mean(axis=1)
-    for dtype in (np.float32, np.float64):
+    for dtype, alphas in ((np.float32, [1.0, 0.0]), (np.float64, [0.5]), (np.float64, None)):
         X = kind(np.full((len(y), 2), 3.0 * fit_intercept, dtype=dtype))
-        for alphas in ([1.0, 0.0], None):
-            model = LeastSquaresCV(alphas=alphas, fit_intercept=fit_intercept)
-            agree(model.fit(X, y, sample_weight=s).mse_path_, s @ errors / s.sum())
-            assert not model.coef_.any()
+        model = LeastSquaresCV(alphas=alphas, fit_intercept=fit_intercept)
+        agree(model.fit(X, y, sample_weight=s).mse_path_, s @ errors / s.sum())
+        assert not model.coef_.any()
     lasso = LeastSquaresCV(l1_ratio=1.0, fit_intercept=fit_intercept).fit(X, y)
     assert lasso.alpha_ == 1.0
 
