@@ -9,15 +9,16 @@ import numpy as np
 
 from . import _validation as check
 from .kernels import contract, resolve
-from .kernels.device import handed_back, lives_on_device, ndim
+from .kernels.device import DeviceArray, extremes, handed_back, lives_on_device, ndim
 from .solvers.interrupt import call_kernel
+from .solvers.system import normalised_weights
 
 __all__ = ["LossGradient", "Moments", "SGDEpoch", "gram", "loss_gradient", "predict", "sgd_epoch"]
 
 
 # A sum of squares below this: every number is finite in float32 too.
 _NO_DOUBT = 1e70
-_OVERFLOW = "The loss or its gradient overflows: rescale X, y or coef."
+_OVERFLOW = "The loss or its gradient overflows: rescale X, y, coef or intercept."
 
 
 class LossGradient(NamedTuple):
@@ -118,6 +119,8 @@ def loss_gradient(
     X, y, w, b, s, one_target = _problem(X, y, coef, intercept, sample_weight)
     alpha = check.check_real(alpha, "alpha", 0.0)
     l1_ratio = check.check_real(l1_ratio, "l1_ratio", 0.0, 1.0)
+    if s is not None:
+        s, _ = normalised_weights(s, X)  # of a weighted mean their scale is no matter
     kernels, n_threads = resolve(backend, X)
     losses, dw, db = call_kernel(kernels.loss_gradient, 2 * len(w), X, y, w, b, s, n_threads)
     loss = float(losses[0] if one_target else losses.sum())
@@ -223,7 +226,9 @@ def gram(X, y=None, *, sample_weight=None, shift=None, backend: str | None = Non
     xx, xy, x_sum, y_sum, weight = call_kernel(kernels.gram, d, X, targets, s, shift, n_threads)
     if not (np.isfinite(xx).all() and np.isfinite(xy).all()):
         check.explain_non_finite(X=X, y=targets, shift=shift)
-        raise ValueError("The sums of products overflow: rescale X or y.")
+        given = {"X": X, "y": y, "sample_weight": s, "shift": shift}
+        listed = " or ".join(name for name, value in given.items() if value is not None)
+        raise ValueError(f"The sums of products overflow: rescale {listed}.")
     xx, x_sum = _back(xx, like), _back(x_sum, like)
     if y is None:
         return Moments(xx, None, x_sum, None, weight)
@@ -331,6 +336,15 @@ def sgd_epoch(
     )
     if not (np.isfinite(total) and np.isfinite(w).all() and np.isfinite(b).all()):
         check.explain_non_finite(X=X, y=y, coef=start_w, intercept=start_b)
+        start = call_kernel(
+            kernels.loss_gradient, 2 * len(w), X, y, start_w, start_b, None, n_threads
+        )
+        if not np.isfinite(start[0]).all():
+            raise ValueError(
+                "The squares of the first residuals overflow: rescale X, y, coef or intercept."
+            )
+        if s is not None and float(extremes(s)[1] if isinstance(s, DeviceArray) else s.max()) > 1e9:
+            raise ValueError("The weights diverge: learning_rate or sample_weight is too large.")
         raise ValueError(f"learning_rate={rates.max():.3g} is too large: the weights diverge.")
     if one_target:
         return SGDEpoch(_back(w[0], like), float(b[0]), total / n_rows)

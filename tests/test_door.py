@@ -441,3 +441,24 @@ def test_labels_of_ml_dtypes(kind):
     y = (np.median(Y) < Y).astype(dtype)
     for make in (fastlsgd.SGDClassifier, fastlsgd.LeastSquaresClassifier):
         assert make().fit(X, y).classes_.tolist() == [0, 1]
+
+
+def test_the_loss_is_a_mean_whatever_the_scale_of_the_weights():
+    expected = door.numbers(fastlsgd.loss_gradient(X, Y, W))
+    for s in (np.full(len(Y), 1e308), 1e308, 5e-324):
+        found = door.numbers(fastlsgd.loss_gradient(X, Y, W, sample_weight=s))
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_what_overflows_is_named():
+    with pytest.raises(ValueError, match="rescale X or sample_weight"):
+        fastlsgd.gram(X, sample_weight=np.full(len(Y), 1e308))
+    for change in ({"intercept": 1e308}, {"coef": np.full(W.shape, 1e200)}):
+        with pytest.raises(ValueError, match="rescale X, y, coef or intercept"):
+            fastlsgd.sgd_epoch(X, Y, **{"coef": W, "learning_rate": 0.01} | change)
+    with pytest.raises(ValueError, match="learning_rate or sample_weight"):
+        fastlsgd.sgd_epoch(X, Y, W, learning_rate=0.01, sample_weight=np.full(len(Y), 1e300))
+    with pytest.raises(ValueError, match="alpha"):
+        fastlsgd.LeastSquaresRegressor(alpha=1e308).fit(X, Y)
+    with pytest.raises(ValueError, match="l1_ratio"):
+        fastlsgd.LeastSquaresCV(l1_ratio=5e-324).fit(X, Y)

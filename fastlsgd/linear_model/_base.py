@@ -455,7 +455,10 @@ def overflow_explained(X, y) -> Iterator[None]:
         raise ValueError(f"The fit failed: {error}. Rescale the columns of X.") from error
     except (np.linalg.LinAlgError, NotTrustworthy) as error:
         check.explain_non_finite(X=X, y=y)
-        raise ValueError(f"Sums of squares of X or y overflow ({error}): rescale them.") from error
+        raise ValueError(
+            f"Sums of squares of X or y, or those that alpha and l1_ratio penalise, overflow or "
+            f"vanish ({error}): rescale X or y, or choose another alpha or l1_ratio."
+        ) from error
 
 
 @contextmanager
