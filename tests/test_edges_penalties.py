@@ -91,7 +91,13 @@ def test_never_above_the_peers_objective(
         assert mine <= best * (1.0 + 1e-9) + 1e-13 * zero
     assert not positive or min(single.coef_.min(), path.coef_.min()) >= 0.0
     if l1_ratio > 0.0:
-        assert -1e-9 * zero <= single.dual_gap_ <= 1e-6 * zero
+        # Large weights that cancel leave a gradient that is wrong by the rounding of |X| |w|, and
+        # the gap counts such an error |w|_1 times.
+        w = np.abs(single.coef_)
+        sizes = np.abs(X) @ w + np.abs(y) + abs(single.intercept_)
+        rounding = 10.0 * np.finfo(float).eps * np.average(np.abs(X), axis=0, weights=s * sizes)
+        allowed = 1e-6 * zero + w.sum() * rounding.max() * np.average(sizes, weights=s)
+        assert -1e-9 * zero <= single.dual_gap_ <= allowed
 
 
 @pytest.mark.parametrize("seed", range(20))
