@@ -198,14 +198,16 @@ class DeviceArray:
         """A copy on the host."""
         return np.asarray(self).astype(dtype)
 
-    def any(self) -> bool:
-        return bool(np.asarray(self).any())
+    # NumPy's functions of these names call the methods, with `out` and more that is their own.
 
-    def mean(self, axis=None, dtype=None):
-        return np.asarray(self).mean(axis=axis, dtype=dtype)
+    def any(self, axis=None, out=None, **options):
+        return np.asarray(self).any(axis=axis, out=out, **options)
 
-    def sum(self, axis=None, dtype=None):
-        return np.asarray(self).sum(axis=axis, dtype=dtype)
+    def mean(self, axis=None, dtype=None, out=None, **options):
+        return np.asarray(self).mean(axis=axis, dtype=dtype, out=out, **options)
+
+    def sum(self, axis=None, dtype=None, out=None, **options):
+        return np.asarray(self).sum(axis=axis, dtype=dtype, out=out, **options)
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
