@@ -291,3 +291,17 @@ def test_targets_whose_squares_leave_the_range(power, solver, chosen):
     expected = LeastSquaresRegressor(**chosen).fit(X, y)
     np.testing.assert_allclose(model.coef_ / unit, expected.coef_, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(model.residual_norm_ / unit, expected.residual_norm_, rtol=1e-9)
+
+
+@pytest.mark.parametrize("size", [1e10, 1e12])
+@pytest.mark.parametrize("l1_ratio", [0.0, 0.5])
+def test_nesterov_beside_one_huge_row(size, l1_ratio):
+    """Its gradient would say nothing of the other rows."""
+    rng = np.random.default_rng(5)
+    X = rng.normal(size=(40, 2))
+    X[0] *= size
+    y = X / np.abs(X).max(0) @ [1.0, 2.0] + 0.1 * rng.normal(size=40)
+    chosen = {"alpha": 1e-6 * (l1_ratio > 0.0), "l1_ratio": l1_ratio, "fit_intercept": False}
+    found = LeastSquaresRegressor(solver="nesterov", **chosen).fit(X, y)
+    exact = LeastSquaresRegressor(**chosen).fit(X, y)
+    np.testing.assert_allclose(found.coef_, exact.coef_, rtol=1e-5)

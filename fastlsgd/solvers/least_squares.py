@@ -314,6 +314,11 @@ def _descended(
     )
 
 
+def is_ruled_by_few_rows(system: System) -> bool:
+    """Whether rows differ so much in size that the gradient tells nothing of most of them."""
+    return _grade(system.row_sizes(_sampled_scale(system)), LIGHT_SHARE) > GRADED
+
+
 def _grade(sizes: np.ndarray, share: float) -> float:
     """By how much the mean square of rows exceeds all but this share; of rows that are not zero."""
     sizes = sizes[sizes > 0.0]

@@ -18,7 +18,7 @@ from ..kernels.contract import CSR, Kernels, Matrix
 from . import least_squares
 from .factors import NotTrustworthy
 from .full_batch import FullBatchResult, fit_full_batch
-from .least_squares import Request, solve_least_squares, weights_undone
+from .least_squares import Request, is_ruled_by_few_rows, solve_least_squares, weights_undone
 from .proximal_newton import GRAM_FEATURES, Penalty, fit_path, judged, refuse_target_range
 from .rows import stored_numbers
 from .solution import Solution
@@ -171,6 +171,9 @@ def _descended(
     c = -system.gradient(zero, system.intercept_for(zero)).coef / system.weight
     if not np.isfinite(c).all():
         raise NotTrustworthy("squares overflow")
+    hides_rows = is_ruled_by_few_rows(system)
+    if hides_rows and system.d <= GRAM_FEATURES:
+        raise NotTrustworthy("rows differ too much in size")
     coef, solutions = request.start, []
     for alpha in alphas:
         result = fit_full_batch(
@@ -204,7 +207,7 @@ def _descended(
                 n_iter=result.n_iter,
                 losses=result.loss_curve,
                 relative_gradient=result.relative_gradient,
-                converged=result.converged,
+                converged=result.converged and not hides_rows,
             )
         )
     return solutions
