@@ -36,6 +36,8 @@ GRAM_FEATURES = 4096
 SETS = 20  # guesses before J itself is watched
 # Of the logarithm of l1, on a path that leads to one at which guesses fail.
 PATH_STEP, LEAST_STEP = 0.5, 0.01
+# Levels of it that may fail: of nearly collinear columns every other one does, without an end.
+MOST_FAILURES = 20
 # Of a path's set: beyond it, sums alone leave too few digits, and the data's gradient corrects.
 SUMS_CONDITION = 1e4
 # What J may seem to rise by, relative to what it is summed from.
@@ -104,12 +106,14 @@ class Quadratic:
         c = self.c if penalty.positive else np.abs(self.c)
         left = float(np.log(max(float(c.max(initial=0.0)) / penalty.l1, 1.0)))
         u, n_solves, step, done = np.zeros_like(w), 0, PATH_STEP, False
-        while not done and step >= LEAST_STEP:
+        failures = 0
+        while not done and step >= LEAST_STEP and failures <= MOST_FAILURES:
             level = replace(penalty, l1=penalty.l1 * float(np.exp(max(left - step, 0.0))))
             following, is_solved, more = self._active_sets(level, u, tol)
             n_solves += more
             if is_solved:
                 done, left, u = left <= step, left - step, following
+            failures += not is_solved
             step = min(2.0 * step, PATH_STEP) if is_solved else 0.5 * step
         if not done and self._objective(penalty, w) <= self._objective(penalty, u):
             return w, False, n_solves
