@@ -16,7 +16,7 @@ from sklearn.utils.metadata_routing import (
 )
 
 from .. import _validation as check
-from ..kernels.device import is_device_array
+from ..kernels.device import is_device_array, lives_on_device
 
 
 class RoutedSplitter:
@@ -55,8 +55,8 @@ class RoutedSplitter:
 def folds_of(cv, X, y, matrix, split_params: dict) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Numbers of the rows to fit and of those to judge, for each fold.
 
-    Splitters get X and y as the user gave them, y on the host; lists as arrays. `matrix` is X as
-    the kernels have it.
+    Splitters get X and y as the user gave them, y on the host; lists as arrays. An X on a GPU,
+    which they can't read, is a column of zeros to them. `matrix` is X as the kernels have it.
 
     Raises
     ------
@@ -64,7 +64,10 @@ def folds_of(cv, X, y, matrix, split_params: dict) -> Iterator[tuple[np.ndarray,
         If there is no fold, or a fold is empty or not made of row numbers.
     """
     n = matrix.shape[0]
-    X = X if hasattr(X, "shape") else matrix
+    if lives_on_device(matrix):
+        X = np.zeros((n, 1))
+    elif not hasattr(X, "shape"):
+        X = matrix
     y = check.on_host(y) if is_device_array(y) else y
     _check_kind(cv)
     if isinstance(cv, Iterable) and not isinstance(cv, str) and not hasattr(cv, "split"):
