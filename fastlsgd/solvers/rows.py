@@ -46,15 +46,6 @@ def take_rows(X: Matrix, rows: np.ndarray) -> Matrix:
     return CSR(X.data[where], X.indices[where], indptr, (len(rows), X.shape[1]))
 
 
-def sample_rows(X: Matrix, every: int) -> Matrix:
-    """Each `every`-th row: a view of a dense X, a copy of a sparse one."""
-    if every == 1:
-        return X
-    if isinstance(X, CSR):
-        return take_rows(X, np.arange(0, X.shape[0], every))
-    return X[::every]
-
-
 def random_rows(n: int, count: int, sample_weight: np.ndarray | None, seed: int = 0) -> np.ndarray:
     """Numbers of at most `count` rows, in order, drawn at random from those of positive weight.
 
@@ -103,6 +94,15 @@ def as_dense(X: Matrix) -> np.ndarray:
     return out
 
 
+def _visited(
+    X: Matrix, order: np.ndarray | None, start: int, stop: int
+) -> tuple[slice | np.ndarray, Matrix]:
+    """Visits start to stop: which rows these are, and the rows themselves."""
+    if order is None:
+        return slice(start, stop), row_slice(X, start, stop)
+    return order[start:stop], take_rows(X, order[start:stop])
+
+
 def rows_on_host(
     X: Matrix, y: np.ndarray, sample_weight: np.ndarray | None, order: np.ndarray | None
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -112,11 +112,7 @@ def rows_on_host(
     n = X.shape[0] if order is None else len(order)
     for start in range(0, n, step):
         stop = min(start + step, n)
-        rows: slice | np.ndarray
-        if order is None:
-            rows, chunk = slice(start, stop), row_slice(X, start, stop)
-        else:
-            rows, chunk = order[start:stop], take_rows(X, order[start:stop])
+        rows, chunk = _visited(X, order, start, stop)
         s = np.ones(stop - start)
         if sample_weight is not None:
             s = np.asarray(sample_weight[rows], dtype=np.float64)
@@ -146,11 +142,7 @@ def transformed_rows(
     step = max(1, CHUNK_NUMBERS // X.shape[1] // multiple) * multiple
     for start in range(0, n, step):
         stop = min(start + step, n)
-        rows: slice | np.ndarray
-        if order is None:
-            rows, chunk = slice(start, stop), row_slice(X, start, stop)
-        else:
-            rows, chunk = order[start:stop], take_rows(X, order[start:stop])
+        rows, chunk = _visited(X, order, start, stop)
         s = None
         if sample_weight is not None:
             s = sample_weight[rows].astype(np.float64) / weight_unit
