@@ -42,7 +42,7 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests" / "cuda"))
 if importlib.util.find_spec("fastlsgd") is None:
     sys.path.insert(0, str(ROOT))
 # JAX would take three quarters of the GPU's memory, and leave the others too little.
@@ -133,8 +133,8 @@ WIDTHS = (8, 33, 128, 256, 512, 1000)  # columns, for each way to lay a row over
 def compile_all(report: Report, wanted: list[str]) -> None:
     """Each kernel that calls of the backend launch, as Numba builds it for compute capability 9.0.
 
-    `wanted`: parts of the names of kernels; none is all. The driver is that of tests/ptx; nothing
-    is run, and what the calls return is whatever lies in memory.
+    `wanted`: parts of the names of kernels; none is all. The driver is that of tests/cuda/ptx;
+    nothing is run, and what the calls return is whatever lies in memory.
     """
     from ptx import machine
 

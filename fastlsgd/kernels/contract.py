@@ -1,7 +1,7 @@
 """The kernel contract: what every backend computes, in which shapes, to the letter.
 
 A backend is a module with the four functions of :class:`Kernels`. All of them are
-held to `reference.py` by `tests/test_kernels.py`. Kernels trust their input: the
+held to `reference.py` by `tests/kernels/test_kernels.py`. Kernels trust their input: the
 public door (`fastlsgd.functional` and the estimators) has validated it.
 
 Notation: n rows, d features, t targets, m rows visited, S = sum of sample weights.

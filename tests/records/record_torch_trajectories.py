@@ -1,6 +1,6 @@
 """Record what torch.optim does to a small problem, for `test_optimizers.py` to compare with.
 
-Run where torch is installed: python tests/record_torch_trajectories.py
+Run where torch is installed: python tests/records/record_torch_trajectories.py
 It writes torch_trajectories.npz beside itself: the problem, and for each case of `CASES` the
 weights, and last the intercept, after each update of `RECORDED`; for each of `SCHEDULES` all rates.
 """

@@ -169,7 +169,7 @@ def _independent() -> int:
 
 ALL_KERNELS = """
 import gc, sys
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {folders!r}
 import conftest, test_kernels as suite
 from fastlsgd.kernels import load_backend
 from numba.cuda.dispatcher import CUDADispatcher
@@ -186,7 +186,9 @@ print(*(sum(sum(getattr(stats, which).values()) for stats in found)
 
 
 def test_a_second_process_compiles_nothing(tmp_path):
-    script = ALL_KERNELS.format(tests=str(Path(__file__).parent))
+    cuda = Path(__file__).resolve().parent
+    folders = [str(folder) for folder in (cuda, cuda.parent, cuda.parent / "kernels")]
+    script = ALL_KERNELS.format(folders=folders)
     environment = os.environ | {"FASTLSGD_TEST_PTX": "1", "NUMBA_CACHE_DIR": str(tmp_path)}
     hits, misses = [], []
     for _ in range(2):

@@ -28,6 +28,9 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+TESTS = Path(__file__).resolve().parents[1]
+
+
 def no_ptx_machine() -> str | None:
     """Why it can't be built here."""
     if importlib.util.find_spec("numba_cuda") is None:
@@ -53,13 +56,13 @@ PARTS = {
 def runs():
     """(switch, suite, what of it), the longest first."""
     for suite, part, marks in (
-        *(("test_kernels.py", part, marks) for part, marks in PARTS.items()),
-        ("test_device_arrays.py", "", [needs_ptx_machine]),
-        ("test_ptx_machine.py", "", [needs_ptx_machine]),
+        *(("kernels/test_kernels.py", part, marks) for part, marks in PARTS.items()),
+        ("cuda/test_device_arrays.py", "", [needs_ptx_machine]),
+        ("cuda/test_ptx_machine.py", "", [needs_ptx_machine]),
     ):
         run = "FASTLSGD_TEST_PTX", suite, part
         yield pytest.param(run, id=f"PTX-{suite} {part}", marks=marks)
-    for suite in ("test_kernels.py", "test_device_arrays.py"):
+    for suite in ("kernels/test_kernels.py", "cuda/test_device_arrays.py"):
         yield pytest.param(("NUMBA_ENABLE_CUDASIM", suite, ""), id=f"simulator-{suite}")
 
 
@@ -89,7 +92,7 @@ def outcome(run) -> tuple[int, str]:
     switch, suite, part = run
     process = subprocess.Popen(
         ["nice", sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider",
-         "--disable-warnings", "-k", part, str(Path(__file__).parent / suite)],
+         "--disable-warnings", "-k", part, str(TESTS / suite)],
         env=os.environ | {switch: "1", "OPENBLAS_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -107,7 +110,7 @@ def test_cuda(run):
     assert " passed" in output
 
 
-GPU_CHECK = Path(__file__).resolve().parents[1] / "bench" / "gpu_check.py"
+GPU_CHECK = TESTS.parent / "bench" / "gpu_check.py"
 
 
 def run_gpu_check(*arguments: str) -> None:

@@ -346,7 +346,7 @@ def test_automatic_rates_leave_x_on_the_device(
     assert sum(seen) <= 256 * d
 
 
-# The door, with arrays of the user's library.
+# Validation of arrays of the user's library.
 
 
 def problem(dtype=np.float32):

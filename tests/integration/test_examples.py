@@ -13,7 +13,7 @@ def no_gpu() -> bool:
     return fastlsgd.available_backends()["cuda"] != "available"
 
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 # For each script its options and a line that it prints.
 RUNS = {

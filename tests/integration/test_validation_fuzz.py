@@ -1,7 +1,7 @@
 """Random calls of every entry: an answer, or a ValueError or TypeError, and arguments as before.
 
-Ten seconds of it with the other tests; ten minutes with ``pytest -m fuzz tests/test_door_fuzz.py``
-(FASTLSGD_FUZZ_SECONDS has another length). What it finds is printed by Hypothesis in small.
+Ten seconds of it with the other tests; ten minutes with ``pytest -m fuzz``. FASTLSGD_FUZZ_SECONDS
+has another length. What it finds is printed by Hypothesis in small.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import time
 import warnings
 
-import door
+import entry_points
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -122,7 +122,7 @@ def damage(draw, matrix, part: str) -> None:
 
 @st.composite
 def calls(draw):
-    entry = draw(st.sampled_from(sorted(door.ENTRIES)))
+    entry = draw(st.sampled_from(sorted(entry_points.ENTRIES)))
     n, d = draw(st.integers(0, 12)), draw(st.integers(0, 4))
     X = draw(st.sampled_from((dense, sparse)))(draw, (n, d))
     y_shape = draw(st.sampled_from(((n,), (n,), (n,), (n, 1), (n, 2), (n + 1,), ())))
@@ -154,7 +154,7 @@ def ask(call) -> None:
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         with contextlib.suppress(ValueError, TypeError):
-            door.ENTRIES[entry](X, y, s)
+            entry_points.ENTRIES[entry](X, y, s)
     assert (snapshot(X), snapshot(y), snapshot(s)) == before
 
 

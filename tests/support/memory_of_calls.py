@@ -1,6 +1,7 @@
-"""What the public entries take beyond X: `python tests/memory_of_calls.py KIND ...` prints it.
+"""What the public entries take beyond X.
 
-A line of JSON a kind of X: its rows, and the growth of the resident set in each entry, in bytes.
+`python tests/support/memory_of_calls.py KIND ...` prints one line of JSON per kind of X: its rows,
+and by how many bytes the resident set grew in each entry point.
 Each entry is called on a tiny X first, since loading and compiling code is not what is asked for.
 Linux alone can set back the mark of the highest resident set. What is freed must go back to the
 system at once (MALLOC_MMAP_THRESHOLD_), or a call would hide in what another has left.
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "bench"))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "bench"))
 
 from memory import MARK, resident
 from sklearn.model_selection import ShuffleSplit

@@ -12,7 +12,7 @@ import pytest
 
 from fastlsgd import LeastSquaresRegressor
 
-FOLDER = Path(__file__).parent / "records"
+FOLDER = Path(__file__).parents[1] / "records"
 
 
 def _load_script():

@@ -22,7 +22,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from fastlsgd import LeastSquaresRegressor, lstsq
 
-RECORD = Path(__file__).parent / "records" / "strd.json"
+RECORD = Path(__file__).parents[1] / "records" / "strd.json"
 PROBLEMS = json.loads(RECORD.read_text(encoding="utf-8"))
 del PROBLEMS["source"]
 SOLVERS = "auto", "gram", "sketch", "cg", "qr"

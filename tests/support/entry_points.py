@@ -1,4 +1,4 @@
-"""Every way into the library, as functions of X, y and sample_weight, for the tests of the door."""
+"""Every entry point of the library, as a function of X, y and sample_weight."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One door: what is no X, y or sample_weight is refused alike by every function and estimator.
+"""What is no X, y or sample_weight is refused alike by every function and estimator.
 
 And what is one, of any dtype and layout, gives what float64 gives.
 """
@@ -9,25 +9,25 @@ import warnings
 from decimal import Decimal
 from fractions import Fraction
 
-import door
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from entry_points import ENTRIES, MODELS, WITH_Y, numbers, problem
 
 import fastlsgd
 from fastlsgd import _validation as check
 from fastlsgd._sparse_structure import has_duplicates
 from fastlsgd.kernels.contract import working_dtype
 
-X, Y, W = door.problem()
-with_all = pytest.mark.parametrize("entry", door.ENTRIES)
-with_y = pytest.mark.parametrize("entry", door.WITH_Y)
+X, Y, W = problem()
+with_all = pytest.mark.parametrize("entry", ENTRIES)
+with_y = pytest.mark.parametrize("entry", WITH_Y)
 
 
 def call(entry, X=X, y=Y, s=None):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return door.ENTRIES[entry](X, y, s)
+        return ENTRIES[entry](X, y, s)
 
 
 # --------------------------------------------------------------------------- structure that lies
@@ -99,7 +99,10 @@ def doubled(how: str):
 def test_duplicates_are_looked_for_not_believed(entry, how):
     matrix, dense = doubled(how)
     before = matrix.data.copy(), matrix.indices.copy()
-    found, expected = door.numbers(call(entry, matrix)), door.numbers(call(entry, dense))
+    found, expected = (
+        numbers(call(entry, matrix)),
+        numbers(call(entry, dense)),
+    )
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-8)
     np.testing.assert_array_equal(matrix.data, before[0])
     np.testing.assert_array_equal(matrix.indices, before[1])
@@ -217,12 +220,12 @@ def test_what_means_nothing_is_no_y(entry, case, message):
 def test_a_mask_that_hides_nothing_passes():
     for entry in ("lstsq", "LeastSquaresRegressor.fit"):
         found = call(entry, np.ma.masked_array(X, np.zeros_like(X, dtype=bool)), np.ma.array(Y))
-        np.testing.assert_array_equal(door.numbers(found), door.numbers(call(entry)))
+        np.testing.assert_array_equal(numbers(found), numbers(call(entry)))
 
 
 @pytest.mark.parametrize("name", ["SGDClassifier", "LeastSquaresClassifier"])
 def test_labels_that_are_none(name):
-    model, half = door.MODELS[name](), Y > 0
+    model, half = MODELS[name](), Y > 0
     for labels, message in (
         (np.where(half, "a", None), "missing labels"),
         (np.array(["a", 1] * 10, dtype=object), "labels of one kind|Unknown label"),
@@ -267,12 +270,15 @@ def test_any_dtype_gives_what_float64_gives(entry, dtype, kind):
         exact, rows = sp.csr_array(exact), sp.csr_array(whole.astype(float))
         rows.data = given[np.nonzero(whole)]
         given = rows
-    found, expected = door.numbers(call(entry, given)), door.numbers(call(entry, exact))
+    found, expected = (
+        numbers(call(entry, given)),
+        numbers(call(entry, exact)),
+    )
     tol = 1e-4 if working_dtype(dtype) == np.float32 else 1e-7
     np.testing.assert_allclose(found, expected, rtol=tol, atol=tol)
 
 
-def test_nothing_is_copied_at_the_door():
+def test_validation_copies_nothing():
     for dtype in dtypes().values():
         dense = (np.abs(X) > 0.5).astype(dtype)
         assert check.as_matrix(dense) is dense
@@ -308,7 +314,7 @@ def test_indices_that_a_callback_changes_are_looked_at_again():
 @with_y
 def test_a_number_as_sample_weight_is_that_weight_in_each_row(entry):
     found, expected = call(entry, s=2.0), call(entry, s=np.full(20, 2.0))
-    np.testing.assert_allclose(door.numbers(found), door.numbers(expected))
+    np.testing.assert_allclose(numbers(found), numbers(expected))
     for bad in (0.0, -1.0, np.nan, np.inf, "1", [[1.0]]):
         if bad == 0.0 and "partial_fit" in entry:  # nothing to do, as in scikit-learn
             continue
@@ -444,9 +450,9 @@ def test_labels_of_ml_dtypes(kind):
 
 
 def test_the_loss_is_a_mean_whatever_the_scale_of_the_weights():
-    expected = door.numbers(fastlsgd.loss_gradient(X, Y, W))
+    expected = numbers(fastlsgd.loss_gradient(X, Y, W))
     for s in (np.full(len(Y), 1e308), 1e308, 5e-324):
-        found = door.numbers(fastlsgd.loss_gradient(X, Y, W, sample_weight=s))
+        found = numbers(fastlsgd.loss_gradient(X, Y, W, sample_weight=s))
         np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 

@@ -6,7 +6,7 @@ import re
 import tomllib
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parent
+TESTS = Path(__file__).resolve().parents[1]
 
 
 def test_oldest_versions_are_those_of_pyproject():
