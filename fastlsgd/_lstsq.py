@@ -11,7 +11,7 @@ from . import _validation as check
 from .kernels import resolve
 from .kernels.contract import working_dtype
 from .kernels.device import handed_back, lives_on_device, ndim
-from .solvers.least_squares import SOLVERS, Request, solve_least_squares
+from .solvers.least_squares import DIRECT_SOLVERS, Request, solve_least_squares
 from .solvers.solution import Solution
 
 __all__ = ["LstsqInfo", "lstsq"]
@@ -112,7 +112,7 @@ def lstsq(
     X = check.as_matrix(A, "A")
     y, s = check.as_targets_and_weights(X, b, sample_weight, "b")
     alpha = check.check_real(alpha, "alpha", 0.0)
-    check.check_choice(solver, "solver", SOLVERS)
+    check.check_choice(solver, "solver", DIRECT_SOLVERS)
     tol = 0.0 if tol is None else check.check_real(tol, "tol", 0.0)
     check.check_same_place(X, b=y, sample_weight=s)
     kernels, n_threads = resolve(backend, X)

@@ -18,7 +18,7 @@ import numpy as np
 
 __all__ = ["check_indptr", "check_range", "check_structure", "has_duplicates"]
 
-_CHUNK = 65536  # indices looked at together: their temporaries stay in cache
+LOOKED_AT = 65536  # indices looked at together: their temporaries stay in cache
 
 
 def check_structure(X: Any, name: str = "X") -> None:
@@ -88,8 +88,8 @@ def check_indptr(indptr: np.ndarray, n: int, n_stored: int, name: str, kind: str
 
 
 def _falls(numbers: np.ndarray) -> bool:
-    for start in range(0, len(numbers) - 1, _CHUNK):
-        part = numbers[start : start + _CHUNK + 1]
+    for start in range(0, len(numbers) - 1, LOOKED_AT):
+        part = numbers[start : start + LOOKED_AT + 1]
         if (part[1:] < part[:-1]).any():
             return True
     return False
@@ -191,8 +191,8 @@ def _whole(places: list, what: str, name: str) -> np.ndarray:
 
 def check_range(indices: np.ndarray, size: int, what: str, name: str) -> None:
     low, high = 0, -1
-    for start in range(0, len(indices), _CHUNK):
-        part = indices[start : start + _CHUNK]
+    for start in range(0, len(indices), LOOKED_AT):
+        part = indices[start : start + LOOKED_AT]
         low, high = min(low, int(part.min())), max(high, int(part.max()))
     if low < 0 or high >= size:
         raise ValueError(f"{name}: {what} must lie in [0, {size}), got {low} to {high}.")
@@ -214,8 +214,8 @@ def _all_sorted(indices: np.ndarray, indptr: np.ndarray) -> bool:
         if ask is not None and indices.flags.c_contiguous and indptr.flags.c_contiguous:
             return bool(ask(len(indptr) - 1, indptr, indices))
     end = int(indptr[-1])
-    for begin in range(0, end - 1, _CHUNK):
-        part = indices[begin : min(begin + _CHUNK + 1, end)]
+    for begin in range(0, end - 1, LOOKED_AT):
+        part = indices[begin : min(begin + LOOKED_AT + 1, end)]
         rises = part[1:] > part[:-1]
         # Where a row begins, its first index may be anything.
         bounds = np.array([begin + 1, begin + len(part)], dtype=indptr.dtype)
@@ -230,9 +230,9 @@ def _any_twice(indices: np.ndarray, indptr: np.ndarray, n_columns: int) -> bool:
     row, n = 0, len(indptr) - 1
     while row < n:
         begin = int(indptr[row])
-        limit = np.array(min(begin + _CHUNK, int(indptr[-1])), indptr.dtype)
+        limit = np.array(min(begin + LOOKED_AT, int(indptr[-1])), indptr.dtype)
         stop = int(indptr.searchsorted(limit, side="right")) - 1
-        stop = min(max(stop, row + 1), row + _CHUNK, n)
+        stop = min(max(stop, row + 1), row + LOOKED_AT, n)
         part = indices[begin : int(indptr[stop])]
         if stop == row + 1:
             if _comes_twice(part, n_columns):
@@ -251,9 +251,9 @@ def _comes_twice(columns: np.ndarray, n_columns: int) -> bool:
     """Of a single row, which may be long: a mark for each column that was seen."""
     if len(columns) > n_columns:
         return True
-    if len(columns) < _CHUNK:
+    if len(columns) < LOOKED_AT:
         return len(np.unique(columns)) < len(columns)
     seen = np.zeros(n_columns, dtype=bool)
-    for start in range(0, len(columns), _CHUNK):
-        seen[columns[start : start + _CHUNK]] = True
+    for start in range(0, len(columns), LOOKED_AT):
+        seen[columns[start : start + LOOKED_AT]] = True
     return int(np.count_nonzero(seen)) < len(columns)

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ._sparse_structure import check_indptr, check_range, check_structure, has_duplicates
+from ._sparse_structure import LOOKED_AT, check_indptr, check_range, check_structure, has_duplicates
 from .kernels.contract import CSR, Matrix, working_dtype
 from .kernels.device import (
     DeviceArray,
@@ -31,7 +31,6 @@ from .kernels.device import (
 )
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-_CHUNK = 65536  # numbers looked at together: their temporaries stay in cache
 _NO_NUMBERS = (bool, np.timedelta64)  # though Python and NumPy count them among whole numbers
 _WHOLE_LIMIT = 2**63  # of whole numbers, which loops and kernels count in 64 bits
 
@@ -152,7 +151,7 @@ def _chunks(array: np.ndarray) -> Iterator[np.ndarray]:
     if array.ndim == 0:
         yield array.reshape(1)
         return
-    step = max(1, _CHUNK // max(1, array[:1].size))
+    step = max(1, LOOKED_AT // max(1, array[:1].size))
     for start in range(0, len(array), step):
         yield array[start : start + step]
 
@@ -477,8 +476,8 @@ def explain_non_finite(**arrays) -> None:
 
 
 def _slices(values: DeviceArray) -> Iterator[np.ndarray]:
-    for start in range(0, len(values), _CHUNK):
-        yield np.asarray(values[start : start + _CHUNK])
+    for start in range(0, len(values), LOOKED_AT):
+        yield np.asarray(values[start : start + LOOKED_AT])
 
 
 def _as_float64(chunk: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from . import _validation as check
 from .kernels import contract, resolve
 from .kernels.device import DeviceArray, extremes, handed_back, lives_on_device, ndim
 from .solvers.interrupt import call_kernel
-from .solvers.system import normalised_weights
+from .solvers.weights import normalised_weights
 
 __all__ = ["LossGradient", "Moments", "SGDEpoch", "gram", "loss_gradient", "predict", "sgd_epoch"]
 

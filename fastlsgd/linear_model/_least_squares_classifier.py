@@ -13,7 +13,7 @@ from ._base import LinearClassifier, all_or_nothing, beside, check_class_weight,
 from ._least_squares import LeastSquaresRegressor
 
 # What the fit of the targets leaves, and this estimator shows as its own.
-FITTED = (
+REGRESSOR_ATTRIBUTES = (
     "coef_",
     "intercept_",
     "n_iter_",
@@ -172,11 +172,11 @@ class LeastSquaresClassifier(LinearClassifier):
         targets = targets.astype(working_dtype(X) if s is None else s.dtype)
         start = None, None
         if warm:
-            vars(regressor).update({name: getattr(self, name) for name in FITTED})
+            vars(regressor).update({name: getattr(self, name) for name in REGRESSOR_ATTRIBUTES})
             start = regressor._start(X.shape[1], targets.shape[1])
         # As its `fit`, but for a second look at X, and for targets, which it wants on the host.
         regressor._solve(regressor._problem(X, targets, s), alphas, start, one_target=False)
-        for name in FITTED:
+        for name in REGRESSOR_ATTRIBUTES:
             setattr(self, name, getattr(regressor, name))
         return self
 

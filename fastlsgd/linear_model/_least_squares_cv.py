@@ -8,7 +8,7 @@ from ..kernels import resolve_backend
 from ..kernels.device import extremes, lives_on_device
 from ..solvers.cross_validation import default_alphas, k_fold
 from ..solvers.leave_one_out import leave_one_out
-from ..solvers.refits import Task, with_weights_near_one
+from ..solvers.refits import Task
 from ._base import all_or_nothing, overflow_explained
 from ._folds import RoutedSplitter, folds_of
 from ._least_squares import LeastSquaresRegressor, check_alphas
@@ -135,12 +135,13 @@ class LeastSquaresCV(RoutedSplitter, LeastSquaresRegressor):
         self._check_other_parameters(alphas is None or any(alphas))
         given = X, y
         X, targets, s, one_target = self._validate(X, y, sample_weight, reset=True)
-        problem = with_weights_near_one(self._problem(X, targets, s))
+        problem = self._problem(X, targets, s)
+        normalised, _ = problem.normalised()
         kernels, n_threads = resolve_backend(self.backend, X), self._n_threads()
         with overflow_explained(X, targets):
             if alphas is None:
-                alphas = default_alphas(kernels, problem, n_threads).tolist()
-            task = Task(kernels, problem, float(self.tol), int(self.max_iter), n_threads)
+                alphas = default_alphas(kernels, normalised, n_threads).tolist()
+            task = Task(kernels, normalised, float(self.tol), int(self.max_iter), n_threads)
             if self.cv is None and problem.is_smooth(alphas):
                 errors = leave_one_out(task, alphas)
             else:

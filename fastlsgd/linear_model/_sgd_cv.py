@@ -17,14 +17,14 @@ from .._threads import carried
 from ..kernels import resolve_threads
 from ..kernels.contract import CSR
 from ..kernels.device import DeviceArray, lives_on_device
-from ..solvers.refits import CHUNK_NUMBERS, COPIED_NUMBERS
+from ..solvers.refits import COPIED_NUMBERS, PIECE_NUMBERS
 from ..solvers.rows import take_rows
 from ._base import LinearRegressor, all_or_nothing
 from ._folds import RoutedSplitter, folds_of
 from ._sgd import SGDRegressor
 
 # What the fit on all rows leaves, and this estimator shows as its own.
-FITTED = ("coef_", "intercept_", "n_iter_", "loss_curve_", "backend_", "n_features_in_")
+BEST_ATTRIBUTES = ("coef_", "intercept_", "n_iter_", "loss_curve_", "backend_", "n_features_in_")
 
 
 class SGDRegressorCV(RoutedSplitter, LinearRegressor):
@@ -173,7 +173,7 @@ class SGDRegressorCV(RoutedSplitter, LinearRegressor):
             self.mse_path_ = -self.scores_
         self.best_estimator_ = clone(model).set_params(alpha=self.alpha_)
         self.best_estimator_.fit(X, y, sample_weight=s)
-        for name in FITTED:
+        for name in BEST_ATTRIBUTES:
             setattr(self, name, getattr(self.best_estimator_, name))
         return self
 
@@ -222,7 +222,7 @@ class _Judged:
         self._model, self._X = model, X
 
     def predict(self, rows):
-        step = max(1, CHUNK_NUMBERS // self._X.shape[1])
+        step = max(1, PIECE_NUMBERS // self._X.shape[1])
         parts = (rows[start : start + step] for start in range(0, len(rows), step))
         return np.concatenate(
             [check.on_host(self._model.predict(_rows_of(self._X, part))) for part in parts]

@@ -43,7 +43,7 @@ from ..kernels.contract import (
 from .batches import Batch
 from .eigen import eigh
 from .metric import Metric, Moments, diagonal_metric, full_metric, take_moments
-from .ordinary_rows import capped_shares, near_one, ruled_by_few
+from .ordinary_rows import capped_shares, ruled_by_few
 from .recursive import (
     Objective,
     Triangle,
@@ -53,13 +53,14 @@ from .recursive import (
     with_rows,
 )
 from .rows import row_slice, rows_on_host, sum_of_squares, transformed_rows
+from .weights import normalised_weights
 
 AVERAGE_POWER = 3.0
 # A direction that explains less of the target's variance than this need not converge.
 NEGLIGIBLE_R2 = 1e-4
 MAX_RETRIES = 20
 # A mini-batch of more numbers than these is gone through in parts.
-PART_NUMBERS = 2**20
+BATCH_NUMBERS = 2**20
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,8 @@ class AutomaticDescent:
     ) -> None:
         self.kernels, self.n_threads = kernels, n_threads
         self.X, self.y, self.fit_intercept = X, y, fit_intercept
-        self.sample_weight, self.weight_unit = near_one(sample_weight)
+        self.sample_weight, exponent = normalised_weights(sample_weight, X)
+        self.weight_unit = 2.0**exponent
         self.objective = Objective(alpha * l1_ratio, alpha * (1.0 - l1_ratio), fit_intercept)
         self.capped = False
         self.triangle: Triangle | None = None
@@ -262,7 +264,7 @@ class AutomaticDescent:
             gradient.capped = self.capped
         group = rows_per_group(batch)
         width = max(self.X.shape[1], self.metric.transform.shape[0])
-        if group > GROUP_ROWS and group * width > PART_NUMBERS:
+        if group > GROUP_ROWS and group * width > BATCH_NUMBERS:
             return self._visit_by_parts(order, n, state, gradient), state, gradient
         total = 0.0
         for Z, y, s in self._chunks(order, group):

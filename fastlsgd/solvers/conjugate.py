@@ -54,7 +54,7 @@ class Factor(Protocol):
 
 
 @dataclass
-class Descent:
+class Iterate:
     """Where a descent stands."""
 
     coef: np.ndarray  # (t, d)
@@ -72,7 +72,7 @@ class Descent:
 def descend(
     system: System,
     factor: Factor,
-    start: Descent,
+    start: Iterate,
     scale: np.ndarray | None,
     *,
     sharp: bool,
@@ -81,13 +81,13 @@ def descend(
     certify: bool = True,
     budget: int | None = None,
     grade: float = 1.0,
-) -> Descent:
+) -> Iterate:
     """Descend until the gradient is `tol` of that at zero and of |r|, or stops falling.
 
     Parameters
     ----------
     system, factor
-    start : Descent
+    start : Iterate
         Its weights; where they come from the factor too, its `relative_gradient` is that at zero.
     scale : ndarray of shape (t,) or None
         Norm of the whitened gradient at zero: the unit of the relative gradient. None: that of
@@ -120,7 +120,7 @@ def descend(
         ratio = _relative(z, scale)
         if stage == 0 or ratio < best.relative_gradient:
             squares = gradient.squares - system.weight * gradient.intercept**2
-            best = Descent(coef, intercept, np.maximum(squares, 0.0), ratio)
+            best = Iterate(coef, intercept, np.maximum(squares, 0.0), ratio)
         # Without a sharp R, |z| may say `condition` times less than the weights still lack.
         seen = condition if np.isnan(factor.condition) else factor.condition
         hidden = 1.0 if was_sharp else max(1.0, seen / ROUND)
@@ -153,7 +153,7 @@ def descend(
         coef, intercept = _step(system, factor, coef, intercept, step)
         if safe:
             squares = np.maximum(best.squares - (step * step).sum(axis=1), 0.0)
-            best = Descent(coef, intercept, squares, ratio * ratio / last, converged=True)
+            best = Iterate(coef, intercept, squares, ratio * ratio / last, converged=True)
             break
         last = ratio
     best.losses, best.condition = losses, condition
@@ -162,7 +162,7 @@ def descend(
     return best
 
 
-def _asked(at: Descent, alpha: float, scale: np.ndarray, tol: float, rounding: float) -> float:
+def _asked(at: Iterate, alpha: float, scale: np.ndarray, tol: float, rounding: float) -> float:
     """The relative gradient to reach: `tol` of that at zero, and of the residuals' norm.
 
     Not less than `rounding` of that at zero, since residuals that end at nothing are rounding.
@@ -173,7 +173,7 @@ def _asked(at: Descent, alpha: float, scale: np.ndarray, tol: float, rounding: f
     return max(tol * min(share, 1.0), rounding)
 
 
-def _floor(system: System, factor: Factor, at: Descent, scale: np.ndarray) -> float:
+def _floor(system: System, factor: Factor, at: Iterate, scale: np.ndarray) -> float:
     """What rounding of the residuals can make of the relative gradient.
 
     A residual is a difference of numbers as large as y, b, c . w and the terms of x . w; the

@@ -19,7 +19,7 @@ import numpy as np
 from ..kernels.contract import Kernels
 from .factors import EPS, TINY, NotTrustworthy
 from .interrupt import call_kernel
-from .leave_one_out import ACCURACY, GRAM_CONDITION, gram_bases, in_range, is_trusted
+from .leave_one_out import ACCURACY, FORMULA_CONDITION, gram_bases, in_range, is_trusted
 from .proximal_newton import Quadratic
 from .refits import Task, pieces, refit_errors, restricted, squared_errors
 from .regression import Problem, make_system
@@ -101,7 +101,7 @@ def k_fold(
 
 
 @dataclass
-class _Sums:
+class _FoldSums:
     """Of some rows, about the mean of all rows, so that little cancels."""
 
     xx: np.ndarray  # (d, d)
@@ -111,21 +111,21 @@ class _Sums:
     yy: np.ndarray  # (t,)
     weight: float
 
-    def __sub__(self, other: _Sums) -> _Sums:
-        return _Sums(*(a - b for a, b in zip(self.parts(), other.parts(), strict=True)))
+    def __sub__(self, other: _FoldSums) -> _FoldSums:
+        return _FoldSums(*(a - b for a, b in zip(self.parts(), other.parts(), strict=True)))
 
-    def __add__(self, other: _Sums) -> _Sums:
-        return _Sums(*(a + b for a, b in zip(self.parts(), other.parts(), strict=True)))
+    def __add__(self, other: _FoldSums) -> _FoldSums:
+        return _FoldSums(*(a + b for a, b in zip(self.parts(), other.parts(), strict=True)))
 
     def parts(self) -> tuple:
         return self.xx, self.xy, self.x, self.y, self.yy, self.weight
 
-    def moments(self, fit_intercept: bool) -> _Moments:
+    def moments(self, fit_intercept: bool) -> _FitMoments:
         xx, xy = self.xx / self.weight, self.xy / self.weight
         x, y = self.x / self.weight, self.y / self.weight
         if fit_intercept:
             xx, xy = xx - np.outer(x, x), xy - np.outer(x, y)
-        return _Moments(xx, xy, x, y)
+        return _FitMoments(xx, xy, x, y)
 
     def errors(self, coefs: np.ndarray, intercepts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Sums of squared residuals of weights (k, t, d), over targets, and of their terms."""
@@ -139,7 +139,7 @@ class _Sums:
 
 
 @dataclass
-class _Moments:
+class _FitMoments:
     """Means of rows to fit: of squares and products, about their own mean with an intercept."""
 
     xx: np.ndarray  # (d, d)
@@ -148,7 +148,7 @@ class _Moments:
     y: np.ndarray  # (t,)
 
 
-def _sums(task: Task, rows: np.ndarray, whole: System) -> _Sums:
+def _sums(task: Task, rows: np.ndarray, whole: System) -> _FoldSums:
     """Of these rows; a few of them are copied at a time."""
     total = None
     for X, y, where in pieces(task.problem, rows):
@@ -165,7 +165,7 @@ def _sums(task: Task, rows: np.ndarray, whole: System) -> _Sums:
             xy = xy - np.outer(found.x, whole.y_centre)
             centred = y.astype(np.float64) - whole.y_centre
         y_sums = weights @ centred, weights @ (centred * centred)
-        part = _Sums(found.xx, xy, found.x, *y_sums, found.weight)
+        part = _FoldSums(found.xx, xy, found.x, *y_sums, found.weight)
         total = part if total is None else total + part
     assert total is not None
     return total
@@ -177,7 +177,7 @@ class _Fold:
     def __init__(self, task: Task, whole: System, train: np.ndarray, test: np.ndarray) -> None:
         self.task, self.whole, self.train, self.test = task, whole, train, test
 
-    def errors(self, total: _Sums, alphas: np.ndarray) -> np.ndarray:
+    def errors(self, total: _FoldSums, alphas: np.ndarray) -> np.ndarray:
         """Sums of squared errors for each alpha: from sums, from residuals, or by refits."""
         judged = _sums(self.task, self.test, self.whole)
         moments = self._moments(total, judged)
@@ -192,7 +192,7 @@ class _Fold:
             errors[open_alphas] = refit_errors(self.task, counts, self.test, alphas[open_alphas])
         return errors
 
-    def _moments(self, total: _Sums, judged: _Sums) -> _Moments | None:
+    def _moments(self, total: _FoldSums, judged: _FoldSums) -> _FitMoments | None:
         """Of the rows to fit; None where their squares don't fit a number."""
         whole, task = self.whole, self.task
         if self._is_divided():
@@ -206,7 +206,7 @@ class _Fold:
         except NotTrustworthy:
             return None
         x, y = part.centre - whole.centre, part.y_centre - whole.y_centre
-        return _Moments(xx / part.weight, xy / part.weight, x, y)
+        return _FitMoments(xx / part.weight, xy / part.weight, x, y)
 
     def _is_divided(self) -> bool:
         """Whether the rows to fit are all that are not judged, once each."""
@@ -214,7 +214,7 @@ class _Fold:
         seen[self.train] = seen[self.test] = True
         return len(self.train) + len(self.test) == n and bool(seen.all())
 
-    def _subtracted(self, total: _Sums, judged: _Sums) -> _Moments | None:
+    def _subtracted(self, total: _FoldSums, judged: _FoldSums) -> _FitMoments | None:
         """The sums of all rows less the fold's; None where too much of them cancels."""
         rest = total - judged
         if not rest.weight * CANCELLED > total.weight:
@@ -226,7 +226,7 @@ class _Fold:
             return None
         return moments
 
-    def _fits(self, moments: _Moments, alphas: np.ndarray):
+    def _fits(self, moments: _FitMoments, alphas: np.ndarray):
         """Which alphas the moments serve, weights (k, t, d) for them, and their relative noise."""
         weight = float(self.task.weights[self.train].sum())
         squares = np.diag(moments.xx).copy()
@@ -237,7 +237,7 @@ class _Fold:
             return _ridge_fits(moments, squares, alphas)
         return _sparse_fits(self.task, moments, squares, alphas)
 
-    def _judged(self, moments: _Moments, judged: _Sums, coefs: np.ndarray, noise: float):
+    def _judged(self, moments: _FitMoments, judged: _FoldSums, coefs: np.ndarray, noise: float):
         """Errors of these fits; NaN where the moments' rounding would show in them."""
         whole = self.whole
         intercepts = np.zeros(coefs.shape[:2])
@@ -252,7 +252,7 @@ class _Fold:
         return errors
 
 
-def _ridge_fits(moments: _Moments, squares: np.ndarray, alphas: np.ndarray):
+def _ridge_fits(moments: _FitMoments, squares: np.ndarray, alphas: np.ndarray):
     order = np.argsort(-alphas, kind="stable")
     which, coefs, noise = [], [], 0.0
     for part, basis in gram_bases(moments.xx, moments.xy, squares, alphas[order]):
@@ -264,7 +264,7 @@ def _ridge_fits(moments: _Moments, squares: np.ndarray, alphas: np.ndarray):
     return np.array(which, dtype=int), np.array(coefs), noise
 
 
-def _sparse_fits(task: Task, moments: _Moments, squares: np.ndarray, alphas: np.ndarray):
+def _sparse_fits(task: Task, moments: _FitMoments, squares: np.ndarray, alphas: np.ndarray):
     """A path, each alpha from the one before; it is trusted where the columns in use allow."""
     out = squares == 0.0
     H, c = moments.xx.copy(), moments.xy.T.copy()
@@ -286,7 +286,7 @@ def _sparse_fits(task: Task, moments: _Moments, squares: np.ndarray, alphas: np.
             and all(_is_round(H, squares, np.flatnonzero(w), penalty.l2) for w in coef)
         )
     which = np.flatnonzero(trusted)
-    return which, np.array(coefs)[which], EPS * GRAM_CONDITION
+    return which, np.array(coefs)[which], EPS * FORMULA_CONDITION
 
 
 def _is_round(H: np.ndarray, squares: np.ndarray, where: np.ndarray, l2: float) -> bool:

@@ -19,7 +19,7 @@ from scipy.linalg import lapack, qr, solve_triangular
 
 from .factors import reciprocal_condition
 from .interrupt import interruptible
-from .orthogonal import BLOCK_NUMBERS, Orthogonal, rank_tolerance
+from .orthogonal import QR_BLOCK_NUMBERS, Orthogonal, rank_tolerance
 from .rows import as_dense, take_rows
 from .system import System
 
@@ -29,7 +29,7 @@ GRADED = 1e3
 
 def is_graded(system: System, found: Orthogonal) -> bool:
     """Whether rows differ so much in size, in the scales of the columns, that QR may be wrong."""
-    sizes = _Rows(system, found.scale > 0.0).sizes
+    sizes = _GradedRows(system, found.scale > 0.0).sizes
     return float(sizes.max(initial=0.0)) > GRADED * float(sizes[sizes > 0.0].min(initial=np.inf))
 
 
@@ -38,7 +38,7 @@ def solve_graded(system: System, found: Orthogonal) -> Orthogonal:
 
     `found` is what QR in the order of the rows has: its constant columns are left out here too.
     """
-    rows = _Rows(system, found.scale > 0.0)
+    rows = _GradedRows(system, found.scale > 0.0)
     triangle = _Triangle(rows.width, system.t)
     for block in rows.blocks():
         triangle.append(*rows.take(block))
@@ -61,7 +61,7 @@ def solve_graded(system: System, found: Orthogonal) -> Orthogonal:
     )
 
 
-class _Rows:
+class _GradedRows:
     """[A, S^(1/2)] and y, each column near 1 by a power of two, and the rows of the penalty below.
 
     Attributes
@@ -102,7 +102,7 @@ class _Rows:
         return x, np.asarray(system.y[row], np.float64)[0]
 
     def _chunks(self):
-        step = max(1, BLOCK_NUMBERS // self.system.d)
+        step = max(1, QR_BLOCK_NUMBERS // self.system.d)
         for start in range(0, self.system.n, step):
             rows = np.arange(start, min(start + step, self.system.n))
             yield rows, *self._counted(rows)
@@ -118,7 +118,7 @@ class _Rows:
         """Numbers of rows from the largest to the smallest, of alike size in a block."""
         order = np.argsort(-self.sizes, kind="stable")
         order = order[self.sizes[order] > 0.0]
-        sizes, most = self.sizes[order], max(4 * self.width, BLOCK_NUMBERS // self.width)
+        sizes, most = self.sizes[order], max(4 * self.width, QR_BLOCK_NUMBERS // self.width)
         start = 0
         while start < len(order):
             alike = int(np.searchsorted(-sizes, -sizes[start] / GRADED, side="right"))
@@ -169,7 +169,7 @@ class _Triangle:
         less = np.maximum(self.dropped - penalty, 0.0)
         return np.sqrt(less) * np.sqrt(self.dropped + penalty)
 
-    def solve(self, rows: _Rows) -> tuple[np.ndarray, float]:
+    def solve(self, rows: _GradedRows) -> tuple[np.ndarray, float]:
         """v (width, t), and an estimate of the condition of columns of norm 1."""
         if len(self.upper) < self.upper.shape[1]:
             sizes = _norms(self.upper.T)[:, None]
@@ -201,7 +201,7 @@ def _pivoted(rows: np.ndarray, right: np.ndarray):
     return np.triu(packed[: len(tau)]), pivots - 1, turned
 
 
-def _least_norm(upper: np.ndarray, right: np.ndarray, rows: _Rows) -> np.ndarray:
+def _least_norm(upper: np.ndarray, right: np.ndarray, rows: _GradedRows) -> np.ndarray:
     """Of the weights in their own units, which solve as many equations; the intercept is free."""
     d = len(rows.columns)
     common = rows.units.max(initial=0)

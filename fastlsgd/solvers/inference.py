@@ -27,7 +27,7 @@ PERFECT = 32.0 * EPS
 # A share of a weight (of columns of norm 1) in the null space that says that it has no estimate.
 NOT_ESTIMABLE = 1e-6
 # The inverse of a Gram matrix has eps times the condition squared: 8 digits up to here.
-GRAM_CONDITION = 3e3
+INVERSE_CONDITION = 3e3
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def gather_evidence(
     factor, x_mean = solution.factor or solution.singular, solution.centre
     if factor is None or x_mean is None or problem.y.shape[1] != 1:
         return None
-    if solution.solver == "gram" and solution.condition > GRAM_CONDITION:
+    if solution.solver == "gram" and solution.condition > INVERSE_CONDITION:
         return None
     # As the solver had it, whose factor is of these weights: each door it passed took its part.
     (problem, exponent), more = problem.normalised(), 1

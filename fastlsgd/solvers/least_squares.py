@@ -19,8 +19,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..kernels.contract import CSR, Kernels, Matrix, working_dtype
-from .conjugate import Descent, descend
+from ..kernels.contract import CSR, Kernels, Matrix
+from .conjugate import Iterate, descend
 from .factors import (
     DiagonalFactor,
     NotTrustworthy,
@@ -30,9 +30,10 @@ from .graded import GRADED, is_graded, solve_graded
 from .orthogonal import SKETCH_ROWS, sketch_factor, solve_by_qr
 from .rows import as_dense, random_rows, take_rows
 from .solution import Solution
-from .system import CHUNK_NUMBERS, ORIGIN_ROWS, System, normalised_weights
+from .system import DENSE_NUMBERS, ORIGIN_ROWS, System
+from .weights import normalised_weights
 
-SOLVERS = ("auto", "gram", "sketch", "cg", "qr")
+DIRECT_SOLVERS = ("auto", "gram", "sketch", "cg", "qr")
 
 # The condition up to which a float64 Gram matrix is a good metric: its square, times eps, is small.
 GRAM_CONDITION = 3e6
@@ -46,9 +47,9 @@ PATIENCE = 45.0
 # d^2 numbers of a factor must fit in memory: 2 GB.
 FACTOR_FEATURES = 16384
 # Squares of columns that differ by less are taken for alike: those of a sample are noisy.
-ALIKE = 16.0
+ALIKE_SQUARES = 16.0
 # Of a dense X, which tell the norms of its columns.
-SAMPLE_NUMBERS = 2**22
+NORM_SAMPLE_NUMBERS = 2**22
 # Of rows that may be small without their number telling, as in sparse data.
 LIGHT_SHARE = 0.01
 # A mean of so many standard deviations is taken from y first.
@@ -209,30 +210,16 @@ def _by_gram(system: System, request: Request) -> Solution:
     xx, xy = system.centred_gram()
     squares = np.diag(xx)
     scale = system.columns_scale(squares)
-    _refuse_underflow(system, squares)
+    system.refuse_underflow(squares)
     scale = np.where(scale > 0.0, 1.0 / np.sqrt(squares + system.alpha + (scale == 0.0)), 0.0)
     factor = cholesky_factor(xx, system.alpha, scale)
     if factor.condition > GRAM_CONDITION:
         raise NotTrustworthy("the condition's square exceeds what rounding leaves")
     z = factor.whiten(xy.T)
     coef = factor.unwhiten(z)
-    start = Descent(coef, system.intercept_for(coef), relative_gradient=1.0)
+    start = Iterate(coef, system.intercept_for(coef), relative_gradient=1.0)
     unit = np.sqrt((z * z).sum(axis=1))
     return _descended("gram", system, factor, start, unit, request, sharp=True)
-
-
-def _refuse_underflow(system: System, squares: np.ndarray) -> None:
-    """Squares, or float32's products with a residual, may have lost what counts."""
-    limit = 1e-250
-    if working_dtype(system.X) == np.float32:
-        largest = max(system.largest_target(), 1e-37)
-        limit = system.weight * (1e-30 / largest) ** 2
-    small = np.flatnonzero(squares < limit)
-    if len(small) == 0:
-        return
-    for _, _, A, _ in system.chunks():
-        if (np.abs(A[:, small]) > 4.0 * system.eps * np.abs(system.centre[small])).any():
-            raise NotTrustworthy("squares underflow")
 
 
 def _by_sketch(system: System, request: Request) -> Solution:
@@ -245,7 +232,7 @@ def _by_sketch(system: System, request: Request) -> Solution:
     if is_ill and _grade(system.row_sizes(sketch.factor.scale), 0.0) > GRADED:
         raise NotTrustworthy("rows differ too much in size")
     coef = sketch.factor.unwhiten(sketch.start)
-    start = Descent(coef, system.intercept_for(coef), relative_gradient=1.0)
+    start = Iterate(coef, system.intercept_for(coef), relative_gradient=1.0)
     unit = np.sqrt((sketch.start * sketch.start).sum(axis=1))
     solution = _descended("sketch", system, sketch.factor, start, unit, request, sharp=False)
     solution.factor = None  # good for a metric, not for standard errors
@@ -264,7 +251,7 @@ def _by_cg(system: System, request: Request, budget: int | None = None) -> Solut
     if grade > GRADED and system.d <= FACTOR_FEATURES:
         raise NotTrustworthy("rows differ too much in size")
     coef = np.zeros((system.t, system.d)) if request.start is None else request.start
-    start = Descent(coef, system.intercept_for(coef))
+    start = Iterate(coef, system.intercept_for(coef))
     unit = None
     if request.start is not None:
         zero = np.zeros_like(coef)
@@ -338,11 +325,11 @@ def _sampled_scale(system: System) -> np.ndarray:
     common = np.full(system.d, 1.0 / np.sqrt(system.weight))
     if system.n < system.d and system.alpha == 0.0:
         return common
-    share = system.n // 16 if isinstance(system.X, CSR) else SAMPLE_NUMBERS // system.d
+    share = system.n // 16 if isinstance(system.X, CSR) else NORM_SAMPLE_NUMBERS // system.d
     squares = _column_squares(system, max(share, 1))
     _refuse_range(system, squares)
     low, middle, high = np.quantile(squares, [0.01, 0.5, 0.99])
-    alike = high <= ALIKE * low and squares.max() <= ALIKE * middle
+    alike = high <= ALIKE_SQUARES * low and squares.max() <= ALIKE_SQUARES * middle
     if alike and np.all(system.columns_scale(squares) > 0.0):
         return np.full(system.d, 1.0 / np.sqrt(squares.mean() + system.alpha))
     if share < system.n:
@@ -389,11 +376,11 @@ def _column_squares(system: System, count: int) -> np.ndarray:
 
 
 def _chunk_rows(system: System) -> int:
-    """Rows of about `CHUNK_NUMBERS` numbers, and of more than a row of sums."""
+    """Rows of about `DENSE_NUMBERS` numbers, and of more than a row of sums."""
     if isinstance(system.X, CSR):
         per_row = max(1, system.stored // system.n)
-        return max(CHUNK_NUMBERS, 4 * system.d) // per_row
-    return CHUNK_NUMBERS // system.d
+        return max(DENSE_NUMBERS, 4 * system.d) // per_row
+    return DENSE_NUMBERS // system.d
 
 
 def _by_qr(system: System, request: Request) -> Solution:

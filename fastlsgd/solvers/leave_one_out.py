@@ -22,6 +22,7 @@ import numpy as np
 from .eigen import LONG, eigh, svd
 from .factors import EPS, TINY, NotTrustworthy, cholesky_factor
 from .interrupt import interruptible, product
+from .orthogonal import QR_BLOCK_NUMBERS
 from .refits import Task, refit_errors, restricted
 from .regression import make_system
 
@@ -29,17 +30,16 @@ from .regression import make_system
 ACCURACY = 1e-9
 # Conditions of the scaled columns: up to the first, a Gram matrix keeps `ACCURACY`; up to the
 # second, a QR decomposition tells the rank of the columns, which are dependent from the third on.
-GRAM_CONDITION = 1e3
+FORMULA_CONDITION = 1e3
 CLEAR_CONDITION = 1e7
 NULL = 1e-14
 # Squares of the columns' scales that differ by less serve `eigh`, which has small eigenvalues to
 # rounding of the largest; singular values, which are their roots, serve the range of the second.
-ALIKE = 1e4
+EIGH_RANGE = 1e4
 SHRINK_RANGE = 1e8
 # A penalty beyond it makes all weights zero.
 LARGEST_PENALTY = 1e280
 MOST_TERMS = 12  # of a power series over the rows' weights
-BLOCK_NUMBERS = 2**21  # of the rows of a QR decomposition: 16 MB
 
 
 @dataclass
@@ -102,7 +102,7 @@ def is_trusted(xx: np.ndarray, squares: np.ndarray, penalty: float) -> bool:
     counts = squares > 0.0
     scale = np.where(counts, 1.0 / np.sqrt(squares + penalty + ~counts), 0.0)
     try:
-        return cholesky_factor(xx, penalty, scale).condition <= GRAM_CONDITION
+        return cholesky_factor(xx, penalty, scale).condition <= FORMULA_CONDITION
     except NotTrustworthy:
         return False
 
@@ -150,7 +150,7 @@ def _basis_of_gram(xx: np.ndarray, xy: np.ndarray, squares: np.ndarray, base: fl
     H[np.diag_indices_from(H)] = 1.0
     values, vectors = eigh(H)
     whiten = scale[:, None] * (vectors / np.sqrt(values))
-    if scale.max(initial=0.0) ** 2 <= ALIKE * scale.min(initial=np.inf) ** 2:
+    if scale.max(initial=0.0) ** 2 <= EIGH_RANGE * scale.min(initial=np.inf) ** 2:
         shrink, turn = eigh(product(whiten.T, whiten))
     else:  # whose small eigenvalues would drown
         _, roots, turned = svd(whiten)
@@ -237,7 +237,7 @@ class _LeaveOneOut:
         system.find_centre()
         width = system.d + system.t
         upper = np.zeros((0, width))
-        for _, _, A, y in system.chunks(numbers=max(2 * system.d * width, BLOCK_NUMBERS)):
+        for _, _, A, y in system.chunks(numbers=max(2 * system.d * width, QR_BLOCK_NUMBERS)):
             upper = _upper(np.vstack([upper, np.hstack([A, y])]))
         squares = np.einsum("ij,ij->j", upper, upper)
         return upper if np.isfinite(upper).all() and in_range(squares[: system.d]) else None

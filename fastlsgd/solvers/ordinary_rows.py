@@ -12,19 +12,6 @@ from .rows import CHUNK_NUMBERS, as_dense, random_rows, row_slice
 FEW_WEIGHTS_RATIO = 1e6
 # How many times the spread a row may be from the others where rows are capped.
 LARGEST_DISTANCE = 10.0
-# Exponents within which sums of weights and their products keep their digits.
-USUAL_EXPONENTS = 64
-
-
-def near_one(sample_weight: np.ndarray | None) -> tuple[np.ndarray | None, float]:
-    """Weights and the power of two that they are divided by: 1, unless they are far from it."""
-    if sample_weight is None:
-        return None, 1.0
-    exponent = int(np.frexp(float(np.max(sample_weight)))[1]) - 1
-    if abs(exponent) <= USUAL_EXPONENTS:
-        return sample_weight, 1.0
-    s = np.ldexp(np.asarray(sample_weight, dtype=np.float64), -exponent)
-    return s, float(np.ldexp(1.0, exponent))
 
 
 def ruled_by_few(moments: Moments, sample_weight: np.ndarray | None) -> bool:

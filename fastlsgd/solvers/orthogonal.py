@@ -27,7 +27,7 @@ from .system import System
 
 SKETCH_ROWS = 32  # for each column: the gradient shrinks to sqrt(1 / 32) an iteration
 SIGNS = 4  # numbers in a column of the embedding
-BLOCK_NUMBERS = 2**21  # of a block of rows: 16 MB
+QR_BLOCK_NUMBERS = 2**21  # of a block of rows: 16 MB
 MIXED_NUMBERS = 2**18  # of a block of rows that are mixed: 2 MB, which stay in cache
 # Rows for each row of a sketch up to which QR of the rows themselves is as quick.
 FEW_ROWS = 2
@@ -209,7 +209,7 @@ def _triangle(system: System, exponents: np.ndarray) -> np.ndarray:
     A few rows at a time become a block whose columns are contiguous, as LAPACK wants it.
     """
     n, d, width = system.n, system.d, system.d + system.t
-    upper, step = np.zeros((0, width)), max(2 * width, BLOCK_NUMBERS // d)
+    upper, step = np.zeros((0, width)), max(2 * width, QR_BLOCK_NUMBERS // d)
     for first in range(0, n, step):
         last, above = min(first + step, n), len(upper)
         both = np.empty((above + last - first, width), order="F")

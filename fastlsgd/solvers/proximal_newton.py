@@ -26,7 +26,7 @@ from . import active_set
 from .active_set import Lasso
 from .eigen import eigh
 from .factors import EPS, TINY, NotTrustworthy, cholesky_factor, column_scale, upper_of
-from .least_squares import FACTOR_FEATURES, GRAM_CONDITION, _refuse_underflow
+from .least_squares import FACTOR_FEATURES, GRAM_CONDITION
 from .orthogonal import triangle
 from .solution import Solution
 from .system import System
@@ -222,14 +222,14 @@ def fit_path(
         If sums overflow, and there are too many columns for a triangle.
     """
     coef = np.zeros((system.t, system.d)) if start is None else start.astype(np.float64)
-    sums: _Sums | None = None
+    sums: _GramPath | None = None
     try:
         with np.errstate(over="ignore", invalid="ignore"):
-            sums = _Sums(system)
+            sums = _GramPath(system)
     except NotTrustworthy:
         if system.d > FACTOR_FEATURES:
             raise
-    rows, points = _Rows(system), []
+    rows, points = _TrianglePath(system), []
     for penalty in penalties:
         point = None
         if sums is not None:
@@ -251,13 +251,13 @@ class _Optimality:
     relative: float  # the largest violation, in units of the tolerance
 
 
-class _Sums:
+class _GramPath:
     """Solutions from H and c, which passes over the data correct."""
 
     def __init__(self, system: System) -> None:
         self.system = system
         xx, xy = system.centred_gram()
-        _refuse_underflow(system, np.diag(xx))
+        system.refuse_underflow(np.diag(xx))
         refuse_target_range(system)
         self.H, self.c = xx / system.weight, xy.T / system.weight
         self.scale = system.columns_scale(np.diag(xx))
@@ -383,7 +383,7 @@ def _objective(system: System, penalty: Penalty, coef, squares) -> float:
     return system.weight * (0.5 * float(squares.sum()) + penalty.value(coef))
 
 
-class _Rows:
+class _TrianglePath:
     """Solutions on the triangle of a QR decomposition of [A, y], which is made when first used."""
 
     def __init__(self, system: System) -> None:

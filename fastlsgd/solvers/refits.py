@@ -14,13 +14,13 @@ from functools import cached_property
 import numpy as np
 
 from ..kernels.contract import Kernels, Matrix
-from ..kernels.device import DeviceArray, extremes, lives_on_device, sent_to
+from ..kernels.device import lives_on_device, sent_to
 from .factors import NotTrustworthy
 from .proximal_newton import fit_path
 from .regression import Problem, fit_regression, make_system
 from .rows import as_dense, row_slice, stored_numbers, take_rows
 
-CHUNK_NUMBERS = 2**20  # of rows that are copied or made dense at a time: 8 MB
+PIECE_NUMBERS = 2**20  # of rows that are copied or made dense at a time: 8 MB
 COPIED_NUMBERS = 2**21  # of rows that may be copied for a fit of their own: 16 MB
 
 
@@ -43,18 +43,6 @@ class Task:
     @cached_property
     def total_weight(self) -> float:
         return float(self.weights.sum())
-
-
-def with_weights_near_one(problem: Problem) -> Problem:
-    """The same problem, its weights times a power of two where their sums could leave a double."""
-    s = problem.sample_weight
-    if s is None:
-        return problem
-    largest = extremes(s)[1] if isinstance(s, DeviceArray) else float(s.max())
-    exponent = int(np.frexp(largest)[1])
-    if abs(exponent) <= 100:
-        return problem
-    return replace(problem, sample_weight=sent_to(np.ldexp(np.asarray(s), -exponent), problem.X))
 
 
 def restricted(problem: Problem, counts: np.ndarray) -> Problem:
@@ -85,7 +73,7 @@ def pieces(problem: Problem, rows: np.ndarray) -> Iterator[tuple[Matrix, np.ndar
         first, stop = int(rows[0]), int(rows[-1]) + 1
         yield row_slice(problem.X, first, stop), problem.y[first:stop], slice(0, len(rows))
         return
-    step = max(1, CHUNK_NUMBERS // problem.X.shape[1])
+    step = max(1, PIECE_NUMBERS // problem.X.shape[1])
     for start in range(0, len(rows), step):
         where = slice(start, min(start + step, len(rows)))
         part = rows[where]
@@ -101,7 +89,7 @@ def squared_errors(
     """
     k, t, d = coefs.shape
     flat, total = coefs.reshape(k * t, d).T, np.zeros(k)
-    step = max(1, CHUNK_NUMBERS // (d + k * t))
+    step = max(1, PIECE_NUMBERS // (d + k * t))
     for X, y, where in pieces(task.problem, rows):
         weights = task.weights[rows[where]]
         for start in range(0, len(weights), step):

@@ -15,16 +15,22 @@ from functools import cached_property
 import numpy as np
 
 from ..kernels.contract import CSR, Kernels, Matrix
-from . import least_squares
 from .factors import NotTrustworthy
 from .full_batch import FullBatchResult, fit_full_batch
-from .least_squares import Request, is_ruled_by_few_rows, solve_least_squares, weights_undone
+from .least_squares import (
+    DIRECT_SOLVERS,
+    Request,
+    is_ruled_by_few_rows,
+    solve_least_squares,
+    weights_undone,
+)
 from .proximal_newton import GRAM_FEATURES, Penalty, fit_path, judged, refuse_target_range
 from .rows import stored_numbers
 from .solution import Solution
-from .system import System, normalised_weights
+from .system import System
+from .weights import normalised_weights
 
-SOLVERS = (*least_squares.SOLVERS, "nesterov")
+SOLVERS = (*DIRECT_SOLVERS, "nesterov")
 NONSMOOTH_SOLVERS = ("auto", "gram", "nesterov")
 
 # Multiply-adds of a CSR's Gram matrix for each stored number: beyond it, descent is quicker.

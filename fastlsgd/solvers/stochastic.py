@@ -45,8 +45,8 @@ __all__ = [
 ]
 
 # Limits on one call of a kernel: updates (their rates take 8 bytes each) and numbers of X.
-CHUNK_UPDATES = 2**16
-CHUNK_NUMBERS = 2**26
+CALL_UPDATES = 2**16
+CALL_NUMBERS = 2**26
 
 # A fit that ends with so many times the loss of predicting zero has run away, not converged.
 RUNAWAY = 1e3
@@ -277,7 +277,7 @@ def chunks(
     width = max(1, len(X.data) // n) if isinstance(X, CSR) else d
     if dense_updates:
         width += d // batch_size
-    rows = min(CHUNK_UPDATES * batch_size, CHUNK_NUMBERS // (width * y.shape[1]))
+    rows = min(CALL_UPDATES * batch_size, CALL_NUMBERS // (width * y.shape[1]))
     group = rows_per_group(batch_size)
     rows = max(1, rows // group) * group
     for start in range(0, n_visits, rows):

@@ -26,6 +26,7 @@ from .recursive import (
     recursive_memory,
 )
 from .rows import rows_on_host
+from .weights import power_of_two
 
 # A row may count in the columns' scales as this many times a typical one.
 LARGEST_SHARE = 100.0
@@ -122,11 +123,6 @@ class StreamingDescent:
 
     def lower_rate(self) -> bool:
         return False
-
-
-def power_of_two(value: float) -> float:
-    """The largest one that is not above a number > 0."""
-    return float(np.ldexp(1.0, int(np.frexp(value)[1]) - 1))
 
 
 # ------------------------------------------------------------------------------ many features

@@ -9,20 +9,19 @@ and b part. c is subtracted from the sums, never from X. One call is one pass ov
 
 from __future__ import annotations
 
-import warnings
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from ..kernels.contract import Kernels, LossGradient, Matrix, working_dtype
-from ..kernels.device import DeviceArray, extremes, repeated, sent_to
+from ..kernels.device import DeviceArray, extremes, repeated
 from .factors import EPS, NotTrustworthy, column_scale
 from .interrupt import call_kernel
 from .rows import as_dense, random_rows, row_slice, stored_numbers, take_rows
 
-CHUNK_NUMBERS = 2**19  # of rows made dense at a time: 4 MB
+DENSE_NUMBERS = 2**19  # of rows made dense at a time: 4 MB
 TARGET_ROWS = 2**15  # of y at a time
 ORIGIN_ROWS = 256  # whose mean is near enough to that of all
 # Up to so many, NumPy goes through a column at a time quicker than through short rows.
@@ -33,11 +32,9 @@ CANCELLATION = 1e4
 DOUBT_EPS = 2.0**14
 # Below this share of all, a row's weight may be lost in the rounding of a mean.
 LEAST_WEIGHT = 1e-16
-# Weights beyond this power of two, or below its inverse, are brought near 1.
-WEIGHT_EXPONENT = 30
 PROBES = 4  # random directions that tell how large rows are
 GRADIENT_PARTS = 64  # the error falls with the square root of their number,
-PART_NUMBERS = 2**18  # and a part of fewer numbers would take longer to call than to do
+GRADIENT_PART_NUMBERS = 2**18  # and a part of fewer numbers would take longer to call than to do
 
 
 class Gradient(NamedTuple):
@@ -46,32 +43,6 @@ class Gradient(NamedTuple):
     squares: np.ndarray  # (t,)  sum_i s_i r_i^2
     coef: np.ndarray  # (t, d)  A^T r + alpha w
     intercept: np.ndarray  # (t,)  weighted mean of r: what b is too large by
-
-
-def normalised_weights(sample_weight: Any, X: Matrix, alpha: float = 0.0) -> tuple[Any, int]:
-    """Sample weights times 2^-k, the largest of them near 1, and the even k; most often 0.
-
-    A common factor of all changes nothing in a fit, but its sums could overflow or vanish. `alpha`
-    is what will be multiplied likewise, and must not overflow.
-    """
-    if sample_weight is None:
-        return None, 0
-    is_there = isinstance(sample_weight, DeviceArray)
-    largest = extremes(sample_weight)[1] if is_there else float(sample_weight.max())
-    exponent = int(np.frexp(largest)[1])
-    if abs(exponent) <= WEIGHT_EXPONENT:
-        return sample_weight, 0
-    exponent = max(exponent, int(np.frexp(alpha)[1]) - 1000)
-    exponent += exponent % 2
-    given = np.asarray(sample_weight)
-    weights = np.ldexp(given, -exponent)
-    if np.count_nonzero(weights) < np.count_nonzero(given):
-        warnings.warn(
-            "The smallest sample weights are less than 1e-300 of the largest: they count as zero.",
-            UserWarning,
-            stacklevel=2,
-        )
-    return sent_to(weights, X), exponent
 
 
 class System:
@@ -237,7 +208,7 @@ class System:
 
     def _constant(self, columns: np.ndarray) -> np.ndarray:
         """Which of these columns of X hold the same number in all rows of positive weight."""
-        first, step = None, max(1, CHUNK_NUMBERS // self.d)
+        first, step = None, max(1, DENSE_NUMBERS // self.d)
         for start in range(0, self.n, step):
             chunk = as_dense(row_slice(self.X, start, min(start + step, self.n)))
             if self.host_weights is not None:
@@ -251,10 +222,23 @@ class System:
                 break
         return columns
 
+    def refuse_underflow(self, squares: np.ndarray) -> None:
+        """Raise NotTrustworthy where a column varies though its square, or float32's product of it
+        with a residual, has underflowed. `squares` are those of the columns of A."""
+        limit = 1e-250
+        if working_dtype(self.X) == np.float32:
+            limit = self.weight * (1e-30 / max(self.largest_target(), 1e-37)) ** 2
+        small = np.flatnonzero(squares < limit)
+        if len(small) == 0:
+            return
+        noise = 4.0 * self.eps * np.abs(self.centre[small])
+        if any((np.abs(A[:, small]) > noise).any() for _, _, A, _ in self.chunks()):
+            raise NotTrustworthy("squares underflow")
+
     def row_sizes(self, scale: np.ndarray) -> np.ndarray:
         """About the norm of each row of A times D, (n,), as seen from random directions."""
         V = np.random.default_rng(0).normal(size=(PROBES, self.d)) * scale
-        sizes, step = np.empty(self.n), max(TARGET_ROWS, CHUNK_NUMBERS // self.d)
+        sizes, step = np.empty(self.n), max(TARGET_ROWS, DENSE_NUMBERS // self.d)
         for start in range(0, self.n, step):
             stop = min(start + step, self.n)
             rows = row_slice(self.X, start, stop)
@@ -317,7 +301,7 @@ class System:
         self.passes += 1
         parts = 1
         if not self.kernels.SUMS_ARE_SPLIT:
-            parts = min(GRADIENT_PARTS, max(1, self.stored // PART_NUMBERS))
+            parts = min(GRADIENT_PARTS, max(1, self.stored // GRADIENT_PART_NUMBERS))
         squares, slope, sums = np.zeros(self.t), np.zeros((self.t, self.d)), np.zeros(self.t)
         for start, stop in pairwise(np.linspace(0, self.n, parts + 1).astype(int).tolist()):
             s = None if self.sample_weight is None else self.sample_weight[start:stop]
@@ -363,7 +347,7 @@ class System:
             self.n_threads,
         )
 
-    def chunks(self, first: int = 0, end: int | None = None, numbers: int = CHUNK_NUMBERS):
+    def chunks(self, first: int = 0, end: int | None = None, numbers: int = DENSE_NUMBERS):
         """(start, stop, rows of A, rows of S^(1/2) (y - mean)), float64, a few rows at a time."""
         step, end = max(1, numbers // self.d), self.n if end is None else end
         for start in range(first, end, step):

@@ -721,7 +721,9 @@ class Traffic:
 )
 def test_least_squares_leaves_rows_where_they_are(send, monkeypatch, dtype, chosen):
     n, d = 3000, 5
-    monkeypatch.setattr("fastlsgd.solvers.system.PART_NUMBERS", 100)  # 64 calls a pass on a CPU
+    monkeypatch.setattr(
+        "fastlsgd.solvers.system.GRADIENT_PART_NUMBERS", 100
+    )  # 64 calls a pass on a CPU
     p = make_problem(3, n, d, 1, dtype, weighted=False)
     y = p.X @ np.arange(d, dtype=dtype) + p.y[:, 0] + 3
     model = fastlsgd.LeastSquaresRegressor(**chosen)

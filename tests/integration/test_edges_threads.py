@@ -273,7 +273,7 @@ def test_memory_of_a_sketch_does_not_grow_with_threads(n):
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     whole = orthogonal.SKETCH_ROWS * d * (d + 1) * 8
-    blocks = 8 * max(orthogonal.MIXED_NUMBERS, orthogonal.BLOCK_NUMBERS // 4) * 8
+    blocks = 8 * max(orthogonal.MIXED_NUMBERS, orthogonal.QR_BLOCK_NUMBERS // 4) * 8
     assert max(peaks) < 2 * whole + blocks
 
 

@@ -4,7 +4,7 @@ The peak of the resident set beyond X, in a process of its own (memory_of_calls.
 asks for less than 64 MB + O(threads x d). An X of 24 MB tells more: the limit here is 16 MB, for
 the blocks of two threads and for sums of 100 columns, and 40 bytes a row, for targets, residuals
 and an order of visits, so that a copy of X as float32 is over it. QR holds two blocks of 16 MB more
-(orthogonal.BLOCK_NUMBERS), and the sketch 32 d (d + 1) float64 a thread, twice.
+(orthogonal.QR_BLOCK_NUMBERS), and the sketch 32 d (d + 1) float64 a thread, twice.
 
 All entries are called on float32, some on float16 and CSR, two on every other dtype. Not measured:
 partial_fit of learning_rate="auto", which takes 14 s of this X.

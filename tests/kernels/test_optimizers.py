@@ -264,7 +264,7 @@ def test_calls_are_short_where_each_update_takes_all_features():
     y = np.zeros((5000, 1))
     rows = [part.n_rows for part in stochastic.chunks(X, y, None, None, 1, dense_updates=True)]
     assert sum(rows) == 5000
-    assert max(rows) * 20_000 <= stochastic.CHUNK_NUMBERS
+    assert max(rows) * 20_000 <= stochastic.CALL_NUMBERS
     assert len(list(stochastic.chunks(X, y, None, None, 1))) == 1
 
 

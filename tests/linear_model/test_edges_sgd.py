@@ -126,7 +126,7 @@ def test_batches_in_parts_are_batches(monkeypatch, sparse):
         model = SGDRegressor(random_state=0, batch_size=100, max_iter=6, tol=None, **parameters)
         whole = model.fit(X, y, sample_weight=s).coef_
         with monkeypatch.context() as patch:
-            patch.setattr(automatic, "PART_NUMBERS", 1)
+            patch.setattr(automatic, "BATCH_NUMBERS", 1)
             np.testing.assert_allclose(model.fit(X, y, sample_weight=s).coef_, whole, rtol=1e-9)
 
 

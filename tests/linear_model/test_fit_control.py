@@ -268,7 +268,7 @@ def test_interrupted_fit_keeps_the_last_complete_epoch_on_request(monkeypatch, n
     """The interrupt comes in the middle of epoch 4, after some of its chunks."""
     model = clone(MODELS[name]).set_params(keep_interrupted=True, random_state=0)
     three = fit(clone(model).set_params(max_iter=3))
-    monkeypatch.setattr(stochastic, "CHUNK_NUMBERS", 200)
+    monkeypatch.setattr(stochastic, "CALL_NUMBERS", 200)
     epochs, once = [], stochastic._Fit.epoch
 
     def interrupted(self, order):

@@ -368,7 +368,7 @@ def test_weights_do_not_depend_on_how_epochs_are_cut(monkeypatch, penalty, batch
     for rows in (X, sp.csr_array(X)):
         monkeypatch.undo()
         whole = SGDRegressor(**chosen).fit(rows, y, sample_weight=s)
-        monkeypatch.setattr(stochastic, "CHUNK_NUMBERS", 100)
+        monkeypatch.setattr(stochastic, "CALL_NUMBERS", 100)
         cut = SGDRegressor(**chosen).fit(rows, y, sample_weight=s)
         close(cut.coef_, whole.coef_)
         close(cut.loss_curve_, whole.loss_curve_)
@@ -376,7 +376,7 @@ def test_weights_do_not_depend_on_how_epochs_are_cut(monkeypatch, penalty, batch
 
 def test_chunks_cover_each_row_once_on_borders_of_groups(monkeypatch):
     X, y, _ = problem(n=101)
-    for limit in ("CHUNK_UPDATES", "CHUNK_NUMBERS"):
+    for limit in ("CALL_UPDATES", "CALL_NUMBERS"):
         monkeypatch.setattr(stochastic, limit, 40)
         for batch in (1, 3, 8, 50, 500):
             parts = list(stochastic.chunks(X, y[:, None], None, None, batch))
@@ -888,7 +888,7 @@ def test_interrupted_fit_leaves_no_trace(monkeypatch, model, error):
 
     for name in ("sgd_epoch", "loss_gradient", "gram"):
         monkeypatch.setattr(kernels, name, interrupted(getattr(kernels, name)))
-    monkeypatch.setattr(stochastic, "CHUNK_NUMBERS", 100)
+    monkeypatch.setattr(stochastic, "CALL_NUMBERS", 100)
     steps = [("fit", X[:, :3], True), ("fit", X, False)]
     if isinstance(model, SGDRegressor):
         steps.append(("partial_fit", X[:, :3], True))

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from fastlsgd import LeastSquaresClassifier, LeastSquaresRegressor, lstsq
 from fastlsgd.solvers import factors, least_squares
 
-SOLVERS = least_squares.SOLVERS
+SOLVERS = least_squares.DIRECT_SOLVERS
 KINDS = [np.asarray, sp.csr_array]
 
 

@@ -16,7 +16,7 @@ from fastlsgd.kernels import load_backend
 from fastlsgd.solvers import least_squares, system
 
 BACKENDS = [name for name, status in available_backends().items() if status == "available"]
-SOLVERS = [name for name in least_squares.SOLVERS if name != "auto"]
+SOLVERS = [name for name in least_squares.DIRECT_SOLVERS if name != "auto"]
 EPS = np.finfo(np.float64).eps
 extended_only = pytest.mark.skipif(
     np.finfo(np.longdouble).eps > 1e-18, reason="long double is no longer than double here"
@@ -147,7 +147,7 @@ def test_float32_is_as_good_as_its_format():
     A = rng.normal(size=(5000, 40)).astype(np.float32)
     b = rng.normal(size=5000).astype(np.float32)
     exact = np.linalg.lstsq(A.astype(float), b.astype(float))[0]
-    for solver in least_squares.SOLVERS:
+    for solver in least_squares.DIRECT_SOLVERS:
         x = lstsq(A, b, solver=solver)
         assert x.dtype == np.float32
         assert relative(x, exact) < 1e-7
@@ -201,7 +201,7 @@ def test_nothing_of_the_size_of_A_is_kept(solver, monkeypatch):
     """Rows are made dense and float64 a chunk at a time, however small a chunk is."""
     A, b = of_condition(3000, 30, 10.0, 0.1)
     x = lstsq(A, b, solver=solver)
-    monkeypatch.setattr(system, "CHUNK_NUMBERS", 100)
+    monkeypatch.setattr(system, "DENSE_NUMBERS", 100)
     close(lstsq(A, b, solver=solver), x)
     close(lstsq(A, b, solver="qr"), x)
 
@@ -222,7 +222,7 @@ def test_nothing_of_the_size_of_A_is_kept(solver, monkeypatch):
         (1e155, 1e-150),
     ],
 )
-@pytest.mark.parametrize("solver", least_squares.SOLVERS)
+@pytest.mark.parametrize("solver", least_squares.DIRECT_SOLVERS)
 def test_scales_whose_squares_overflow(scale, target_scale, solver):
     A, b = of_condition(500, 5, 10.0, 1e-3)
     exact = lstsq(A, b)
@@ -281,7 +281,7 @@ def test_degenerate_problems():
         ({"A": 1e-300 * np.ones((3, 1)), "b": 1e300 * np.ones(3)}, "x overflows float64"),
     ],
 )
-@pytest.mark.parametrize("solver", least_squares.SOLVERS)
+@pytest.mark.parametrize("solver", least_squares.DIRECT_SOLVERS)
 def test_bad_input(change, message, solver):
     given_arguments = {"A": np.ones((3, 1)), "b": np.ones(3), "solver": solver, **change}
     with pytest.raises(ValueError, match=message):
@@ -291,7 +291,7 @@ def test_bad_input(change, message, solver):
 def test_input_is_left_alone():
     A, b = of_condition(300, 6, 1e9, 1e-3)
     before = A.copy(), b.copy()
-    for solver in least_squares.SOLVERS:
+    for solver in least_squares.DIRECT_SOLVERS:
         lstsq(A, b, solver=solver)
     assert np.array_equal(A, before[0])
     assert np.array_equal(b, before[1])
@@ -311,7 +311,7 @@ def test_a_descent_that_does_not_end_warns(monkeypatch):
 
 def test_number_of_threads_does_not_matter():
     A, b = of_condition(3000, 30, 1e3, 1e-3)
-    for solver in least_squares.SOLVERS:
+    for solver in least_squares.DIRECT_SOLVERS:
         with fastlsgd.config_context(n_threads=1):
             one = lstsq(A, b, solver=solver)
         close(lstsq(A, b, solver=solver), one, 1e-9)

@@ -1,0 +1,46 @@
+"""Sample weights near 1: a common factor of them changes no fit, but their sums could overflow."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from ..kernels.contract import Matrix
+from ..kernels.device import DeviceArray, extremes, sent_to
+
+# Weights whose largest is beyond this power of two, or below its inverse, are brought near 1.
+WEIGHT_EXPONENT = 30
+
+
+def normalised_weights(sample_weight: Any, X: Matrix, alpha: float = 0.0) -> tuple[Any, int]:
+    """Return the sample weights times 2^-k, the largest of them near 1, and k.
+
+    k is even, so that the weights' square roots are scaled exactly too; for most weights it is 0.
+    A penalty `alpha` on the weighted sum has to be multiplied by 2^-k as well; k is chosen such
+    that this does not overflow.
+    """
+    if sample_weight is None:
+        return None, 0
+    is_there = isinstance(sample_weight, DeviceArray)
+    largest = extremes(sample_weight)[1] if is_there else float(sample_weight.max())
+    exponent = int(np.frexp(largest)[1])
+    if abs(exponent) <= WEIGHT_EXPONENT:
+        return sample_weight, 0
+    exponent = max(exponent, int(np.frexp(alpha)[1]) - 1000)
+    exponent += exponent % 2
+    given = np.asarray(sample_weight)
+    weights = np.ldexp(given, -exponent)
+    if np.count_nonzero(weights) < np.count_nonzero(given):
+        warnings.warn(
+            "The smallest sample weights are less than 1e-300 of the largest: they count as zero.",
+            UserWarning,
+            stacklevel=2,
+        )
+    return sent_to(weights, X), exponent
+
+
+def power_of_two(value: float) -> float:
+    """Return the largest power of two that is not above a positive number."""
+    return float(np.ldexp(1.0, int(np.frexp(value)[1]) - 1))
