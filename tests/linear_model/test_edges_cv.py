@@ -330,3 +330,13 @@ def test_rows_are_left_out_without_a_copy(rate, monkeypatch):
     expected = model.set_params(cv=cv).fit(X, y, sample_weight=s).scores_
     monkeypatch.setattr("fastlsgd.linear_model._sgd_cv.COPIED_NUMBERS", 10)
     agree(model.fit(X, y, sample_weight=s).scores_, expected)
+
+
+@pytest.mark.parametrize("unit", [1e-200, 1e200])
+@pytest.mark.parametrize("cv", [None, 3])
+def test_residual_norm_is_in_the_unit_of_the_weights(cv, unit):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(30, 3)), rng.normal(size=30)
+    model = LeastSquaresCV(alphas=[1.0, 0.01], cv=cv).fit(X, y, sample_weight=np.full(30, unit))
+    r = y - model.predict(X)
+    np.testing.assert_allclose(model.residual_norm_, np.sqrt(unit) * np.linalg.norm(r))
