@@ -15,7 +15,7 @@ from scipy import sparse
 from fastlsgd import _validation as check
 from fastlsgd.datasets import house_sales_transformer, load_house_sales
 from fastlsgd.kernels import reference
-from fastlsgd.kernels.contract import Gram, LossGradient, SGDState
+from fastlsgd.kernels.contract import Epoch, Gram, LossGradient, SGDState
 
 DTYPES = ("float32", "float64")
 
@@ -93,10 +93,8 @@ class Problem:
         X, y, w, b = self.arguments()
         w, b = np.zeros(w.shape, X.dtype), np.zeros_like(b)
         rates = np.full(-(-X.shape[0] // batch_size), self.rate)
-        reference.sgd_epoch(
-            X, y, w, b, order, rates, batch_size, None, alpha, 0.0, False, None, False,
-            SGDState(), 1,
-        )  # fmt: skip
+        epoch = Epoch(order, rates, batch_size, alpha, fit_intercept=False)
+        reference.sgd_epoch(X, y, w, b, None, epoch, SGDState(), 1)
         return w[0]
 
 

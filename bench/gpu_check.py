@@ -254,7 +254,7 @@ EPOCHS = (
 def run_epoch(
     kernels, X, y, order, *, batch, alpha=0.1, l1_ratio=0.0, rule=None, averages=False
 ) -> None:
-    from fastlsgd.kernels.contract import OptimizerState, Prox, SGDState
+    from fastlsgd.kernels.contract import Epoch, OptimizerRule, OptimizerState, Prox, SGDState
 
     (n, d), t = X.shape, y.shape[1]
     w, b = np.zeros((t, d), X.dtype), np.zeros(t)
@@ -264,11 +264,11 @@ def run_epoch(
         prox = Prox(np.zeros(d), np.ones(d))
     if rule is not None:
         moments = np.zeros((t, d)), np.zeros((t, d)), np.zeros(t), np.zeros(t)
-        state.optimizer = OptimizerState(rule, 0.9, 0.9, 1e-8, np.inf, 0, *moments)
-    rates = np.full(-(-n // batch), 0.01)
-    kernels.sgd_epoch(
-        X, y, w, b, order, rates, batch, None, alpha, l1_ratio, True, prox, False, state, 1
-    )
+        state.optimizer = OptimizerState(
+            OptimizerRule[rule.upper()], 0.9, 0.9, 1e-8, np.inf, 0, *moments
+        )
+    epoch = Epoch(order, np.full(-(-n // batch), 0.01), batch, alpha, l1_ratio, prox=prox)
+    kernels.sgd_epoch(X, y, w, b, None, epoch, state, 1)
 
 
 # ----------------------------------------------------------------------------------------------
@@ -503,7 +503,7 @@ def gradients_of_peers(X, y, coef) -> dict:
 
 def time_epochs(report: Report, X, y) -> None:
     from fastlsgd.kernels import load_backend
-    from fastlsgd.kernels.contract import SGDState
+    from fastlsgd.kernels.contract import Epoch, SGDState
     from fastlsgd.kernels.device import as_device_array
 
     kernels = load_backend("cuda")
@@ -513,9 +513,7 @@ def time_epochs(report: Report, X, y) -> None:
     def epoch(kernels, A, targets, batch, rate):
         w, b = np.zeros((1, d), np.float32), np.zeros(1)
         rates = np.full(-(-A.shape[0] // batch), rate)
-        kernels.sgd_epoch(
-            A, targets, w, b, None, rates, batch, None, 0.0, 0.0, True, None, False, SGDState(), 1
-        )
+        kernels.sgd_epoch(A, targets, w, b, None, Epoch(None, rates, batch), SGDState(), 1)
         return w[0]
 
     ours = device_seconds(lambda: epoch(kernels, A, targets, 1024, 0.1), 3)

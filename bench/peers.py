@@ -19,7 +19,7 @@ from arrays import Problem
 
 import fastlsgd
 from fastlsgd.kernels import resolve_threads
-from fastlsgd.kernels.contract import SGDState
+from fastlsgd.kernels.contract import Epoch, SGDState
 
 HOW_TO_INSTALL = {
     "numpy": "pip install numpy",
@@ -243,9 +243,8 @@ def optimizer_epoch(library: str, rule: str, problem: Problem) -> Callable[[], n
     def call() -> np.ndarray:
         w, b = np.zeros((1, d), X.dtype), np.zeros(1)
         state = SGDState(optimizer=None if rule == "sgd" else optimizer.state(1, d, None))
-        kernels.sgd_epoch(
-            X, y, w, b, None, rates, OPTIMIZER_BATCH, None, ALPHA, 0.0, True, None, False, state, 1
-        )
+        epoch = Epoch(None, rates, OPTIMIZER_BATCH, ALPHA)
+        kernels.sgd_epoch(X, y, w, b, None, epoch, state, 1)
         return w[0]
 
     return call

@@ -30,7 +30,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from . import _validation as check
-from .kernels.contract import OptimizerState
+from .kernels.contract import OptimizerRule, OptimizerState
 
 __all__ = [
     "OPTIMIZERS",
@@ -75,12 +75,13 @@ class Optimizer(BaseEstimator):
 
     def state(self, n_targets: int, n_features: int, clip_norm: float | None) -> OptimizerState:
         """The record that the kernels update, before the first update."""
-        state = OptimizerState(self.rule, max_norm=math.inf if clip_norm is None else clip_norm)
+        rule = OptimizerRule[self.rule.upper()]
+        state = OptimizerState(rule, max_norm=math.inf if clip_norm is None else clip_norm)
         self._fill(state)
         shape = n_targets, n_features
-        if self.rule in ("momentum", "nesterov", "adam", "adamw"):
+        if rule.has_first_moment:
             state.coef_first, state.intercept_first = np.zeros(shape), np.zeros(n_targets)
-        if self.rule in ("rmsprop", "adagrad", "adam", "adamw"):
+        if rule.has_second_moment:
             state.coef_second, state.intercept_second = np.zeros(shape), np.zeros(n_targets)
         return state
 

@@ -13,18 +13,19 @@ billion numbers a second, where float32 goes at 1.6.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
 from .contract import (
     CSR,
     GROUP_ROWS,
+    Epoch,
     Gram,
     Kernels,
     LossGradient,
     Matrix,
-    Prox,
     SGDState,
     rows_per_group,
     working_dtype,
@@ -149,41 +150,31 @@ class Blocks:
         y: np.ndarray,
         w: np.ndarray,
         b: np.ndarray,
-        order: np.ndarray | None,
-        rates: np.ndarray,
-        batch_size: int,
         sample_weight: np.ndarray | None,
-        alpha: float,
-        l1_ratio: float,
-        fit_intercept: bool,
-        prox: Prox | None,
-        implicit: bool,
+        epoch: Epoch,
         state: SGDState,
         n_threads: int,
     ) -> float:
-        options = _Options(batch_size, alpha, l1_ratio, fit_intercept, prox, implicit, n_threads)
         if takes(X):
-            return self.kernels.sgd_epoch(
-                X, y, w, b, order, rates, batch_size, sample_weight, *options[1:6], state, n_threads
-            )
+            return self.kernels.sgd_epoch(X, y, w, b, sample_weight, epoch, state, n_threads)
+        order, batch_size = epoch.order, epoch.batch_size
         n_visits = X.shape[0] if order is None else len(order)
         group, limit, loss = rows_per_group(batch_size), _limit(X), 0.0
         for start, stop in _spans(X, order, n_visits, group, limit):
             rows: slice | np.ndarray = slice(start, stop) if order is None else order[start:stop]
-            some = rates[start // batch_size : -(-stop // batch_size)]
-            data = X, y, sample_weight, rows
+            rates = epoch.rates[start // batch_size : -(-stop // batch_size)]
+            part = replace(epoch, order=None, rates=rates)
             if stop - start <= batch_size and _is_large(X, rows, limit):
-                loss += self._large_batch(data, w, b, float(some[0]), options, state)
+                data = X, y, sample_weight, rows
+                loss += self._large_batch(data, w, b, part, state, n_threads)
                 continue
             block = _rows(X, start, stop) if order is None else _gathered(X, order[start:stop])
             s = None if sample_weight is None else sample_weight[rows]
-            loss += self.kernels.sgd_epoch(
-                block, y[rows], w, b, None, some, batch_size, s, *options[1:6], state, n_threads
-            )
+            loss += self.kernels.sgd_epoch(block, y[rows], w, b, s, part, state, n_threads)
         return loss
 
     def _large_batch(
-        self, data, w: np.ndarray, b: np.ndarray, rate: float, options: _Options, state: SGDState
+        self, data, w: np.ndarray, b: np.ndarray, epoch: Epoch, state: SGDState, n_threads: int
     ) -> float:
         """The update of one mini-batch that no block holds: its gradient is summed over blocks."""
         from . import reference
@@ -194,39 +185,26 @@ class Blocks:
         n = rows.stop - first if isinstance(rows, slice) else len(rows)
         w64 = w.astype(np.float64)
         sums, squares = _Sums(w.shape), _Sums(w.shape)
-        optimizes = state.optimizer is not None
-        share = (1.0 if optimizes else rate) / n
+        rate = float(epoch.rates[0])
+        share = (rate if state.optimizer is None else 1.0) / n
         for start, stop in _spans(_tail(X, first), order, n, 1, _limit(X)):
             some = slice(first + start, first + stop) if order is None else order[start:stop]
             block = (
                 _rows(X, some.start, some.stop) if isinstance(some, slice) else _gathered(X, some)
             )
             s = None if sample_weight is None else sample_weight[some]
-            weights = _implicit_weights(block, y, s, share, options) if options.implicit else s
-            part = sums.add(self.kernels, block, y[some], w64, b, weights, options.n_threads)
+            weights = s
+            if epoch.implicit:
+                weights = _implicit_weights(block, y, s, share, epoch.fit_intercept)
+            part = sums.add(self.kernels, block, y[some], w64, b, weights, n_threads)
             if weights is None:
                 squares.loss += part
             else:  # the loss counts rows of any weight but 0 alike
                 counted = None if s is None else (s != 0).astype(s.dtype)
-                squares.add(self.kernels, block, y[some], w64, b, counted, options.n_threads)
-        penalty = options.alpha * (1.0 - options.l1_ratio), options.alpha * options.l1_ratio
-        reference.take_step(
-            w, b, share * sums.coef, share * sums.intercept, rate, penalty,
-            options.fit_intercept, options.prox and (options.prox, rate), state,
-        )  # fmt: skip
+                squares.add(self.kernels, block, y[some], w64, b, counted, n_threads)
+        step = reference.Step(share * sums.coef, share * sums.intercept, rate, rate)
+        reference.take_step(w, b, step, epoch, state)
         return float(squares.loss.sum())
-
-
-class _Options(NamedTuple):
-    """What `sgd_epoch` is told besides the data."""
-
-    batch_size: int
-    alpha: float
-    l1_ratio: float
-    fit_intercept: bool
-    prox: Prox | None
-    implicit: bool
-    n_threads: int
 
 
 class _Sums:
@@ -258,7 +236,7 @@ def _unit(sample_weight: np.ndarray | None) -> float:
 
 
 def _implicit_weights(
-    block: Matrix, y: np.ndarray, s: np.ndarray | None, share: float, options: _Options
+    block: Matrix, y: np.ndarray, s: np.ndarray | None, share: float, fit_intercept: bool
 ) -> np.ndarray:
     """s_i / (1 + g_i (|x_i|^2 + 1)) with g_i = share s_i: what an implicit step weighs rows by."""
     if isinstance(block, CSR):
@@ -268,7 +246,7 @@ def _implicit_weights(
     else:
         norms = np.einsum("ij,ij->i", block, block, dtype=np.float64)
     weights = np.ones(len(norms)) if s is None else s.astype(np.float64)
-    divisors = 1.0 + share * weights * (norms + options.fit_intercept)
+    divisors = 1.0 + share * weights * (norms + fit_intercept)
     out = np.divide(weights, divisors, out=np.zeros_like(weights), where=weights != 0)
     return out.astype(y.dtype)
 

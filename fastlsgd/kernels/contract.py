@@ -37,6 +37,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -112,6 +113,70 @@ class Prox(NamedTuple):
     shrink: np.ndarray  # (d,)  X's dtype, >= 0
 
 
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One visit of the rows by `sgd_epoch`: what is done besides the data and the state.
+
+    Attributes
+    ----------
+    order : int64 ndarray of shape (m,) or None
+        Row numbers in the order of the visit; None is 0, ..., n - 1.
+    rates : float64 ndarray of shape (k,)
+        One learning rate per update, k = ceil(m / batch_size).
+    batch_size : int
+        Rows per update; the last mini-batch may be shorter.
+    alpha, l1_ratio : float
+        The penalty alpha (l1_ratio |w|_1 + (1 - l1_ratio)/2 |w|_2^2).
+    fit_intercept : bool
+        Whether b is updated.
+    prox : Prox or None
+        A penalty with a weight of its own for each coordinate.
+    implicit : bool
+        Whether the residual of an update is that after the update.
+    """
+
+    order: np.ndarray | None
+    rates: np.ndarray
+    batch_size: int
+    alpha: float = 0.0
+    l1_ratio: float = 0.0
+    fit_intercept: bool = True
+    prox: Prox | None = None
+    implicit: bool = False
+
+    @property
+    def l1(self) -> float:
+        """Weight of |w|_1 in the objective."""
+        return self.alpha * self.l1_ratio
+
+    @property
+    def l2(self) -> float:
+        """Weight of |w|_2^2 / 2 in the objective."""
+        return self.alpha * (1.0 - self.l1_ratio)
+
+
+class OptimizerRule(IntEnum):
+    """The rules of `OptimizerState`, with the values of `fastlsgd_rule` in csrc/fastlsgd.h."""
+
+    SGD = 0
+    MOMENTUM = 1
+    NESTEROV = 2
+    RMSPROP = 3
+    ADAGRAD = 4
+    ADAM = 5
+    ADAMW = 6
+
+    @property
+    def has_first_moment(self) -> bool:
+        """Whether the rule keeps u, a sum of gradients."""
+        return self.name in ("MOMENTUM", "NESTEROV", "ADAM", "ADAMW")
+
+    @property
+    def has_second_moment(self) -> bool:
+        """Whether the rule keeps v, a sum of squared gradients."""
+        return self.name in ("RMSPROP", "ADAGRAD", "ADAM", "ADAMW")
+
+
 @dataclass
 class OptimizerState:
     """An optimizer: its rule, its parameters, and what it carries from update to update.
@@ -146,7 +211,7 @@ class OptimizerState:
 
     Attributes
     ----------
-    rule : str
+    rule : OptimizerRule
     beta1, beta2, eps : float
         0 <= beta < 1; eps > 0.
     max_norm : float
@@ -158,7 +223,7 @@ class OptimizerState:
     intercept_first, intercept_second : float64 ndarrays of shape (t,), or None
     """
 
-    rule: str
+    rule: OptimizerRule
     beta1: float = 0.0
     beta2: float = 0.0
     eps: float = 1e-8
@@ -234,19 +299,12 @@ class Kernels(Protocol):
         y: np.ndarray,
         w: np.ndarray,
         b: np.ndarray,
-        order: np.ndarray | None,
-        rates: np.ndarray,
-        batch_size: int,
         sample_weight: np.ndarray | None,
-        alpha: float,
-        l1_ratio: float,
-        fit_intercept: bool,
-        prox: Prox | None,
-        implicit: bool,
+        epoch: Epoch,
         state: SGDState,
         n_threads: int,
     ) -> float:
-        """All updates of one visit of the rows in `order`; w, b and state change in place.
+        """All updates of one visit of the rows in `epoch.order`; w, b and state change in place.
 
         For update k with rate h over a mini-batch of m rows (the last may be shorter), with
         w and b as they were before it::

@@ -32,14 +32,8 @@ cdef extern from "fastlsgd.h" nogil:
         const void *prox_soft
         const void *prox_shrink
 
-    ctypedef enum fastlsgd_rule:
-        FASTLSGD_SGD
-        FASTLSGD_MOMENTUM
-        FASTLSGD_NESTEROV
-        FASTLSGD_RMSPROP
-        FASTLSGD_ADAGRAD
-        FASTLSGD_ADAM
-        FASTLSGD_ADAMW
+    ctypedef enum fastlsgd_rule:  # OptimizerRule of contract.py has the values
+        pass
 
     ctypedef struct fastlsgd_optimizer:
         fastlsgd_rule rule

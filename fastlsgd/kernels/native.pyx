@@ -64,13 +64,8 @@ cdef inline cnp.ndarray _empty(int64_t rows, int64_t columns, int typenum):
     return cnp.PyArray_EMPTY(2 if columns >= 0 else 1, shape, typenum, 0)
 
 
-_RULES = {"sgd": FASTLSGD_SGD, "momentum": FASTLSGD_MOMENTUM, "nesterov": FASTLSGD_NESTEROV,
-          "rmsprop": FASTLSGD_RMSPROP, "adagrad": FASTLSGD_ADAGRAD, "adam": FASTLSGD_ADAM,
-          "adamw": FASTLSGD_ADAMW}
-
-
 cdef int _optimizer(object state, fastlsgd_optimizer *out) except -1:
-    out.rule = _RULES[state.rule]
+    out.rule = <fastlsgd_rule><int>state.rule
     out.beta1, out.beta2, out.eps, out.max_norm = (state.beta1, state.beta2, state.eps,
                                                    state.max_norm)
     out.steps = state.steps
@@ -141,24 +136,30 @@ def gram(X, cnp.ndarray y, cnp.ndarray sample_weight, cnp.ndarray shift, int n_t
                 float(out[d + t, d + t]))
 
 
-def sgd_epoch(X, cnp.ndarray y, cnp.ndarray w, cnp.ndarray b, cnp.ndarray order,
-              cnp.ndarray rates, int64_t batch_size, cnp.ndarray sample_weight, double alpha,
-              double l1_ratio, bint fit_intercept, prox, bint implicit, state, int n_threads):
+cdef int _epoch(object epoch, int64_t n_rows, fastlsgd_epoch *out) except -1:
+    cdef cnp.ndarray order = epoch.order
+    cdef object prox = epoch.prox
+    out.order = <const int64_t *>_data(order)
+    out.n_visits = n_rows if order is None else cnp.PyArray_DIM(order, 0)
+    out.rates = <const double *>_data(epoch.rates)
+    out.batch_size = epoch.batch_size
+    out.alpha, out.l1_ratio = epoch.alpha, epoch.l1_ratio
+    out.fit_intercept, out.implicit = epoch.fit_intercept, epoch.implicit
+    out.prox_soft = NULL if prox is None else _data(prox.soft)
+    out.prox_shrink = NULL if prox is None else _data(prox.shrink)
+    return 0
+
+
+def sgd_epoch(X, cnp.ndarray y, cnp.ndarray w, cnp.ndarray b, cnp.ndarray sample_weight, epoch,
+              state, int n_threads):
     cdef fastlsgd_matrix matrix
     cdef fastlsgd_targets targets
-    cdef fastlsgd_epoch epoch
+    cdef fastlsgd_epoch visit
     cdef fastlsgd_state carried
     cdef fastlsgd_optimizer optimizer
     _matrix(X, &matrix)
     _targets(y, &targets)
-    epoch.order = <const int64_t *>_data(order)
-    epoch.n_visits = matrix.n_rows if order is None else cnp.PyArray_DIM(order, 0)
-    epoch.rates = <const double *>_data(rates)
-    epoch.batch_size = batch_size
-    epoch.alpha, epoch.l1_ratio = alpha, l1_ratio
-    epoch.fit_intercept, epoch.implicit = fit_intercept, implicit
-    epoch.prox_soft = NULL if prox is None else _data(prox.soft)
-    epoch.prox_shrink = NULL if prox is None else _data(prox.shrink)
+    _epoch(epoch, matrix.n_rows, &visit)
     carried.l1_due = state.l1_due
     carried.l1_paid = _data(state.l1_paid)
     carried.average_after = -1 if state.average_after is None else state.average_after
@@ -175,7 +176,7 @@ def sgd_epoch(X, cnp.ndarray y, cnp.ndarray w, cnp.ndarray b, cnp.ndarray order,
     cdef double loss = 0.0
     cdef int status
     with nogil:
-        status = fastlsgd_sgd_epoch(&loss, w_p, b_p, &matrix, &targets, s_p, &epoch, &carried,
+        status = fastlsgd_sgd_epoch(&loss, w_p, b_p, &matrix, &targets, s_p, &visit, &carried,
                                     n_threads)
     if status != FASTLSGD_OK:
         raise MemoryError("sgd_epoch: no memory for a block of rows.")

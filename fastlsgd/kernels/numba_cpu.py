@@ -36,7 +36,15 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 
 from .._threads import call_all
-from .contract import CSR, Gram, LossGradient, rows_per_group
+from .contract import (
+    CSR,
+    Epoch,
+    Gram,
+    LossGradient,
+    OptimizerRule,
+    SGDState,
+    rows_per_group,
+)
 
 __all__ = ["gram", "isa", "loss_gradient", "predict", "sgd_epoch"]
 
@@ -968,25 +976,10 @@ def _weighted(left, K, i, column):
 # an update, and is not lost to float32's rounding where rate * alpha is below 1e-8.
 
 
-def sgd_epoch(
-    X,
-    y,
-    w,
-    b,
-    order,
-    rates,
-    batch_size,
-    sample_weight,
-    alpha,
-    l1_ratio,
-    fit_intercept,
-    prox,
-    implicit,
-    state,
-    n_threads,
-) -> float:
+def sgd_epoch(X, y, w, b, sample_weight, epoch: Epoch, state: SGDState, n_threads) -> float:
     """The contract's `sgd_epoch`, in the calling thread: each update needs the one before."""
     t, optimizer = w.shape[0], state.optimizer
+    order, rates, prox = epoch.order, epoch.rates, epoch.prox
     if isinstance(X, CSR):
         kernel = _csr_sgd if optimizer is None else _csr_optimizer
         kernel = kernel[X.dtype, X.indices.dtype, y.dtype]
@@ -1006,23 +999,23 @@ def sgd_epoch(
         np.empty(0, np.int64) if order is None else order,
         X.shape[0] if order is None else len(order),
         rates,
-        batch_size,
+        epoch.batch_size,
         _weights(sample_weight, y.dtype),
-        alpha * (1.0 - l1_ratio),
-        alpha * l1_ratio,
-        fit_intercept,
+        epoch.l2,
+        epoch.l1,
+        epoch.fit_intercept,
         *(
             (
-                implicit,
+                epoch.implicit,
                 nothing if prox is None else prox.soft,
                 nothing if prox is None else prox.shrink,
-                rows_per_group(batch_size),
+                rows_per_group(epoch.batch_size),
             )
             if optimizer is None
             else _optimizer_arguments(optimizer, t)
         ),
         state.l1_due,
-        state.l1_paid if alpha * l1_ratio > 0.0 else np.empty((0, 0), w.dtype),
+        state.l1_paid if epoch.l1 > 0.0 else np.empty((0, 0), w.dtype),
         skipped,
         state.coef_sum if summed else no_sum,
         state.intercept_sum if summed else np.empty(t),
@@ -1602,8 +1595,7 @@ def _reaches_zero(trail, offset, size, then, now):
 # The rules of `OptimizerState`, as four loops over the features: "momentum" and "nesterov" differ
 # in two factors, "rmsprop" and "adagrad" too, "adam" and "adamw" in where the decay goes.
 
-_RULES = ("sgd", "momentum", "nesterov", "rmsprop", "adagrad", "adam", "adamw")
-_SGD, _MOMENTUM, _NESTEROV, _RMSPROP, _ADAGRAD, _ADAM, _ADAMW = range(7)
+_SGD, _MOMENTUM, _NESTEROV, _RMSPROP, _ADAGRAD, _ADAM, _ADAMW = map(int, OptimizerRule)
 _OPTIMIZER_TYPES = [
     types.intp, *[types.float64] * 4, types.int64,
     _out(types.float64, 2), _out(types.float64, 2), _out(types.float64, 1), _out(types.float64, 1),
@@ -1613,7 +1605,7 @@ _OPTIMIZER_TYPES = [
 def _optimizer_arguments(o, t: int) -> tuple:
     no_coef, no_intercept = np.empty((t, 0)), np.empty(0)
     return (
-        _RULES.index(o.rule),
+        int(o.rule),
         o.beta1,
         o.beta2,
         o.eps,

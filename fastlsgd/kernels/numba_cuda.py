@@ -42,7 +42,15 @@ from numba.core import config
 # of a float32: sums would lose half of their digits without a word. See docs/cuda.md.
 from numba import cuda  # isort: skip
 
-from .contract import CSR, Gram, LossGradient, rows_per_group
+from .contract import (
+    CSR,
+    Epoch,
+    Gram,
+    LossGradient,
+    OptimizerRule,
+    SGDState,
+    rows_per_group,
+)
 from .device import DeviceArray, as_device_array, empty_like, is_device_array
 
 __all__ = [
@@ -1850,30 +1858,14 @@ class _Descent(NamedTuple):
         return (*arrays, *self[9:], first_update)
 
 
-def sgd_epoch(
-    X,
-    y,
-    w,
-    b,
-    order,
-    rates,
-    batch_size,
-    sample_weight,
-    alpha,
-    l1_ratio,
-    fit_intercept,
-    prox,
-    implicit,
-    state,
-    n_threads,
-) -> float:
+def sgd_epoch(X, y, w, b, sample_weight, epoch: Epoch, state: SGDState, n_threads) -> float:
     """The contract's `sgd_epoch`."""
     t, d = w.shape
-    l1 = alpha * l1_ratio
+    l1, rates, prox = epoch.l1, epoch.rates, epoch.prox
     averages = state.average_after is not None
     skipped = min(state.average_after, len(rates)) if averages else len(rates)
     with _lock, _on(_matrix(X)):
-        stream = _stream_for(X, y, sample_weight, order)
+        stream = _stream_for(X, y, sample_weight, epoch.order)
 
         def put(purpose, values, needed=True):
             return _put(f"sgd {purpose}", values if needed else np.zeros(1), stream)
@@ -1888,18 +1880,18 @@ def sgd_epoch(
             put("soft", None if prox is None else prox.soft, prox is not None),
             put("shrink", None if prox is None else prox.shrink, prox is not None),
             put("scalars", np.array([state.l1_due, 0.0])),
-            batch_size,
-            alpha * (1.0 - l1_ratio),
+            epoch.batch_size,
+            epoch.l2,
             l1,
-            int(fit_intercept),
-            int(implicit),
-            0 if prox is None else rows_per_group(batch_size),
+            int(epoch.fit_intercept),
+            int(epoch.implicit),
+            0 if prox is None else rows_per_group(epoch.batch_size),
             skipped,
         )
         optimizer = None
         if state.optimizer is not None:
             optimizer = state.optimizer.rule, _put_optimizer(state.optimizer, t, d, stream)
-        _run_updates(X, y, sample_weight, order, stream, descent, len(rates), optimizer)
+        _run_updates(X, y, sample_weight, epoch.order, stream, descent, len(rates), optimizer)
         if optimizer is not None:
             _get_optimizer(state.optimizer, optimizer[1], len(rates), t, d, stream)
         w[...] = _get(descent.w[: w.size], stream).reshape(w.shape)
@@ -2508,11 +2500,7 @@ def _get_optimizer(o, on_device: _Optimizer, updates: int, t: int, d: int, strea
 
 
 # As kernels know them, since Numba keeps what it compiled of numbers on disk, not of functions.
-SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM, ADAMW = range(7)
-RULES = {
-    "sgd": SGD, "momentum": MOMENTUM, "nesterov": NESTEROV, "adagrad": ADAGRAD,
-    "rmsprop": RMSPROP, "adam": ADAM, "adamw": ADAMW,
-}  # fmt: skip
+SGD, MOMENTUM, NESTEROV, RMSPROP, ADAGRAD, ADAM, ADAMW = map(int, OptimizerRule)
 
 
 @_helper
@@ -2597,8 +2585,8 @@ def _optimized_weights(
 
 
 @cache
-def _dense_optimizer_updates(rule: str, targets: int, alone: bool):
-    code, plain = RULES[rule], rule == "sgd"
+def _dense_optimizer_updates(rule: OptimizerRule, targets: int, alone: bool):
+    code, plain = int(rule), rule == SGD
 
     @_kernel
     def dense_optimizer_updates(
@@ -2668,11 +2656,11 @@ def _dense_optimizer_updates(rule: str, targets: int, alone: bool):
 
 @cache
 def _row_optimizer_updates(
-    rule: str, scalar, of_target, vector: int, chunks: int, lanes: int, alone: bool
+    rule: OptimizerRule, scalar, of_target, vector: int, chunks: int, lanes: int, alone: bool
 ):
     per_lane, groups = vector * chunks, THREADS // lanes
     room = groups * (lanes * per_lane + 1)
-    code, plain = RULES[rule], rule == "sgd"
+    code, plain = int(rule), rule == SGD
 
     @_kernel
     def row_optimizer_updates(
@@ -2736,8 +2724,8 @@ def _row_optimizer_updates(
 
 
 @cache
-def _csr_optimizer_updates(rule: str):
-    code, plain = RULES[rule], rule == "sgd"
+def _csr_optimizer_updates(rule: OptimizerRule):
+    code, plain = int(rule), rule == SGD
 
     @_kernel
     def csr_optimizer_updates(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from .contract import (
     CSR,
+    Epoch,
     Gram,
     LossGradient,
     Matrix,
+    OptimizerRule,
     OptimizerState,
     Prox,
     SGDState,
@@ -67,108 +71,77 @@ def gram(X, y, sample_weight, shift, n_threads) -> Gram:
     return Gram(xx, xy, x_sum, y_sum, float(total))
 
 
-def sgd_epoch(
-    X,
-    y,
-    w,
-    b,
-    order,
-    rates,
-    batch_size,
-    sample_weight,
-    alpha,
-    l1_ratio,
-    fit_intercept,
-    prox,
-    implicit,
-    state,
-    n_threads,
-) -> float:
-    if order is None:
-        order = np.arange(X.shape[0])
-    penalty = alpha * (1.0 - l1_ratio), alpha * l1_ratio
-    group = rows_per_group(batch_size)
+def sgd_epoch(X, y, w, b, sample_weight, epoch: Epoch, state: SGDState, n_threads) -> float:
+    order = np.arange(X.shape[0]) if epoch.order is None else epoch.order
+    batch_size, group = epoch.batch_size, rows_per_group(epoch.batch_size)
     pending = loss = 0.0  # pending: sum of rates since the last proximal step
     for k, start in enumerate(range(0, len(order), batch_size)):
         batch = order[start : start + batch_size]
         rows, s = _counted(batch, sample_weight)
-        A, rate = _dense_rows(X, rows), rates[k]
+        A, rate = _dense_rows(X, rows), epoch.rates[k]
         r = A @ w.T.astype(np.float64) + b - y[rows]
         loss += 0.5 * float((r * r).sum())
         g = (rate if state.optimizer is None else 1.0) / len(batch) * s
-        if implicit:
-            g = g / (1.0 + g * ((A * A).sum(axis=1) + fit_intercept))
+        if epoch.implicit:
+            g = g / (1.0 + g * ((A * A).sum(axis=1) + epoch.fit_intercept))
         c = g[:, None] * r
         pending += rate
         end = start + len(batch)
-        at_group_end = prox is not None and (end % group == 0 or end == len(order))
-        group_prox = (prox, pending) if at_group_end else None
-        take_step(w, b, c.T @ A, c.sum(axis=0), rate, penalty, fit_intercept, group_prox, state)
+        at_group_end = epoch.prox is not None and (end % group == 0 or end == len(order))
+        step = Step(c.T @ A, c.sum(axis=0), rate, pending if at_group_end else None)
+        take_step(w, b, step, epoch, state)
         pending = 0.0 if at_group_end else pending
     return loss
 
 
-def take_step(
-    w: np.ndarray,
-    b: np.ndarray,
-    step: np.ndarray,
-    b_step: np.ndarray,
-    rate: float,
-    penalty: tuple[float, float],
-    fit_intercept: bool,
-    prox: tuple[Prox, float] | None,
-    state: SGDState,
-) -> None:
-    """One update of w, b and state, whose sums over the mini-batch are made.
+class Step(NamedTuple):
+    """The sums of one mini-batch, from which `take_step` makes an update."""
 
-    Parameters
-    ----------
-    step, b_step : float64 ndarrays of shape (t, d) and (t,)
-        ``sum_i g_i r_i x_i`` and ``sum_i g_i r_i``; with an optimizer the mean gradients.
-    penalty : tuple of float
-        L2 and L1.
-    prox : tuple or None
-        The proximal step with which the update ends, and the rates summed up for it.
-    """
-    l2, l1 = penalty
+    coef: np.ndarray  # (t, d)  sum_i g_i r_i x_i; with an optimizer the mean gradient
+    intercept: np.ndarray  # (t,)  sum_i g_i r_i, likewise
+    rate: float
+    group_rate: float | None  # sum of the rates of the group that ends here; None if none does
+
+
+def take_step(w: np.ndarray, b: np.ndarray, step: Step, epoch: Epoch, state: SGDState) -> None:
+    """One update of w, b and state."""
     if state.optimizer is not None:
-        _optimized_step(w, b, step, b_step, rate, penalty, fit_intercept, state)
+        _optimized_step(w, b, step, epoch, state)
         return
-    w *= max(0.0, 1.0 - rate * l2)
-    w -= step.astype(w.dtype)
-    if fit_intercept:
-        b -= b_step
+    w *= max(0.0, 1.0 - step.rate * epoch.l2)
+    w -= step.coef.astype(w.dtype)
+    if epoch.fit_intercept:
+        b -= step.intercept
     averaged = _average(w, b, state)
-    if l1 > 0.0:
-        _cumulative_l1(w, rate * l1, state)
-    if prox is not None:
+    if epoch.l1 > 0.0:
+        _cumulative_l1(w, step.rate * epoch.l1, state)
+    if epoch.prox is not None and step.group_rate is not None:
         before = w.copy()
-        _proximal_step(w, *prox)
+        _proximal_step(w, epoch.prox, step.group_rate)
         if averaged:
             state.coef_sum += w - before
 
 
-def _optimized_step(w, b, g, gb, rate, penalty, fit_intercept, state) -> None:
+def _optimized_step(w: np.ndarray, b: np.ndarray, step: Step, epoch: Epoch, state) -> None:
     """`take_step` with an optimizer."""
-    o = state.optimizer
-    gb = gb * fit_intercept
+    o, g, gb = state.optimizer, step.coef, step.intercept * epoch.fit_intercept
     clip = np.minimum(1.0, o.max_norm / (np.sqrt((g * g).sum(axis=1) + gb * gb) + 1e-6))
-    _optimizer_step(o, w, b, clip[:, None] * g, clip * gb, rate, *penalty)
+    _optimizer_step(o, w, b, clip[:, None] * g, clip * gb, step.rate, epoch.l2, epoch.l1)
     _average(w, b, state)
-    if o.rule == "sgd" and penalty[1] > 0.0:
-        _cumulative_l1(w, rate * penalty[1], state)
+    if o.rule == OptimizerRule.SGD and epoch.l1 > 0.0:
+        _cumulative_l1(w, step.rate * epoch.l1, state)
 
 
 def _optimizer_step(o: OptimizerState, w, b, g, gb, rate: float, l2: float, l1: float) -> None:
     o.steps += 1
     v = w.astype(np.float64)
-    if o.rule in ("sgd", "adamw"):
+    if o.rule in (OptimizerRule.SGD, OptimizerRule.ADAMW):
         v *= max(0.0, 1.0 - rate * l2)
     else:
         g = g + l2 * v
     p, D = _direction(o, g, o.coef_first, o.coef_second)
     v -= rate * p / D
-    if o.rule != "sgd" and l1 > 0.0:
+    if o.rule != OptimizerRule.SGD and l1 > 0.0:
         cut = rate * l1 * _gain(o) / D
         v -= np.clip(v, -cut, cut)
     w[:] = v
@@ -178,16 +151,16 @@ def _optimizer_step(o: OptimizerState, w, b, g, gb, rate: float, l2: float, l1: 
 
 def _direction(o: OptimizerState, g: np.ndarray, u, v):
     """p and D of the rule's step w <- w - rate p / D; the moments u and v take g in."""
-    if o.rule == "sgd":
+    if o.rule == OptimizerRule.SGD:
         return g, 1.0
-    if o.rule in ("momentum", "nesterov"):
+    if o.rule in (OptimizerRule.MOMENTUM, OptimizerRule.NESTEROV):
         u[:] = o.beta1 * u + g
-        return u if o.rule == "momentum" else g + o.beta1 * u, 1.0
-    if o.rule == "adagrad":
+        return u if o.rule == OptimizerRule.MOMENTUM else g + o.beta1 * u, 1.0
+    if o.rule == OptimizerRule.ADAGRAD:
         v += g * g
         return g, np.sqrt(v) + o.eps
     v[:] = o.beta2 * v + (1.0 - o.beta2) * g * g
-    if o.rule == "rmsprop":
+    if o.rule == OptimizerRule.RMSPROP:
         return g, np.sqrt(v) + o.eps
     u[:] = o.beta1 * u + (1.0 - o.beta1) * g
     D = np.sqrt(v / (1.0 - o.beta2**o.steps)) + o.eps
@@ -196,9 +169,9 @@ def _direction(o: OptimizerState, g: np.ndarray, u, v):
 
 def _gain(o: OptimizerState) -> float:
     """The sum of the rule's weights on all gradients so far."""
-    if o.rule not in ("momentum", "nesterov"):
+    if o.rule not in (OptimizerRule.MOMENTUM, OptimizerRule.NESTEROV):
         return 1.0
-    k = o.steps + (o.rule == "nesterov")
+    k = o.steps + (o.rule == OptimizerRule.NESTEROV)
     return (1.0 - o.beta1**k) / (1.0 - o.beta1)
 
 

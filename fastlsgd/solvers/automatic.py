@@ -33,6 +33,7 @@ import numpy as np
 
 from ..kernels.contract import (
     GROUP_ROWS,
+    Epoch,
     Kernels,
     Matrix,
     Prox,
@@ -310,23 +311,15 @@ class AutomaticDescent:
 
     def _updates(self, Z, y, s, state: SGDState) -> float:
         rates = np.full(-(-len(y) // self.batch_size), self.last_rate)
-        return self.kernels.sgd_epoch(
-            Z,
-            y,
-            self.v,
-            self.b,
+        epoch = Epoch(
             None,
             rates,
             self.batch_size,
-            s,
-            0.0,
-            0.0,
-            self.fit_intercept,
-            self.prox,
-            True,
-            state,
-            self.n_threads,
+            fit_intercept=self.fit_intercept,
+            prox=self.prox,
+            implicit=True,
         )
+        return self.kernels.sgd_epoch(Z, y, self.v, self.b, s, epoch, state, self.n_threads)
 
     def _average(self, state: SGDState) -> None:
         """Polynomial decay, an epoch at a time; epoch 0 takes the place of the start."""

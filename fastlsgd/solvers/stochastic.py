@@ -20,6 +20,7 @@ import numpy as np
 from .._validation import explain_non_finite
 from ..kernels.contract import (
     CSR,
+    Epoch,
     Kernels,
     Matrix,
     OptimizerState,
@@ -194,15 +195,15 @@ class PlainDescent:
                 chunk.y,
                 self.coef,
                 self.intercept,
-                chunk.order,
-                rates,
-                self.batch_size,
                 chunk.sample_weight,
-                self.alpha,
-                self.l1_ratio,
-                self.fit_intercept,
-                None,
-                False,
+                Epoch(
+                    chunk.order,
+                    rates,
+                    self.batch_size,
+                    self.alpha,
+                    self.l1_ratio,
+                    self.fit_intercept,
+                ),
                 self.state,
                 self.n_threads,
             )

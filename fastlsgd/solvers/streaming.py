@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..kernels.contract import GROUP_ROWS, Kernels, Matrix, Prox, SGDState, working_dtype
+from ..kernels.contract import GROUP_ROWS, Epoch, Kernels, Matrix, Prox, SGDState, working_dtype
 from . import metric
 from .automatic import AutomaticMemory
 from .recursive import (
@@ -235,23 +235,15 @@ class DiagonalStream:
         state.coef_sum, state.intercept_sum = segment.coef_sum.copy(), segment.intercept_sum.copy()
         features = np.count_nonzero(scale) + float(objective.fit_intercept)
         prox = Prox(objective.l1 * scale, objective.l2 * scale**2)
-        self.kernels.sgd_epoch(
-            Z,
-            y,
-            v,
-            b,
-            None,
-            np.full(len(s), 0.5 / max(features, 1.0)),
-            1,
-            s / segment.unit,
-            0.0,
-            0.0,
-            objective.fit_intercept,
-            prox if objective.l1 > 0.0 or objective.l2 > 0.0 else None,
-            True,
-            state,
-            self.n_threads,
+        epoch = Epoch(
+            order=None,
+            rates=np.full(len(s), 0.5 / max(features, 1.0)),
+            batch_size=1,
+            fit_intercept=objective.fit_intercept,
+            prox=prox if objective.l1 > 0.0 or objective.l2 > 0.0 else None,
+            implicit=True,
         )
+        self.kernels.sgd_epoch(Z, y, v, b, s / segment.unit, epoch, state, self.n_threads)
         segment = replace(
             segment,
             coef_sum=state.coef_sum,

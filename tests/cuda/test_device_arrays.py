@@ -7,6 +7,7 @@ PTX machine with Numba's. On the simulator arrays on the device are stand-ins in
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -27,7 +28,7 @@ from test_kernels import (
 
 import fastlsgd
 from fastlsgd.kernels import load_backend
-from fastlsgd.kernels.contract import CSR, SGDState
+from fastlsgd.kernels.contract import CSR, Epoch, SGDState
 from fastlsgd.kernels.device import DeviceArray, as_device_array, is_device_array
 from fastlsgd.solvers import metric, rows
 from fastlsgd.solvers.automatic import AutomaticDescent
@@ -147,9 +148,10 @@ class Sent:
     def gram(self, X, y, s, shift, n_threads):
         return self.kernels.gram(self.there(X), self.there(y), self.there(s), shift, n_threads)
 
-    def sgd_epoch(self, X, y, w, b, order, rates, batch_size, s, *rest):
-        there = self.there(X), self.there(y), w, b, self.there(order), rates, batch_size
-        return self.kernels.sgd_epoch(*there, self.there(s), *rest)
+    def sgd_epoch(self, X, y, w, b, s, epoch, state, n_threads):
+        there = self.there(X), self.there(y), w, b, self.there(s)
+        epoch = replace(epoch, order=self.there(epoch.order))
+        return self.kernels.sgd_epoch(*there, epoch, state, n_threads)
 
 
 @pytest.mark.parametrize("layout", [*ALL_LAYOUTS, np.int32, np.int64], ids=str)
@@ -188,10 +190,7 @@ def test_kernels_on_device_arrays(send, layout, dtype):
         results = []
         for problem in (host, device):
             w, b = host.w.astype(dtype), host.b.copy()
-            cuda.sgd_epoch(
-                problem.X, problem.y, w, b, epoch.order, epoch.rates, 3, problem.s, 0.1, 0.0,
-                True, None, False, SGDState(), 1,
-            )  # fmt: skip
+            cuda.sgd_epoch(problem.X, problem.y, w, b, problem.s, epoch.epoch, SGDState(), 1)
             results.append(w)
         np.testing.assert_allclose(*results, rtol=1e-6)
 
@@ -207,10 +206,7 @@ def test_csr_on_the_device(send):
     results = []
     for A, t in ((host.X, host.y), (X, y)):
         w, b = host.w.copy(), host.b.copy()
-        cuda.sgd_epoch(
-            A, t, w, b, order, np.full(30, 0.01), 1, None, 0.0, 0.0, True, None, False,
-            SGDState(), 1,
-        )  # fmt: skip
+        cuda.sgd_epoch(A, t, w, b, None, Epoch(order, np.full(30, 0.01), 1), SGDState(), 1)
         results.append(w)
     np.testing.assert_allclose(*results, rtol=1e-12)
 

@@ -19,7 +19,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastlsgd.kernels import BACKENDS, load_backend, reference
-from fastlsgd.kernels.contract import CSR, OptimizerState, Prox, SGDState, rows_per_group
+from fastlsgd.kernels.contract import (
+    CSR,
+    Epoch,
+    OptimizerRule,
+    OptimizerState,
+    Prox,
+    SGDState,
+    rows_per_group,
+)
 
 # ----------------------------------------------------------------------------------------------
 # Arrays in every layout
@@ -384,8 +392,8 @@ def test_gram_about_the_mean_loses_no_digits(kernels, layout):
 # ----------------------------------------------------------------------------------------------
 
 
-class Epoch(NamedTuple):
-    """Arguments of `sgd_epoch` besides the data."""
+class EpochCase(NamedTuple):
+    """An `Epoch`, with the average and the optimizer that its state begins with."""
 
     order: np.ndarray | None
     rates: np.ndarray
@@ -398,6 +406,10 @@ class Epoch(NamedTuple):
     average_after: int | None = None
     optimizer: OptimizerState | None = None
 
+    @property
+    def epoch(self) -> Epoch:
+        return Epoch(*self[:8])
+
 
 MOMENTS = ("coef_first", "coef_second", "intercept_first", "intercept_second")
 
@@ -407,8 +419,7 @@ def fresh_optimizer(epoch, w):
     if epoch.optimizer is None:
         return None
     rule, shape = epoch.optimizer.rule, w.shape
-    first = rule in ("momentum", "nesterov", "adam", "adamw")
-    second = rule in ("rmsprop", "adagrad", "adam", "adamw")
+    first, second = rule.has_first_moment, rule.has_second_moment
     return replace(
         epoch.optimizer,
         coef_first=np.zeros(shape) if first else None,
@@ -430,11 +441,8 @@ def fresh_state(epoch, w):
 
 
 def run(kernels, problem, epoch, w, b, state, n_threads=1):
-    return kernels.sgd_epoch(
-        problem.X, problem.y, w, b, epoch.order, epoch.rates, epoch.batch_size, problem.s,
-        epoch.alpha, epoch.l1_ratio, epoch.fit_intercept, epoch.prox, epoch.implicit, state,
-        n_threads,
-    )  # fmt: skip
+    X, y, s = problem.X, problem.y, problem.s
+    return kernels.sgd_epoch(X, y, w, b, s, epoch.epoch, state, n_threads)
 
 
 def run_guarded(kernels, problem, epoch, w, b, state, n_threads):
@@ -509,7 +517,7 @@ def sgd_cases(draw):
     if draw(st.booleans()):
         soft, shrink = rng.random((2, d)) * (rng.random((2, d)) < 0.7)
         prox = Prox(soft.astype(problem.X.dtype), shrink.astype(problem.X.dtype))
-    common = Epoch(
+    common = EpochCase(
         None,
         np.empty(0),
         batch_size=draw(st.sampled_from([1, 1, 2, 3, 7, 8, 9, 32, 100])),
@@ -541,13 +549,13 @@ def test_sgd_epoch(kernels, case, n_threads):
 # eps is of the size of the gradients: with a tiny one the first steps are their signs, and where
 # rounding decides a sign, no two programs agree.
 OPTIMIZERS = {
-    "clipped": OptimizerState("sgd", max_norm=0.5),
-    "momentum": OptimizerState("momentum", beta1=0.8),
-    "nesterov": OptimizerState("nesterov", beta1=0.8, max_norm=2.0),
-    "rmsprop": OptimizerState("rmsprop", beta2=0.9, eps=0.1),
-    "adagrad": OptimizerState("adagrad", eps=0.1),
-    "adam": OptimizerState("adam", beta1=0.7, beta2=0.9, eps=0.1),
-    "adamw": OptimizerState("adamw", beta1=0.7, beta2=0.9, eps=0.1, max_norm=1.0),
+    "clipped": OptimizerState(OptimizerRule.SGD, max_norm=0.5),
+    "momentum": OptimizerState(OptimizerRule.MOMENTUM, beta1=0.8),
+    "nesterov": OptimizerState(OptimizerRule.NESTEROV, beta1=0.8, max_norm=2.0),
+    "rmsprop": OptimizerState(OptimizerRule.RMSPROP, beta2=0.9, eps=0.1),
+    "adagrad": OptimizerState(OptimizerRule.ADAGRAD, eps=0.1),
+    "adam": OptimizerState(OptimizerRule.ADAM, beta1=0.7, beta2=0.9, eps=0.1),
+    "adamw": OptimizerState(OptimizerRule.ADAMW, beta1=0.7, beta2=0.9, eps=0.1, max_norm=1.0),
 }
 
 
@@ -594,7 +602,7 @@ def test_optimizers_on_large_data(kernels, optimizer, n, d, t, batch_size, dtype
 def test_clipping_at_a_norm_that_is_never_reached_changes_nothing(kernels, alpha, l1_ratio, layout):
     problem = make_problem(0, 60, 7, 2, np.float64, layout, density=0.6)
     results = []
-    for optimizer in (None, OptimizerState("sgd", max_norm=1e9)):
+    for optimizer in (None, OptimizerState(OptimizerRule.SGD, max_norm=1e9)):
         options = {"alpha": alpha, "l1_ratio": l1_ratio, "average_after": 3}
         epoch = make_epoch(problem, 4, optimizer=optimizer, **options)
         w, b = problem.w.copy(), problem.b.copy()
@@ -610,7 +618,9 @@ def test_clipping_limits_the_step_of_each_target(kernels, layout):
     problem = make_problem(0, 30, 7, 2, np.float64, layout, density=0.6)
     problem = problem._replace(y=problem.y * [1.0, 1e3])
     w, b = problem.w.copy(), problem.b.copy()
-    epoch = Epoch(None, np.array([0.1]), 30, optimizer=OptimizerState("sgd", max_norm=2.0))
+    epoch = EpochCase(
+        None, np.array([0.1]), 30, optimizer=OptimizerState(OptimizerRule.SGD, max_norm=2.0)
+    )
     run(kernels, problem, epoch, w, b, fresh_state(epoch, w))
     step = np.hypot(np.linalg.norm(w - problem.w, axis=1), b - problem.b)
     gradient = kernels.loss_gradient(*problem[:2], problem.w, problem.b, problem.s, 1)
@@ -631,12 +641,12 @@ def test_l1_balances_the_gradient_at_the_minimum(kernels, rule, layout):
     y = X @ c.T
     rows = as_csr(X, layout, np.random.default_rng(1)) if layout is np.int32 else X
     problem = Problem(rows, y, np.ones((1, d)), np.zeros(1), None)
-    optimizer = OptimizerState(rule, beta1=0.5, beta2=0.9)
+    optimizer = OptimizerState(OptimizerRule[rule.upper()], beta1=0.5, beta2=0.9)
     if rule in ("rmsprop", "adam"):  # which take steps of the rate's size until it falls
         rates = 0.2 / (1.0 + np.arange(400.0)) ** 0.7
     else:
         rates = np.full(400, 1.0 if rule == "adagrad" else 0.05)
-    epoch = Epoch(None, rates[:1], n, l1, 1.0, fit_intercept=False, optimizer=optimizer)
+    epoch = EpochCase(None, rates[:1], n, l1, 1.0, fit_intercept=False, optimizer=optimizer)
     w, b = problem.w.copy(), problem.b.copy()
     state = fresh_state(epoch, w)
     for k in range(400):
@@ -690,7 +700,7 @@ def make_epoch(problem, batch_size, shuffled=False, prox=False, seed=1, **option
     if prox:
         soft, shrink = rng.random((2, d)).astype(problem.X.dtype)
         options["prox"] = Prox(soft, shrink)
-    return Epoch(order, rates, batch_size, **options)
+    return EpochCase(order, rates, batch_size, **options)
 
 
 @pytest.mark.parametrize("options", PENALTIES.values(), ids=PENALTIES)
@@ -757,7 +767,7 @@ def test_sgd_epoch_of_many_updates(kernels, alpha, l1_ratio):
     visits = 7_001 if ON_PTX_MACHINE else 70_001
     order = np.random.default_rng(0).integers(0, 1000, visits)
     rates = np.linspace(0.03, 0.001, visits)
-    epoch = Epoch(order, rates, 1, alpha, l1_ratio, average_after=100)
+    epoch = EpochCase(order, rates, 1, alpha, l1_ratio, average_after=100)
     results = []
     for problem in (sparse, dense):
         w, b = problem.w.copy(), problem.b.copy()
@@ -798,7 +808,7 @@ def test_one_batch_is_a_step_along_the_gradient(kernels, layout):
     w, b = problem.w.copy(), problem.b.copy()
     gradient = kernels.loss_gradient(*problem[:2], w, b, problem.s, 1)
     share = problem.s.sum() / 40  # a batch divides by its rows, the loss by their weights
-    loss = run(kernels, problem, Epoch(None, np.array([0.1]), 40), w, b, SGDState())
+    loss = run(kernels, problem, EpochCase(None, np.array([0.1]), 40), w, b, SGDState())
     np.testing.assert_allclose(w, problem.w - 0.1 * share * gradient.coef)
     np.testing.assert_allclose(b, problem.b - 0.1 * share * gradient.intercept)
     r = problem.dense @ problem.w.T + problem.b - problem.y
@@ -811,7 +821,7 @@ def test_implicit_step_solves_for_the_residual_after_it(kernels, layout):
     """w' = w - h r' x where r' is the residual at w'."""
     problem = make_problem(0, 1, 7, 1, np.float64, layout, weighted=False)
     w, b = problem.w.copy(), problem.b.copy()
-    epoch = Epoch(None, np.array([5.0]), 1, implicit=True)
+    epoch = EpochCase(None, np.array([5.0]), 1, implicit=True)
     run(kernels, problem, epoch, w, b, SGDState())
     after = problem.dense @ w.T + b - problem.y
     np.testing.assert_allclose(w, problem.w - 5.0 * after.T @ problem.dense, atol=1e-12)
@@ -846,7 +856,7 @@ def test_cumulative_l1_stops_at_zero(kernels, layout):
     else:
         problem = problem._replace(X=np.zeros((20, 3)))
     w, b = np.array([[0.05, -0.0999, 1.0]]), np.zeros(1)
-    epoch = Epoch(None, np.full(20, 0.01), 1, alpha=1.0, l1_ratio=1.0)
+    epoch = EpochCase(None, np.full(20, 0.01), 1, alpha=1.0, l1_ratio=1.0)
     state = fresh_state(epoch, w)
     run(kernels, problem, epoch, w, b, state)
     np.testing.assert_allclose(w, [[0.0, 0.0, 0.8]], atol=1e-12)

@@ -214,9 +214,9 @@ def test_nothing_of_the_size_of_x_is_allocated(layout, dtype):
 
 
 def check_run(kernels, problem, batch_size, rates, order):
-    from test_kernels import Epoch, fresh_state, run
+    from test_kernels import EpochCase, fresh_state, run
 
-    epoch = Epoch(order, rates, batch_size)
+    epoch = EpochCase(order, rates, batch_size)
     w = problem.w.astype(problem.y.dtype)
     run(kernels, problem, epoch, w, problem.b.copy(), fresh_state(epoch, w))
 

@@ -14,7 +14,7 @@ from sklearn.model_selection import GridSearchCV
 
 import fastlsgd
 from fastlsgd import SGDRegressor, optimizers
-from fastlsgd.kernels.contract import CSR, SGDState
+from fastlsgd.kernels.contract import CSR, Epoch, SGDState
 from fastlsgd.optimizers import Course
 from fastlsgd.solvers import stochastic
 
@@ -30,10 +30,8 @@ def our_trajectory(kernels, case, X, y, s, updates):
     for update in updates:
         order = np.concatenate([record.batch(k) for k in range(done, update)])
         rates = np.full(update - done, case.rate)
-        kernels.sgd_epoch(
-            X, y[:, None], w, b, order, rates, record.BATCH_SIZE, s, case.decay, 0.0, True, None,
-            False, state, 1,
-        )  # fmt: skip
+        epoch = Epoch(order, rates, record.BATCH_SIZE, case.decay)
+        kernels.sgd_epoch(X, y[:, None], w, b, s, epoch, state, 1)
         path.append([*w[0], *b])
         done = update
     assert state.optimizer.steps == done
