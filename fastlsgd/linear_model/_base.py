@@ -35,6 +35,7 @@ from ..kernels.device import (
 )
 from ..solvers.eigen import NoEigenvalues
 from ..solvers.factors import NotTrustworthy
+from ..solvers.interrupt import call_kernel
 from ..solvers.stochastic import class_numbers
 
 
@@ -64,10 +65,10 @@ class LinearModel(BaseEstimator):
         coef, intercept = self._coefficients(X.shape[1])
         kernels = resolve_backend(self.backend, X)
         dtype = working_dtype(X)
-        if lives_on_device(X) or target_dtype is None or dtype == target_dtype:
-            out = kernels.predict(X, coef, intercept, self._n_threads())
-        else:
-            out = kernels.predict(X, coef, intercept - origin, self._n_threads())
+        is_near = lives_on_device(X) or target_dtype is None or dtype == target_dtype
+        b = intercept if is_near else intercept - origin
+        out = call_kernel(kernels.predict, len(coef), X, coef, b, self._n_threads())
+        if not is_near:
             out = out.astype(np.result_type(dtype, target_dtype))
             out += origin
         if lives_on_device(X):
@@ -126,9 +127,8 @@ class LinearModel(BaseEstimator):
         n, d = X.shape
         nothing = np.broadcast_to(np.zeros(1, working_dtype(X)), (n, 1))
         kernels = resolve_backend(self.backend, X)
-        at_zero = kernels.loss_gradient(
-            X, nothing, np.zeros((1, d)), np.zeros(1), None, self._n_threads()
-        )
+        w, b = np.zeros((1, d)), np.zeros(1)
+        at_zero = call_kernel(kernels.loss_gradient, 2, X, nothing, w, b, None, self._n_threads())
         if not np.isfinite(at_zero.loss[0]):
             check.explain_non_finite(X=X)
         return X

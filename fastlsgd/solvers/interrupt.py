@@ -15,14 +15,17 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .._threads import carried
-from ..kernels.contract import CSR, Matrix
+from ..kernels.contract import Matrix
 from ..kernels.device import lives_on_device
+from .rows import stored_numbers
 
 T = TypeVar("T")
 
 POLL_SECONDS = 0.1
 # Multiply-adds that take a tenth of a second or so, beside which a thread costs nothing.
 LONG_WORK = 1e9
+# Numbers that memory takes as long to hand out. On a machine under load both take ten times that.
+LONG_READ = 5e7
 
 
 def interruptible(function: Callable[..., T], *args, **kwargs) -> T:
@@ -61,8 +64,13 @@ def interruptible(function: Callable[..., T], *args, **kwargs) -> T:
 def call_kernel(kernel: Callable[..., T], per_number: int, X: Matrix, *args) -> T:
     """`kernel(X, *args)`; interruptible if it is long, at `per_number` multiply-adds for each
     number of X. On a GPU a thread has a stream of its own, and kernels are quick: not there."""
-    numbers = len(X.data) if isinstance(X, CSR) else X.shape[0] * X.shape[1]
-    if numbers * max(per_number, 1) < LONG_WORK or lives_on_device(X):
+    return call_long(stored_numbers(X), kernel, per_number, X, *args)
+
+
+def call_long(numbers: float, kernel: Callable[..., T], per_number: int, X: Matrix, *args) -> T:
+    """The same for a call that reads so many numbers, be they some of X or X several times."""
+    is_short = numbers < LONG_READ and numbers * max(per_number, 1) < LONG_WORK
+    if is_short or lives_on_device(X):
         return kernel(X, *args)
     return interruptible(kernel, X, *args)
 

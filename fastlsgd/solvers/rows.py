@@ -29,8 +29,8 @@ def stored_numbers(X: Matrix) -> int:
     """How many numbers X holds."""
     if not isinstance(X, CSR):
         return X.shape[0] * X.shape[1]
-    first, last = np.asarray(X.indptr[:: X.shape[0]]).tolist()  # no more than two off a GPU
-    return last - first
+    ends = np.asarray(X.indptr[:: max(X.shape[0], 1)]).tolist()  # no more than two off a GPU
+    return ends[-1] - ends[0]
 
 
 def take_rows(X: Matrix, rows: np.ndarray) -> Matrix:

@@ -29,6 +29,7 @@ from ..kernels.contract import (
     working_dtype,
 )
 from ..optimizers import Course, Optimizer, Schedule
+from .interrupt import call_kernel, call_long
 from .rows import counted_rows, row_slice
 
 __all__ = [
@@ -47,7 +48,7 @@ __all__ = [
 
 # Limits on one call of a kernel: updates (their rates take 8 bytes each) and numbers of X.
 CALL_UPDATES = 2**16
-CALL_NUMBERS = 2**26
+CALL_NUMBERS = 2**23
 
 # A fit that ends with so many times the loss of predicting zero has run away, not converged.
 RUNAWAY = 1e3
@@ -190,7 +191,11 @@ class PlainDescent:
             n_updates = -(-chunk.n_rows // self.batch_size)
             t = np.arange(self.updates_done + 1.0, self.updates_done + 1.0 + n_updates)
             rates = np.asarray(self.schedule.rates(t, course), dtype=np.float64)
-            total += self.kernels.sgd_epoch(
+            # A single batch may be most of X.
+            total += call_long(
+                chunk.n_rows * _numbers_per_row(self.X),
+                self.kernels.sgd_epoch,
+                2 * len(self.coef),
                 chunk.X,
                 chunk.y,
                 self.coef,
@@ -275,7 +280,7 @@ def chunks(
     """
     n, d = X.shape
     n_visits = n if order is None else len(order)
-    width = max(1, len(X.data) // n) if isinstance(X, CSR) else d
+    width = _numbers_per_row(X)
     if dense_updates:
         width += d // batch_size
     rows = min(CALL_UPDATES * batch_size, CALL_NUMBERS // (width * y.shape[1]))
@@ -288,6 +293,10 @@ def chunks(
         else:
             s = None if sample_weight is None else sample_weight[start:stop]
             yield Chunk(row_slice(X, start, stop), y[start:stop], s, None, stop - start)
+
+
+def _numbers_per_row(X: Matrix) -> int:
+    return max(1, len(X.data) // X.shape[0]) if isinstance(X, CSR) else X.shape[1]
 
 
 # ---------------------------------------------------------------------------------- the fit
@@ -327,7 +336,7 @@ class Holdout(NamedTuple):
         # Of float32 rows as distances from a number in the midst of the targets, which may be of
         # 1e9 and float64. The metrics are scikit-learn's, which wants them on the host.
         origin = np.median(np.asarray(self.y, dtype=np.float64), axis=0)
-        away = kernels.predict(self.X, w, intercept - origin, n_threads)
+        away = call_kernel(kernels.predict, len(w), self.X, w, intercept - origin, n_threads)
         return np.asarray(away, dtype=np.float64) + origin
 
 

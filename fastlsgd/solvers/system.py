@@ -242,7 +242,8 @@ class System:
         for start in range(0, self.n, step):
             stop = min(start + step, self.n)
             rows = row_slice(self.X, start, stop)
-            seen = self.kernels.predict(rows, V, -(V @ self.centre), self.n_threads)
+            b = -(V @ self.centre)
+            seen = call_kernel(self.kernels.predict, PROBES, rows, V, b, self.n_threads)
             sizes[start:stop] = np.linalg.norm(np.asarray(seen, np.float64), axis=1)
         if self.host_weights is not None:
             sizes *= np.sqrt(self.host_weights.astype(np.float64))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fastlsgd
-from fastlsgd import LeastSquaresRegressor
+from fastlsgd import LeastSquaresRegressor, SGDClassifier, SGDRegressor
 from fastlsgd.kernels import reference
 from fastlsgd.solvers import factors, interrupt
 
@@ -150,3 +150,45 @@ def test_factors_are_the_same_by_either_way(d, monkeypatch):
     monkeypatch.setattr(factors, "LONG_WORK", 7.0 * d * d)
     for trans, whole in zip("NT", expected, strict=True):
         assert np.allclose(factors.solve_upper(R, B, trans=trans), whole, rtol=1e-12)
+
+
+def fitted(kind, X):
+    model = kind(backend="reference")
+    model.coef_, model.intercept_ = np.ones((1, X.shape[1])), np.zeros(1)
+    model.classes_, model.n_features_in_ = np.array([False, True]), X.shape[1]
+    return model
+
+
+CONSTANT = {"learning_rate": "constant", "eta0": 1e-3, "backend": "reference"}
+LONG_READS = {
+    "predict": lambda X, y: fitted(LeastSquaresRegressor, X).predict(X),
+    "score": lambda X, y: fitted(LeastSquaresRegressor, X).score(X, y),
+    "decision_function": lambda X, y: fitted(SGDClassifier, X).decision_function(X),
+    "accuracy": lambda X, y: fitted(SGDClassifier, X).score(X, y > 0),
+    "finite": lambda X, y: SGDRegressor(backend="reference").fit(X, y),
+    "partial_fit": lambda X, y: SGDRegressor(backend="reference").partial_fit(X, y),
+    "sizes of rows": lambda X, y: LeastSquaresRegressor(solver="cg", backend="reference").fit(X, y),
+    "one batch": lambda X, y: SGDRegressor(batch_size=len(X), **CONSTANT).fit(X, y),
+    "function": lambda X, y: fastlsgd.predict(X, X[0], backend="reference"),
+}
+
+
+@pytest.mark.parametrize("call", LONG_READS.values(), ids=LONG_READS)
+def test_a_long_read_of_x_is_left_to_itself(call, monkeypatch):
+    X = np.random.default_rng(0).normal(size=(300, 5))
+    monkeypatch.setattr(interrupt, "LONG_READ", 0.0)
+    callers = []
+
+    def watched(function):
+        def called(A, *args):
+            if np.shares_memory(A, X):  # a chunk of other coordinates is short
+                callers.append(threading.current_thread())
+            return function(A, *args)
+
+        return called
+
+    for name in ("loss_gradient", "gram", "predict", "sgd_epoch"):
+        monkeypatch.setattr(reference, name, watched(getattr(reference, name)))
+    call(X, X[:, 0] + X[:, 1])
+    assert callers
+    assert threading.main_thread() not in callers
