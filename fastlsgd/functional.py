@@ -10,7 +10,7 @@ import numpy as np
 from . import _validation as check
 from .kernels import contract, resolve
 from .kernels.device import DeviceArray, extremes, handed_back, lives_on_device, ndim
-from .solvers.interrupt import call_kernel
+from .solvers.interrupt import call_gram, call_kernel
 from .solvers.weights import normalised_weights
 
 __all__ = ["LossGradient", "Moments", "SGDEpoch", "gram", "loss_gradient", "predict", "sgd_epoch"]
@@ -223,7 +223,7 @@ def gram(X, y=None, *, sample_weight=None, shift=None, backend: str | None = Non
             raise ValueError(f"shift must have shape ({d},), got shape {shift.shape}.")
         shift = np.ascontiguousarray(shift)
     kernels, n_threads = resolve(backend, X)
-    xx, xy, x_sum, y_sum, weight = call_kernel(kernels.gram, d, X, targets, s, shift, n_threads)
+    xx, xy, x_sum, y_sum, weight = call_gram(kernels, X, targets, s, shift, n_threads)
     if not (np.isfinite(xx).all() and np.isfinite(xy).all()):
         check.explain_non_finite(X=X, y=targets, shift=shift)
         given = {"X": X, "y": y, "sample_weight": s, "shift": shift}

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..kernels.contract import Kernels
 from .factors import EPS, TINY, NotTrustworthy
-from .interrupt import call_kernel
+from .interrupt import call_gram
 from .leave_one_out import ACCURACY, FORMULA_CONDITION, gram_bases, in_range, is_trusted
 from .proximal_newton import Quadratic
 from .refits import Task, pieces, refit_errors, restricted, squared_errors
@@ -159,7 +159,7 @@ def _sums(task: Task, rows: np.ndarray, whole: System) -> _FoldSums:
         y = np.asarray(y)
         if y.dtype == np.float64:  # else its own digits are all it has
             y = y - whole.y_centre
-        found = call_kernel(task.kernels.gram, X.shape[1], X, y, s, whole.centre, task.n_threads)
+        found = call_gram(task.kernels, X, y, s, whole.centre, task.n_threads)
         xy, centred = found.xy, y
         if y.dtype != np.float64:
             xy = xy - np.outer(found.x, whole.y_centre)

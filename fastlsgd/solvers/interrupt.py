@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .._threads import carried
-from ..kernels.contract import Matrix
+from ..kernels.contract import Gram, Kernels, Matrix
 from ..kernels.device import lives_on_device
 from .rows import stored_numbers
 
@@ -73,6 +73,20 @@ def call_long(numbers: float, kernel: Callable[..., T], per_number: int, X: Matr
     if is_short or lives_on_device(X):
         return kernel(X, *args)
     return interruptible(kernel, X, *args)
+
+
+def call_gram(
+    kernels: Kernels,
+    X: Matrix,
+    y: np.ndarray,
+    sample_weight: np.ndarray | None,
+    shift: np.ndarray | None,
+    n_threads: int,
+) -> Gram:
+    """`kernels.gram`, interruptible if it is long: at (d + t)^2 multiply-adds for a dense row."""
+    d, t = X.shape[1], y.shape[1]
+    per_number = (d + t) * (d + t) // d
+    return call_kernel(kernels.gram, per_number, X, y, sample_weight, shift, n_threads)
 
 
 def product(A: np.ndarray, B: np.ndarray) -> np.ndarray:

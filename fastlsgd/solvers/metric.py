@@ -17,7 +17,7 @@ import numpy as np
 from ..kernels.contract import CSR, Kernels, Matrix
 from ..kernels.device import lives_on_device
 from .eigen import eigh, eigvalsh, minimum_norm, svd
-from .interrupt import call_kernel
+from .interrupt import call_gram
 from .rows import add_column_moments, as_dense, random_rows, stored_by_chunks, take_rows
 
 FULL_METRIC_FEATURES = 512
@@ -189,9 +189,7 @@ def _add_gram(kernels, X, y, s, n_threads, moments: Moments) -> None:
 
 
 def _add_rows(kernels, X, y, s, n_threads, moments: Moments) -> float:
-    xx, xy, x, _, weight = call_kernel(
-        kernels.gram, X.shape[1], X, y, s, moments.x_origin, n_threads
-    )
+    xx, xy, x, _, weight = call_gram(kernels, X, y, s, moments.x_origin, n_threads)
     moments.xx += xx
     moments.x += x
     moments.xy += xy - np.outer(x, moments.y_origin)
@@ -349,7 +347,8 @@ def factor_metric(
     basis, whiten = basis[:, keep], vectors[keep] / values[keep, None]
     shrink = np.zeros(len(whiten))
     if l2 > 0.0:
-        shrink, turn = eigh((whiten * (l2 * scale**2)) @ whiten.T)
+        root = whiten * (np.sqrt(l2) * scale)  # l2 / |x|^2 may overflow, this is 1 at most
+        shrink, turn = eigh(root @ root.T)
         shrink = np.clip(shrink, 0.0, 1.0)
         basis, whiten = basis @ turn, turn.T @ whiten
     trace, largest = float(len(shrink) - shrink.sum()), float(1.0 - shrink.min())

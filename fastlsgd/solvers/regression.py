@@ -15,6 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from ..kernels.contract import CSR, Kernels, Matrix
+from ..kernels.device import sent_to
 from .factors import NotTrustworthy
 from .full_batch import FullBatchResult, fit_full_batch
 from .least_squares import (
@@ -35,6 +36,8 @@ NONSMOOTH_SOLVERS = ("auto", "gram", "nesterov")
 
 # Multiply-adds of a CSR's Gram matrix for each stored number: beyond it, descent is quicker.
 SPARSE_GRAM_COST = 3e4
+# Of the penalty on the sum over rows, a power of two to which squares of columns are added.
+MOST_EXPONENT = 1000
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,16 @@ class Problem:
         """The same problem with sample weights near 1, and the power of two taken from them."""
         weights, exponent = normalised_weights(self.sample_weight, self.X)
         return (replace(self, sample_weight=weights) if exponent else self), exponent
+
+    def lightened(self, alphas: Sequence[float]) -> tuple[Problem, int]:
+        """The same with weights so small that their sum times each alpha is a float64."""
+        exponent = int(np.frexp(self.weight)[1] + np.frexp(max(alphas))[1]) - MOST_EXPONENT
+        if exponent <= 0:
+            return self, 0
+        exponent += exponent % 2
+        s = self.sample_weight
+        s = np.ones(len(self.y), self.y.dtype) if s is None else np.asarray(s)
+        return replace(self, sample_weight=sent_to(np.ldexp(s, -exponent), self.X)), exponent
 
     def penalty(self, alpha: float) -> Penalty:
         return Penalty(alpha * self.l1_ratio, alpha * (1.0 - self.l1_ratio), self.positive)
@@ -87,6 +100,8 @@ def fit_regression(
         If sums overflow, or X or y hold NaN or infinity.
     """
     problem, exponent = problem.normalised()
+    problem, lightened_by = problem.lightened(alphas)
+    exponent += lightened_by
     start = None if coef is None else coef.astype(np.float64)
     request = Request(tol=tol, max_iter=max_iter, start=start)
     if solver != "nesterov" and problem.is_smooth(alphas):

@@ -18,7 +18,7 @@ import numpy as np
 from ..kernels.contract import Kernels, LossGradient, Matrix, working_dtype
 from ..kernels.device import DeviceArray, extremes, repeated
 from .factors import EPS, NotTrustworthy, column_scale
-from .interrupt import call_kernel
+from .interrupt import call_gram, call_kernel
 from .rows import as_dense, random_rows, row_slice, stored_numbers, take_rows
 
 DENSE_NUMBERS = 2**19  # of rows made dense at a time: 4 MB
@@ -157,9 +157,7 @@ class System:
         return xx - np.outer(x, x / weight), xy - np.outer(x, y / weight)
 
     def _gram_about(self, origin: np.ndarray | None):
-        sums = call_kernel(
-            self.kernels.gram, self.d, self.X, self.y, self.sample_weight, origin, self.n_threads
-        )
+        sums = call_gram(self.kernels, self.X, self.y, self.sample_weight, origin, self.n_threads)
         if not (np.isfinite(sums.xx).all() and np.isfinite(sums.xy).all()):
             raise NotTrustworthy("the Gram matrix overflows")
         return sums
