@@ -19,7 +19,8 @@ from ..kernels import resolve_backend
 from ..kernels.contract import working_dtype
 from ..kernels.device import sent_to
 from ..optimizers import Course, Optimizer, Schedule, as_optimizer, as_schedule
-from ..solvers.automatic import AutomaticDescent, AutomaticMemory
+from ..solvers.automatic import AutomaticMemory
+from ..solvers.automatic_choice import automatic_descent
 from ..solvers.rows import counted_rows, take_rows
 from ..solvers.stochastic import (
     Descent,
@@ -144,6 +145,7 @@ class BaseSGD(SparseCoefMixin, CallbackSupportMixin, LinearModel):
                 sample_weight=weights,
                 n_threads=n_threads,
                 partial=partial,
+                rows=rows,
             )
             result = fit_stochastic(
                 descent,
@@ -155,7 +157,7 @@ class BaseSGD(SparseCoefMixin, CallbackSupportMixin, LinearModel):
                 tol=None if partial else self.tol,
                 n_iter_no_change=self.n_iter_no_change,
                 # A stream of rows is taken as it comes, so that its cuts do not matter.
-                random_state=random_state if self._shuffles(partial) else None,
+                random_state=random_state if descent.shuffles and self._shuffles(partial) else None,
                 penalty=partial_call(penalty_value, alpha=self._alpha, l1_ratio=self._l1_ratio),
                 score=score,
                 restore_best=self._restores_best,
@@ -296,6 +298,7 @@ class BaseSGD(SparseCoefMixin, CallbackSupportMixin, LinearModel):
         sample_weight,
         updates_done,
         partial,
+        rows,
         **rest,
     ) -> Descent:
         rest |= {
@@ -308,7 +311,7 @@ class BaseSGD(SparseCoefMixin, CallbackSupportMixin, LinearModel):
             if partial:
                 return StreamingDescent(kernels, X, y, coef, intercept, memory=memory, **rest)
             rest["batch_size"] = min(int(self.batch_size), X.shape[0])  # beyond: all rows
-            return AutomaticDescent(kernels, X, y, coef, intercept, **rest)
+            return automatic_descent(kernels, X, y, coef, intercept, rows=rows, **rest)
         rest |= {"batch_size": min(int(self.batch_size), X.shape[0]), "memory": memory}
         return PlainDescent(
             kernels,

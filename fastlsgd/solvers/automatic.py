@@ -104,6 +104,9 @@ class AutomaticDescent:
         Loss of predicting the mean of y: the unit of a tolerance.
     """
 
+    shuffles = True
+    gap = np.inf
+
     def __init__(
         self,
         kernels: Kernels,

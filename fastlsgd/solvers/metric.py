@@ -18,7 +18,14 @@ from ..kernels.contract import CSR, Kernels, Matrix
 from ..kernels.device import lives_on_device
 from .eigen import eigh, eigvalsh, minimum_norm, svd
 from .interrupt import call_gram
-from .rows import add_column_moments, as_dense, random_rows, stored_by_chunks, take_rows
+from .rows import (
+    add_column_moments,
+    as_dense,
+    random_rows,
+    range_of_stored,
+    stored_by_chunks,
+    take_rows,
+)
 
 FULL_METRIC_FEATURES = 512
 # Multiply-adds that the gram pass of a metric may cost: beyond it, over a sample of the rows.
@@ -116,20 +123,22 @@ def take_moments(
     y: np.ndarray,
     sample_weight: np.ndarray | None,
     n_threads: int,
+    *,
+    full: bool | None = None,
 ) -> Moments:
     """The moments of the rows of positive weight.
 
-    Full for at most `FULL_METRIC_FEATURES` features. The sums over a sample are scaled up to
-    the weight of all the rows; what a sample can't see is looked for in all of them.
+    Full, by default, for at most `FULL_METRIC_FEATURES` features. The sums over a sample are
+    scaled up to the weight of all the rows; what a sample can't see is looked for in all of them.
     """
     d, s = X.shape[1], sample_weight
     rows, total = X.shape[0], float(X.shape[0])
     if s is not None:
         rows, total = int(np.count_nonzero(s)), float(np.sum(s, dtype=np.float64))
-    x_origin, spread, y_origin = _of_a_few(X, y, s)
-    if isinstance(X, CSR) and d > FULL_METRIC_FEATURES and not lives_on_device(X):
+    full, t = d <= FULL_METRIC_FEATURES if full is None else full, y.shape[1]
+    x_origin, spread, y_origin = _of_a_few(X, y, s, full)
+    if isinstance(X, CSR) and not full and not lives_on_device(X):
         spread = _spread_of_stored(X, rows)
-    full, t = d <= FULL_METRIC_FEATURES, y.shape[1]
     moments = Moments(x_origin, y_origin, rows, total, np.zeros(d),
                       np.zeros((d, d) if full else d), np.zeros(t), np.zeros(t), spread,
                       np.zeros((d, t)) if full else None)  # fmt: skip
@@ -142,12 +151,12 @@ def take_moments(
     return moments
 
 
-def _of_a_few(X: Matrix, y, s) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _of_a_few(X: Matrix, y, s, full: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Origin and spread of x, and origin of y, by medians of rows drawn at random."""
     n, d = X.shape
     few = random_rows(n, min(SAMPLE_ROWS, max(16, SAMPLE_NUMBERS // d)), s)
     y_origin = np.median(np.asarray(y[few], dtype=np.float64), axis=0)
-    if isinstance(X, CSR) and d > FULL_METRIC_FEATURES:
+    if isinstance(X, CSR) and not full:
         return np.zeros(d), np.zeros(d), y_origin  # so that zeros stay zeros
     A = np.asarray(as_dense(take_rows(X, few)), dtype=np.float64)
     origin = np.median(A, axis=0)
@@ -161,8 +170,14 @@ def _of_a_few(X: Matrix, y, s) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _spread_of_stored(X: CSR, n_rows: int) -> np.ndarray:
-    """The spread of sparse columns about zero, from the mean fourth root of what is stored."""
+    """The spread of sparse columns about zero, from the mean fourth root of what is stored.
+
+    0 throughout where all numbers are of like size, so that no few of them can rule a column.
+    """
     d = X.shape[1]
+    least, largest = range_of_stored(X)
+    if least > LEAST_ROOT and largest <= min(FEW_ROWS_RATIO * least, 1.0 / LEAST_ROOT):
+        return np.zeros(d)
     roots, counts = np.zeros(d), np.zeros(d)
     for _, column, values in stored_by_chunks(X):
         roots += np.bincount(column, np.sqrt(np.sqrt(np.abs(values))), minlength=d)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import cast
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from ..kernels.contract import CSR, DeviceKernels, Kernels, Matrix, working_dtype
 from ..kernels.device import lives_on_device
@@ -182,6 +183,40 @@ def stored_by_chunks(X: CSR) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarra
         yield rows, np.asarray(X.indices[span]), np.asarray(X.data[span], dtype=np.float64)
 
 
+def range_of_stored(X: CSR) -> tuple[float, float]:
+    """The least and the largest size of the numbers of a sparse X on the host that are not zero."""
+    least, largest = np.inf, 0.0
+    first, last = np.asarray(X.indptr[:: X.shape[0]]).tolist()
+    for start in range(first, last, CHUNK_NUMBERS):
+        size = np.abs(np.asarray(X.data[start : min(start + CHUNK_NUMBERS, last)]))
+        largest = max(largest, float(size.max()))
+        smallest = float(size.min())
+        if smallest == 0.0:
+            smallest = float(size.min(where=size > 0.0, initial=np.inf))
+        least = min(least, smallest)
+    return least, largest
+
+
+def _add_sparse_moments(
+    X: CSR, s: np.ndarray | None, first: np.ndarray, second: np.ndarray
+) -> None:
+    """By SciPy's products with the transpose, of as many rows as hold what the sums do."""
+    n, d = X.shape
+    ends = np.asarray(X.indptr)
+    step = max(1, max(CHUNK_NUMBERS, 4 * d) * n // max(n, int(ends[-1]) - int(ends[0])))
+    for start in range(0, n, step):
+        part = ends[start : min(start + step, n) + 1]
+        span = slice(int(part[0]), int(part[-1]))
+        values = np.array(X.data[span], dtype=np.float64)
+        rows = csr_array((values, np.asarray(X.indices[span]), part - part[0]), (len(part) - 1, d))
+        weights = np.ones(len(part) - 1)
+        if s is not None:
+            weights = np.asarray(s[start : start + step], dtype=np.float64)
+        first += rows.T @ weights
+        np.multiply(rows.data, rows.data, out=rows.data)
+        second += rows.T @ weights
+
+
 def add_column_moments(
     kernels: Kernels,
     X: Matrix,
@@ -198,10 +233,7 @@ def add_column_moments(
         return
     d = X.shape[1]
     if isinstance(X, CSR):
-        for rows, column, values in stored_by_chunks(X):
-            weights = values if s is None else values * s[rows]
-            first += np.bincount(column, weights, minlength=d)
-            second += np.bincount(column, weights * values, minlength=d)
+        _add_sparse_moments(X, s, first, second)
         return
     step = max(1, CHUNK_NUMBERS // d)
     for start in range(0, X.shape[0], step):

@@ -12,6 +12,7 @@ Either costs what its rows cost: a call of one row does not look at all that cam
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -59,6 +60,8 @@ class StreamingDescent:
     """
 
     loss_scale = 1.0
+    shuffles = True
+    gap = math.inf
     rate = 1.0  # of a step in the stream's own coordinates
 
     def __init__(

@@ -36,6 +36,11 @@ class TargetByTarget:
     ) -> None:
         self.descents, self.loss_scale = descents, loss_scale
         self.sample_weight = sample_weight
+        self.shuffles = descents[0].shuffles
+
+    @property
+    def gap(self) -> float:
+        return sum(descent.gap for descent in self.descents)
 
     def epoch(self, order: np.ndarray | None) -> float:
         if self.sample_weight is None:

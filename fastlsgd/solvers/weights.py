@@ -29,7 +29,7 @@ def normalised_weights(sample_weight: Any, X: Matrix, alpha: float = 0.0) -> tup
     if abs(exponent) <= WEIGHT_EXPONENT:
         return sample_weight, 0
     exponent = max(exponent, int(np.frexp(alpha)[1]) - 1000)
-    exponent += exponent % 2
+    exponent = min(exponent + exponent % 2, 1022)  # 2^k is a float
     given = np.asarray(sample_weight)
     weights = np.ldexp(given, -exponent)
     if np.count_nonzero(weights) < np.count_nonzero(given):

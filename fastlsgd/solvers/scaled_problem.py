@@ -1,0 +1,181 @@
+"""The least-squares problem as `learning_rate="auto"` sees it where rows are too wide to be moved.
+
+    J(w) = 1/(2 S) sum_i s_i ((x_i - c) . w - (y_i - m))^2 + l2/2 |w|^2,   c, m the weighted means
+
+A row of X is read as it lies, and a CSR row costs its stored numbers: centring is a correction of
+the sums, c . w before a pass and a rank-one term after it, and the metric of `metric.py` is applied
+to weights and gradients alone. With c and m the intercept parts from w. One call is one pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..kernels.contract import Kernels, Matrix, working_dtype
+from ..kernels.device import repeated
+from .interrupt import call_kernel
+from .metric import diagonal_metric, take_moments
+from .ordinary_rows import capped_shares, ruled_by_few
+from .recursive import Objective
+from .weights import normalised_weights
+
+# Numbers of the weights of a few targets, which stay in cache from one operation to the next.
+BLOCK_NUMBERS = 2**15
+
+
+@dataclass(frozen=True)
+class Rows:
+    """X, y and how the rows count."""
+
+    kernels: Kernels
+    X: Matrix
+    y: np.ndarray  # (n, t)
+    sample_weight: np.ndarray | None  # (n,)
+    n_threads: int
+
+
+class ScaledProblem:
+    """J, its gradient, products with its curvature, and the scale of each column.
+
+    Parameters
+    ----------
+    rows : Rows
+    objective : Objective
+    visited : ndarray of int64, optional
+        Numbers of the rows that count; the others are as if they were not there. Default: all.
+
+    Attributes
+    ----------
+    moments : Moments
+        Of the columns, each for itself.
+    weight_unit : float
+        A power of two, by which the sample weights are divided.
+    squared_scale : ndarray of shape (d,)
+        One over the curvature of each column, penalty included; 0 for a constant one.
+    loss_scale : float
+        Loss of predicting the mean of y.
+    """
+
+    def __init__(self, rows: Rows, objective: Objective, visited: np.ndarray | None) -> None:
+        self.objective, self.X = objective, rows.X
+        self.kernels, self.n_threads = rows.kernels, rows.n_threads
+        self.y = rows.y
+        s, exponent = normalised_weights(_of_visited(rows, visited), self.X)
+        self.weight_unit = 2.0**exponent
+        self.moments = take_moments(self.kernels, self.X, self.y, s, self.n_threads, full=False)
+        self.is_capped = ruled_by_few(self.moments, s)
+        if self.is_capped:
+            s = self._capped(s)
+        self.sample_weight = s
+        centred, l2 = objective.fit_intercept, objective.l2
+        eps = float(np.finfo(working_dtype(self.X)).eps)
+        metric = diagonal_metric(self.moments, l2, centred, eps)
+        self.centre, self.squared_scale = metric.shift, metric.transform**2
+        self.y_mean = np.zeros(self.y.shape[1])
+        if centred:
+            self.y_mean = self.moments.y_origin + self.moments.y / self.moments.weight
+        self.loss_scale = 0.5 * float(self.moments.y_variance().sum())
+        self._counts = None if self.is_capped else _counts(s, self.y)
+
+    @property
+    def least_curvature(self) -> float:
+        """A lower bound of it, in scaled columns: 0 without a penalty."""
+        known = self.squared_scale[self.squared_scale > 0.0]
+        return self.objective.l2 * float(known.min()) if len(known) else 1.0
+
+    def intercept(self, coef: np.ndarray) -> np.ndarray:
+        return self.y_mean - self._at_centre(coef)
+
+    def gradient(self, coef: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """J of each target (t,), and its gradient (t, d)."""
+        loss, dw, db = self._pass(self.y, coef, self.intercept(coef), self.sample_weight)
+        if self.objective.fit_intercept:
+            # What rounding has left of the mean residual.
+            self.y_mean = self.y_mean - db
+            loss = loss - 0.5 * db * db
+        self._complete(dw, db, coef)
+        penalty = 0.5 * self.objective.l2 * np.einsum("td,td->t", coef, coef)
+        return loss + penalty, dw
+
+    def product(self, p: np.ndarray) -> np.ndarray:
+        """The curvature of J times each row of p (t, d)."""
+        nothing = repeated(0.0, (self.X.shape[0], len(p)), self.y)
+        _, dw, db = self._pass(nothing, p, -self._at_centre(p), self.sample_weight)
+        self._complete(dw, db, p)
+        return dw
+
+    def unweighted_loss(self, coef: np.ndarray, weighted: float) -> float:
+        """Mean of r^2 / 2 over the rows that count, summed over targets.
+
+        `weighted` is that with the rows' weights: the same, where they are all alike.
+        """
+        if self._counts is None:
+            return weighted
+        loss, _, _ = self._pass(self.y, coef, self.intercept(coef), self._counts)
+        return float(loss.sum())
+
+    def blocks(self):
+        """Slices of a few targets each."""
+        step = max(1, BLOCK_NUMBERS // self.X.shape[1])
+        return [slice(start, start + step) for start in range(0, self.y.shape[1], step)]
+
+    def _at_centre(self, coef: np.ndarray) -> np.ndarray:
+        # Not by BLAS, whose threads take longer to meet than this takes.
+        return np.einsum("td,d->t", coef, self.centre)
+
+    def _pass(self, y, coef: np.ndarray, intercept: np.ndarray, sample_weight):
+        return call_kernel(
+            self.kernels.loss_gradient,
+            2 * len(coef),
+            self.X,
+            y,
+            np.ascontiguousarray(coef),
+            intercept,
+            sample_weight,
+            self.n_threads,
+        )
+
+    def _complete(self, dw: np.ndarray, db: np.ndarray, coef: np.ndarray) -> None:
+        """Centre the sums of a pass, and add the penalty's part; in place."""
+        for part in self.blocks():
+            if self.objective.fit_intercept:
+                dw[part] -= db[part, None] * self.centre
+            if self.objective.l2 > 0.0:
+                dw[part] += self.objective.l2 * coef[part]
+
+    def _capped(self, s: np.ndarray | None) -> np.ndarray:
+        """Where columns are only scaled, no row may count as more than so many ordinary ones."""
+        share = capped_shares(self.X, self.moments)
+        s = share if s is None else share * np.asarray(s, dtype=np.float64)
+        s = s.astype(self.y.dtype)
+        self.moments = take_moments(self.kernels, self.X, self.y, s, self.n_threads, full=False)
+        if self.moments.leave_float64():
+            raise ValueError(
+                "Squares of columns of X leave the range of float64: rescale its columns."
+            )
+        return s
+
+
+def _of_visited(rows: Rows, visited: np.ndarray | None) -> np.ndarray | None:
+    """The sample weights, zero in rows that are not visited; those of a kernel's dtype."""
+    s, n = rows.sample_weight, rows.X.shape[0]
+    if visited is None or len(visited) == n:
+        return s
+    if s is not None and np.count_nonzero(s) == len(visited):
+        return s  # they say so already
+    out = np.zeros(n, dtype=rows.y.dtype)
+    out[visited] = 1.0 if s is None else np.asarray(s)[visited]
+    return out
+
+
+def _counts(s: np.ndarray | None, y: np.ndarray) -> np.ndarray | None:
+    """1 for a row that counts and 0 for others; None where the weights themselves say no more."""
+    if s is None:
+        return None
+    counts = s > 0.0
+    known = s[counts]
+    if known.min() == known.max():
+        return None
+    return counts.astype(y.dtype)
