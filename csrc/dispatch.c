@@ -92,24 +92,25 @@ static int limit_threads(int n_threads) {
 int fastlsgd_loss_gradient(double *loss, double *dw, double *db, const fastlsgd_matrix *X,
                            const fastlsgd_targets *y, const double *w, const double *b,
                            const void *sample_weight, int n_threads) {
-  return isas[current].kernels[X->dtype][y->dtype].loss_gradient(loss, dw, db, X, y, w, b, sample_weight,
-                                                       limit_threads(n_threads));
+  return isas[current].kernels[X->dtype][y->dtype].loss_gradient(
+      loss, dw, db, X, y, w, b, sample_weight, limit_threads(n_threads));
 }
 
 int fastlsgd_predict(void *out, const fastlsgd_matrix *X, const double *w, const double *b,
                      int64_t n_targets, int n_threads) {
-  return isas[current].kernels[X->dtype][X->dtype].predict(out, X, w, b, n_targets, limit_threads(n_threads));
+  return isas[current].kernels[X->dtype][X->dtype].predict(out, X, w, b, n_targets,
+                                                           limit_threads(n_threads));
 }
 
 int fastlsgd_gram(double *out, const fastlsgd_matrix *X, const fastlsgd_targets *y,
                   const void *sample_weight, const double *shift, int n_threads) {
   return isas[current].kernels[X->dtype][y->dtype].gram(out, X, y, sample_weight, shift,
-                                              limit_threads(n_threads));
+                                                        limit_threads(n_threads));
 }
 
 int fastlsgd_sgd_epoch(double *loss, void *w, double *b, const fastlsgd_matrix *X,
                        const fastlsgd_targets *y, const void *sample_weight,
                        const fastlsgd_epoch *epoch, fastlsgd_state *state, int n_threads) {
-  return isas[current].kernels[X->dtype][y->dtype].sgd_epoch(loss, w, b, X, y, sample_weight, epoch, state,
-                                                   limit_threads(n_threads));
+  return isas[current].kernels[X->dtype][y->dtype].sgd_epoch(loss, w, b, X, y, sample_weight, epoch,
+                                                             state, limit_threads(n_threads));
 }

@@ -54,7 +54,7 @@ static int startable(int wanted) {
   pthread_mutex_unlock(&gate);
   for (int k = 0; k < started; ++k) pthread_join(threads[k], NULL);
   pthread_attr_destroy(&attributes);
-  if (started < wanted) started -= started / 4; /* others want threads and memory too */
+  if (started < wanted) started -= started / 4;             /* others want threads and memory too */
   void *room = malloc((size_t)(started + 1) * (ROOM / 16)); /* the runtime's own */
   free(room);
   return room ? started : 0;
