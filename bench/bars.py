@@ -271,8 +271,9 @@ ROWS: dict[str, Row] = {
     "loss_gradient_targets": Row(
         "loss_gradient, 10 targets",
         _gradient_targets,
-        note="The limit is the time at 0.6 of the bandwidth or at 0.7 of the rate of NumPy's "
-        "2,048 x 2,048 product in the same dtype, whichever is longer.",
+        note="The limit is the time that a read of X takes at 0.6 of the bandwidth, or that the "
+        "flops take at 0.7 of the rate of NumPy's 2,048 x 2,048 product in the same dtype, "
+        "whichever is longer.",
     ),
     "sgd_1m_x_100": Row("SGD, 1M x 100", partial(_sgd_dense, "1M x 100")),
     "sgd_4m_x_10": Row("SGD, 4M x 10", partial(_sgd_dense, "4M x 10")),
@@ -280,29 +281,31 @@ ROWS: dict[str, Row] = {
     "sgd_csr": Row(
         "SGD, CSR 500k x 100k, 50 a row",
         _sgd_csr,
-        note="Without an intercept: on CSR scikit-learn multiplies the intercept's steps by 0.01, "
-        "so that weights could not be compared.",
+        note="No intercept is fitted: on CSR scikit-learn multiplies the steps of the intercept "
+        "by 0.01, so that weights could not be compared.",
     ),
     "fit_house_sales": Row(
         "SGDRegressor.fit, batch 32, house sales",
         _fit_house_sales,
-        note="Shuffled. PyTorch: a Linear layer and torch.optim.SGD, batches cut from a shuffled "
-        "copy of the tensors, which takes a fraction of a DataLoader's time.",
+        note="Rows are shuffled. PyTorch runs a Linear layer and torch.optim.SGD on batches that "
+        "are slices of a shuffled copy of the tensors, which takes a fraction of the time of a "
+        "DataLoader.",
     ),
     "validation": Row(
         "Checks of the input",
         _validation,
         unit="reads of X",
-        note="loss_gradient: the public call less the kernel's. SGDRegressor.fit: a fit of one "
-        "epoch less a marginal epoch. In units of a read of X at the probe's speed on the same "
-        "number of threads (2 for the former, 1 for the latter).",
+        note="For loss_gradient, the time of the public call less that of the kernel; for "
+        "SGDRegressor.fit, that of a fit of one epoch less that of a marginal epoch. The unit is "
+        "the time of a read of X at the speed of the probe with the same number of threads (2 for "
+        "the former, 1 for the latter).",
     ),
     "memory": Row(
         "Memory beyond the inputs",
         _memory,
         unit="MB",
-        note="Highest resident set during the call less the one before it. The limit is 32 MB and "
-        "4 float64 numbers a thread and column. X has 50 million numbers.",
+        note="The highest resident set size during the call less that before it. The limit is "
+        "32 MB, and 4 float64 numbers per thread and column. X has 50 million numbers.",
     ),
     "small_calls": Row("loss_gradient on 100 x 10", _small_calls, unit="µs"),
 }

@@ -1,4 +1,4 @@
-"""docs/benchmarks.md and its two plots, from samples."""
+"""Write docs/benchmarks.md from samples."""
 
 from __future__ import annotations
 
@@ -25,18 +25,19 @@ Results = dict[str, list[Sample]]
 _INTRODUCTION = """\
 # Benchmarks
 
-Written by `python bench/report.py`, which measures each row and draws the plots; the section
-"What limits the rest" alone is written by hand, and kept. To repeat it on 2 cores of a larger
-machine: `taskset -c 0,1 python bench/report.py`.
+`python bench/report.py` writes this page: it measures each row and draws the plots. Only the
+section "What limits the rest" is written by hand, and is kept. To repeat the measurements on 2
+cores of a larger machine, run `taskset -c 0,1 python bench/report.py`.
 
 {environment}
 
-Each number is the best of {rounds} turns or more: contenders take turns on the same arrays, with a
-pause between them so that idle threads of the last one don't disturb the next. The read bandwidth
-is measured in the same turns (`bench/probe.py`): a share is bytes of X *and y*, each counted once,
-over what the probe reads on the same number of threads. "x peer" is the peer's time over that of
-the native backend. Every result is first checked against the NumPy reference kernels. An epoch is
-the marginal cost: a fit of 6 epochs less a fit of 1, over 5.
+Each number is the best of {rounds} rounds or more. In a round the contenders take turns on the same
+arrays, with a pause between them so that idle threads of one do not disturb the next. The read
+bandwidth is measured in the same rounds (`bench/probe.py`). A *share* is the bytes of X *and y*,
+each counted once, divided by the time and by the bandwidth that the probe reads with the same
+number of threads. "x peer" is the time of the peer divided by that of the native backend. Every
+result is first checked against the NumPy reference kernels. The time of an epoch is a marginal one:
+that of a fit of 6 epochs less that of a fit of 1, divided by 5.
 """
 
 _PLOTS = """\
@@ -58,7 +59,7 @@ def write_page(
     listed = "\n".join(f"- {name}: {value}" for name, value in environment.items())
     parts = [
         _INTRODUCTION.format(environment=listed, rounds=rounds),
-        "## Bars\n\nThe worst case of each row, and where it was.\n",
+        "## Targets\n\nEach row shows the worst case, and in brackets which case that was.\n",
         "\n".join(_bars_table(results)) + "\n",
         *(f"{line}\n" for line in _missing(results)),
         _PLOTS,
@@ -72,7 +73,7 @@ def write_page(
 
 
 def _hand_written(path: Path) -> str:
-    """What stands in that section, up to the next heading of its level."""
+    """The text of the section that is written by hand, up to the next heading of its level."""
     if not path.exists():
         return ""
     pattern = rf"^{re.escape(HAND_WRITTEN)}\n(.*?)(?=^## |\Z)"
@@ -81,7 +82,7 @@ def _hand_written(path: Path) -> str:
 
 
 def _table(header: list[str], rows: Iterator[list[str]], n_text: int) -> Iterator[str]:
-    """Markdown; the first `n_text` columns to the left, numbers to the right."""
+    """Lines of a Markdown table: the first `n_text` columns are aligned left, numbers right."""
     yield f"| {' | '.join(header)} |"
     yield f"|{' --- |' * n_text}{' ---: |' * (len(header) - n_text)}"
     for row in rows:
@@ -97,7 +98,7 @@ def _bars_table(results: Results) -> Iterator[str]:
             cells = [_worst_cell(w, several) for w in worst]
             yield [ROWS[bar.row].title, bar.what, _target(bar), *cells, _verdict(bar, worst)]
 
-    yield from _table(["row", "what", "bar", *DTYPES, "met"], rows(), 2)
+    yield from _table(["row", "what", "target", *DTYPES, "met"], rows(), 2)
 
 
 def _worst_cell(worst: tuple[float, str] | None, several: bool) -> str:
@@ -140,7 +141,7 @@ def _libraries(samples: list[Sample]) -> list[str]:
 
 
 def _times(samples: list[Sample]) -> Iterator[str]:
-    """Milliseconds, GB/s of X and the share for our backends; milliseconds and ratio for peers."""
+    """Lines of a table: times of all, GB/s and shares of our backends, and ratios to peers."""
     others = [name for name in _libraries(samples) if name not in BACKENDS]
     header = ["case", "dtype", "X, MB", "probe, GB/s"]
     for name in BACKENDS:
