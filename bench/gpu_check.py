@@ -556,6 +556,7 @@ def time_automatic(report: Report, X, y) -> None:
     from fastlsgd.kernels import load_backend
     from fastlsgd.kernels.device import as_device_array
     from fastlsgd.solvers.automatic import AutomaticDescent
+    from fastlsgd.solvers.training import Objective, TrainingData
 
     kernels, d = load_backend("cuda"), X.shape[1]
     A, targets = as_device_array(X), as_device_array(y)[:, None]
@@ -576,9 +577,12 @@ def time_automatic(report: Report, X, y) -> None:
         )  # fmt: skip
     for batch, rows in ((1024, len(A)), (1, 50_000)):
         descent = AutomaticDescent(
-            kernels, A[:rows], targets[:rows], np.zeros((1, d)), np.zeros(1), sample_weight=None,
-            batch_size=batch, alpha=1e-4, l1_ratio=0.0, fit_intercept=True, n_threads=1,
-        )  # fmt: skip
+            TrainingData(kernels, A[:rows], targets[:rows], None, n_threads=1),
+            Objective(alpha=1e-4, l1_ratio=0.0, fit_intercept=True),
+            batch,
+            np.zeros((1, d)),
+            np.zeros(1),
+        )
         seconds = device_seconds(lambda descent=descent: descent.epoch(None), 3)
         report.note(
             f"an epoch of learning_rate='auto', batch {batch}, {min(rows, len(A))} rows", seconds,

@@ -24,7 +24,7 @@ from .. import _validation as check
 from .._sparse_structure import check_structure
 from .._version import __version__
 from ..kernels import BACKENDS, resolve_backend, resolve_threads, usable_processors
-from ..kernels.contract import CSR, Matrix, working_dtype
+from ..kernels.contract import CSR, Kernels, Matrix, working_dtype
 from ..kernels.device import (
     handed_back,
     has_functions,
@@ -35,8 +35,8 @@ from ..kernels.device import (
 )
 from ..solvers.eigen import NoEigenvalues
 from ..solvers.factors import NotTrustworthy
+from ..solvers.holdout import class_numbers
 from ..solvers.interrupt import call_kernel
-from ..solvers.stochastic import class_numbers
 
 
 class VersionWarning(InconsistentVersionWarning):
@@ -117,24 +117,22 @@ class LinearModel(BaseEstimator):
         _check_n_features(self, X, reset=reset)
         return X
 
-    def _finite_matrix(self, X) -> Matrix:
-        """X itself, after one read by all threads where a fit needs that.
+    def _refuse_non_finite(self, kernels: Kernels, X: Matrix) -> None:
+        """Raise ValueError for NaN and infinity in X where the fit itself would not notice them.
 
-        NaN and infinity show in the loss of zero weights.
+        One read of X by all threads tells: they show in the loss of zero weights.
         """
         if lives_on_device(X) or self._shows_non_finite() or get_config()["assume_finite"]:
-            return X
+            return
         n, d = X.shape
         nothing = np.broadcast_to(np.zeros(1, working_dtype(X)), (n, 1))
-        kernels = resolve_backend(self.backend, X)
         w, b = np.zeros((1, d)), np.zeros(1)
         at_zero = call_kernel(kernels.loss_gradient, 2, X, nothing, w, b, None, self._n_threads())
         if not np.isfinite(at_zero.loss[0]):
             check.explain_non_finite(X=X)
-        return X
 
     def _shows_non_finite(self) -> bool:
-        """Whether a fit meets NaN and infinity in X by itself, before anything comes of it."""
+        """Return whether the fit itself notices NaN and infinity in X before it uses them."""
         return False
 
     def _take_to(self, X) -> None:
@@ -230,10 +228,8 @@ class LinearRegressor(RegressorMixin, LinearModel):
             one_target = True
             if not lives_on_device(X):
                 column_or_1d(targets, warn=True)  # for its warning
-        if not lives_on_device(X):
-            if not get_config()["assume_finite"]:
-                check.explain_non_finite(y=targets)
-            self._finite_matrix(X)
+        if not lives_on_device(X) and not get_config()["assume_finite"]:
+            check.explain_non_finite(y=targets)
         self._remember(targets, s, go_on=not reset)
         return X, targets, s, one_target
 
@@ -333,7 +329,6 @@ class LinearClassifier(ClassifierMixin, LinearModel):
             y = y.astype(np.float64)  # of ml_dtypes, of which scikit-learn knows nothing
         y = _check_y(y, multi_output=multi_output, estimator=self)
         check_consistent_length(X, y)
-        self._finite_matrix(X)
         return X, y
 
 

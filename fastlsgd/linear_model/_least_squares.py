@@ -178,8 +178,10 @@ class LeastSquaresRegressor(LinearRegressor):
         alphas = self._check_parameters()
         warm = self.warm_start and hasattr(self, "coef_")
         X, y, s, one_target = self._validate(X, y, sample_weight, reset=not warm)
+        kernels = resolve_backend(self.backend, X)
+        self._refuse_non_finite(kernels, X)
         start = self._start(X.shape[1], y.shape[1]) if warm else (None, None)
-        return self._solve(self._problem(X, y, s), alphas, start, one_target)
+        return self._solve(kernels, self._problem(X, y, s), alphas, start, one_target)
 
     def _problem(self, X, y, s) -> Problem:
         return Problem(
@@ -199,8 +201,7 @@ class LeastSquaresRegressor(LinearRegressor):
             )
         return coef, intercept
 
-    def _solve(self, problem: Problem, alphas: list[float], start, one_target: bool):
-        kernels = resolve_backend(self.backend, problem.X)
+    def _solve(self, kernels, problem: Problem, alphas: list[float], start, one_target: bool):
         with overflow_explained(problem.X, problem.y):
             solutions = fit_regression(
                 kernels,

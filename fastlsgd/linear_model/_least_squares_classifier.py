@@ -8,6 +8,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import column_or_1d
 
 from .. import _validation as check
+from ..kernels import resolve_backend
 from ..kernels.contract import working_dtype
 from ._base import LinearClassifier, all_or_nothing, beside, check_class_weight, check_classes
 from ._least_squares import LeastSquaresRegressor
@@ -162,6 +163,8 @@ class LeastSquaresClassifier(LinearClassifier):
         alphas = regressor._check_parameters()
         warm = self.warm_start and hasattr(self, "coef_")
         X, labels = self._validate_labels(X, y, sample_weight, reset=not warm, multi_output=True)
+        kernels = resolve_backend(self.backend, X)
+        self._refuse_non_finite(kernels, X)
         self._label_binarizer = LabelBinarizer(neg_label=-1, pos_label=1)
         targets = self._label_binarizer.fit_transform(labels)
         self.classes_ = beside(self._label_binarizer.classes_, y)
@@ -175,7 +178,9 @@ class LeastSquaresClassifier(LinearClassifier):
             vars(regressor).update({name: getattr(self, name) for name in REGRESSOR_ATTRIBUTES})
             start = regressor._start(X.shape[1], targets.shape[1])
         # As its `fit`, but for a second look at X, and for targets, which it wants on the host.
-        regressor._solve(regressor._problem(X, targets, s), alphas, start, one_target=False)
+        regressor._solve(
+            kernels, regressor._problem(X, targets, s), alphas, start, one_target=False
+        )
         for name in REGRESSOR_ATTRIBUTES:
             setattr(self, name, getattr(regressor, name))
         return self

@@ -138,6 +138,7 @@ class LeastSquaresCV(RoutedSplitter, LeastSquaresRegressor):
         problem = self._problem(X, targets, s)
         normalised, _ = problem.normalised()
         kernels, n_threads = resolve_backend(self.backend, X), self._n_threads()
+        self._refuse_non_finite(kernels, X)
         with overflow_explained(X, targets):
             if alphas is None:
                 alphas = default_alphas(kernels, normalised, n_threads).tolist()
@@ -152,7 +153,7 @@ class LeastSquaresCV(RoutedSplitter, LeastSquaresRegressor):
         best = int(np.argmin(means))
         self.alphas_, self.mse_path_ = np.array(alphas), errors
         self.alpha_, self.best_score_ = float(alphas[best]), -float(means[best])
-        return self._solve(problem, [self.alpha_], (None, None), one_target)
+        return self._solve(kernels, problem, [self.alpha_], (None, None), one_target)
 
     def _is_path(self) -> bool:
         return False

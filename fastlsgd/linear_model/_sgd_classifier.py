@@ -9,7 +9,7 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from .. import _validation as check
 from ..kernels.contract import working_dtype
-from ..solvers.stochastic import Holdout, class_numbers
+from ..solvers.holdout import Holdout, class_numbers
 from ._base import (
     LinearClassifier,
     all_or_nothing,
@@ -20,7 +20,7 @@ from ._base import (
     signed_targets,
 )
 from ._listeners import with_callbacks
-from ._sgd import BaseSGD
+from ._stochastic import BaseSGD, Call, Start
 
 
 class SGDClassifier(LinearClassifier, BaseSGD):
@@ -273,7 +273,8 @@ class SGDClassifier(LinearClassifier, BaseSGD):
         ImportError
             If `backend` is not installed.
         """
-        return self._fit_heard(X, y, sample_weight, coef_init, intercept_init, callback)
+        start = Start(coef_init, intercept_init)
+        return self._fit_heard(X, y, sample_weight, start, callback)
 
     def partial_fit(self, X, y, classes=None, sample_weight=None):
         """Do one epoch on these rows, from where the last call ended.
@@ -311,10 +312,10 @@ class SGDClassifier(LinearClassifier, BaseSGD):
                 "rows or many of them."
             )
         with all_or_nothing(self):
-            go_on = hasattr(self, "coef_")
-            if not go_on or classes is not None:
+            call = Call.partial_fit(self)
+            if not call.go_on or classes is not None:
                 self._set_classes(classes)
-            return self._fit(X, y, sample_weight, go_on=go_on, partial=True)
+            return self._fit(X, y, sample_weight, call)
 
     def _set_classes(self, classes) -> None:
         """`classes_` from what `partial_fit` was given; they never change between its calls."""

@@ -14,7 +14,7 @@ from sklearn.utils import _safe_indexing
 
 from .. import _validation as check
 from .._threads import carried
-from ..kernels import resolve_threads
+from ..kernels import resolve_backend, resolve_threads
 from ..kernels.contract import CSR
 from ..kernels.device import DeviceArray, lives_on_device
 from ..solvers.refits import COPIED_NUMBERS, PIECE_NUMBERS
@@ -144,6 +144,7 @@ class SGDRegressorCV(RoutedSplitter, LinearRegressor):
         scorer = get_scorer("neg_mean_squared_error" if self.scoring is None else self.scoring)
         # X is checked once, with the names of its columns; the folds are parts of what is left.
         matrix, targets, s, one_target = self._validate(X, y, sample_weight, reset=True, ravel=True)
+        self._refuse_non_finite(resolve_backend(self.backend, matrix), matrix)
         # What scorers and splitters are handed is on the host; a GPU's X, y and s stay there.
         y_judged = check.on_host(targets)
         y_judged = y_judged[:, 0] if one_target else y_judged

@@ -35,7 +35,6 @@ from ..kernels.contract import (
     GROUP_ROWS,
     Epoch,
     Kernels,
-    Matrix,
     Prox,
     SGDState,
     rows_per_group,
@@ -46,7 +45,6 @@ from .eigen import eigh
 from .metric import Metric, Moments, diagonal_metric, full_metric, take_moments
 from .ordinary_rows import capped_shares, ruled_by_few
 from .recursive import (
-    Objective,
     Triangle,
     empty_triangle,
     metric_of,
@@ -54,6 +52,7 @@ from .recursive import (
     with_rows,
 )
 from .rows import row_slice, rows_on_host, sum_of_squares, transformed_rows
+from .training import Objective, TrainingData
 from .weights import normalised_weights
 
 AVERAGE_POWER = 3.0
@@ -80,21 +79,17 @@ class AutomaticMemory:
 
 
 class AutomaticDescent:
-    """The protocol of `stochastic.Descent` with rates from the data.
+    """A `stochastic.Descent` whose rates come from the data.
 
     Parameters
     ----------
-    kernels : Kernels
-    X, y, sample_weight
-        As in the kernel contract. The weights' scale does not matter: the loss is their mean.
-        Rows of zero weight must not be visited.
-    coef, intercept : ndarrays of shape (t, d) and (t,)
-        Start; left as they are.
+    data : TrainingData
+        The scale of the sample weights does not matter. Rows of zero weight must not be visited.
+    objective : Objective
     batch_size : int
-        More than there are rows means all of them.
-    alpha, l1_ratio : float
-    fit_intercept : bool
-    n_threads : int
+        A number beyond that of the rows means all of them.
+    coef, intercept : ndarrays of shape (t, d) and (t,)
+        Where to start, left unchanged.
 
     Attributes
     ----------
@@ -109,24 +104,18 @@ class AutomaticDescent:
 
     def __init__(
         self,
-        kernels: Kernels,
-        X: Matrix,
-        y: np.ndarray,
+        data: TrainingData,
+        objective: Objective,
+        batch_size: int,
         coef: np.ndarray,
         intercept: np.ndarray,
-        *,
-        sample_weight: np.ndarray | None,
-        batch_size: int,
-        alpha: float,
-        l1_ratio: float,
-        fit_intercept: bool,
-        n_threads: int,
     ) -> None:
+        kernels, X, y, sample_weight, n_threads = data
         self.kernels, self.n_threads = kernels, n_threads
-        self.X, self.y, self.fit_intercept = X, y, fit_intercept
+        self.X, self.y, self.objective = X, y, objective
+        self.fit_intercept = fit_intercept = objective.fit_intercept
         self.sample_weight, exponent = normalised_weights(sample_weight, X)
         self.weight_unit = 2.0**exponent
-        self.objective = Objective(alpha * l1_ratio, alpha * (1.0 - l1_ratio), fit_intercept)
         self.capped = False
         self.triangle: Triangle | None = None
         self.moments = take_moments(kernels, X, y, self.sample_weight, n_threads)

@@ -4,59 +4,37 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..kernels.contract import Kernels, Matrix
 from . import metric
 from .accelerated_epochs import AcceleratedDescent
 from .automatic import AutomaticDescent
 from .conjugate_epochs import ConjugateDescent
-from .recursive import Objective
-from .scaled_problem import Rows, ScaledProblem
+from .scaled_problem import ScaledProblem
+from .training import Objective, TrainingData
 
 
 def automatic_descent(
-    kernels: Kernels,
-    X: Matrix,
-    y: np.ndarray,
-    coef: np.ndarray,
-    intercept: np.ndarray,
-    *,
-    sample_weight: np.ndarray | None,
+    data: TrainingData,
+    objective: Objective,
     rows: np.ndarray | None,
     batch_size: int,
-    alpha: float,
-    l1_ratio: float,
-    fit_intercept: bool,
-    n_threads: int,
+    coef: np.ndarray,
+    intercept: np.ndarray,
 ) -> AutomaticDescent | ConjugateDescent | AcceleratedDescent:
-    """A descent for these data.
+    """Return a descent for these data.
 
-    For up to `FULL_METRIC_FEATURES` features stochastic steps in coordinates in which the problem
-    is round, to which rows are moved; for more, one step an epoch on all rows, which stay as they
-    are.
+    For up to `FULL_METRIC_FEATURES` features it takes stochastic steps in coordinates in which the
+    problem is round, to which rows are moved; for more, one step per epoch on all rows, which stay
+    as they are.
 
     Parameters
     ----------
     rows : ndarray of int64, optional
-        Numbers of those that will be visited. Default: all.
-    kernels, X, y, coef, intercept, sample_weight, batch_size, alpha, l1_ratio, fit_intercept, \
-n_threads
+        Numbers of the rows that will be visited. Default: all.
+    data, objective, batch_size, coef, intercept
         As `AutomaticDescent` has them.
     """
-    if X.shape[1] <= metric.FULL_METRIC_FEATURES:
-        return AutomaticDescent(
-            kernels,
-            X,
-            y,
-            coef,
-            intercept,
-            sample_weight=sample_weight,
-            batch_size=batch_size,
-            alpha=alpha,
-            l1_ratio=l1_ratio,
-            fit_intercept=fit_intercept,
-            n_threads=n_threads,
-        )
-    objective = Objective(alpha * l1_ratio, alpha * (1.0 - l1_ratio), fit_intercept)
-    problem = ScaledProblem(Rows(kernels, X, y, sample_weight, n_threads), objective, rows)
+    if data.X.shape[1] <= metric.FULL_METRIC_FEATURES:
+        return AutomaticDescent(data, objective, batch_size, coef, intercept)
+    problem = ScaledProblem(data, objective, rows)
     kind = ConjugateDescent if objective.l1 == 0.0 else AcceleratedDescent
     return kind(problem, coef)

@@ -19,6 +19,7 @@ import numpy as np
 from .eigen import eigh
 from .metric import RANK_TOLERANCE, Metric, Moments, factor_metric
 from .proximal_newton import Penalty, Quadratic
+from .training import Objective
 
 # Of the solution under L1: relative to the gradient of zero weights.
 L1_TOLERANCE = 1e-11
@@ -78,15 +79,6 @@ def with_rows(triangle: Triangle, X: np.ndarray, y: np.ndarray, s: np.ndarray) -
         triangle.roughness + np.sqrt(np.sqrt(steps)).sum(axis=0),
         triangle.weight_roots + float(np.sqrt(np.sqrt(s)).sum()),
     )
-
-
-@dataclass(frozen=True)
-class Objective:
-    """What is minimised beside the squared residuals."""
-
-    l1: float
-    l2: float
-    fit_intercept: bool
 
 
 @dataclass(frozen=True)

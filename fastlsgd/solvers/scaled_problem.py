@@ -9,31 +9,18 @@ to weights and gradients alone. With c and m the intercept parts from w. One cal
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from ..kernels.contract import Kernels, Matrix, working_dtype
+from ..kernels.contract import working_dtype
 from ..kernels.device import repeated
 from .interrupt import call_kernel
 from .metric import diagonal_metric, take_moments
 from .ordinary_rows import capped_shares, ruled_by_few
-from .recursive import Objective
+from .training import Objective, TrainingData
 from .weights import normalised_weights
 
 # Numbers of the weights of a few targets, which stay in cache from one operation to the next.
-BLOCK_NUMBERS = 2**15
-
-
-@dataclass(frozen=True)
-class Rows:
-    """X, y and how the rows count."""
-
-    kernels: Kernels
-    X: Matrix
-    y: np.ndarray  # (n, t)
-    sample_weight: np.ndarray | None  # (n,)
-    n_threads: int
+WEIGHTS_IN_CACHE = 2**15
 
 
 class ScaledProblem:
@@ -41,7 +28,7 @@ class ScaledProblem:
 
     Parameters
     ----------
-    rows : Rows
+    rows : TrainingData
     objective : Objective
     visited : ndarray of int64, optional
         Numbers of the rows that count; the others are as if they were not there. Default: all.
@@ -58,7 +45,9 @@ class ScaledProblem:
         Loss of predicting the mean of y.
     """
 
-    def __init__(self, rows: Rows, objective: Objective, visited: np.ndarray | None) -> None:
+    def __init__(
+        self, rows: TrainingData, objective: Objective, visited: np.ndarray | None
+    ) -> None:
         self.objective, self.X = objective, rows.X
         self.kernels, self.n_threads = rows.kernels, rows.n_threads
         self.y = rows.y
@@ -118,7 +107,7 @@ class ScaledProblem:
 
     def blocks(self):
         """Slices of a few targets each."""
-        step = max(1, BLOCK_NUMBERS // self.X.shape[1])
+        step = max(1, WEIGHTS_IN_CACHE // self.X.shape[1])
         return [slice(start, start + step) for start in range(0, self.y.shape[1], step)]
 
     def _at_centre(self, coef: np.ndarray) -> np.ndarray:
@@ -158,7 +147,7 @@ class ScaledProblem:
         return s
 
 
-def _of_visited(rows: Rows, visited: np.ndarray | None) -> np.ndarray | None:
+def _of_visited(rows: TrainingData, visited: np.ndarray | None) -> np.ndarray | None:
     """The sample weights, zero in rows that are not visited; those of a kernel's dtype."""
     s, n = rows.sample_weight, rows.X.shape[0]
     if visited is None or len(visited) == n:

@@ -17,16 +17,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..kernels.contract import GROUP_ROWS, Epoch, Kernels, Matrix, Prox, SGDState, working_dtype
+from ..kernels.contract import GROUP_ROWS, Epoch, Kernels, Prox, SGDState, working_dtype
 from . import metric
 from .automatic import AutomaticMemory
-from .recursive import (
-    Objective,
-    RecursiveLeastSquares,
-    RecursiveMemory,
-    recursive_memory,
-)
+from .recursive import RecursiveLeastSquares, RecursiveMemory, recursive_memory
 from .rows import rows_on_host
+from .training import Objective, TrainingData
 from .weights import power_of_two
 
 # A row may count in the columns' scales as this many times a typical one.
@@ -43,20 +39,17 @@ class StreamMemory:
 
 
 class StreamingDescent:
-    """The protocol of `stochastic.Descent` for one visit of new rows, in the order given.
+    """A `stochastic.Descent` for one visit of new rows, in the order given.
 
     Parameters
     ----------
-    kernels : Kernels
-    X, y, sample_weight
-        As in the kernel contract. Rows of zero weight must not be visited.
+    data : TrainingData
+        Rows of zero weight must not be visited.
+    objective : Objective
     coef, intercept : ndarrays of shape (t, d) and (t,)
-        The weights so far; left as they are.
-    alpha, l1_ratio : float
-    fit_intercept : bool
-    n_threads : int
+        The weights so far, left unchanged.
     memory : StreamMemory, AutomaticMemory or None
-        Of the stream so far, or of a fit to go on from.
+        What the stream so far, or a fit to continue, has left.
     """
 
     loss_scale = 1.0
@@ -66,24 +59,16 @@ class StreamingDescent:
 
     def __init__(
         self,
-        kernels: Kernels,
-        X: Matrix,
-        y: np.ndarray,
+        data: TrainingData,
+        objective: Objective,
         coef: np.ndarray,
         intercept: np.ndarray,
-        *,
-        sample_weight: np.ndarray | None,
-        alpha: float,
-        l1_ratio: float,
-        fit_intercept: bool,
-        n_threads: int,
         memory: StreamMemory | AutomaticMemory | None = None,
     ) -> None:
-        self.kernels, self.n_threads = kernels, n_threads
-        self.X, self.y, self.sample_weight = X, y, sample_weight
+        self.kernels, self.X, self.y, self.sample_weight, self.n_threads = data
+        self.objective = objective
         self.coef = np.array(coef, np.float64)
         self.intercept = np.array(intercept, np.float64)
-        self.objective = Objective(alpha * l1_ratio, alpha * (1.0 - l1_ratio), fit_intercept)
         if memory is None or isinstance(memory, AutomaticMemory):
             memory = self._begin(memory)
         self.memory: StreamMemory = memory

@@ -16,7 +16,7 @@ from .stochastic import Descent
 
 
 class TargetByTarget:
-    """The protocol of `stochastic.Descent` over descents of one target each.
+    """A `stochastic.Descent` that consists of one descent per target.
 
     Parameters
     ----------

@@ -33,6 +33,7 @@ from fastlsgd.kernels.device import DeviceArray, as_device_array, is_device_arra
 from fastlsgd.solvers import metric, rows
 from fastlsgd.solvers.automatic import AutomaticDescent
 from fastlsgd.solvers.least_squares import Request, solve_least_squares
+from fastlsgd.solvers.training import Objective, TrainingData
 
 try:
     cuda = load_backend("cuda")
@@ -326,9 +327,12 @@ def test_automatic_rates_leave_x_on_the_device(
     results = []
     for kernels, p in ((load_backend("reference"), host), (cuda, device)):
         descent = AutomaticDescent(
-            kernels, p.X, p.y, np.zeros((targets, d)), np.zeros(targets), sample_weight=p.s,
-            batch_size=batch_size, alpha=0.01, l1_ratio=0.2 * wide, fit_intercept=True, n_threads=1,
-        )  # fmt: skip
+            TrainingData(kernels, p.X, p.y, p.s, n_threads=1),
+            Objective(alpha=0.01, l1_ratio=0.2 * wide, fit_intercept=True),
+            batch_size,
+            np.zeros((targets, d)),
+            np.zeros(targets),
+        )
         losses = [descent.epoch(None), descent.epoch(order)]
         results.append((*descent.weights(), losses))
     for wanted, actual in zip(*results, strict=True):

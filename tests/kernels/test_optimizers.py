@@ -16,7 +16,7 @@ import fastlsgd
 from fastlsgd import SGDRegressor, optimizers
 from fastlsgd.kernels.contract import CSR, Epoch, SGDState
 from fastlsgd.optimizers import Course
-from fastlsgd.solvers import stochastic
+from fastlsgd.solvers import plain_descent
 
 RECORDED = np.load(record.FILE)
 
@@ -260,10 +260,10 @@ def test_calls_are_short_where_each_update_takes_all_features():
     """A row of 3 numbers among 20,000 columns: the kernel is left after 2^26 / 20,000 updates."""
     X = as_csr(sp.random(5000, 20_000, density=1e-4, random_state=0))
     y = np.zeros((5000, 1))
-    rows = [part.n_rows for part in stochastic.chunks(X, y, None, None, 1, dense_updates=True)]
+    rows = [part.n_rows for part in plain_descent.chunks(X, y, None, None, 1, dense_updates=True)]
     assert sum(rows) == 5000
-    assert max(rows) * 20_000 <= stochastic.CALL_NUMBERS
-    assert len(list(stochastic.chunks(X, y, None, None, 1))) == 1
+    assert max(rows) * 20_000 <= plain_descent.CALL_NUMBERS
+    assert len(list(plain_descent.chunks(X, y, None, None, 1))) == 1
 
 
 # ------------------------------------------------------------------------------- refusals

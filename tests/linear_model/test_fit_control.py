@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from fastlsgd import EpochReport, SGDClassifier, SGDRegressor
 from fastlsgd.linear_model import _listeners
-from fastlsgd.solvers import stochastic
+from fastlsgd.solvers import plain_descent, stochastic
 
 
 def problem(n=200, d=4, noise=0.1, seed=0):
@@ -268,7 +268,7 @@ def test_interrupted_fit_keeps_the_last_complete_epoch_on_request(monkeypatch, n
     """The interrupt comes in the middle of epoch 4, after some of its chunks."""
     model = clone(MODELS[name]).set_params(keep_interrupted=True, random_state=0)
     three = fit(clone(model).set_params(max_iter=3))
-    monkeypatch.setattr(stochastic, "CALL_NUMBERS", 200)
+    monkeypatch.setattr(plain_descent, "CALL_NUMBERS", 200)
     epochs, once = [], stochastic._Fit.epoch
 
     def interrupted(self, order):
@@ -305,7 +305,7 @@ def test_interrupt_without_request_or_without_an_epoch(monkeypatch):
         raise KeyboardInterrupt
 
     before = pickle.dumps(model)
-    monkeypatch.setattr(stochastic.PlainDescent, "epoch", interrupted)
+    monkeypatch.setattr(plain_descent.PlainDescent, "epoch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         model.fit(X, y)
     assert pickle.dumps(model) == before

@@ -18,7 +18,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from fastlsgd import LeastSquaresRegressor, SGDRegressor, available_backends, config_context
 from fastlsgd.kernels import load_backend
-from fastlsgd.solvers import stochastic
+from fastlsgd.solvers import divergence, plain_descent
 
 BACKENDS = [name for name, status in available_backends().items() if status == "available"]
 BOTH = [SGDRegressor, LeastSquaresRegressor]
@@ -368,7 +368,7 @@ def test_weights_do_not_depend_on_how_epochs_are_cut(monkeypatch, penalty, batch
     for rows in (X, sp.csr_array(X)):
         monkeypatch.undo()
         whole = SGDRegressor(**chosen).fit(rows, y, sample_weight=s)
-        monkeypatch.setattr(stochastic, "CALL_NUMBERS", 100)
+        monkeypatch.setattr(plain_descent, "CALL_NUMBERS", 100)
         cut = SGDRegressor(**chosen).fit(rows, y, sample_weight=s)
         close(cut.coef_, whole.coef_)
         close(cut.loss_curve_, whole.loss_curve_)
@@ -377,11 +377,11 @@ def test_weights_do_not_depend_on_how_epochs_are_cut(monkeypatch, penalty, batch
 def test_chunks_cover_each_row_once_on_borders_of_groups(monkeypatch):
     X, y, _ = problem(n=101)
     for limit in ("CALL_UPDATES", "CALL_NUMBERS"):
-        monkeypatch.setattr(stochastic, limit, 40)
+        monkeypatch.setattr(plain_descent, limit, 40)
         for batch in (1, 3, 8, 50, 500):
-            parts = list(stochastic.chunks(X, y[:, None], None, None, batch))
+            parts = list(plain_descent.chunks(X, y[:, None], None, None, batch))
             np.testing.assert_array_equal(np.concatenate([part.X for part in parts]), X)
-            group = stochastic.rows_per_group(batch)
+            group = plain_descent.rows_per_group(batch)
             assert all(part.n_rows % group == 0 for part in parts[:-1])
         monkeypatch.undo()
 
@@ -841,13 +841,13 @@ def test_divergence_that_has_not_overflowed_yet():
 def test_rate_that_holds():
     X, _, s = problem()
     limit = 1.0 / ((X**2).sum(axis=1) + 1.0).max()
-    for rows in (X, stochastic.CSR(*_csr_parts(X))):
-        rate = stochastic.rate_that_holds(rows, None, True)
+    for rows in (X, plain_descent.CSR(*_csr_parts(X))):
+        rate = divergence.rate_that_holds(rows, None, True)
         assert 0.9 * limit < rate <= limit
-        assert stochastic.rate_that_holds(rows, s, True) == pytest.approx(
+        assert divergence.rate_that_holds(rows, s, True) == pytest.approx(
             1.0 / (s * ((X**2).sum(axis=1) + 1.0)).max(), rel=0.1
         )
-        assert stochastic.rate_that_holds(rows, None, False) >= rate
+        assert divergence.rate_that_holds(rows, None, False) >= rate
 
 
 def _csr_parts(X):
@@ -888,7 +888,7 @@ def test_interrupted_fit_leaves_no_trace(monkeypatch, model, error):
 
     for name in ("sgd_epoch", "loss_gradient", "gram"):
         monkeypatch.setattr(kernels, name, interrupted(getattr(kernels, name)))
-    monkeypatch.setattr(stochastic, "CALL_NUMBERS", 100)
+    monkeypatch.setattr(plain_descent, "CALL_NUMBERS", 100)
     steps = [("fit", X[:, :3], True), ("fit", X, False)]
     if isinstance(model, SGDRegressor):
         steps.append(("partial_fit", X[:, :3], True))

@@ -1,0 +1,434 @@
+"""What the stochastic estimators share: from their data and parameters to a descent, and back."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model._base import SparseCoefMixin
+from sklearn.model_selection import ShuffleSplit
+from sklearn.utils import check_random_state
+
+from .. import _validation as check
+from ..kernels import resolve_backend
+from ..kernels.contract import Kernels, Matrix, working_dtype
+from ..kernels.device import sent_to
+from ..solvers.automatic import AutomaticMemory
+from ..solvers.automatic_choice import automatic_descent
+from ..solvers.divergence import Diverged, divergence_explained
+from ..solvers.holdout import Holdout
+from ..solvers.plain_descent import PlainDescent, PlainMemory
+from ..solvers.rows import counted_rows, take_rows
+from ..solvers.stochastic import (
+    Descent,
+    EpochReport,
+    Listeners,
+    StochasticResult,
+    Stopping,
+    Visits,
+    fit_stochastic,
+    loss_at_zero,
+)
+from ..solvers.streaming import StreamingDescent, StreamMemory
+from ..solvers.target_by_target import TargetByTarget
+from ..solvers.training import TrainingData
+from ._base import (
+    LinearModel,
+    all_or_nothing,
+    backend_name,
+    cast_coef,
+    overflow_explained,
+)
+from ._listeners import CallbackSupportMixin, Progress, ScikitLearnCallbacks
+from ._sgd_parameters import SGDParameters
+
+
+class Start(NamedTuple):
+    """Weights to begin from, as the user gave them."""
+
+    coef: Any = None
+    intercept: Any = None
+
+    @property
+    def is_given(self) -> bool:
+        return self.coef is not None or self.intercept is not None
+
+
+NO_START = Start()
+
+
+class Call(NamedTuple):
+    """What a call of `fit` or `partial_fit` asks for, beside the data."""
+
+    partial: bool = False  # one epoch, without a stopping rule
+    go_on: bool = False  # from where the last call ended, its count of updates included
+    start: Start = NO_START
+    rows: np.ndarray | None = None  # numbers of those to visit; None: all
+    callback: Callable[[EpochReport], object] | None = None
+    callbacks: ScikitLearnCallbacks | None = None
+
+    @classmethod
+    def partial_fit(cls, estimator) -> Call:
+        return cls(partial=True, go_on=hasattr(estimator, "coef_"))
+
+
+class Rows(NamedTuple):
+    """Validated data, and which rows of them are fitted."""
+
+    X: Matrix
+    y: np.ndarray  # (n, t)
+    weights: np.ndarray | None  # (n,), or (n, t) where they differ from target to target
+    visited: np.ndarray | None  # numbers of the rows to fit; None: all
+    score: Callable[[np.ndarray, np.ndarray], float] | None  # of weights, on held-out rows
+    one_target: bool  # whether y had one dimension
+
+    @property
+    def n_visits(self) -> int:
+        return self.X.shape[0] if self.visited is None else len(self.visited)
+
+    @property
+    def largest_weights(self) -> np.ndarray | None:
+        """The weights (n,), of each row the largest over targets."""
+        if self.weights is None or np.ndim(self.weights) < 2:
+            return self.weights
+        return self.weights.max(axis=1)
+
+
+class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel):
+    """A stochastic estimator, but for its constructor and the kind of its targets.
+
+    A subclass says how rows are split for early stopping (`_splits`) and what judges the weights
+    on them (`_score`), and may weigh the rows of each target (`_weights`).
+    """
+
+    coef_: Any
+    intercept_: Any
+    t_: float
+    loss_curve_: list[float]
+
+    # Whether `warm_start` begins from the mean of the weights where there is one, as scikit-learn's
+    # classifier does, or from the last ones, as its regressor does.
+    _warm_start_is_averaged = False
+
+    def _fit_heard(self, X, y, sample_weight, start=NO_START, callback=None, *, rows=None):
+        """Do what `fit` does, with scikit-learn's callbacks around it.
+
+        `rows` are the numbers of the rows to visit, where the rate does not come from the data and
+        no rows are held out.
+        """
+        if callback is not None and not callable(callback):
+            raise ValueError(f"callback must be a callable or None, got {callback!r}.")
+        callbacks = None
+        if hasattr(self, "_skl_callbacks") or hasattr(self, "_parent_callback_ctx"):
+            self._check_parameters()
+            callbacks = ScikitLearnCallbacks(self, X, y, sample_weight)
+        call = Call(start=start, rows=rows, callback=callback, callbacks=callbacks)
+        with all_or_nothing(self):
+            self._forget()
+            self._fit(X, y, sample_weight, call)
+        if callbacks is not None:
+            callbacks.end()
+        return self
+
+    def _fit(self, X, y, sample_weight, call: Call):
+        """Validate, choose the kernels, hold rows out, descend, and record the result."""
+        self._check_parameters()
+        warm = call.go_on or (self.warm_start and not call.partial and hasattr(self, "coef_"))
+        X, y, s, one_target = self._validate(
+            X, y, sample_weight, reset=not warm, ravel=True, some_weight=not call.partial
+        )
+        call = call._replace(callback=check.checked_after(call.callback, X))
+        kernels, n_threads = resolve_backend(self.backend, X), self._n_threads()
+        self._refuse_non_finite(kernels, X)
+        random_state = _random_numbers(self.random_state)
+        visited, score = call.rows, None
+        if self.early_stopping:
+            visited, holdout = self._hold_out(X, y, s)
+            score = partial(self._score(holdout), kernels, n_threads=n_threads)
+        weights = self._weights(y, s)
+        if not call.partial and weights is not None and not np.any(weights, axis=0).all():
+            raise ValueError("class_weight and sample_weight are zero together in all rows.")
+        if self._automatic:
+            visited = counted_rows(weights, visited)
+        rows = Rows(X, y, weights, visited, score, one_target)
+        with overflow_explained(X, y):
+            descent = self._descent(kernels, rows, call, warm, n_threads)
+            result = self._descended(descent, rows, call, random_state)
+        self._record(result, rows, call)
+        self.backend_ = backend_name(kernels)
+        # The moments and sums of other weights than these are of no use.
+        self._memory = descent.memory if result.is_last else None
+        if not call.partial:
+            self._warn_unless_converged(result)
+        return self
+
+    def _hold_out(self, X, y, s) -> tuple[np.ndarray, Holdout]:
+        """Return the rows to fit, and those to judge by; all of them have positive weight."""
+        counted = np.arange(X.shape[0]) if s is None else np.flatnonzero(s)
+        n, share = len(counted), self.validation_fraction
+        what = "rows" if n == X.shape[0] else "rows of positive weight"
+        try:
+            train, held = next(
+                self._splits(y[counted], test_size=share, random_state=self.random_state)
+            )
+        except ValueError as error:
+            raise ValueError(
+                f"early_stopping can't split {n} {what} with validation_fraction={share}: {error}"
+            ) from error
+        if len(held) < 2:
+            raise ValueError(
+                f"early_stopping needs two held-out rows for R2, but validation_fraction="
+                f"{share} of {n} {what} is {len(held)}."
+            )
+        train, held = np.sort(counted[train]), np.sort(counted[held])
+        s_held = None if s is None else np.asarray(s[held])
+        return train, Holdout(take_rows(X, held), np.asarray(y[held]), s_held)
+
+    # ------------------------------------------------------------------ from data to a descent
+
+    def _descent(
+        self, kernels: Kernels, rows: Rows, call: Call, warm: bool, n_threads: int
+    ) -> Descent:
+        """Return one descent for all targets, or one per target if each weighs rows in its way."""
+        coef, intercept = self._start(rows, warm, call.start)
+        go_on_with_memory = call.go_on or (warm and not call.start.is_given)
+        memory = (
+            self._memory_of_last_call(call.go_on, coef, intercept) if go_on_with_memory else None
+        )
+        X, y, weights = rows.X, rows.y, rows.weights
+        if weights is None or np.ndim(weights) < 2:
+            data = TrainingData(kernels, X, y, weights, n_threads)
+            memory = None if isinstance(memory, list) else memory
+            return self._one_descent(data, rows.visited, coef, intercept, memory, call)
+        memories = memory if isinstance(memory, list) else [None] * y.shape[1]
+        descents = []
+        for t, part in enumerate(memories):
+            own = np.ascontiguousarray(weights[:, t])
+            data = TrainingData(kernels, X, y[:, [t]], own, n_threads)
+            descents.append(
+                self._one_descent(data, rows.visited, coef[[t]], intercept[[t]], part, call)
+            )
+        loss_scale = 1.0
+        if self._automatic and not call.partial:
+            loss_scale = sum(descent.loss_scale for descent in descents)
+        return TargetByTarget(descents, loss_scale, weights if self._automatic else None)
+
+    def _one_descent(
+        self, data: TrainingData, visited, coef, intercept, memory, call: Call
+    ) -> Descent:
+        objective = self._objective
+        if self._automatic and call.partial:
+            return StreamingDescent(data, objective, coef, intercept, memory)
+        batch_size = min(int(self.batch_size), data.X.shape[0])  # beyond: all rows
+        if self._automatic:
+            return automatic_descent(data, objective, visited, batch_size, coef, intercept)
+        # A kernel would fetch y and the weights from the host in each epoch: send them once.
+        y, weights = sent_to(data.y, data.X), sent_to(data.sample_weight, data.X)
+        return PlainDescent(
+            data._replace(y=y, sample_weight=weights),
+            objective,
+            self._steps(batch_size),
+            coef,
+            intercept,
+            updates_done=self._updates_done(call),
+            memory=memory,
+        )
+
+    def _updates_done(self, call: Call) -> int:
+        return int(self.t_) - 1 if call.go_on else 0
+
+    def _start(self, rows: Rows, warm: bool, given: Start) -> tuple[np.ndarray, np.ndarray]:
+        """Return weights to begin from, (t, d) and (t,), of the shapes that the data ask for."""
+        n_targets, d = rows.y.shape[1], rows.X.shape[1]
+        coef, intercept = np.zeros((n_targets, d)), np.zeros(n_targets)
+        if warm:
+            coef, intercept = self._coefficients(d)
+            if len(coef) != n_targets:
+                raise ValueError(
+                    f"y has {n_targets} targets, but the weights so far are for {len(coef)}."
+                )
+        if given.coef is not None:
+            coef = _given(given.coef, "coef_init", (n_targets, d))
+        if given.intercept is not None:
+            intercept = _given(given.intercept, "intercept_init", (n_targets,))
+        # With "auto" all is float64 until the end.
+        return coef.astype(np.float64 if self._automatic else working_dtype(rows.X)), intercept
+
+    def _memory_of_last_call(self, go_on: bool, coef, intercept):
+        """Return what the last call left for this one, if the parameters still ask for its method.
+
+        It is a copy, since a descent may write to it, and this call may be interrupted.
+        """
+        memory: Any = getattr(self, "_memory", None)
+        kind = (AutomaticMemory, StreamMemory) if self._automatic else PlainMemory
+        parts = memory if isinstance(memory, list) else [memory]
+        if not all(isinstance(part, kind) for part in parts):
+            return None
+        if self._automatic:
+            return memory if go_on else None  # nothing in it is ever written to
+        memory = copy.deepcopy(memory)
+        if go_on:
+            return memory
+        # As in scikit-learn, a warm start goes on from the last weights or from their mean, with a
+        # new average.
+        if not isinstance(memory, list):
+            return self._without_average(memory, coef, intercept)
+        return [
+            self._without_average(part, coef[[t]], intercept[[t]]) for t, part in enumerate(memory)
+        ]
+
+    def _without_average(self, memory: PlainMemory, coef, intercept) -> PlainMemory:
+        if self._warm_start_is_averaged:
+            memory = memory._replace(coef=coef, intercept=intercept)
+        return memory._replace(sums=None)
+
+    def _descended(
+        self, descent: Descent, rows: Rows, call: Call, random_state
+    ) -> StochasticResult:
+        """Run the descent to its end; an error of it names the culprit."""
+        s = rows.largest_weights
+        shuffles = descent.shuffles and self._shuffles(call.partial)
+        visits = Visits(len(rows.y), rows.visited, random_state if shuffles else None)
+        max_iter = 1 if call.partial else self.max_iter
+        progress = Progress(max_iter, self.verbose) if self.verbose else None
+        fitted = partial(
+            self._as_if_fitted, dtype=working_dtype(rows.X), one_target=rows.one_target
+        )
+        begin_epoch = None if call.callbacks is None else call.callbacks.begin_epoch
+        listeners = Listeners(begin_epoch, partial(_tell, progress, call, fitted))
+        try:
+            with progress or nullcontext():
+                return fit_stochastic(
+                    descent,
+                    visits,
+                    self._stopping(call.partial, rows.score),
+                    zero_loss=loss_at_zero(rows.y, s, rows.visited),
+                    listeners=listeners,
+                )
+        except Diverged as diverged:
+            check.explain_non_finite(X=rows.X, y=rows.y, sample_weight=s)
+            raise divergence_explained(
+                diverged, rows.X, s, bool(self.fit_intercept), self._rates_in_words()
+            ) from diverged
+
+    def _stopping(self, is_partial: bool, score) -> Stopping:
+        return Stopping(
+            max_iter=1 if is_partial else self.max_iter,
+            tol=None if is_partial else self.tol,
+            n_iter_no_change=self.n_iter_no_change,
+            penalty=self._objective.penalty,
+            score=score,
+            restore_best=self._restores_best,
+            keep_interrupted=bool(self.keep_interrupted),
+        )
+
+    # ----------------------------------------------------------------- from a descent to attributes
+
+    def _record(self, result: StochasticResult, rows: Rows, call: Call) -> None:
+        n_visits = rows.n_visits
+        n_updates = result.n_iter * -(-n_visits // int(self.batch_size))
+        before = self.loss_curve_ if call.go_on else []
+        updates_done = self._updates_done(call)
+        self._set_weights(result.coef, result.intercept, working_dtype(rows.X), rows.one_target)
+        self.n_iter_ = result.n_iter
+        self.t_ = 1.0 + updates_done + n_updates
+        self.loss_curve_ = before + (result.loss_curve if n_visits else [])
+        self._take_to(rows.X)
+        if self.early_stopping:
+            self.validation_scores_ = result.validation_scores
+        else:
+            self.__dict__.pop("validation_scores_", None)
+
+    def _set_weights(self, coef, intercept, dtype, one_target: bool) -> None:
+        coef = cast_coef(coef, dtype)
+        self.coef_ = coef[0] if one_target else coef
+        self.intercept_ = np.array(intercept)
+
+    def _as_if_fitted(self, coef, intercept, n_iter: int, *, dtype, one_target: bool):
+        """Return a copy of the estimator as if the fit had ended with these weights."""
+        fitted = copy.copy(self)
+        fitted._set_weights(coef, intercept, dtype, one_target)
+        fitted.n_iter_ = n_iter
+        return fitted
+
+    def _warn_unless_converged(self, result: StochasticResult) -> None:
+        loss = f"(the last: {result.loss_curve[-1]:.6g})"
+        if result.ended == "interrupted":
+            message = (
+                f"The fit was interrupted; kept are weights of its {result.n_iter} complete "
+                f"epochs {loss}."
+            )
+        elif result.ended == "max_iter" and self.tol is not None:
+            message = (
+                f"The loss still falls after max_iter={self.max_iter} epochs {loss}. "
+                f"Raise max_iter, or tol={self.tol}."
+            )
+        else:
+            return
+        warnings.warn(message, ConvergenceWarning, stacklevel=6)
+
+    def _coefficients(self, d: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the weights so far, dense, as (t, d) and (t,)."""
+        coef = self.coef_.toarray() if hasattr(self.coef_, "toarray") else self.coef_
+        return check.as_coefficients(coef, self.intercept_, d)
+
+    def _check_partial_fit(self) -> None:
+        if self.early_stopping:
+            raise ValueError("early_stopping must be False for partial_fit, which does one epoch.")
+
+    def _shows_non_finite(self) -> bool:
+        """The loss of the first epoch is of all rows, unless they are sampled or held out."""
+        return not (self._automatic or self.early_stopping)
+
+    # -------------------------------------------------------------------- what a subclass decides
+
+    def _forget(self) -> None:
+        """Drop what a fit from the start must find anew."""
+
+    def _weights(self, y, s):
+        """Return the rows' weights: (n,), (n, t) where they differ between targets, or None."""
+        return s
+
+    def _splits(self, y, **how):
+        """Return pairs of row numbers: to fit, to judge."""
+        return ShuffleSplit(**how).split(y)
+
+    def _score(self, holdout: Holdout):
+        """Return what tells how good weights are on the held-out rows."""
+        return holdout.r_squared
+
+
+def _tell(progress, call: Call, fitted, report: EpochReport, coef, intercept) -> bool:
+    """Tell all listeners of an epoch; return whether one of them ends the fit."""
+    if progress is not None:
+        progress(report)
+    stop = call.callback is not None and bool(call.callback(report))
+    if call.callbacks is not None:
+        stop |= call.callbacks.end_epoch(partial(fitted, coef, intercept, report.epoch))
+    return stop
+
+
+def _given(value, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Return a start that the user gave, checked; one target may leave out its axis."""
+    array = check.as_float_array(check.on_host(value, name), name, np.float64)
+    if array.shape != shape and not (shape[0] == 1 and array.shape == shape[1:]):
+        raise ValueError(f"{name} must have shape {shape}, got shape {array.shape}.")
+    check.explain_non_finite(**{name: array})
+    return array.reshape(shape)
+
+
+def _random_numbers(random_state) -> np.random.RandomState:
+    """Return scikit-learn's `check_random_state`, whose error here names the parameter."""
+    try:
+        return check_random_state(random_state)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"random_state must be None, a whole number in [0, 2**32) or a "
+            f"numpy.random.RandomState, got {check.shown(random_state)}."
+        ) from error

@@ -1,0 +1,252 @@
+"""Stochastic gradient descent with an optimizer and the rates of a schedule that the user chose.
+
+An epoch costs one pass over X, in calls of `sgd_epoch` that each last a fraction of a second, so
+that Ctrl-C is handled between them. A call also takes 8 bytes per update, for the rates.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from ..kernels.contract import (
+    CSR,
+    Epoch,
+    Matrix,
+    OptimizerState,
+    SGDState,
+    rows_per_group,
+    working_dtype,
+)
+from ..optimizers import Course, Optimizer, Schedule
+from .interrupt import call_long
+from .rows import row_slice
+from .training import Objective, TrainingData
+
+# Limits on one call of a kernel: updates (whose rates take 8 bytes each), and numbers of X.
+CALL_UPDATES = 2**16
+CALL_NUMBERS = 2**23
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How a plain descent moves.
+
+    Attributes
+    ----------
+    optimizer : Optimizer
+    schedule : Schedule
+    course : Course
+        What the schedule goes by; `PlainDescent.epoch` fills in the updates of an epoch.
+    batch_size : int
+    clip_norm : float or None
+        Largest norm of the gradient of a mini-batch.
+    average : int
+        0, or the number of the first update whose weights enter the average, which is then what
+        the descent reports.
+    """
+
+    optimizer: Optimizer
+    schedule: Schedule
+    course: Course
+    batch_size: int
+    clip_norm: float | None = None
+    average: int = 0
+
+
+class PlainMemory(NamedTuple):
+    """What the weights alone do not tell of a descent with averaging or an optimizer."""
+
+    coef: np.ndarray  # (t, d)
+    intercept: np.ndarray  # (t,)
+    # Sums of coef and intercept after each averaged update, float64, and how many there were.
+    sums: tuple[np.ndarray, np.ndarray, int] | None = None
+    optimizer: OptimizerState | None = None
+
+
+class PlainDescent:
+    """A `stochastic.Descent` whose rates follow a `Schedule`.
+
+    Parameters
+    ----------
+    data : TrainingData
+    objective : Objective
+    steps : Steps
+    coef, intercept : ndarray of shape (t, d) and (t,)
+        Where to start, left unchanged. A `memory` with an average replaces them.
+    updates_done : int
+        Updates before this descent, from which the schedule counts on.
+    memory : PlainMemory, optional
+        What an earlier descent left, to go on with its average and the moments of its optimizer.
+    """
+
+    loss_scale = 1.0
+    shuffles = True
+    gap = math.inf
+
+    def __init__(
+        self,
+        data: TrainingData,
+        objective: Objective,
+        steps: Steps,
+        coef: np.ndarray,
+        intercept: np.ndarray,
+        *,
+        updates_done: int = 0,
+        memory: PlainMemory | None = None,
+    ):
+        self.data, self.objective, self.steps = data, objective, steps
+        self.course, self.rate, self.updates_done = steps.course, 0.0, updates_done
+        if steps.average and memory is not None:
+            coef, intercept = memory.coef, memory.intercept
+        # A kernel writes to these. They are copies, so that an interrupted fit leaves the caller's
+        # arrays as they were.
+        self.coef = np.array(coef, dtype=working_dtype(data.X), order="C")
+        self.intercept = np.array(intercept, dtype=np.float64)
+        # The L1 account starts anew with each descent, as it does in scikit-learn.
+        self.state = SGDState(l1_paid=np.zeros_like(self.coef) if objective.l1 > 0 else None)
+        if steps.optimizer.rule != "sgd" or steps.clip_norm is not None:
+            t, d = self.coef.shape
+            start = steps.optimizer.state(t, d, steps.clip_norm)
+            self.state.optimizer = _moments_of(memory, start)
+        if steps.average:
+            self._start_average(memory)
+
+    def _start_average(self, memory: PlainMemory | None) -> None:
+        state, sums = self.state, None if memory is None else memory.sums
+        state.average_after = max(0, self.steps.average - 1 - self.updates_done)
+        coef_sum, intercept_sum, state.n_summed = sums or (
+            np.zeros(self.coef.shape),
+            np.zeros(self.intercept.shape),
+            0,
+        )
+        state.coef_sum, state.intercept_sum = coef_sum.copy(), intercept_sum.copy()
+
+    def epoch(self, order: np.ndarray | None) -> float:
+        """Visit these rows (None: all); return the mean of r^2/2, summed over targets."""
+        batch_size = self.steps.batch_size
+        total, n_rows = 0.0, 0
+        n_visits = len(self.data.y) if order is None else len(order)
+        course = self.course._replace(updates_per_epoch=-(-n_visits // batch_size))
+        rows = self.data.X, self.data.y, self.data.sample_weight
+        dense_updates = self.state.optimizer is not None
+        for chunk in chunks(*rows, order, batch_size, dense_updates=dense_updates):
+            n_updates = -(-chunk.n_rows // batch_size)
+            t = np.arange(self.updates_done + 1.0, self.updates_done + 1.0 + n_updates)
+            rates = np.asarray(self.steps.schedule.rates(t, course), dtype=np.float64)
+            total += self._update(chunk, rates)
+            self.updates_done += n_updates
+            self.rate = float(rates[-1])
+            n_rows += chunk.n_rows
+            if not math.isfinite(total):
+                return math.inf
+        return total / n_rows
+
+    def _update(self, chunk: Chunk, rates: np.ndarray) -> float:
+        objective = self.objective
+        epoch = Epoch(
+            chunk.order,
+            rates,
+            self.steps.batch_size,
+            objective.alpha,
+            objective.l1_ratio,
+            objective.fit_intercept,
+        )
+        return call_long(  # a single batch may be most of X
+            chunk.n_rows * _numbers_per_row(self.data.X),
+            self.data.kernels.sgd_epoch,
+            2 * len(self.coef),
+            chunk.X,
+            chunk.y,
+            self.coef,
+            self.intercept,
+            chunk.sample_weight,
+            epoch,
+            self.state,
+            self.data.n_threads,
+        )
+
+    def weights(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the average of the weights where there is one, else the last weights."""
+        state = self.state
+        if not state.n_summed:
+            return self.coef, self.intercept
+        assert state.coef_sum is not None
+        assert state.intercept_sum is not None
+        coef = (state.coef_sum / state.n_summed).astype(self.coef.dtype)
+        return coef, state.intercept_sum / state.n_summed
+
+    def lower_rate(self) -> bool:
+        """Take the schedule's next lower eta0; return False where it has none."""
+        eta0 = self.steps.schedule.lowered(self.course.eta0)
+        if eta0 is None:
+            return False
+        self.course = self.course._replace(eta0=eta0)
+        return True
+
+    @property
+    def memory(self) -> PlainMemory | None:
+        state, sums = self.state, None
+        if state.coef_sum is not None and state.intercept_sum is not None:
+            sums = state.coef_sum, state.intercept_sum, state.n_summed
+        if sums is None and state.optimizer is None:
+            return None
+        return PlainMemory(self.coef, self.intercept, sums, state.optimizer)
+
+
+def _moments_of(memory: PlainMemory | None, start: OptimizerState) -> OptimizerState:
+    """Return the state that `memory` has of the same rule, with the parameters of `start`."""
+    former = memory.optimizer if memory is not None else None
+    if former is None or former.rule != start.rule:
+        return start
+    return replace(
+        former, beta1=start.beta1, beta2=start.beta2, eps=start.eps, max_norm=start.max_norm
+    )
+
+
+class Chunk(NamedTuple):
+    """The share of an epoch that one call of a kernel gets."""
+
+    X: Matrix
+    y: np.ndarray
+    sample_weight: np.ndarray | None
+    order: np.ndarray | None
+    n_rows: int  # rows visited
+
+
+def chunks(
+    X: Matrix,
+    y: np.ndarray,
+    sample_weight: np.ndarray | None,
+    order: np.ndarray | None,
+    batch_size: int,
+    *,
+    dense_updates: bool = False,
+) -> Iterator[Chunk]:
+    """Cut an epoch into calls of bounded length, at borders of groups of rows; nothing is copied.
+
+    `dense_updates` says that an update passes over all features, whatever its rows hold.
+    """
+    n, d = X.shape
+    n_visits = n if order is None else len(order)
+    width = _numbers_per_row(X)
+    if dense_updates:
+        width += d // batch_size
+    rows = min(CALL_UPDATES * batch_size, CALL_NUMBERS // (width * y.shape[1]))
+    group = rows_per_group(batch_size)
+    rows = max(1, rows // group) * group
+    for start in range(0, n_visits, rows):
+        stop = min(start + rows, n_visits)
+        if order is not None:
+            yield Chunk(X, y, sample_weight, order[start:stop], stop - start)
+        else:
+            s = None if sample_weight is None else sample_weight[start:stop]
+            yield Chunk(row_slice(X, start, stop), y[start:stop], s, None, stop - start)
+
+
+def _numbers_per_row(X: Matrix) -> int:
+    return max(1, len(X.data) // X.shape[0]) if isinstance(X, CSR) else X.shape[1]

@@ -1,0 +1,49 @@
+"""What every stochastic descent is given: the rows to fit, and the objective to minimise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from ..kernels.contract import Kernels, Matrix
+
+
+class TrainingData(NamedTuple):
+    """The rows to fit, and the kernels that go through them; all as in the kernel contract."""
+
+    kernels: Kernels
+    X: Matrix
+    y: np.ndarray  # (n, t)
+    sample_weight: np.ndarray | None  # (n,)
+    n_threads: int
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Mean of the squared residuals plus alpha (l1_ratio |w|_1 + (1 - l1_ratio)/2 |w|_2^2)."""
+
+    alpha: float
+    l1_ratio: float
+    fit_intercept: bool
+
+    @property
+    def l1(self) -> float:
+        return self.alpha * self.l1_ratio
+
+    @property
+    def l2(self) -> float:
+        return self.alpha * (1.0 - self.l1_ratio)
+
+    def penalty(self, coef: np.ndarray) -> float:
+        """Return the penalty at these weights, summed over targets."""
+        if self.alpha == 0.0:
+            return 0.0
+        w, penalty = np.asarray(coef, dtype=np.float64), 0.0
+        if self.l1_ratio > 0.0:
+            penalty += self.l1_ratio * float(np.abs(w).sum())
+        if self.l1_ratio < 1.0:
+            # Not by BLAS, whose threads take longer to meet than this takes.
+            penalty += (1.0 - self.l1_ratio) * 0.5 * float(np.einsum("td,td->", w, w))
+        return self.alpha * penalty
