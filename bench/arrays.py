@@ -1,7 +1,7 @@
-"""The arrays that are benchmarked, and what the reference kernels make of them.
+"""The arrays of the benchmarks, and the results of the reference kernels on them.
 
-All dense shapes of a dtype are views of one buffer of standard normal numbers: drawing anew for
-each shape would take longer than the benchmarks.
+All dense shapes of a dtype are views of one buffer of standard normal numbers: drawing new numbers
+for each shape would take longer than the benchmarks.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fastlsgd.kernels.contract import Epoch, Gram, LossGradient, SGDState
 
 DTYPES = ("float32", "float64")
 
-# At scale 1; `pytest bench` takes a quarter, and a fortieth with --quick.
+# At scale 1. `pytest bench` uses a quarter of it, and a fortieth with --quick.
 X_BYTES = 400e6
 SGD_SHAPES = {
     "1M x 100": (1_000_000, 100),
@@ -34,7 +34,7 @@ LAYOUTS = ("C", "F", "every second row", "100 of 128 columns")
 
 @dataclass(eq=False)
 class Problem:
-    """Data and weights of a benchmark."""
+    """The data and weights of a benchmark."""
 
     X: np.ndarray | sparse.csr_array
     y: np.ndarray  # (n,) or (n, t)
@@ -51,7 +51,7 @@ class Problem:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of X."""
+        """The size of X in bytes."""
         X = self.X
         if isinstance(X, np.ndarray):
             return X.nbytes
@@ -59,11 +59,11 @@ class Problem:
 
     @property
     def rate(self) -> float:
-        """A learning rate at which every step shrinks the error: rows have |x|^2 near d."""
+        """A learning rate at which every step reduces the error, since |x|^2 is close to d."""
         return 0.01 if sparse.issparse(self.X) else 0.1 / self.shape[1]
 
     def head(self, n_rows: int) -> Problem:
-        """The first rows, in the same memory layout."""
+        """The problem of the first rows, in the same memory layout."""
         return Problem(self.X[:n_rows], self.y[:n_rows], self.coef, self.intercept)
 
     def arguments(self) -> tuple:
@@ -75,7 +75,7 @@ class Problem:
 
     @cached_property
     def gradient(self) -> LossGradient:
-        """What the reference says, on all rows: NumPy in float64, a block at a time."""
+        """The gradient of all rows by the reference: NumPy in float64, a block at a time."""
         return reference.loss_gradient(*self.arguments(), None, 1)
 
     @cached_property
@@ -89,7 +89,7 @@ class Problem:
         return reference.predict(X, w, b, 1)[:, 0]
 
     def epoch(self, batch_size: int, alpha: float, order: np.ndarray | None = None) -> np.ndarray:
-        """Weights after the reference's epoch from zero, without an intercept."""
+        """The weights after an epoch of the reference from zero, without an intercept."""
         X, y, w, b = self.arguments()
         w, b = np.zeros(w.shape, X.dtype), np.zeros_like(b)
         rates = np.full(-(-X.shape[0] // batch_size), self.rate)
@@ -100,9 +100,9 @@ class Problem:
 
 @lru_cache(maxsize=2)
 def dense(n: int, d: int, dtype: str, layout: str = "C", n_targets: int = 1) -> Problem:
-    """A problem of about this many rows: X is a view, whatever its layout."""
+    """A problem with about this many rows, whose X is a view in any layout."""
     rng = np.random.default_rng(n + d)
-    # A power of two numbers, so that most shapes share one buffer.
+    # The count is a power of two, so that most shapes share one buffer.
     numbers = _normal(1 << (n * d - 1).bit_length(), dtype)
     X = _laid_out(numbers, n, d, layout)
     y = rng.standard_normal((len(X), n_targets), dtype=dtype)
@@ -121,7 +121,7 @@ def dense_of_bytes(
 
 @lru_cache(maxsize=1)
 def csr(n: int, d: int, dtype: str) -> Problem:
-    """`CSR_PER_ROW` numbers a row, one in each of as many equal ranges of columns."""
+    """`CSR_PER_ROW` stored numbers per row, one in each of as many equal ranges of columns."""
     rng = np.random.default_rng(n)
     width = d // CSR_PER_ROW
     indices = rng.integers(0, width, (n, CSR_PER_ROW), dtype=np.int32)
@@ -153,7 +153,7 @@ def _laid_out(numbers: np.ndarray, n: int, d: int, layout: str) -> np.ndarray:
         return numbers[: n * d].reshape(n, d)
     if layout == "F":
         return numbers[: n * d].reshape(d, n).T
-    if layout == "every second row":  # of n: the memory touched stays that of the other layouts
+    if layout == "every second row":  # of n rows: reads as much as the others
         return numbers[: n * d].reshape(n, d)[::2]
     if layout == "100 of 128 columns":
         assert d == 100

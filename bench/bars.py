@@ -1,8 +1,8 @@
-"""The rows of the page: what is measured for each, and the bars it is held against.
+"""The rows of the page: what each one measures, and the bars that it should reach.
 
-A row yields samples, one a case and dtype. All calls of a sample take turns (`timing.interleave`)
-with the read probe, so that its ratios and its share of the bandwidth are of one run. Every call is
-checked against kernels/reference.py before it is timed.
+A row yields one sample per case and dtype. All calls of a sample take turns with the read probe
+(`timing.interleave`), so that its ratios and its share of the bandwidth come from one run. Every
+call is checked against kernels/reference.py before it is timed.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from timing import Call, Timing, interleave, per_call
 from fastlsgd.kernels import load_backend, resolve_threads
 
 BACKENDS = ("native", "numba")
-EPOCHS = 6  # an epoch is the marginal cost: a fit of 6 less a fit of 1, over 5
+EPOCHS = 6  # the time of an epoch is that of a fit of 6 less that of a fit of 1, over 5
 
 
 class Settings(NamedTuple):
     scale: float  # rows as a share of those that the bars ask for
-    rounds: int  # turns of each contender
+    rounds: int  # rounds, in which each contender has one turn
 
 
 @dataclass
@@ -38,11 +38,11 @@ class Sample:
 
     case: str
     dtype: str
-    values: dict[str, float]  # by library, the best, in the row's unit
+    values: dict[str, float]  # the best value of each library, in the row's unit
     medians: dict[str, float] = field(default_factory=dict)
     nbytes: int = 0  # of X
-    nbytes_read: int = 0  # of X and y: what must be read once
-    bandwidth: float | None = None  # bytes a second of the probe; None where X fits in a cache
+    nbytes_read: int = 0  # of X and y, each counted once
+    bandwidth: float | None = None  # of the probe, bytes per second; None where X fits in a cache
     limit: float | None = None  # what the bar allows for this case, in the row's unit
 
 
@@ -65,7 +65,7 @@ def _checked_gradients(problem: Problem, libraries) -> dict[str, Call]:
         try:
             call = peers.gradient(library, problem)
         except peers.NotInstalled:
-            continue  # the page says what is missing
+            continue  # the page reports what is missing
         check_gradient(call(), problem, exact=library in BACKENDS)
         calls[library] = call
     return calls
@@ -74,7 +74,7 @@ def _checked_gradients(problem: Problem, libraries) -> dict[str, Call]:
 def _timed(
     case: str, problem: Problem, calls: dict[str, Call], n_threads: int, settings: Settings
 ) -> tuple[Sample, dict[str, Timing]]:
-    """Times of the calls as they are, and a sample of this problem that still lacks its values."""
+    """The times of the calls, and a sample of this problem whose values are still to be set."""
     times = interleave({"read": reader(n_threads), **calls}, settings.rounds)
     bandwidth = PROBE_BYTES / times.pop("read").best
     read = problem.nbytes + problem.y.nbytes
@@ -98,7 +98,7 @@ def _gradient_c(settings: Settings) -> Iterator[Sample]:
 
 
 def _gradient_layouts(layouts: tuple[str, ...], settings: Settings) -> Iterator[Sample]:
-    """JAX has no strides: it would be given a C-ordered copy."""
+    """JAX does not take part: it has no strides, and would get a C-ordered copy."""
     for layout in layouts:
         for dtype in DTYPES:
             problem = arrays.dense_of_bytes(arrays.X_BYTES * settings.scale, 100, dtype, layout)
@@ -125,13 +125,13 @@ def _gradient_targets(settings: Settings) -> Iterator[Sample]:
 
 
 def _marginal(times: dict[str, Timing], library: str) -> tuple[float, float]:
-    """Seconds of an epoch, from the best and from the median times of fits."""
+    """Seconds per epoch, from the best and from the median times of fits."""
     one, more = times[f"{library}, 1"], times[f"{library}, {EPOCHS}"]
     return tuple((b - a) / (EPOCHS - 1) for a, b in zip(one, more, strict=True))
 
 
 def _fits(problem: Problem, library: str, **how) -> dict[str, Call]:
-    """A fit of one epoch and a fit of more, once the library's weights are checked."""
+    """A fit of one epoch and a fit of several, after a check of the library's weights."""
 
     def unshuffled(head: Problem) -> Call:
         checked = {**how, "shuffle": False, "fit_intercept": False}
@@ -147,7 +147,7 @@ def _one_epoch(fit: Callable[[int], np.ndarray]) -> np.ndarray:
 
 
 def _sgd_sample(case: str, problem: Problem, settings: Settings, **how) -> Sample:
-    """Beside scikit-learn: all on one thread, as its loop is."""
+    """SGD next to scikit-learn, all on one thread, since its loop has no threads."""
     libraries = (*BACKENDS, "scikit-learn")
     calls: dict[str, Call] = {}
     for library in libraries:
@@ -166,7 +166,7 @@ def _sgd_dense(shape: str, settings: Settings) -> Iterator[Sample]:
 
 
 def _sgd_csr(settings: Settings) -> Iterator[Sample]:
-    """No intercept: scikit-learn multiplies its steps by 0.01 on CSR, and weights would differ."""
+    """Without intercept: on CSR scikit-learn multiplies its steps by 0.01; weights would differ."""
     n, d = arrays.CSR_SHAPE
     for dtype in DTYPES:
         problem = arrays.csr(int(n * settings.scale), d, dtype)
@@ -321,10 +321,10 @@ class Bar:
     value: Callable[[Sample], float | None]
     applies: Callable[[Sample], bool] = lambda sample: True
     at_most: bool = False
-    peer: str = ""  # where it is a ratio to one
+    peer: str = ""  # where the value is a ratio to a peer
 
     def worst(self, samples: list[Sample], dtype: str) -> tuple[float, str] | None:
-        """Value and case; None where nothing could be measured."""
+        """The worst value and its case; None where nothing could be measured."""
         values = [
             (value, sample.case)
             for sample in samples
@@ -352,7 +352,7 @@ _SKLEARN_TARGETS = {
 
 
 def share(library: str) -> Callable[[Sample], float | None]:
-    """Bytes of X and y a second, over what the probe reads."""
+    """The share of the probe's bandwidth at which X and y are read."""
 
     def value(sample: Sample) -> float | None:
         if library not in sample.values or sample.bandwidth is None:
@@ -363,7 +363,7 @@ def share(library: str) -> Callable[[Sample], float | None]:
 
 
 def ratio(peer: str, library: str = "native") -> Callable[[Sample], float | None]:
-    """How many times as long the peer takes."""
+    """How many times as long as ours the peer's call takes."""
 
     def value(sample: Sample) -> float | None:
         if peer not in sample.values or library not in sample.values:
@@ -430,7 +430,7 @@ BARS: tuple[Bar, ...] = tuple(_bars())
 
 
 def targets_of(row: str, sample: Sample) -> dict[str, float]:
-    """For the plots: by peer, the ratio that is asked for."""
+    """For the plots: the required ratio to each peer."""
     return {
         bar.peer: bar.target[sample.dtype]
         for bar in BARS

@@ -1,4 +1,4 @@
-"""The full-batch gradient: the public call of fastlsgd, and what it replaces."""
+"""The full-batch gradient: the public call of fastlsgd, and the calls that it replaces."""
 
 import arrays
 import peers
@@ -25,7 +25,7 @@ def bench_loss_gradient(d, dtype, library, x_bytes, measure):
     _compare(library, problem, measure, f"d={d}")
 
 
-# JAX has no strides: its copy would be C-ordered.
+# JAX has no strides, and would get a C-ordered copy.
 @pytest.mark.parametrize("library", [*BACKENDS, "numpy", "torch"])
 @pytest.mark.parametrize("layout", arrays.LAYOUTS[1:])
 def bench_loss_gradient_layout(layout, dtype, library, x_bytes, measure):

@@ -1,4 +1,4 @@
-"""An epoch of each optimizer in batches of 32, beside plain SGD and a loop over torch.optim."""
+"""An epoch of each optimizer in batches of 32, next to plain SGD and a loop over torch.optim."""
 
 import arrays
 import peers

@@ -1,4 +1,4 @@
-"""X w + b, and the products of the columns of X."""
+"""Predictions X w + b, and Gram matrices X^T X."""
 
 import arrays
 import pytest
@@ -22,7 +22,7 @@ def bench_predict(d, dtype, library, x_bytes, measure):
         return X @ w + X.dtype.type(b)
 
     def check(result):
-        # NumPy's float32 result is rounded like ours only where rows are short.
+        # In float32, NumPy's rounding is as small as ours only for short rows.
         if library in BACKENDS:
             check_predictions(result, problem)
 
@@ -33,7 +33,7 @@ def bench_predict(d, dtype, library, x_bytes, measure):
 @pytest.mark.parametrize("library", [*BACKENDS, "numpy"])
 @pytest.mark.parametrize("d", [10, 100], ids="d{}".format)
 def bench_gram(d, dtype, library, x_bytes, measure):
-    """NumPy's product adds up in X's dtype, ours in float64."""
+    """Gram matrices. NumPy sums in the dtype of X, and fastlsgd in float64."""
     problem = arrays.dense_of_bytes(x_bytes, d, dtype)
     X, y = problem.X, problem.y
 

@@ -1,8 +1,8 @@
-"""Stochastic descent: one epoch, row by row or in mini-batches.
+"""An epoch of stochastic gradient descent, row by row or in mini-batches.
 
-scikit-learn's epoch is a fit of one epoch with its check of X for NaN turned off. An intercept is
-fitted on dense rows only: on CSR scikit-learn multiplies the intercept's steps by 0.01, so that
-weights could not be compared.
+The epoch of scikit-learn is a fit of one epoch without its check of X for NaN. An intercept is
+fitted on dense rows only: on CSR scikit-learn multiplies the steps of the intercept by 0.01, so
+that weights could not be compared.
 """
 
 import arrays
@@ -18,7 +18,7 @@ BACKENDS = ("native", "numba")
 
 
 def _own_epoch(problem, backend, *, batch_size=1, order=None, fit_intercept=True):
-    """The public call, from zero weights."""
+    """An epoch of fastlsgd by its public function, from zero weights."""
     start = np.zeros_like(problem.coef)
 
     def call():
@@ -79,7 +79,7 @@ def bench_sgd_csr(shuffle, dtype, library, scale, measure):
 
 @pytest.mark.parametrize("library", [*BACKENDS, "torch"])
 def bench_fit_house_sales(dtype, library, measure):
-    """SGDRegressor.fit of 1 epoch, batch 32, beside a loop over a torch.nn.Linear."""
+    """SGDRegressor.fit of 1 epoch in batches of 32, next to a loop over a torch.nn.Linear."""
     problem = arrays.house_sales(dtype)
 
     def make(problem, shuffle=True, fit_intercept=True):

@@ -1,4 +1,4 @@
-"""What a call costs where there is next to nothing to compute: loss_gradient on 100 x 10."""
+"""The overhead of a call: loss_gradient on 100 x 10, where there is little to compute."""
 
 import arrays
 import peers
@@ -12,7 +12,7 @@ LIBRARIES = (*BACKENDS, *peers.GRADIENTS)
 
 
 def _time(benchmark, call, problem, *, exact):
-    """Calibrated by pytest-benchmark: one call is shorter than a clock's tick."""
+    """Time a call, repeated as pytest-benchmark decides: it is shorter than a clock tick."""
     check_gradient(call(), problem, exact=exact)
     benchmark(call)
 
@@ -20,7 +20,7 @@ def _time(benchmark, call, problem, *, exact):
 @pytest.mark.benchmark(max_time=0.3)
 @pytest.mark.parametrize("library", LIBRARIES)
 def bench_public_call(dtype, library, benchmark):
-    """fastlsgd.loss_gradient, its checks included, and the peers, which have none."""
+    """fastlsgd.loss_gradient with its checks, and the peers, which have none."""
     problem = arrays.dense(100, 10, dtype)
     benchmark.group = f"loss_gradient, 100 x 10, {dtype}"
     try:
@@ -33,7 +33,7 @@ def bench_public_call(dtype, library, benchmark):
 @pytest.mark.benchmark(max_time=0.3)
 @pytest.mark.parametrize("backend", BACKENDS)
 def bench_kernel_call(dtype, backend, benchmark):
-    """The lower-level entry: a backend's own function, on arrays shaped as the contract says."""
+    """The function of a backend itself, on arrays of the shapes that the contract requires."""
     problem = arrays.dense(100, 10, dtype)
     benchmark.group = f"kernel loss_gradient, 100 x 10, {dtype}"
     X, y, w, b = problem.arguments()

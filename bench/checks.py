@@ -1,4 +1,4 @@
-"""Before anything is timed: does it compute the right thing? Held against kernels/reference.py."""
+"""Checks of a call's result against kernels/reference.py, before the call is timed."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import numpy as np
 from arrays import Problem
 from peers import ALPHA, optimizer_epoch
 
-# Largest error over largest value. fastlsgd adds up in float64; a peer adds up float32 in float32.
+# Largest error over largest value. fastlsgd sums in float64; a peer sums float32 in float32.
 EXACT = {"float32": 1e-6, "float64": 1e-11}
 ROUNDED = {"float32": 2e-3, "float64": 1e-9}
 
-SGD_ROWS = 1_000  # the reference takes some 20 microseconds a row,
+SGD_ROWS = 1_000  # the reference takes about 20 microseconds per row,
 SGD_NUMBERS = 10_000_000  # and more where rows are wide, since it makes them dense
 
 
@@ -21,7 +21,7 @@ def assert_close(actual, expected: np.ndarray, tolerance: float, what: str) -> N
 
 
 def check_gradient(result, problem: Problem, *, exact: bool) -> None:
-    """Loss and gradient, on all rows."""
+    """Check the loss and gradient of all rows."""
     tolerance = (EXACT if exact else ROUNDED)[problem.dtype]
     expected = problem.gradient
     coef = expected.coef.reshape(problem.coef.shape)
@@ -30,7 +30,7 @@ def check_gradient(result, problem: Problem, *, exact: bool) -> None:
 
 
 def check_epoch(epoch, problem: Problem, batch_size: int) -> None:
-    """Weights after an epoch over the first rows; `epoch` makes a call from a problem.
+    """Check the weights after an epoch over the first rows; `epoch` makes a call from a problem.
 
     The call must visit the rows in order, from zero weights and without an intercept.
     """
@@ -41,7 +41,7 @@ def check_epoch(epoch, problem: Problem, batch_size: int) -> None:
 
 
 def check_optimizer_epoch(epoch, rule: str, problem: Problem) -> None:
-    """Weights after an epoch of 32 rows an update over the first rows, from zero weights."""
+    """Check the weights after an epoch in batches of 32 over the first rows, from zero."""
     head = problem.head(10 * SGD_ROWS)
     expected = optimizer_epoch("reference", rule, head)()
     assert_close(epoch(head)(), expected, ROUNDED[problem.dtype], "the weights")

@@ -1,11 +1,12 @@
-"""`pytest bench`: what fastlsgd and its peers take, side by side.
+"""`pytest bench` times fastlsgd and its peers side by side.
 
-Benchmarks of the same work on the same arrays stand in one group, a library each. Every one first
-checks its result against kernels/reference.py, and records in ``extra_info`` GB/s of X, and what X
-and y together come to as a share of the bandwidth that `probe.py` measures in the same session.
+Benchmarks of the same work on the same arrays form one group, with one benchmark per library. Each
+first checks its result against kernels/reference.py. It records in ``extra_info`` the GB/s at which
+X is read, and at which share of the bandwidth of `probe.py`, measured in the same session, X and y
+are read.
 
     pytest bench             X of 100 MB, some three minutes on 2 cores
-    pytest bench --quick     X of 10 MB, which fits in a cache: to try a benchmark, not to quote it
+    pytest bench --quick     X of 10 MB, which fits in a cache: for a try, not for results
     pytest bench --full      the sizes of the table of bars, X of 400 MB
     pytest bench -k "loss_gradient and d100"
 
@@ -27,7 +28,7 @@ from fastlsgd.kernels import resolve_threads
 
 SCALES = {"--quick": 1 / 40, "--full": 1.0}
 DEFAULT_SCALE = 1 / 4
-SECONDS = 0.3  # of timed rounds, about, for each benchmark
+SECONDS = 0.3  # about, of timed rounds per benchmark
 ROWS = pytest.StashKey[list[tuple]]()
 
 
@@ -43,7 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def scale(pytestconfig: pytest.Config) -> float:
-    """Rows as a share of those in the table of bars."""
+    """The number of rows, as a share of that in the table of bars."""
     chosen = [SCALES[name] for name in SCALES if pytestconfig.getoption(name)]
     return chosen[0] if chosen else DEFAULT_SCALE
 
@@ -66,7 +67,7 @@ def one_thread():
 
 @pytest.fixture
 def measure(benchmark, request: pytest.FixtureRequest) -> Callable:
-    """Check a call's result, time it, and record how fast it went through X.
+    """Check the result of a call, time it, and record how fast it read X.
 
     ``measure(make, check, problem, group)``: `make` returns the call, or raises `NotInstalled`.
     """
@@ -78,7 +79,7 @@ def measure(benchmark, request: pytest.FixtureRequest) -> Callable:
         except NotInstalled as missing:
             pytest.skip(str(missing))
         check(call())
-        # The first call compiled and woke threads; the second one tells how long they take.
+        # The first call compiled code and started threads; the second shows how long a call takes.
         rounds = min(100, max(3, int(SECONDS / seconds_of(call))))
         benchmark.pedantic(call, rounds=rounds)
         if benchmark.stats is not None:  # --benchmark-disable
@@ -100,7 +101,7 @@ def _record(benchmark, problem: Problem, request: pytest.FixtureRequest) -> None
 
 
 def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
-    """pytest-benchmark's tables have no column for ``extra_info``: print it in one of our own."""
+    """Print ``extra_info`` in a table of its own: pytest-benchmark's have no column for it."""
     rows = config.stash[ROWS]
     if not rows:
         return

@@ -1,4 +1,4 @@
-"""What each estimator's defaults reach on data that nobody prepared: writes docs/defaults.md.
+"""Write docs/defaults.md: what the estimators' defaults reach on data that nobody has prepared.
 
 python bench/defaults.py            # minutes; torch's rows only where torch is installed
 """
@@ -61,7 +61,7 @@ def problems() -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
 
 
 def torch_score(X, y, X_test, y_test, n_classes: int | None) -> float | None:
-    """R2 or accuracy after 50 epochs; None where torch is missing."""
+    """R2 or accuracy of torch after 50 epochs; None where it is not installed."""
     try:
         import torch
     except ImportError:
@@ -91,7 +91,7 @@ def score(predicted: np.ndarray, y: np.ndarray, n_classes: int | None) -> float:
 
 
 def reached(fit: Callable[[], float]) -> str:
-    """The score as the table has it."""
+    """The score of a fit, as text for the table."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         try:
@@ -111,7 +111,7 @@ def line(name: str, X, y, dtype) -> str:
     X = X.astype(dtype)
     y = y if classify else y.astype(dtype)
     X, X_test, y, y_test = train_test_split(X, y, random_state=0)
-    # The strength of a penalty is in the columns' own units, and those of diabetes are 0.05.
+    # A penalty acts on weights in units of the columns, and those of diabetes are about 0.05.
     chosen = {"alpha": 0.0} if name in ("diabetes", "make_low_rank_matrix") else {}
     exact = LeastSquaresClassifier() if classify else LeastSquaresRegressor()
     cells = [reached(lambda: exact.fit(X, y).score(X_test, y_test))]

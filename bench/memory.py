@@ -1,9 +1,9 @@
-"""What one call takes beyond its inputs, in a process of its own.
+"""The memory that one call needs beyond its inputs, measured in a separate process.
 
     python bench/memory.py KERNEL LAYOUT DTYPE BACKEND
 
-prints the growth in bytes: the highest resident set during the call less the one before it. Linux
-alone can tell, since the mark of the highest must be set back after X was made.
+prints the growth in bytes: the highest resident set size during the call less that before it. This
+needs Linux, where the record of the highest can be reset once X has been made.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 STATUS, MARK = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
-# Kernel and layout. The wide one has 50 rows of a million columns, where w is the large array.
+# Kernel and layout. "wide" has 50 rows of a million columns: there w is the large array.
 CASES = (
     ("loss_gradient", "C"),
     ("loss_gradient", "F"),
@@ -44,7 +44,7 @@ def can_measure() -> bool:
 
 
 def growth_of(kernel: str, layout: str, dtype: str, backend: str) -> int:
-    """Bytes, from a new process: what another call has left in the allocator would hide some."""
+    """The growth in bytes, in a new process: memory that an earlier call left would hide some."""
     command = [sys.executable, __file__, kernel, layout, dtype, backend]
     answer = subprocess.run(command, capture_output=True, text=True, check=True)
     return int(answer.stdout)
@@ -84,7 +84,7 @@ def resident(key: str) -> int:
 
 
 def main(kernel: str, layout: str, dtype: str, backend: str) -> None:
-    # A tiny call first: loading and compiling code is not what is asked for.
+    # A tiny call comes first, since loading and compiling code is not to be measured.
     _call(kernel, _problem(layout, dtype, 20_000, wide=1_000), backend)()
     problem = _problem(layout, dtype, X_NUMBERS, WIDE)
     call = _call(kernel, problem, backend)

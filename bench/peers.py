@@ -1,10 +1,11 @@
-"""What a user would pick instead of fastlsgd, on the same arrays.
+"""What a user would choose instead of fastlsgd, on the same arrays.
 
-Each function takes a `Problem` and returns a call that does the work once. A library that is not
-installed raises `NotInstalled`, which says how to get it. All use the threads that fastlsgd uses;
-JAX has no setting for that, and takes every core that the process may run on.
+Each function takes a `Problem` and returns a call that does the work once. Where a library is not
+installed, it raises `NotInstalled`, which says how to get it. All use as many threads as fastlsgd
+does, except JAX, which has no setting for that and uses every core that the process may run on.
 
-Gradients read X twice here: once for the residuals, once for X^T r. None of them checks X for NaN.
+The gradients of peers read X twice: once for the residuals, and once for X^T r. None of them checks
+X for NaN.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ ALPHA = 1e-4  # scikit-learn's default L2 penalty
 
 
 class NotInstalled(ImportError):
-    """A peer that can't be compared with here."""
+    """The peer is not installed, so that there is no comparison with it."""
 
 
 class Gradient(NamedTuple):
-    """Arrays of the peer's own kind."""
+    """A gradient as arrays of the peer's own kind."""
 
     loss: object
     coef: object
@@ -57,7 +58,7 @@ def load_torch() -> ModuleType:
 
 def load_jax() -> ModuleType:
     jax = load("jax")
-    jax.config.update("jax_enable_x64", True)  # else float64 arrays become float32
+    jax.config.update("jax_enable_x64", True)  # otherwise float64 arrays become float32
     jax.config.update("jax_platforms", "cpu")
     return jax
 
@@ -66,7 +67,7 @@ def load_jax() -> ModuleType:
 
 
 def fastlsgd_gradient(problem: Problem, backend: str) -> Callable[[], Gradient]:
-    """The public call, with its checks."""
+    """The public function of fastlsgd, with its checks."""
     X, y, w, b = problem.X, problem.y, problem.coef, problem.intercept
     return lambda: fastlsgd.loss_gradient(X, y, w, b, backend=backend)
 
@@ -85,7 +86,7 @@ def numpy_gradient(problem: Problem) -> Callable[[], Gradient]:
 
 
 def torch_gradient(problem: Problem) -> Callable[[], Gradient]:
-    """The formula on tensors: autograd makes the same two products, and takes no less time."""
+    """The formula on tensors: autograd computes the same two products, and is no faster."""
     torch = load_torch()
     X, y, w = (torch.from_numpy(a) for a in (problem.X, problem.y, problem.coef))
     b, n = problem.intercept, len(y)
@@ -129,7 +130,7 @@ GRADIENTS: dict[str, Callable[[Problem], Callable[[], Gradient]]] = {
 
 
 def gradient(library: str, problem: Problem) -> Callable[[], Gradient]:
-    """By name: one of fastlsgd's backends, or a peer."""
+    """The gradient by the library of this name: one of fastlsgd's backends, or a peer."""
     if library in GRADIENTS:
         return GRADIENTS[library](problem)
     return fastlsgd_gradient(problem, library)
@@ -147,9 +148,9 @@ def sgd_fit(
     fit_intercept: bool = True,
     n_jobs: int | None = None,
 ) -> Callable[[int], np.ndarray]:
-    """A function that fits so many epochs and returns the weights.
+    """A function that fits a given number of epochs and returns the weights.
 
-    The same estimator parameters for scikit-learn and for fastlsgd: L2 penalty, constant rate.
+    scikit-learn and fastlsgd have the same parameters: an L2 penalty and a constant rate.
     """
     common = {
         "alpha": ALPHA,
@@ -177,7 +178,7 @@ def sgd_fit(
 def sklearn_epoch(
     problem: Problem, *, shuffle: bool, fit_intercept: bool = True
 ) -> Callable[[], np.ndarray]:
-    """One epoch without the fit around it: no check of X for NaN."""
+    """An epoch of scikit-learn without the rest of a fit, in particular its check of X for NaN."""
     sklearn = load("sklearn")
     fit = sgd_fit("scikit-learn", problem, shuffle=shuffle, fit_intercept=fit_intercept)
 
@@ -191,10 +192,10 @@ def sklearn_epoch(
 def torch_epoch(
     problem: Problem, *, shuffle: bool, batch_size: int = 32, fit_intercept: bool = True
 ) -> Callable[[], np.ndarray]:
-    """An epoch from zero of a Linear layer under torch.optim.SGD, batches cut from tensors.
+    """An epoch from zero of a Linear layer by torch.optim.SGD, in batches sliced from tensors.
 
-    A DataLoader would take several times as long. Torch's mean squared error is twice ours, so
-    its rate is half of ours; its weight decay is the L2 penalty alike.
+    A DataLoader would take several times as long. The mean squared error of torch is twice our
+    loss, so that its rate is half of ours; its weight decay is the L2 penalty.
     """
     torch = load_torch()
     X, y = torch.from_numpy(problem.X), torch.from_numpy(problem.y)[:, None]
@@ -218,7 +219,7 @@ def torch_epoch(
 
 # -------------------------------------------------------------------------------- optimizers
 
-# By our name: torch.optim's, with its parameters.
+# By our names: the optimizers of torch.optim, with their parameters.
 OPTIMIZERS = {
     "sgd": ("SGD", {}),
     "momentum": ("SGD", {"momentum": 0.9}),
@@ -232,7 +233,7 @@ OPTIMIZER_RATE, OPTIMIZER_BATCH = 1e-3, 32
 
 
 def optimizer_epoch(library: str, rule: str, problem: Problem) -> Callable[[], np.ndarray]:
-    """An epoch from zero in batches of 32, in the order of the rows: the kernel, or a loop."""
+    """An epoch of an optimizer from zero, in batches of 32 in order: by our kernel, or by torch."""
     if library == "torch":
         return _torch_optimizer_epoch(rule, problem)
     kernels = fastlsgd.kernels.load_backend(library)

@@ -1,4 +1,4 @@
-"""The page's pictures: speed against the machine's read bandwidth, and ratios to the peers."""
+"""The plots of the page: speed next to the machine's read bandwidth, and ratios to the peers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def draw_plots(folder: Path, results: Results) -> list[Path]:
 
 
 def _samples(results: Results, dtype: str) -> list[tuple[str, Sample]]:
-    """The timed ones, with the keys of their rows."""
+    """The samples that are times, with the keys of their rows."""
     return [
         (key, sample)
         for key in ROWS
@@ -48,7 +48,7 @@ def _label(key: str, sample: Sample) -> str:
 
 
 def _roofline(results: Results) -> Figure:
-    """Points are shapes; the line over each is what the probe read beside it."""
+    """Speeds: a point per shape, and above it a line at the bandwidth that the probe read."""
     figure = Figure(figsize=(11, 5.6), dpi=130, layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for ax, dtype in zip(panels, DTYPES, strict=True):
@@ -76,7 +76,7 @@ def _roofline(results: Results) -> Figure:
 
 
 def _ratios(results: Results) -> Figure:
-    """Bars are peers; a black tick is what is asked for."""
+    """Ratios: a bar per peer, and a black tick at the required ratio."""
     samples = {dtype: _samples(results, dtype) for dtype in DTYPES}
     n_cases = max(map(len, samples.values()))
     figure = Figure(figsize=(11, 2.0 + 0.45 * n_cases), dpi=130, layout="constrained")
@@ -101,7 +101,7 @@ def _ratios(results: Results) -> Figure:
 
 
 def _bars_of(ax, y: float, sample: Sample, targets: dict[str, float]) -> set[str]:
-    """One case: its peers side by side. Returns which they are."""
+    """Draw the bars of a case, one per peer, and return which peers these are."""
     present = {peer: r for peer in PEERS if (r := ratio(peer)(sample)) is not None}
     height = 0.8 / max(1, len(present))
     for k, (peer, times) in enumerate(present.items()):

@@ -1,9 +1,10 @@
-"""How fast this machine reads memory and multiplies matrices: what the kernels are held against.
+"""How fast this machine reads memory and multiplies matrices, as limits for the kernels.
 
-The read probe adds up 512 MB of float32 (16 times the last-level cache of the machine that the
-bars were set on), each thread a contiguous part. Numba compiles the sum to vector additions into
-several accumulators, whose latency hides behind the memory; a C loop over four AVX-512 registers
-read no faster on 1 or on 2 threads of that machine, and np.add.reduce a tenth slower.
+The read probe adds up 512 MB of float32 (16 times the last-level cache of the machine for which
+the bars were set); each thread adds up a contiguous part. Numba compiles the sum to vector
+additions into several accumulators, so that their latency is hidden by the wait for memory. On that
+machine, a C loop over four AVX-512 registers was no faster with 1 or 2 threads, and np.add.reduce
+was a tenth slower.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ def _sum(numbers):
 
 @cache
 def _numbers() -> np.ndarray:
-    return np.ones(PROBE_BYTES // 4, np.float32)  # written, so that each page is there
+    return np.ones(PROBE_BYTES // 4, np.float32)  # written to, so that every page is mapped
 
 
 @cache
 def reader(n_threads: int) -> Callable[[], object]:
-    """A call that reads `PROBE_BYTES` on this many threads, once."""
+    """A call that reads `PROBE_BYTES` once, with this many threads."""
     parts = np.array_split(_numbers(), n_threads)
     _sum(parts[0][:16])  # compiles
     if n_threads == 1:
@@ -45,13 +46,13 @@ def reader(n_threads: int) -> Callable[[], object]:
 
 @cache
 def read_bandwidth(n_threads: int) -> float:
-    """Bytes per second, the best of 15 reads; measured once a session."""
+    """Bytes per second: the best of 15 reads, measured once per session."""
     return PROBE_BYTES / best_of(reader(n_threads), 15)
 
 
 @cache
 def gemm_rate(dtype: str) -> float:
-    """Floating-point operations per second of NumPy's product of 2,048 x 2,048 matrices."""
+    """Floating-point operations per second in NumPy's product of 2,048 x 2,048 matrices."""
     size = 2048
     a = np.ones((size, size), dtype)
     out = np.empty_like(a)

@@ -1,11 +1,11 @@
 """Measure the rows of bars.py and write docs/benchmarks.md with its plots.
 
     python bench/report.py                                all rows, some ten minutes
-    python bench/report.py --only loss_gradient_c sgd_csr these, the others as last measured
-    python bench/report.py --only                         none: write the page anew
+    python bench/report.py --only loss_gradient_c sgd_csr these; the others as last measured
+    python bench/report.py --only                         none: only write the page again
     taskset -c 0,1 python bench/report.py                 on 2 cores of a larger machine
 
-What was measured is kept in .benchmarks/ (not in git) and forgotten on another machine.
+Measurements are kept in .benchmarks/ (not in git), and discarded on another machine.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
-"""Measure the bars of `lstsq` and `LeastSquaresRegressor` beside their peers.
+"""Measure `lstsq` and `LeastSquaresRegressor` next to their peers.
 
     python bench/solvers.py                     all rows, some five minutes; 4 GB of memory
     python bench/solvers.py tall wide           these
     python bench/solvers.py --rounds 5 narrow
 
-Contenders of a row take turns on the same arrays; the best time of each counts. Errors are against
-a solution in extended precision: refinement whose residuals are long doubles. Peers that are not
-installed are left out: pip install scikit-learn-intelex skglm. Prints a Markdown table a row.
+The contenders of a row take turns on the same arrays, and the best time of each counts. Errors are
+relative to a solution in extended precision: iterative refinement with residuals in long doubles.
+Peers that are not installed are left out: pip install scikit-learn-intelex skglm. The script prints
+a Markdown table per row.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ CHUNK_ROWS = 8192
 
 
 class Bar(NamedTuple):
-    """At least so many times as fast as a peer."""
+    """The required speed, as a multiple of a peer's."""
 
     peer: str
     at_least: float
 
 
 class Case(NamedTuple):
-    """Calls that return weights, fastlsgd's own first."""
+    """Calls that return weights, beginning with fastlsgd's own."""
 
     title: str
     calls: dict[str, Call]
@@ -51,7 +52,7 @@ class Case(NamedTuple):
 
 
 def extended_residual(A: np.ndarray, b: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """b - A x in long doubles, a few rows at a time."""
+    """b - A x in long doubles, computed a few rows at a time."""
     x = x.astype(np.longdouble)
     return np.concatenate(
         [
@@ -70,7 +71,7 @@ def extended_slope(A: np.ndarray, r: np.ndarray) -> np.ndarray:
 
 
 def extended_solution(A: np.ndarray, b: np.ndarray, steps: int = 6) -> np.ndarray:
-    """To all digits of a double: Bjorck's refinement of the augmented system (1967, BIT 7)."""
+    """The solution to all digits: Bjorck's refinement of the augmented system (1967, BIT 7)."""
     A64 = A.astype(np.float64)
     Q, R = np.linalg.qr(A64)
     x, r = np.zeros(A.shape[1], np.longdouble), np.zeros(len(b), np.longdouble)
@@ -84,7 +85,7 @@ def extended_solution(A: np.ndarray, b: np.ndarray, steps: int = 6) -> np.ndarra
 
 
 def refined_solution(A: np.ndarray, b: np.ndarray, steps: int = 4) -> np.ndarray:
-    """The same for a good condition, with less memory: steps of the normal equations."""
+    """The solution where the condition is good, in less memory: steps of the normal equations."""
     factor = scipy.linalg.cho_factor(fastlsgd.gram(A).xx)
     x = np.zeros(A.shape[1], np.longdouble)
     for _ in range(steps):
@@ -94,7 +95,7 @@ def refined_solution(A: np.ndarray, b: np.ndarray, steps: int = 4) -> np.ndarray
 
 
 def backward_error(A: np.ndarray, b: np.ndarray, x: np.ndarray) -> float:
-    """Of A, relative: Karlson and Walden's estimate (1997, BIT 37), within a factor of two."""
+    """Relative to A: Karlson and Walden's estimate (1997, BIT 37), within a factor of two."""
     r = extended_residual(A, b, x)
     slope = extended_slope(A, r).astype(np.float64)
     _, sigma, Vt = np.linalg.svd(np.linalg.qr(A, mode="r"))
@@ -153,7 +154,7 @@ def narrow() -> Iterator[Case]:
 
 
 def wide() -> Iterator[Case]:
-    """Independent columns: conjugate gradients need no Gram matrix there."""
+    """20,000 x 4,096 with independent columns, where conjugate gradients need no Gram matrix."""
     for dtype in ("float32", "float64"):
         problem = arrays.dense(20_000, 4096, dtype)
         A, b = problem.X, problem.y
@@ -261,7 +262,7 @@ def main() -> None:
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each contender")
     options = parser.parse_args()
-    warnings.simplefilter("ignore")  # the peers' own, about how far they converged
+    warnings.simplefilter("ignore")  # of the peers, about their convergence
     with threadpool_limits(resolve_threads()):
         for name in options.rows or ROWS:
             for case in ROWS[name]():

@@ -1,4 +1,4 @@
-"""Seconds of a call, alone or taking turns with others."""
+"""Timing of a call, alone or in turns with others."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 
 Call = Callable[[], object]
 
-# OpenBLAS's and OpenMP's idle threads spin for some 10 ms, on a core that the next contender needs.
+# Idle threads of OpenBLAS and OpenMP spin for about 10 ms, on a core that the next call needs.
 PAUSE = 0.05
-BURST_SECONDS = 0.1  # a contender's turn lasts about so long
+BURST_SECONDS = 0.1  # the approximate length of a contender's turn
 MAX_BURST = 5
 
 
@@ -34,7 +34,7 @@ def best_of(call: Call, repeats: int) -> float:
 
 
 def per_call(call: Call, repeats: int = 15, loops: int = 1000) -> Timing:
-    """Of a call that takes microseconds: `loops` of them at a time."""
+    """Time a call that takes microseconds, `loops` calls at a time."""
 
     def many() -> None:
         for _ in range(loops):
@@ -46,10 +46,11 @@ def per_call(call: Call, repeats: int = 15, loops: int = 1000) -> Timing:
 
 
 def interleave(calls: Mapping[str, Call], rounds: int) -> dict[str, Timing]:
-    """Time all calls in turns, so that a drift of the machine meets all of them alike.
+    """Time all calls in turns, so that drift of the machine affects all of them alike.
 
-    Each gets a pause and then a burst of calls, as a user's loop would make: the first one wakes
-    its library's threads. One call each beforehand, to compile and to fault pages in, is not timed.
+    A turn is a pause and then a burst of calls, as in a user's loop, of which the first wakes the
+    threads of the library. One call of each, before the first turn, is not timed: it compiles code
+    and maps memory.
     """
     bursts = {}
     for name, call in calls.items():
