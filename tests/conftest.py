@@ -1,16 +1,17 @@
-"""What all tests share: every backend as a fixture, and Hypothesis without surprises.
+"""Fixtures that all tests share, in particular one for every backend, and Hypothesis's settings.
 
-The backend "cuda" takes part where there is a GPU (mark `cuda`: ``pytest -m cuda`` runs its tests
-alone). Without one it takes part, alone, with FASTLSGD_TEST_PTX=1: compiled as for a GPU and run by
-the machine in `ptx/`; or with NUMBA_ENABLE_CUDASIM=1 on Numba's simulator, on small data.
+The backend "cuda" is tested where there is a GPU (mark `cuda`; ``pytest -m cuda`` runs only these
+tests). Without a GPU there are two ways to test it, and it alone: with FASTLSGD_TEST_PTX=1 it is
+compiled as for a GPU and run by the PTX machine in `ptx/`; with NUMBA_ENABLE_CUDASIM=1 it runs on
+Numba's simulator, on small data.
 """
 
 from __future__ import annotations
 
 import os
 
-# Several processes share the processors (test_cuda_without_gpu.py): a thread that waits shall not
-# spin meanwhile. OpenMP reads it when it is loaded, hence before the first import of a kernel.
+# Several processes share the processors (test_cuda_without_gpu.py), so waiting threads must not
+# spin. OpenMP reads this variable when it is loaded, that is, at the first import of a kernel.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pytest
@@ -18,7 +19,7 @@ from hypothesis import HealthCheck, settings
 
 from fastlsgd.kernels import BACKENDS, load_backend
 
-# The same examples in each run, and no deadline: a first call compiles, and machines are shared.
+# Each run has the same examples. There is no deadline: first calls compile, machines are shared.
 settings.register_profile(
     "fastlsgd",
     deadline=None,
@@ -43,11 +44,11 @@ if SIMULATED:
 
 
 def pytest_configure(config):
-    # A mark of scikit-learn's own tests, which test_sklearn_own.py runs.
+    # A mark that scikit-learn's own tests use, which test_sklearn_own.py runs.
     config.addinivalue_line("markers", "no_check_spmatrix: of scikit-learn's own tests")
 
 
-# test_cuda_without_gpu.py waits for processes of its own: they run beside all other tests.
+# test_cuda_without_gpu.py waits for processes that run while all other tests do.
 
 
 def pytest_collection_modifyitems(items):
@@ -69,7 +70,7 @@ ALLOW_MISSING = os.environ.get("FASTLSGD_TEST_ALLOW_MISSING") == "1"
 
 
 def _backends():
-    """Every backend, and the native one once for each instruction set of this machine."""
+    """All backends; the native one once for each instruction set of this machine."""
     for name in ("cuda",) if SIMULATED or ON_PTX_MACHINE else BACKENDS:
         marks = pytest.mark.cuda if name == "cuda" else ()
         try:
@@ -86,7 +87,7 @@ def _backends():
 
 @pytest.fixture(scope="module", params=_backends())
 def backend(request):
-    """(name, instruction set or None) of a backend, set up so; skips where it is missing."""
+    """Name and instruction set (or None) of a backend that is in use; skips if it is missing."""
     name, isa = request.param
     try:
         module = load_backend(name)
@@ -105,5 +106,5 @@ def backend(request):
 
 @pytest.fixture(scope="module")
 def kernels(backend):
-    """A backend's module of kernels."""
+    """The kernels of a backend."""
     return load_backend(backend[0])

@@ -1,4 +1,4 @@
-"""The contract's own definitions, against those of the C interface."""
+"""The definitions of the contract agree with those of the C interface."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ HEADER = Path(__file__).parents[1] / "csrc" / "fastlsgd.h"
 
 
 def enumeration(name: str) -> dict[str, int]:
-    """Names and values of an enumeration of the header, which gives values to none or to all."""
+    """Names and values of an enumeration of the header, where either none has a value or all."""
     body = re.search(r"typedef enum \{([^}]*)\} " + name, HEADER.read_text())
     entries = [entry.split("=") for entry in body[1].split(",") if entry.strip()]
     return {

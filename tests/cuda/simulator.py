@@ -1,10 +1,10 @@
 """A stricter, quicker scheduler for Numba's CUDA simulator.
 
-The simulator starts an operating system's thread for each CUDA thread and polls them, a
-millisecond a barrier. Here they are greenlets, which run one at a time from barrier to barrier,
-in a new random order each time, so that what depends on the order of threads shows. It is an
-error where some threads of a block wait at one barrier while others wait at another, or have
-ended: on a GPU that hangs, or worse.
+The simulator starts a thread of the operating system for each CUDA thread and polls them, which
+takes a millisecond per barrier. Here they are greenlets, which run one at a time from barrier to
+barrier, in a new random order each time, so that a dependence on the order of threads shows up. It
+is an error if some threads of a block wait at one barrier while others wait at another or have
+ended: a GPU would hang, or worse.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
 
 
 class Thread(greenlet):
-    """What the simulator's `cuda` module asks of the current thread."""
+    """The attributes of the current thread that the simulator's `cuda` module needs."""
 
     def __init__(self, function, block, place, block_dim):
         super().__init__(function)
@@ -34,7 +34,7 @@ class Thread(greenlet):
 
 
 def _where(frame):
-    """The lines of the kernel, and of its device functions, that lead here."""
+    """The line numbers of the kernel and its device functions on the call stack."""
     lines = []
     while frame is not None and frame.f_code is not run_block.__code__:
         if frame.f_code.co_filename.endswith("numba_cuda.py"):
@@ -44,7 +44,7 @@ def _where(frame):
 
 
 def run_block(manager, block, *arguments):
-    """`BlockManager.run`: all threads of a block, from barrier to barrier."""
+    """Replace `BlockManager.run`: run all threads of a block from barrier to barrier."""
     function, dim = manager._f, manager._block_dim
     threads = [
         Thread(lambda: function(*arguments), block, place, dim) for place in np.ndindex(*dim)
@@ -61,13 +61,13 @@ def run_block(manager, block, *arguments):
 
 
 def _interface(array):
-    """What Numba's arrays on a GPU say of themselves, and the simulator's don't."""
+    """``__cuda_array_interface__``, which Numba's device arrays have and the simulator's don't."""
     interface = dict(array._ary.__array_interface__)
     return interface | {"strides": array._ary.strides, "version": 3, "stream": None}
 
 
 def install():
-    """Let the simulator use it."""
+    """Make the simulator use this scheduler."""
     FakeCUDAArray.__cuda_array_interface__ = property(_interface)
     kernelapi.threading = SimpleNamespace(current_thread=getcurrent)
     kernel.BlockManager.run = run_block

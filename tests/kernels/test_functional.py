@@ -1,4 +1,4 @@
-"""The public functions and the settings: what they return, what they refuse, who decides."""
+"""The public functions and the settings: results, refusals, and which setting wins."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ with_weights = pytest.mark.parametrize("name", ["loss_gradient", "sgd_epoch", "p
 with_any = pytest.mark.parametrize("name", list(CALLS))
 
 
-# ----------------------------------------------------------------------- what comes back
+# ----------------------------------------------------------------------- results
 
 
 def test_loss_gradient_is_the_formula():
@@ -137,7 +137,7 @@ def test_shapes_and_dtypes(dtype):
     assert fastlsgd.predict(X, W).shape == (N, 3)
     assert fastlsgd.sgd_epoch(X, Y, W, learning_rate=0.01).coef.shape == (3, D)
     assert fastlsgd.gram(X, Y).xy.shape == (D, 3)
-    # One target as a matrix stays a matrix.
+    # A single target in a matrix gives a matrix.
     assert fastlsgd.loss_gradient(X, Y[:, :1], W[:1]).coef.shape == (1, D)
 
 
@@ -176,7 +176,7 @@ def unsorted(X):
 
 
 def with_duplicates(X):
-    """Each entry in two halves."""
+    """A CSR matrix of the same values, in which each entry is stored as two halves."""
     csr = sp.csr_array(X)
     return sp.csr_array(
         (np.repeat(csr.data, 2) / 2, np.repeat(csr.indices, 2), 2 * csr.indptr), csr.shape
@@ -184,7 +184,7 @@ def with_duplicates(X):
 
 
 def with_slack(X):
-    """Room beyond the last entry, as SciPy leaves it after eliminating zeros."""
+    """A CSR matrix with unused space after its last entry, as SciPy's eliminate_zeros leaves it."""
     csr = sp.csr_array(X)
     csr.data = np.append(csr.data, [np.nan] * 3)
     csr.indices = np.append(csr.indices, np.zeros(3, csr.indices.dtype))
@@ -466,14 +466,14 @@ def test_rates_that_diverge():
 def test_sums_that_overflow():
     X, y, w, _ = problem()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of the NumPy backend
+        warnings.simplefilter("ignore", RuntimeWarning)  # from the NumPy backend
         with pytest.raises(ValueError, match="overflows"):
             fastlsgd.loss_gradient(1e200 * X, y, w)
         with pytest.raises(ValueError, match="overflow"):
             fastlsgd.gram(1e200 * X)
         with pytest.raises(ValueError, match="prediction overflows float32"):
             fastlsgd.predict(X.astype(np.float32), 1e39 * w)
-        # The sums hold in float64, the float32 gradient does not.
+        # The sums fit into float64, but the gradient does not fit into float32.
         with pytest.raises(ValueError, match="gradient overflows"):
             fastlsgd.loss_gradient((1e25 * X).astype(np.float32), y, w)
 
@@ -499,7 +499,7 @@ def test_bad_backend(name):
 
 @pytest.fixture
 def used(monkeypatch):
-    """The backends that answer calls, by name; all of them exist."""
+    """The names of the backends that are called; all backends are made to exist."""
     names = []
 
     def load(name):
@@ -645,7 +645,7 @@ def test_settings_are_of_a_task():
 
 @pytest.fixture
 def missing(monkeypatch):
-    """native and numba can't be imported."""
+    """The state in which native and numba can't be imported."""
     for name in ("native", "numba"):
         line = dispatcher.BACKENDS[name]
         monkeypatch.setitem(

@@ -1,8 +1,8 @@
 """The conformance suite of the kernel contract: every backend against `reference.py`.
 
-A test that takes the fixture `kernels` runs for each backend, the native one with each
-instruction set of the machine. Numbers around inputs are NaN and around outputs a mark, so that
-a read or a write outside an array shows.
+A test that takes the fixture `kernels` runs for each backend, and for the native one with each
+instruction set of the machine. Inputs are surrounded by NaN and outputs by marks, so that the tests
+notice reads and writes outside of an array.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from fastlsgd.kernels.contract import (
 
 
 def in_memory_like(values, layout):
-    """The same numbers, laid out so; whatever lies between and around them is NaN."""
+    """The same numbers in this layout; all memory between and around them is NaN."""
     n, d = values.shape
     if layout == "C":
         return values.copy(order="C")
@@ -65,7 +65,7 @@ LAYOUTS = [
 
 
 def as_csr(values, index_dtype, rng):
-    """These numbers, zeros left out but for a few, with rows before and after that are NaN."""
+    """CSR of these numbers with a few explicit zeros; the rows before and after it are NaN."""
     n, d = values.shape
     listed = (values != 0) | (rng.random((n, d)) < 0.05)
     data, indices, indptr = [np.full(4, np.nan)], [np.zeros(4, int)], [4]
@@ -85,7 +85,7 @@ def as_csr(values, index_dtype, rng):
 
 
 def guarded(values):
-    """A copy of `values` in the middle of marked memory, and a check that the marks stand."""
+    """A copy of `values` in the middle of marked memory, and a check that the marks are intact."""
     mark, pad = 12345.0, 17
     room = np.full(values.size + 2 * pad, mark, values.dtype)
     inner = room[pad : pad + values.size].reshape(values.shape)
@@ -164,7 +164,7 @@ def large_problem(n, d, t, dtype, layout):
 
 
 large = pytest.mark.parametrize(("n", "d", "t"), LARGE)
-# Rows and features where every option is tried in every way.
+# The shapes for which all combinations of options are tested.
 MIDDLING = (27, 9) if SIMULATED else (93, 21)
 too_much_to_simulate = pytest.mark.skipif(SIMULATED, reason="too much for a simulator")
 both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -172,7 +172,7 @@ every_kind = pytest.mark.parametrize("layout", EVERY_KIND, ids=str)
 
 
 def assert_close(actual, expected, magnitude, rtol):
-    """|actual - expected| <= rtol magnitude, where magnitude is of the terms that were added."""
+    """Assert |actual - expected| <= rtol magnitude, with the magnitude of the terms of the sums."""
     actual, expected = np.asarray(actual), np.asarray(expected)
     assert actual.shape == expected.shape
     assert np.isfinite(actual).all()
@@ -181,12 +181,12 @@ def assert_close(actual, expected, magnitude, rtol):
 
 
 def sums_tolerance(problem):
-    """float32 data are added up in float64: what is left is the products' own rounding."""
+    """The bound for sums, which are float64: only the rounding of float32 products is left."""
     return 1e-6 if problem.X.dtype == np.float32 else 1e-12
 
 
 # ----------------------------------------------------------------------------------------------
-# Which backends there are
+# The list of backends
 # ----------------------------------------------------------------------------------------------
 
 
@@ -257,7 +257,7 @@ def test_loss_gradient_is_the_derivative_of_the_loss(kernels, layout):
 
 
 def test_every_row_the_same(kernels):
-    """A row repeated by a stride of 0."""
+    """All rows are one row, repeated by a stride of 0."""
     X, y, w, b, _ = make_problem(0, 1, 13, 2, np.float32)
     X, y = np.broadcast_to(X, (50, 13)), np.broadcast_to(y, (50, 2))
     check_loss_gradient(kernels, Problem(X, y, w, b, None), 2)
@@ -270,7 +270,7 @@ def test_every_row_the_same(kernels):
 @pytest.mark.parametrize("layout", ["C", "F", "row steps"])
 @both_dtypes
 def test_each_number_of_targets(kernels, t, dtype, layout):
-    """Kernels may take targets several at a time: each has its place in such a group, or after."""
+    """Kernels may process targets in groups: each number of targets fills or exceeds one."""
     problem = make_problem(t, 45, 37, t, dtype, layout)
     check_loss_gradient(kernels, problem, 2)
     check_predict(kernels, problem, 2)
@@ -279,7 +279,7 @@ def test_each_number_of_targets(kernels, t, dtype, layout):
 
 @pytest.mark.parametrize("t", [1, 3])
 def test_float32_beyond_its_own_squares(kernels, t):
-    """Sums are float64: 1e25 squared is no float32."""
+    """Sums are float64, since float32 overflows at 1e25 squared."""
     X, y, w, b, s = make_problem(0, 30, 7, t, np.float32)
     check_loss_gradient(kernels, Problem(X * np.float32(1e25), y, w, b, s), 1)
 
@@ -380,7 +380,7 @@ def test_gram_without_targets(kernels, layout):
 
 @pytest.mark.parametrize("layout", ["C", np.int32], ids=str)
 def test_gram_about_the_mean_loses_no_digits(kernels, layout):
-    """Columns at 1e8 with a spread of 1."""
+    """The columns lie at 1e8, with a spread of 1."""
     X, y, _, _, s = make_problem(0, 50, 6, 1, np.float64, layout)
     far = X._replace(data=X.data + 1e8) if isinstance(X, CSR) else X + 1e8
     moments = kernels.gram(far, y, s, np.full(6, 1e8), 1)
@@ -393,7 +393,7 @@ def test_gram_about_the_mean_loses_no_digits(kernels, layout):
 
 
 class EpochCase(NamedTuple):
-    """An `Epoch`, with the average and the optimizer that its state begins with."""
+    """An `Epoch`, and the average and optimizer of its initial state."""
 
     order: np.ndarray | None
     rates: np.ndarray
@@ -415,7 +415,7 @@ MOMENTS = ("coef_first", "coef_second", "intercept_first", "intercept_second")
 
 
 def fresh_optimizer(epoch, w):
-    """The epoch's optimizer with moments of its own."""
+    """A new state of the epoch's optimizer, with its own moments."""
     if epoch.optimizer is None:
         return None
     rule, shape = epoch.optimizer.rule, w.shape
@@ -446,7 +446,7 @@ def run(kernels, problem, epoch, w, b, state, n_threads=1):
 
 
 def run_guarded(kernels, problem, epoch, w, b, state, n_threads):
-    """As `run`, with all that is written to surrounded by marks."""
+    """Like `run`, but with marks around all arrays that are written to."""
     w_, check_w = guarded(w)
     b_, check_b = guarded(b)
     checks, inner = [check_w, check_b], replace(state)
@@ -470,7 +470,7 @@ def run_guarded(kernels, problem, epoch, w, b, state, n_threads):
 
 
 def check_epochs(kernels, problem, epochs, n_threads=1):
-    """The same epochs in a row, by this backend and by the reference."""
+    """Assert that successive epochs by this backend give what the reference gives."""
     dtype = problem.X.dtype
     w, b = problem.w.astype(dtype), problem.b.copy()
     w_ref, b_ref = w.copy(), b.copy()
@@ -508,7 +508,7 @@ def check_state(state, expected, scale, rtol):
 
 @st.composite
 def sgd_cases(draw):
-    """A problem and one or two epochs over it, with rates at which rounding does not grow."""
+    """A problem and one or two epochs over it, at rates for which rounding errors do not grow."""
     problem = draw(problems)
     n, d = problem.X.shape
     rng = np.random.default_rng(draw(st.integers(0, 2**31)))
@@ -546,8 +546,8 @@ def test_sgd_epoch(kernels, case, n_threads):
     check_epochs(kernels, *case, n_threads)
 
 
-# eps is of the size of the gradients: with a tiny one the first steps are their signs, and where
-# rounding decides a sign, no two programs agree.
+# eps is of the size of the gradients: with a tiny one, the first steps are the signs of gradients,
+# and no two programs agree where rounding decides a sign.
 OPTIMIZERS = {
     "clipped": OptimizerState(OptimizerRule.SGD, max_norm=0.5),
     "momentum": OptimizerState(OptimizerRule.MOMENTUM, beta1=0.8),
@@ -634,7 +634,7 @@ def test_clipping_limits_the_step_of_each_target(kernels, layout):
 @pytest.mark.parametrize("rule", ["momentum", "nesterov", "rmsprop", "adagrad", "adam"])
 @pytest.mark.parametrize("layout", ["C", np.int32], ids=str)
 def test_l1_balances_the_gradient_at_the_minimum(kernels, rule, layout):
-    """Full batches of a problem whose minimum is known: soft(c, l1) with X^T X = n I."""
+    """Full batches of a problem with X^T X = n I, whose minimum is known: soft(c, l1)."""
     n, d, l1 = 32, 4, 0.3
     X = np.linalg.qr(np.random.default_rng(0).standard_normal((n, d)))[0] * np.sqrt(n)
     c = np.array([[1.0, -0.5, 0.2, -0.05]])
@@ -642,7 +642,7 @@ def test_l1_balances_the_gradient_at_the_minimum(kernels, rule, layout):
     rows = as_csr(X, layout, np.random.default_rng(1)) if layout is np.int32 else X
     problem = Problem(rows, y, np.ones((1, d)), np.zeros(1), None)
     optimizer = OptimizerState(OptimizerRule[rule.upper()], beta1=0.5, beta2=0.9)
-    if rule in ("rmsprop", "adam"):  # which take steps of the rate's size until it falls
+    if rule in ("rmsprop", "adam"):  # whose steps have the size of the rate
         rates = 0.2 / (1.0 + np.arange(400.0)) ** 0.7
     else:
         rates = np.full(400, 1.0 if rule == "adagrad" else 0.05)
@@ -657,7 +657,7 @@ def test_l1_balances_the_gradient_at_the_minimum(kernels, rule, layout):
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_optimizers_in_pieces(kernels, optimizer):
-    """The moments and the count of updates are all that is carried over."""
+    """The moments and the count of updates are the whole state that passes between epochs."""
     problem = make_problem(0, 96, 10, 2, np.float64)
     options = {"alpha": 0.3, "l1_ratio": 0.4, "average_after": 5, "optimizer": optimizer}
     whole = make_epoch(problem, 4, **options)._replace(order=np.arange(96))
@@ -723,7 +723,7 @@ def test_sgd_epoch_with_each_option(kernels, options, batch_size, layout, dtype)
         (3, 5000, 2, 1),
         (300, 1000, 10, 1),
         (300, 1000, 10, 300),
-        (3000, 200, 2, 1700),  # batches that are worth several threads
+        (3000, 200, 2, 1700),  # batches that are large enough for several threads
     ],
 )
 @both_dtypes
@@ -759,7 +759,7 @@ def test_sgd_epoch_on_several_threads_repeats_its_bits(kernels):
 @too_much_to_simulate
 @pytest.mark.parametrize(("alpha", "l1_ratio"), [(0.0, 0.0), (5.0, 0.0), (0.02, 0.5), (0.02, 1.0)])
 def test_sgd_epoch_of_many_updates(kernels, alpha, l1_ratio):
-    """More updates than the buffers of a lazy CSR kernel hold; dense rows of the same numbers."""
+    """There are more updates than the buffers of a lazy CSR kernel hold; dense rows agree."""
     if kernels is reference:
         pytest.skip("the reference has no buffers, and is slow")
     sparse = make_problem(0, 1000, 12, 1, np.float64, np.int32, density=0.1)
@@ -780,7 +780,7 @@ def test_sgd_epoch_of_many_updates(kernels, alpha, l1_ratio):
 
 
 def test_epochs_in_pieces(kernels):
-    """An epoch cut after a group is the same epoch: all that is carried over is in the state."""
+    """Cutting an epoch after a group changes nothing, since the state holds all that passes on."""
     problem = make_problem(0, 96, 10, 2, np.float64)
     options = {"alpha": 0.3, "l1_ratio": 0.4, "average_after": 5, "prox": True}
     whole = make_epoch(problem, 4, **options)._replace(order=np.arange(96))
@@ -799,7 +799,7 @@ def test_epochs_in_pieces(kernels):
         np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-12)
 
 
-# What the contract says, each worked out here in a few lines rather than by the reference.
+# Statements of the contract, computed here in a few lines instead of by the reference.
 
 
 @every_kind
@@ -807,7 +807,7 @@ def test_one_batch_is_a_step_along_the_gradient(kernels, layout):
     problem = make_problem(0, 40, 7, 2, np.float64, layout, density=0.6)
     w, b = problem.w.copy(), problem.b.copy()
     gradient = kernels.loss_gradient(*problem[:2], w, b, problem.s, 1)
-    share = problem.s.sum() / 40  # a batch divides by its rows, the loss by their weights
+    share = problem.s.sum() / 40  # a batch divides by its number of rows, the loss by their weights
     loss = run(kernels, problem, EpochCase(None, np.array([0.1]), 40), w, b, SGDState())
     np.testing.assert_allclose(w, problem.w - 0.1 * share * gradient.coef)
     np.testing.assert_allclose(b, problem.b - 0.1 * share * gradient.intercept)
@@ -818,7 +818,7 @@ def test_one_batch_is_a_step_along_the_gradient(kernels, layout):
 
 @every_kind
 def test_implicit_step_solves_for_the_residual_after_it(kernels, layout):
-    """w' = w - h r' x where r' is the residual at w'."""
+    """The step is w' = w - h r' x, where r' is the residual at w'."""
     problem = make_problem(0, 1, 7, 1, np.float64, layout, weighted=False)
     w, b = problem.w.copy(), problem.b.copy()
     epoch = EpochCase(None, np.array([5.0]), 1, implicit=True)
@@ -849,7 +849,7 @@ def test_averages_are_of_the_weights_after_each_update(kernels, layout):
 
 @every_kind
 def test_cumulative_l1_stops_at_zero(kernels, layout):
-    """A weight whose feature is always 0 pays rate * alpha an update until it is 0."""
+    """A weight whose feature is always 0 pays rate * alpha per update until it is 0."""
     problem = make_problem(0, 20, 3, 1, np.float64, layout)
     if isinstance(problem.X, CSR):
         problem = problem._replace(X=problem.X._replace(data=0.0 * problem.X.data))
@@ -867,7 +867,7 @@ def test_cumulative_l1_stops_at_zero(kernels, layout):
 @pytest.mark.parametrize("batch_size", [1, 3, 8, 9])
 @pytest.mark.parametrize("layout", ["C", np.int32], ids=str)
 def test_prox_acts_once_a_group(kernels, batch_size, layout):
-    """On features that are always 0, a prox is all that happens."""
+    """The features are always 0, so that the prox is the only change."""
     problem = make_problem(0, 20, 3, 1, np.float64, layout)
     if isinstance(problem.X, CSR):
         problem = problem._replace(X=problem.X._replace(data=0.0 * problem.X.data))
@@ -910,7 +910,7 @@ def assert_same_bits(actual, expected):
 
 @pytest.fixture(scope="module", params=["C", "F", np.int32], ids=str)
 def threaded_problem(request, kernels):
-    """Large enough for threads to pay."""
+    """A problem that is large enough for several threads."""
     if kernels is reference:
         pytest.skip("the reference has no threads of its own")
     density = 0.4 if request.param is np.int32 else 1.0
@@ -952,7 +952,7 @@ def kernels_in_a_child(backend, problem):
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_worker_processes(kernels, backend, method):
-    """A child process works, with threads of its own or without, after the parent used some."""
+    """Kernels work in child processes, with and without threads, after the parent used threads."""
     if method not in multiprocessing.get_all_start_methods():
         pytest.skip(f"no {method} on this system")
     if backend[0] == "cuda" and method == "fork":

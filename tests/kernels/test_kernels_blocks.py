@@ -1,6 +1,6 @@
-"""X of every dtype: kernels that convert a block of rows at a time, against the reference.
+"""X of every dtype, converted a block of rows at a time, against the reference.
 
-The blocks are made small here, so that a few rows are many blocks, and a mini-batch more than one.
+The blocks are small here, so that a few rows make many blocks, and a mini-batch more than one.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ try:
 except ImportError:
     bfloat16 = None
 
-N, D = 61, 9  # rows, features: small, since the reference's rows are slow
+N, D = 61, 9  # rows, features: few, since the reference is slow
 NAMES = """
 float16 longdouble bool int8 uint8 int16 int32 uint32 int64 uint64 >f4 >f8 >i4 object
 """
 DTYPES = {name: np.dtype(name) for name in NAMES.split()}
 if bfloat16 is not None:
     DTYPES["bfloat16"] = np.dtype(bfloat16)
-# Every dtype in one layout, some in every layout, and what is only laid out in an unusual way.
+# Every dtype in one layout, some in every layout, and unusual layouts of ordinary dtypes.
 CASES = [(dtype, "C") for dtype in DTYPES.values()]
 CASES += [
     (DTYPES[name], layout)
@@ -50,7 +50,7 @@ CASES += [(np.dtype(np.float64), np.uint16), (np.dtype(np.float64), "unaligned")
 
 
 def numbers(rng, dtype):
-    """Small whole numbers, which every dtype holds exactly, and half of them zero."""
+    """Small whole numbers, which every dtype holds exactly; half of them are zero."""
     low, high = (0, 2) if dtype.kind == "b" else (0, 5) if dtype.kind == "u" else (-4, 5)
     values = rng.integers(low, high, (N, D)) * (rng.random((N, D)) < 0.7)
     if dtype.kind == "O":
@@ -71,7 +71,7 @@ def laid_out(values, layout, rng):
     if isinstance(layout, str):
         return values.copy(order=layout) if layout in "CF" else in_steps(values, layout)
     plain = as_csr(values.astype(np.float64), np.int64, rng)
-    inside = slice(plain.indptr[0], plain.indptr[-1])  # what is NaN there no whole number can be
+    inside = slice(plain.indptr[0], plain.indptr[-1])  # integers can't hold the NaN around these
     data = plain.data[inside]
     data = np.array([Fraction(v) for v in data], object) if values.dtype.kind == "O" else data
     indptr = (plain.indptr - plain.indptr[0]).astype(layout)
@@ -97,7 +97,7 @@ def problem_of(dtype, layout, t=2, weighted=True):
 
 
 def as_reference(problem):
-    """The same problem with X in the dtype that kernels work with."""
+    """The same problem, with X in the dtype that kernels compute with."""
     kind = working_dtype(problem.X)
     if isinstance(problem.X, CSR):
         X = problem.X
@@ -107,7 +107,7 @@ def as_reference(problem):
 
 
 class Converted:
-    """Kernels that are given the X in question in place of the plain one of the same numbers."""
+    """Kernels that get the X in question instead of the plain X with the same numbers."""
 
     def __init__(self, kernels, X):
         self.kernels, self.X = blocks.converting(kernels), X
@@ -127,7 +127,7 @@ class Converted:
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    """8 rows in most blocks."""
+    """Makes blocks small: most have 8 rows."""
     monkeypatch.setattr(blocks, "BLOCK_NUMBERS", 8 * D)
     monkeypatch.setattr(blocks, "GRAM_NUMBERS", 8 * D)
     monkeypatch.setattr(blocks, "COUNTED_ROWS", 24)
@@ -148,7 +148,7 @@ def test_every_kernel_takes_every_dtype(kernels, small_blocks, dtype, layout):
 
 
 @pytest.mark.parametrize("layout", ["C", np.int32], ids=str)
-@pytest.mark.parametrize("batch_size", [5, 20])  # within a block, and beyond it
+@pytest.mark.parametrize("batch_size", [5, 20])  # within a block, and larger than one
 @pytest.mark.parametrize("name", ["L1", "average, elastic net", "no intercept", "everything"])
 def test_an_epoch_in_blocks_with_each_option(kernels, small_blocks, name, batch_size, layout):
     problem = problem_of(np.dtype(np.int8), layout)
@@ -184,7 +184,7 @@ def test_weights_at_the_ends_of_their_range(kernels, small_blocks, scale):
 @pytest.mark.parametrize("layout", ["C", "F", np.int32], ids=str)
 @pytest.mark.parametrize("dtype", [np.int8, np.float16, np.bool_], ids=str)
 def test_nothing_of_the_size_of_x_is_allocated(layout, dtype):
-    """2 MB of X and blocks of a megabyte or so; even where a mini-batch is all of it."""
+    """X has 2 MB and blocks about 1 MB; that holds even where a mini-batch is all of X."""
     n, d, rng = 20_000, 100, np.random.default_rng(0)
     values = rng.integers(0, 2, (n, d)).astype(dtype)
     X = values.copy(order=layout) if isinstance(layout, str) else None
@@ -210,7 +210,7 @@ def test_nothing_of_the_size_of_x_is_allocated(layout, dtype):
         call()
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        assert peak < 8e6  # in float64 X takes 16e6, and the reference's own rows are half of it
+        assert peak < 8e6  # X takes 16e6 in float64, and the rows of the reference half of that
 
 
 def check_run(kernels, problem, batch_size, rates, order):

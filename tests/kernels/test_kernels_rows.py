@@ -1,4 +1,4 @@
-"""What rows may hold: targets of a dtype of their own, and anything where the weight is 0."""
+"""Targets have their own dtype, and rows of weight 0 may hold any numbers."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_targets_of_another_dtype(kernels, x, y, layout, d, t):
 
 @every_kind
 def test_targets_keep_their_own_precision(kernels, layout):
-    """y near 1.7e9, as seconds since 1970 are: float32 would round it to 128."""
+    """y is near 1.7e9, like seconds since 1970, where float32 rounds to multiples of 128."""
     X, y, w, _, s = with_targets(make_problem(0, 40, 6, 1, np.float32, layout), np.float64)
     far, b = y + 1.7e9, np.array([1.7e9])
     near = kernels.loss_gradient(X, y, w, np.zeros(1), s, 1)
@@ -66,7 +66,7 @@ def test_targets_keep_their_own_precision(kernels, layout):
 
 
 def with_wild_rows(problem, dtype):
-    """Rows of weight 0 among others, which hold numbers whose squares are infinite."""
+    """A problem with rows of weight 0, which hold numbers whose squares are infinite."""
     rng = np.random.default_rng(5)
     n, d = problem.X.shape
     s = (0.5 + rng.random(n)).astype(dtype)
@@ -86,7 +86,7 @@ def with_wild_rows(problem, dtype):
 
 
 def tamed(problem):
-    """The same with ones in these rows."""
+    """The same problem with ones in the rows of weight 0."""
     wild, y = np.flatnonzero(problem.s == 0), problem.y.copy()
     y[wild] = 1.0
     if isinstance(problem.X, CSR):
@@ -145,7 +145,7 @@ def test_rows_of_weight_0_with_an_optimizer(kernels, layout):
 @pytest.mark.parametrize("shape", [(0, 3), (5, 0), (0, 0)])
 @both_dtypes
 def test_nothing_at_all(backend, kernels, shape, dtype):
-    """The native library's entries return where there are no rows or no features."""
+    """The functions of the native library return where there are no rows or no features."""
     if backend[0] != "native":
         pytest.skip("the contract asks for rows and features; C must not end the process")
     (n, d), t = shape, 2

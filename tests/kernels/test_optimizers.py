@@ -1,4 +1,4 @@
-"""Optimizers and schedules are torch's, as recorded and side by side; as parameters they behave."""
+"""Optimizers and schedules agree with torch, as recorded and side by side; their parameters."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RECORDED = np.load(record.FILE)
 
 
 def our_trajectory(kernels, case, X, y, s, updates):
-    """Weights and intercept after each of these updates."""
+    """Our weights and intercept after each of these updates."""
     name, parameters = case.ours
     optimizer = getattr(optimizers, name)(**parameters)
     state = SGDState(optimizer=optimizer.state(1, X.shape[1], case.clip_norm))
@@ -190,14 +190,14 @@ def test_rates_are_positive_and_finite_to_the_end_and_beyond(name, epochs):
         assert rates.max() <= 0.1
 
 
-# ------------------------------------------------------------------- state that goes on
+# ------------------------------------------------------------------- state that is kept
 
 
 @pytest.mark.parametrize("average", [False, 10])
 @pytest.mark.parametrize("schedule", ["constant", "one_cycle", "step"])
 @pytest.mark.parametrize("rule", optimizers.OPTIMIZERS)
 def test_partial_fits_are_a_fit(rule, schedule, average):
-    """Moments, counts of updates, schedule and average go on."""
+    """Moments, counts of updates, schedule and average are kept between calls."""
     X, y = problem(n=60)
     model = SGDRegressor(
         optimizer=rule, learning_rate=schedule, eta0=0.05, batch_size=7, shuffle=False, tol=None,
@@ -257,7 +257,7 @@ def test_l1_gives_exact_zeros(rule):
 
 
 def test_calls_are_short_where_each_update_takes_all_features():
-    """A row of 3 numbers among 20,000 columns: the kernel is left after 2^26 / 20,000 updates."""
+    """Rows have 3 numbers in 20,000 columns: a kernel call ends after 2^26 / 20,000 updates."""
     X = as_csr(sp.random(5000, 20_000, density=1e-4, random_state=0))
     y = np.zeros((5000, 1))
     rows = [part.n_rows for part in plain_descent.chunks(X, y, None, None, 1, dense_updates=True)]

@@ -51,7 +51,7 @@ def close(a, b, rtol=1e-9):
         LeastSquaresClassifier(),
         LeastSquaresClassifier(alpha=0.01, l1_ratio=0.5, tol=1e-8),
     ],
-    # Those that scikit-learn declares for its own SGDClassifier, and not all of them.
+    # The checks that scikit-learn expects its own SGDClassifier to fail; not all of them fail here.
     expected_failed_checks=lambda model: {
         f"check_sample_weight_equivalence_on_{kind}_data": "a long step is not two steps"
         for kind in ("dense", "sparse")
@@ -199,7 +199,7 @@ def test_least_squares_is_ridge_classifier(kind, fit_intercept, weights, n_class
     chosen = {"fit_intercept": fit_intercept, "class_weight": WEIGHTS[weights]}
     theirs = RidgeClassifier(alpha=1e-9, solver="svd", **chosen).fit(X, y, sample_weight=s)
     ours = LeastSquaresClassifier(**chosen).fit(kind(X), y, sample_weight=s)
-    # It leaves out the axis of classes where there are two of them, against its documentation.
+    # For two classes scikit-learn omits the axis of classes, contrary to its documentation.
     close(ours.coef_, np.atleast_2d(theirs.coef_), 1e-6)
     close(ours.intercept_, theirs.intercept_, 1e-6) if fit_intercept else None
     ridge = RidgeClassifier(alpha=3.0, solver="svd", fit_intercept=fit_intercept).fit(X, y)
@@ -219,7 +219,7 @@ def test_multilabel():
     assert ours.coef_.shape == (4, 8)
 
 
-# ------------------------------------------------------------------------- our own promises
+# ------------------------------------------------------------------------- our own guarantees
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -255,7 +255,7 @@ def test_partial_fit_on_a_stream_with_class_weights():
         model.partial_fit(X[rows], y[rows], classes=[0, 1, 2])
     whole = SGDClassifier(class_weight={0: 3.0}, random_state=0).fit(X, y)
     assert model.score(X, y) >= whole.score(X, y) - 0.02
-    # A batch in which a class is missing, and a change to one weight for all classes.
+    # First a class is missing from a batch; then all classes get the same weight.
     model.partial_fit(X[y > 0][:50], y[y > 0][:50])
     model.set_params(class_weight=None).partial_fit(X, y)
     assert model.score(X, y) > 0.5
@@ -310,14 +310,15 @@ def test_warm_start(model):
 @pytest.mark.parametrize("average", [False, True])
 @pytest.mark.parametrize("weights", WEIGHTS)
 def test_optimizers_keep_their_state(weights, average):
-    """Two fits of one epoch with warm_start are one of two: moments go on, for each class."""
+    """Two fits of one epoch with warm_start equal one of two: each class keeps its moments."""
     X, y, _ = problem(3)
     chosen = {"optimizer": "adam", "eta0": 0.01, "shuffle": False, "tol": None, "batch_size": 8}
     model = SGDClassifier(**chosen, class_weight=WEIGHTS[weights], average=average)
     whole = clone(model).set_params(max_iter=2).fit(X, y)
     model.set_params(max_iter=1, warm_start=True).fit(X, y).fit(X, y)
     if average:
-        # From the mean of the weights, as in scikit-learn, and with a mean of the last epoch.
+        # A warm start begins at the mean of the weights, as in scikit-learn, and the final mean is
+        # of the last epoch.
         assert np.abs(model.coef_ - whole.coef_).max() > 1e-6
         assert model.score(X, y) > 0.5
     else:
@@ -433,5 +434,5 @@ def test_failed_fit_leaves_no_trace(model):
 
 
 def test_regressor_of_the_classifier_is_public():
-    """What LeastSquaresClassifier hands on are all of LeastSquaresRegressor's parameters."""
+    """LeastSquaresClassifier passes on all parameters of LeastSquaresRegressor."""
     assert set(LeastSquaresRegressor().get_params()) <= set(LeastSquaresClassifier().get_params())

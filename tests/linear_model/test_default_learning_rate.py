@@ -1,4 +1,4 @@
-"""The default learning rate converges on data that nobody scaled: the bars, and hostile columns."""
+"""The default learning rate converges on unscaled data and on hostile columns."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def house_sales():
     X, y = load_house_sales(return_X_y=True)
     features = house_sales_transformer()
     raw = np.asarray(features.fit_transform(X), dtype=np.float64)
-    # The numeric columns are those that are not only zeros and ones.
+    # Numeric columns are those that hold other numbers than zeros and ones.
     numeric = raw[:, [len(np.unique(column)) > 2 for column in raw.T]]
     return raw, numeric, np.log(y)
 
 
 def polynomial(numeric: np.ndarray) -> np.ndarray:
-    """All squares and pairwise products."""
+    """All squares and pairwise products of the columns."""
     return PolynomialFeatures(2, include_bias=False).fit_transform(numeric)
 
 
@@ -37,7 +37,7 @@ _exact: dict[str, float] = {}
 
 
 def exact_r2(X, y, X_test, y_test) -> float:
-    """Of exact least squares; kept, since tests of other batches ask for the same again."""
+    """R2 of exact least squares; cached, since the tests of several batch sizes need the same."""
     key = joblib.hash((X, y))
     if key not in _exact:
         _exact[key] = _exact_r2(X, y, X_test, y_test)
@@ -45,7 +45,7 @@ def exact_r2(X, y, X_test, y_test) -> float:
 
 
 def _exact_r2(X, y, X_test, y_test) -> float:
-    """Of least squares on standardised columns: exact, since the columns' units are gone."""
+    """R2 of least squares on standardised columns: exact, since units no longer matter."""
     scaler = StandardScaler().fit(X)
     A = np.column_stack([scaler.transform(X), np.ones(len(X))])
     w = np.linalg.lstsq(A, y, rcond=1e-13)[0]
@@ -118,7 +118,7 @@ def test_standard_problems(make, dtype, batch_size):
     X, y = make()
     X, X_test, y, y_test = train_test_split(X.astype(dtype), y.astype(dtype), random_state=0)
     wanted = exact_r2(X, y, X_test, y_test)
-    # The penalty's strength is in the columns' own units, and diabetes has columns of size 0.05.
+    # A penalty acts on weights in units of the columns, and those of diabetes are about 0.05.
     model = SGDRegressor(alpha=0.0, batch_size=batch_size, random_state=0).fit(X, y)
     assert model.n_iter_ <= 50
     assert r2_score(y_test, model.predict(X_test)) >= wanted - WITHIN
@@ -177,7 +177,7 @@ def test_constant_target_and_constant_features():
 
 
 def test_penalty_is_the_one_of_the_documentation():
-    """A strong ridge: the default rate ends at the minimum of J, not at one of another metric."""
+    """With a strong ridge penalty, the default rate reaches the minimum of J in w's own metric."""
     X, y = datasets.make_regression(3000, 8, noise=5.0, random_state=1)
     X = X * np.geomspace(0.1, 10.0, 8)
     alpha = 0.5
@@ -215,7 +215,7 @@ def test_partial_fit_on_a_stream():
 
 @pytest.mark.parametrize("batch_size", [1, 32])
 def test_weights_of_the_rows_count_beside_each_other(batch_size):
-    """Their scale changes nothing: neither the rates nor the strength of the penalty."""
+    """The scale of sample weights changes neither the rates nor the strength of the penalty."""
     X, y = datasets.make_regression(1000, 8, noise=5.0, random_state=0)
     s = np.random.default_rng(0).uniform(0.5, 2.0, 1000)
     model = SGDRegressor(alpha=0.1, batch_size=batch_size, random_state=0)

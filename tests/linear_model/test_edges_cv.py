@@ -1,4 +1,4 @@
-"""Cross-validation against the fits that it stands for, and the contract of splitters."""
+"""Cross-validation equals the fits that its formulas replace; the contract of splitters."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from fastlsgd import LeastSquaresCV, LeastSquaresRegressor, SGDRegressor, SGDReg
 
 
 def refits(X, y, folds, alphas, sample_weight=None, **chosen):
-    """Mean squared errors on each fold by LeastSquaresRegressor, (n_alphas, n_folds)."""
+    """Mean squared errors of LeastSquaresRegressor on each fold, (n_alphas, n_folds)."""
     s = np.ones(len(y)) if sample_weight is None else sample_weight
     errors = np.zeros((len(alphas), len(folds)))
     for k, (train, test) in enumerate(folds):
@@ -77,7 +77,7 @@ def weights(rng, n, how):
     st.booleans(), st.sampled_from([1, 3]), st.booleans(),
 )  # fmt: skip
 def test_leave_one_out_is_its_fits(kind, seed, how, fit_intercept, n_targets, sparse):
-    X, y, rng = problem(kind, seed, n_targets, n_tall=12)  # a fit for each row
+    X, y, rng = problem(kind, seed, n_targets, n_tall=12)  # leave-one-out needs a fit for each row
     s, alphas = weights(rng, len(y), how), [1.0, 0.01, 0.0]
     counted = np.flatnonzero(np.ones(len(y)) if s is None else s)
     folds = [(np.setdiff1d(counted, i), np.array([i])) for i in counted]
@@ -102,7 +102,7 @@ def test_folds_are_their_fits(kind, seed, how, division, fit_intercept, sparse):
         folds = list(KFold(3, shuffle=True, random_state=seed).split(X))
     elif division == "shares":
         folds = list(ShuffleSplit(2, test_size=0.4, random_state=seed).split(X))
-    elif division == "bootstrap":  # as many rows as there are, without being a division
+    elif division == "bootstrap":  # as many rows as X has, but not a partition
         folds = [(rng.integers(0, n, n - 3), rng.integers(0, n, 3)) for _ in range(2)]
     else:
         folds = [(np.arange(n - 4), np.arange(4))]

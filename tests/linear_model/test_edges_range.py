@@ -1,4 +1,4 @@
-"""Penalties and columns at the ends of float64's range: weights of next to nothing, not errors."""
+"""Penalties and columns at the ends of float64's range give tiny weights, not errors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def ordinary(n):
 @pytest.mark.parametrize("solver", ["auto", "gram", "cg", "qr", "sketch", "nesterov"])
 @pytest.mark.parametrize("alpha", [1e20, 1e100, 1e300, 1e308])
 def test_a_penalty_beside_which_the_data_are_nothing(solver, alpha):
-    """Ridge then has weights of A^T y / (n alpha), however small these are.
+    """The weights of ridge are then A^T y / (n alpha), however small these are.
 
     n alpha may overflow, and Q^T y of [A; sqrt(n alpha) I] holds no digit of them.
     """
@@ -48,7 +48,7 @@ def test_a_penalty_beside_which_the_data_are_nothing_elsewhere():
 
 @pytest.mark.parametrize("unit", [1e-160, 1e-300, 1e-308])
 def test_columns_that_a_penalty_makes_nothing_of(unit):
-    """The default alpha of SGD is 1e-4; beside it the columns' squares are zero."""
+    """The squares of the columns vanish beside SGD's default alpha of 1e-4."""
     X, y = ordinary(200)
     for model in (SGDRegressor(random_state=0), LeastSquaresRegressor(alpha=1.0)):
         assert abs(model.fit(X * unit, y).score(X * unit, y)) < 1e-12

@@ -1,4 +1,4 @@
-"""Stochastic estimators at the edges: huge rows, rows of zero weight, samples, scales, memory."""
+"""Stochastic estimators in extreme cases: huge rows, zero weights, samples, scales, memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def problem(seed=0, n=300, d=4):
 
 
 def explained_by_exact(X, y, others):
-    """R2 of exact least squares on the rows that are not huge."""
+    """R2 of exact least squares, on the rows that are not huge."""
     A = np.column_stack([X, np.ones(len(y))])
     size = np.abs(A).max(axis=0)
     residual = A @ (np.linalg.lstsq(A / size, y, rcond=1e-15)[0] / size) - y
@@ -95,7 +95,7 @@ def test_scale_of_the_weights_does_not_matter(scale):
         SGDRegressor().partial_fit(X, y, sample_weight=s),
     ):
         assert fitted.score(X, y) > 0.99
-    np.testing.assert_array_equal(s, scale)  # the caller's own
+    np.testing.assert_array_equal(s, scale)  # the caller's arrays are unchanged
     if scale > 1.0:
         with pytest.raises(ValueError, match="The reason is sample_weight"):
             SGDRegressor(learning_rate="invscaling").fit(X, y, sample_weight=s)
@@ -139,7 +139,7 @@ def test_memory_is_not_that_of_dense_rows(batch_size):
     model.fit(X, y)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 64 * 2**20  # dense, X has 96 MB
+    assert peak < 64 * 2**20  # a dense X would take 96 MB
 
 
 def test_checks_of_branches_that_are_not_taken():

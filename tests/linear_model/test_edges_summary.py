@@ -1,6 +1,6 @@
-"""`summary()` where statistics degenerate: NaN for what is not defined, as R prints it.
+"""`summary()` of degenerate problems prints NaN for what is not defined, as R does.
 
-Numbers of statsmodels 0.14 stand here, since the tests go without it.
+The expected numbers are those of statsmodels 0.14, which the tests do not need.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import pytest
 
 from fastlsgd import LeastSquaresRegressor
 
-# OLS(y, add_constant(X)).fit(): bse, and the figures below the table.
+# OLS(y, add_constant(X)).fit(): bse, and the numbers below the table.
 ERRORS = [0.1698766837890446, 0.19165867891507307, 0.19757397655402043, 0.20452603882064938]
 
 
@@ -169,7 +169,7 @@ def test_rows_of_zero_weight_do_not_count(data):
     far[:10], target[:10] = 1e3, -1e100
     same(summary_of(far, target, s), summary_of(X[10:], y[10:]))
     redundant = np.column_stack([X, X[:, 0]])
-    redundant[:10, 3] = 7.0  # tells them apart, but only where nothing counts
+    redundant[:10, 3] = 7.0  # differs from column 0, but only in rows of weight 0
     summary = summary_of(redundant, y, s)
     np.testing.assert_array_equal(np.isnan(summary.coef), [False, True, False, False, True])
     assert summary.df_residual == 26

@@ -1,4 +1,4 @@
-"""Targets keep their own precision, whatever X's dtype is: in fit, predict and score."""
+"""Targets keep their own precision in fit, predict and score, whatever the dtype of X."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import scipy.sparse as sp
 import fastlsgd
 from fastlsgd import LeastSquaresCV, LeastSquaresRegressor, SGDRegressor, SGDRegressorCV
 
-FAR = 1.7e9  # float32 has no number nearer to it than 64
+FAR = 1.7e9  # the nearest number of float32 is 64 away
 
 
 def problem():
@@ -43,7 +43,7 @@ def test_float64_targets_of_float32_rows(name, kind):
     assert model.score(kind(X), y) > 1.0 - 1e-9
     predicted = model.predict(kind(X))
     assert predicted.dtype == np.float64
-    # The weight is rounded to float32: 3e-8 of 500.
+    # The weight of 500 is rounded to float32, by 3e-8 of it.
     np.testing.assert_allclose(predicted - FAR, y - FAR, atol=1e-3)
 
 

@@ -1,4 +1,4 @@
-"""Callbacks, progress, early stopping with the best weights, and what Ctrl-C leaves."""
+"""Callbacks, progress, early stopping with the best weights, and interrupted fits."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def fit(model, **how):
     return clone(model).fit(X, y, **how)
 
 
-# ------------------------------------------------------------------------- callbacks of ours
+# ------------------------------------------------------------------------- our own callbacks
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -91,7 +91,7 @@ def test_error_in_a_callback_leaves_no_trace():
         model.fit(X, y, callback="print")
 
 
-# ------------------------------------------------------------- callbacks of scikit-learn's
+# ------------------------------------------------------------- scikit-learn's callbacks
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def callbacks():
 
 
 class Witness:
-    """A callback that notes what it is told."""
+    """A callback that records its calls."""
 
     def __init__(self, stop_after=None):
         self.heard, self.stop_after = [], stop_after
@@ -210,7 +210,7 @@ def test_the_bar_leaves_its_line_after_an_error(monkeypatch):
 
 
 def best_of(model, X, y):
-    """The best score on the rows that the fit held out, from a run of each length."""
+    """The best score on the held-out rows, over fits of every length."""
     scores, coefs = [], []
     for epochs in range(1, model.max_iter + 1):
         part = clone(model).set_params(max_iter=epochs, restore_best_weights=False).fit(X, y)
@@ -230,7 +230,7 @@ def test_best_weights_are_restored(model, chosen):
     )  # fmt: skip
     scores, best = best_of(model, X, y)
     fitted = clone(model).fit(X, y)
-    assert np.argmax(scores) < 7  # so that there is something to restore
+    assert np.argmax(scores) < 7  # so that earlier weights are restored
     np.testing.assert_array_equal(fitted.coef_, best)
     assert fitted.validation_scores_ == scores
     fitted.set_params(early_stopping=False).partial_fit(X, y)
@@ -265,7 +265,7 @@ def interrupts_at(epoch):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_interrupted_fit_keeps_the_last_complete_epoch_on_request(monkeypatch, name):
-    """The interrupt comes in the middle of epoch 4, after some of its chunks."""
+    """The interrupt comes in the middle of epoch 4, after some of its chunks of rows."""
     model = clone(MODELS[name]).set_params(keep_interrupted=True, random_state=0)
     three = fit(clone(model).set_params(max_iter=3))
     monkeypatch.setattr(plain_descent, "CALL_NUMBERS", 200)
@@ -274,7 +274,7 @@ def test_interrupted_fit_keeps_the_last_complete_epoch_on_request(monkeypatch, n
     def interrupted(self, order):
         epochs.append(once(self, order))
         if len(epochs) == 4:
-            self.descent.epoch(order)  # what is there now is of no epoch
+            self.descent.epoch(order)  # the weights now belong to no epoch
             self.curve.pop()
             raise KeyboardInterrupt
 

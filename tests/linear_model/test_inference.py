@@ -1,4 +1,4 @@
-"""`LeastSquaresRegressor.summary()` agrees with statsmodels, or says why there is none."""
+"""`LeastSquaresRegressor.summary()` agrees with statsmodels, or says why it is not available."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LeastSquaresRegressor and LeastSquaresCV beyond what all estimators share."""
+"""LeastSquaresRegressor and LeastSquaresCV, beyond what is tested for all estimators."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SOLVERS = [name for name in regression.SOLVERS if name != "auto"]
 
 
 def problem(n=80, d=6, targets=None, seed=0):
-    """Columns in their own units, off centre, two of them alike, and targets with noise."""
+    """Columns of various units, off centre, two of them alike, and targets with noise."""
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(n, d))
     X[:, 1] = X[:, 0] + 0.1 * X[:, 1]
@@ -85,7 +85,7 @@ def test_dependent_columns_have_weights_of_least_norm():
 
 
 def test_float32_with_columns_and_targets_off_centre():
-    """scikit-learn issue 33032: sums of float32 squares go wrong there."""
+    """scikit-learn's issue 33032: there, sums of float32 squares go wrong."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(200_000, 5)) + np.array([0.0, 1e2, 1e3, 1e4, -1e4])
     X = X.astype(np.float32)
@@ -95,7 +95,7 @@ def test_float32_with_columns_and_targets_off_centre():
     exact = np.linalg.lstsq(wide - wide.mean(axis=0), y - y.mean(dtype=float))[0]
     for solver in ("auto", "sketch", "cg", "qr"):
         with warnings.catch_warnings():
-            # Rounding of float32 products at 10,000 standard deviations from zero.
+            # The bound is the rounding of float32 products, 10,000 standard deviations from zero.
             warnings.simplefilter("ignore", ConvergenceWarning)
             model = LeastSquaresRegressor(solver=solver).fit(X, y)
         assert model.coef_.dtype == np.float32
@@ -115,7 +115,7 @@ def test_warning_says_what_was_reached():
 
 
 def optimality(X, y, s, model, alpha, l1_ratio, positive):
-    """What is left of the subgradient, relative to the penalty and the data."""
+    """The smallest subgradient, relative to the penalty and the data: 0 at the minimum."""
     r = s * (X @ model.coef_ + model.intercept_ - y)
     centred = X - np.average(X, axis=0, weights=s)
     slope = centred.T @ r / s.sum() + alpha * (1 - l1_ratio) * model.coef_
@@ -246,7 +246,7 @@ def test_leave_one_out_is_scikit_learns(fit_intercept, targets):
     X, Y, _ = problem(targets=targets)
     alphas = [10.0, 1.0, 0.1, 0.01]
     model = LeastSquaresCV(alphas=alphas, fit_intercept=fit_intercept).fit(X, Y)
-    # Its penalty goes with the sum of squares, of which a fit without a row has one less.
+    # Its penalty is relative to the sum of squares, which has one term less without a row.
     peer = RidgeCV(
         np.multiply(alphas, len(Y) - 1), fit_intercept=fit_intercept, store_cv_results=True
     ).fit(X, Y)

@@ -35,7 +35,7 @@ def problem(n=60, d=4, targets=None, dtype=np.float64, seed=0):
 
 
 def quiet(model, *data, **more):
-    """Fit without the warning that some epochs are not enough."""
+    """Fit without the warning that a few epochs are not enough."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return model.fit(*data, **more)
@@ -55,8 +55,8 @@ def close(a, b, rtol=1e-9):
         LeastSquaresRegressor(),
         LeastSquaresRegressor(alpha=0.01, l1_ratio=0.5, tol=1e-8),
     ],
-    # Those that scikit-learn declares for its own SGDRegressor, and not all of them: with L2 the
-    # default converges so far that weights and repetitions give the same.
+    # The checks that scikit-learn expects its own SGDRegressor to fail. Not all of them fail here:
+    # with L2 the default converges far enough for weights to equal repetitions.
     expected_failed_checks=lambda model: {
         f"check_sample_weight_equivalence_on_{kind}_data": "a long step is not two steps"
         for kind in ("dense", "sparse")
@@ -115,9 +115,9 @@ def test_dtype_of_X_is_kept(model, dtype):
 
 @pytest.mark.parametrize("model", BOTH)
 def test_any_layout_gives_the_same(model):
-    """F-ordered, strided, reversed, read-only, big-endian, integers, 64-bit indices."""
+    """Layouts: F-ordered, strided, reversed, read-only, big-endian, integers, 64-bit indices."""
     X, y, s = problem()
-    X, y = np.round(4 * X), np.round(8 * y)  # so that integers hold them
+    X, y = np.round(4 * X), np.round(8 * y)  # so that integers can represent them
     if model is SGDRegressor:
         model = lambda: SGDRegressor(random_state=0)  # noqa: E731
     expected = model().fit(X, y, sample_weight=s).coef_
@@ -193,8 +193,8 @@ SCHEDULES = {
     "optimal": {"alpha": 0.5},
     "adaptive": {"eta0": 0.05},
 }
-# Averages are compared without L1 only: scikit-learn's average is taken before the L1 step, by a
-# recurrence that does not see that step.
+# Averages are compared only without L1: scikit-learn takes its average before the L1 step, by a
+# recurrence that ignores that step.
 PENALTIES = {
     "none": {"penalty": None},
     "l2": {"penalty": "l2"},
@@ -214,10 +214,10 @@ def parameters(schedule, penalty, **more):
 @pytest.mark.parametrize("penalty", PENALTIES)
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_weights_are_scikit_learns(schedule, penalty):
-    """Dense and sparse, both dtypes, weighted or not, with and without intercept, 1 and 3 epochs.
+    """For dense and sparse X, both dtypes, with and without weights and intercept, 1 and 3 epochs.
 
-    Sparse fits are held to scikit-learn's fit of the dense rows: for sparse rows it multiplies
-    the intercept's steps by 0.01, so that its own two fits differ (its issues 11178, 25198).
+    Sparse fits are compared with scikit-learn's fit of dense rows: for sparse rows it multiplies
+    the steps of the intercept by 0.01, so that its own two fits differ (its issues 11178, 25198).
     """
     for dtype, rtol in TIGHT.items():
         X, y, s = problem(dtype=dtype)
@@ -305,7 +305,7 @@ def test_stops_where_scikit_learn_stops(schedule, tol, n_iter_no_change, penalty
 
 @pytest.mark.parametrize("schedule", ["constant", "adaptive"])
 def test_early_stopping_is_scikit_learns(schedule):
-    # Without a penalty: with one, scikit-learn 1.9 scores weights that still lack its scale.
+    # There is no penalty: with one, scikit-learn 1.9 scores weights before it has scaled them.
     X, y, s = problem(n=100)
     chosen = parameters(
         schedule, "none", tol=1e-3, early_stopping=True, validation_fraction=0.2, random_state=3
@@ -319,11 +319,11 @@ def test_early_stopping_is_scikit_learns(schedule):
     assert not hasattr(ours.set_params(early_stopping=False).fit(X, y), "validation_scores_")
 
 
-# ------------------------------------------------------------------------- our own promises
+# ------------------------------------------------------------------------- our own guarantees
 
 
 def minibatch_descent(X, y, s, *, epochs, batch, alpha, eta0, power_t):
-    """Mini-batch descent with L2, as one would write it."""
+    """Mini-batch descent with L2, written in NumPy as a user would."""
     w, b, t = np.zeros(X.shape[1]), 0.0, 0
     losses = []
     for _ in range(epochs):
@@ -435,7 +435,7 @@ def test_column_vector_of_targets():
     with pytest.warns(DataConversionWarning):
         model = SGDRegressor(random_state=0).fit(X, y[:, None])
     assert model.predict(X).shape == (60,)
-    # As LinearRegression has it: two dimensions stay two.
+    # As in LinearRegression, y of two dimensions gives predictions of two dimensions.
     model = LeastSquaresRegressor().fit(X, y[:, None])
     assert model.coef_.shape == LinearRegression().fit(X, y[:, None]).coef_.shape == (1, 4)
     assert model.predict(X).shape == (60, 1)
@@ -503,7 +503,7 @@ def test_auto_with_early_stopping(share):
     model.fit(X, y, sample_weight=s)
     assert len(model.validation_scores_) == model.n_iter_
     assert model.score(X, y) > 0.97
-    # The curve is a mean over the rows that were visited.
+    # The loss curve is a mean over the visited rows.
     assert model.loss_curve_[-1] == pytest.approx(0.5 * np.mean((model.predict(X) - y) ** 2), 0.5)
 
 
@@ -650,7 +650,7 @@ def test_parameters_that_do_not_go_together():
         SGDRegressor(early_stopping=True).fit(X, y)
     with pytest.raises(ValueError, match="can't split 1 rows"):
         SGDRegressor(early_stopping=True).fit(X[:1], y[:1])
-    # Rows of zero weight are neither held out nor fitted.
+    # Rows of zero weight are neither held out nor fitted to.
     stopping = SGDRegressor(early_stopping=True, validation_fraction=0.2, random_state=0)
     with pytest.raises(ValueError, match="of 2 rows of positive weight is 1"):
         stopping.fit(X, y, sample_weight=np.isin(np.arange(10), [0, 1]).astype(float))
@@ -663,7 +663,7 @@ def spoilt(array, value):
 
 
 def outside(kind, index):
-    """20 x 4, with one index too large."""
+    """A matrix of 20 x 4 with one index too large."""
     X = kind(problem(n=20)[0])
     X.indices[3] = index
     return X
@@ -764,7 +764,7 @@ def test_bad_starts():
 
 @pytest.mark.parametrize("model", BOTH)
 def test_the_culprit_is_named_where_nobody_looked_for_it(model):
-    """With assume_finite scikit-learn does not read X for NaN; the result shows it."""
+    """With assume_finite, scikit-learn does not check X for NaN, but the result shows it."""
     X, y, _ = problem()
     plain = {"learning_rate": "constant"} if model is SGDRegressor else {}
     with sklearn.config_context(assume_finite=True):
@@ -785,7 +785,7 @@ def test_the_culprit_is_named_where_nobody_looked_for_it(model):
 def test_numbers_whose_squares_overflow(model):
     X, y, _ = problem()
     for factor in (1e200, 1e300):
-        # Both do it all the same.
+        # Both fit nevertheless.
         if model is LeastSquaresRegressor:
             close(model().fit(factor * X, y).coef_ * factor, model().fit(X, y).coef_)
         else:
@@ -817,7 +817,7 @@ def test_divergence_names_epoch_loss_and_a_rate_that_holds(chosen, words, kind, 
     X, y, s = problem(n=200, dtype=dtype)
     X = kind((X * 20).astype(dtype))
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # no overflow warnings on the way
+        warnings.simplefilter("error")  # no warnings of overflow before it
         with pytest.raises(ValueError, match="diverges") as caught:
             SGDRegressor(**chosen, max_iter=200, random_state=0).fit(X, y, sample_weight=s)
     message = str(caught.value)
@@ -833,7 +833,7 @@ def test_divergence_names_epoch_loss_and_a_rate_that_holds(chosen, words, kind, 
 def test_divergence_that_has_not_overflowed_yet():
     X, y, _ = problem(n=40)
     chosen = {"learning_rate": "constant", "eta0": 1.0, "shuffle": False, "max_iter": 6}
-    assert quiet(SklearnSGD(**chosen), X, y).score(X, y) < -1e6  # finite, and of no use
+    assert quiet(SklearnSGD(**chosen), X, y).score(X, y) < -1e6  # finite, but useless
     with pytest.raises(ValueError, match=r"the mean loss reached .* in epoch 6"):
         SGDRegressor(**chosen, tol=None).fit(X, y)
 
@@ -855,7 +855,7 @@ def _csr_parts(X):
     return csr.data, csr.indices, csr.indptr, csr.shape
 
 
-# ------------------------------------------------------------------- nothing is half changed
+# ------------------------------------------------------------------- failed calls change nothing
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
@@ -895,7 +895,7 @@ def test_interrupted_fit_leaves_no_trace(monkeypatch, model, error):
     for step, rows, warm_start in steps:
         model.set_params(warm_start=warm_start)
         before = pickle.dumps(model)
-        # The chunks of "auto" are larger: its one epoch is one call.
+        # The chunks of "auto" are larger, so that its epoch is one call.
         calls[:] = ["a call"] if step == "partial_fit" and model.learning_rate == "auto" else []
         with pytest.raises(error):
             getattr(model, step)(rows, y)

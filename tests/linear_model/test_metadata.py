@@ -1,4 +1,4 @@
-"""What surrounds the numbers: names of columns, routing, pickles, tags, repr, and nested jobs."""
+"""Metadata of estimators: feature names, routing, pickles, tags, repr; nested parallel jobs."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_weights_are_routed(model, data):
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_nested_jobs(n_jobs, data):
-    """A search over processes and threads gives what it gives in one: and no more threads."""
+    """Nested searches over processes and threads give the results of one, with no more threads."""
     X, y, _ = data
     expected = None
     for backend in ("loky", "threading") if n_jobs > 1 else ("loky",):
@@ -110,7 +110,7 @@ def test_tags_and_repr(model):
     assert tags.target_tags.multi_output == (model in REGRESSORS)
     html = model(alpha=0.25)._repr_html_()
     assert model.__name__ in html
-    # scikit-learn has no page about these: no link is better than a broken one.
+    # scikit-learn has no page about these, and no link is better than a broken one.
     assert f"generated/sklearn.linear_model.{model.__name__}" not in html
     assert "generated/fastlsgd.linear_model" not in html
     assert repr(model(alpha=0.25)) == f"{model.__name__}(alpha=0.25)"
@@ -137,7 +137,7 @@ def test_pickles_of_another_version(model, origin, data):
     fitted = small(model).fit(X, y)
     state = fitted.__getstate__()
     assert state["_fastlsgd_version"]
-    # One that knew a parameter less, and may not have marked its pickles yet.
+    # A version that lacked a parameter, and may not have marked its pickles yet.
     del state["backend"], state["_fastlsgd_version"]
     if origin is not None:
         state["_fastlsgd_version"] = origin

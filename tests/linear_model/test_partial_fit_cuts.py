@@ -19,7 +19,7 @@ ORDINARY = settings(max_examples=8, deadline=None)
 
 
 def streamed(model, X, y, cuts, s=None, **more):
-    """After calls of these lengths, over and over."""
+    """The model after calls with these numbers of rows, repeated until all rows are used."""
     model, start, k = clone(model), 0, 0
     while start < X.shape[0]:
         rows = slice(start, start + cuts[k % len(cuts)])
@@ -58,12 +58,12 @@ def test_cuts_do_not_matter(seed, cuts, targets, weighted, sparse, wide, paramet
     X = sp.csr_array(X) if sparse else X
     model = SGDRegressor(**parameters)
     with pytest.MonkeyPatch.context() as patch:
-        if wide:  # the descent in scaled columns
+        if wide:  # tests the descent in scaled columns
             patch.setattr(metric, "FULL_METRIC_FEATURES", X.shape[1] - 1)
         whole = streamed(model, X, y, [X.shape[0]], s)
         parts = streamed(model, X, y, cuts, s)
     size = np.abs(whole.predict(X)).max()
-    # Rounding of sums of 90 rows; under L1 what its solver leaves.
+    # The bound is rounding of sums of 90 rows, and with L1 the tolerance of its solver.
     np.testing.assert_allclose(parts.predict(X), whole.predict(X), rtol=0, atol=1e-7 * size)
 
 

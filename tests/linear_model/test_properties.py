@@ -1,8 +1,8 @@
-"""What must hold of every estimator, whatever the data: the same fit by another way.
+"""Properties of every estimator for any data: equivalent problems have equivalent fits.
 
-Metamorphic properties, by hypothesis: the rows or columns are changed in a way whose effect on the
-answer is known. Predictions are compared, in units of the spread of y, since all is judged by
-them; the bounds are those of `small_problems.tolerance`, with what the change itself costs.
+The properties are metamorphic and tested by Hypothesis: rows or columns are changed in a way whose
+effect on the answer is known. Predictions are compared, in units of the spread of y. The bounds are
+those of `small_problems.tolerance`, plus the rounding errors of the change itself.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ every = pytest.mark.parametrize("name", EVERY)
 exact = pytest.mark.parametrize("name", EXACT)
 stochastic = pytest.mark.parametrize("name", STOCHASTIC)
 
-# What a stochastic fit may lose of R2 to the exact one. On real data 0.005 is held
-# (test_default_learning_rate.py); here there are only 4 rows a weight, and tol=1e-3 ends the fit.
+# How far the R2 of a stochastic fit may be below that of the exact one. On real data the bound is
+# 0.005 (test_default_learning_rate.py); here there are only 4 rows per weight, and tol=1e-3.
 BY_CHANCE = 0.03
 
 
 def same(name, found, expected, y, s=None, looser: float = 1.0):
-    """Two predictions of the same rows: equal to rounding, or as good where chance decides."""
+    """Assert that two predictions are equal to rounding, or for stochastic fits as good."""
     if name in STOCHASTIC:
-        # Of targets -1 and 1 where there are classes.
+        # Classifiers have targets of -1 and 1.
         y = np.where(classes_of(y), 1.0, -1.0) if "Classifier" in name else y
         spread = np.average((y - np.average(y, weights=s)) ** 2, weights=s)
         worse = np.average((found - y) ** 2 - (expected - y) ** 2, weights=s)
@@ -53,7 +53,7 @@ def same(name, found, expected, y, s=None, looser: float = 1.0):
 
 
 def best(name, X, y, sample_weight=None):
-    """The fit that a stochastic one stands for is the exact one; an exact one is itself."""
+    """The fit to compare with: for stochastic estimators the exact one, else its own."""
     stands_for = {"SGDRegressor": "LeastSquaresRegressor, qr",
                   "SGDClassifier": "LeastSquaresClassifier"}  # fmt: skip
     return fitted(stands_for.get(name, name), X, y, sample_weight)
@@ -83,7 +83,7 @@ def test_columns_permuted(name, problem, seed):
 @few(10)
 @given(problems(), st.sampled_from([2.0, 10.0]), st.integers(0, 99))
 def test_columns_scaled(name, problem, base, seed):
-    """By 1e-6 to 1e6, with no penalty that sees it: the weights follow."""
+    """Columns are scaled by 1e-6 to 1e6, without a penalty: weights change by the inverse."""
     X, y, s = problem.data()
     powers = np.random.default_rng(seed).integers(-6, 7, size=X.shape[1])
     scaled = X * base**powers
@@ -95,7 +95,7 @@ def test_columns_scaled(name, problem, base, seed):
 @few(10)
 @given(problems(), st.integers(0, 99))
 def test_columns_shifted(name, problem, seed):
-    """By 1,000: the intercept takes it up, and three digits go with the rounding of X."""
+    """A shift by 1,000 changes the intercept only; rounding of X costs three digits."""
     X, y, s = problem.data()
     shifted = X + np.random.default_rng(seed).choice([-1e3, 0.0, 1e3], size=X.shape[1])
     found = fitted(name, shifted, y, s)
@@ -109,7 +109,7 @@ def test_whole_weights_repeat_rows(name, problem, seed):
     X, y, _ = problem.data()
     times = np.random.default_rng(seed).integers(1, 4, size=len(y))
     if name == "LeastSquaresCV":
-        # Leave-one-out leaves out a row, not its copies: the folds differ, and so may alpha_.
+        # Leave-one-out omits one row, not its copies, so that folds differ, and alpha_ may too.
         name = "ridge"
     weighted = best(name, X, y, times.astype(float))
     repeated = fitted(name, np.repeat(X, times, axis=0), np.repeat(y, times))
@@ -124,7 +124,7 @@ def test_whole_weights_repeat_rows(name, problem, seed):
 @few(10)
 @given(problems(), st.integers(0, 99))
 def test_rows_of_zero_weight_are_not_there(name, value, problem, seed):
-    """Whatever they hold, in X and in y, and wherever they are: in front too."""
+    """They have no effect, whatever X and y hold there and wherever they are, even at the front."""
     X, y, s = problem.data()
     rng = np.random.default_rng(seed)
     count = int(rng.integers(1, 30))
@@ -141,7 +141,7 @@ def test_scale_of_weights_is_nothing(name, scale):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(50, 3))
     y = X @ [1.0, -2.0, 0.5] + 0.1 * rng.normal(size=50)
-    # Whole numbers, so that the least of all float64, times them, is exact too.
+    # The weights are whole numbers, so that their products with the least float64 are exact.
     s = rng.integers(1, 5, size=50).astype(float)
     found = fitted(name, X, y, s * scale)
     same(name, predicted(found, X), predicted(best(name, X, y, s), X), y, s)
@@ -167,8 +167,8 @@ DTYPES = {"big-endian": ">f8", "big-endian float32": ">f4", "float16": "f2", "lo
 @few(5)
 @given(problems(most_columns=3))
 def test_dtype_is_float64_of_the_same_numbers(name, kind, problem):
-    """float16 and float32 have answers of float32: half of float32's seven digits are asked for,
-    since the condition takes up to three."""
+    """float16 and float32 have answers of float32. Half of float32's seven digits are required,
+    since the condition number costs up to three."""
     X, y, s = problem.data()
     whole = np.dtype(DTYPES[kind]).kind in "iub"
     X = np.round(10.0 * (X - X.min(axis=0)) / np.ptp(X, axis=0)) if whole else X
@@ -188,7 +188,7 @@ def test_dtype_is_float64_of_the_same_numbers(name, kind, problem):
 @few(10)
 @given(problems(), st.integers(0, 99))
 def test_defaults_survive_one_huge_row(name, size, problem, seed):
-    """The rest is explained as well as by least squares, which has that row too."""
+    """The other rows are explained as well as by exact least squares on all rows."""
     X, y, _ = problem.data()
     k = seed % len(y)
     X = X.copy()
@@ -215,8 +215,8 @@ def in_calls(model, X, y, rows: int, s=None):
 @few(10)
 @given(problems(least_rows=60), st.sampled_from([1, 3, 10, 17]), st.booleans())
 def test_rows_cut_into_calls(kind, rate, problem, rows, weighted):
-    """The order is the same, and so are the weights, to rounding: of sums that are taken in
-    other portions, which 60 steps don't magnify much."""
+    """The order of rows is the same, and so are the weights up to rounding: sums are divided
+    differently, which 60 steps do not magnify much."""
     X, y, s = problem.data()
     X = (X - X.mean(axis=0)) / X.std(axis=0)
     y = classes_of(y) if kind is SGDClassifier else y / np.std(y)

@@ -1,4 +1,4 @@
-"""SGDRegressorCV: the path, what is chosen, and scikit-learn's contract."""
+"""SGDRegressorCV: the path, the choice of alpha, and scikit-learn's contract."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_strength_is_near_ridge_cvs():
     X, y, _ = problem()
     alphas = np.geomspace(1e-3, 10.0, 9)
     cv = KFold(4)
-    ridge = RidgeCV(alphas * 90, cv=cv).fit(X, y)  # its penalty goes with the sum of squares
+    ridge = RidgeCV(alphas * 90, cv=cv).fit(X, y)  # its penalty is relative to the sum of squares
     model = SGDRegressorCV(SGDRegressor(random_state=0, tol=1e-6), alphas=alphas, cv=cv).fit(X, y)
     assert abs(np.log(model.alpha_ / (ridge.alpha_ / 90))) <= 1.2
 

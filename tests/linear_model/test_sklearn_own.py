@@ -1,10 +1,10 @@
 """scikit-learn's own tests of its SGD estimators, run against these.
 
-The installed module `sklearn.linear_model.tests.test_sgd` is loaded anew with `SGDRegressor` and
-`SGDClassifier` of fastlsgd in the place of its own: once as they are, and the regressor once more
-with scikit-learn's schedule where a test names none ("optimal", the classifier's, runs away with
-squared error, there as here). What does not apply is listed below with the reason. The lists are
-strict: a failure that is not listed fails, and so does a listed difference that is gone.
+The installed module `sklearn.linear_model.tests.test_sgd` is loaded again with `SGDRegressor` and
+`SGDClassifier` of fastlsgd in place of its own. The regressor runs a second time with
+scikit-learn's schedule where a test names none (the classifier's, "optimal", diverges with squared
+error, in scikit-learn as here). Tests that do not apply are listed below with the reason. The lists
+are strict: a failure that is not listed fails, and so does a listed test that passes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SPEC = importlib.util.find_spec("sklearn.linear_model.tests.test_sgd")
 if SPEC is None:
     pytest.skip("the installed scikit-learn comes without its tests", allow_module_level=True)
 
-# Not run. Each name is the beginning of a test's, up to its parameters.
+# Tests that are not run. Each entry is the beginning of a test's name, up to its parameters.
 NOT_OURS = {
     "test_plain_has_no_average_attr": "looks at private attributes",
     "test_validation_mask_correctly_subsets": "looks at private methods",
@@ -40,7 +40,7 @@ NOT_OURS = {
     "test_sgd_epsilon_insensitive": "of another loss",
     "test_sgd_huber_fit": "of another loss",
     "test_underflow_or_overflow": "of another loss",
-    "test_underflow_or_overlow": "of another loss",  # its name in 1.6
+    "test_underflow_or_overlow": "of another loss",  # the name in 1.6
     "test_passive_aggressive_deprecated_average": "deprecated in 1.6, refused here",
     "test_numerical_stability_large_gradient": "of another loss",
     "test_SGDClassifier_fit_for_all_backends": (
@@ -48,7 +48,7 @@ NOT_OURS = {
         "fitted without joblib"
     ),
 }
-# Run, but for the wording of errors and warnings.
+# Tests that run without regard to the wording of errors and warnings.
 OTHER_WORDS = (
     "test_sgd_failing_penalty_validation",
     "test_provide_coef",
@@ -58,7 +58,7 @@ OTHER_WORDS = (
     "test_tol_parameter",
     "test_sgd_error_on_zero_validation_weight",
 )
-# Run, and they fail. The beginning of a test's name with its parameters, a part of the parameters.
+# Tests that run and fail: the beginning of a name, and a part of the parameters.
 RUNS_AWAY = "a fit that runs away is refused; scikit-learn returns weights of 1e20 and more"
 SPARSE = "sparse rows give what dense rows give; there the intercept's steps are 0.01 as long"
 CONVERGES = "learning_rate='auto' converges in these few epochs, whatever the seed"
@@ -85,7 +85,7 @@ DIFFERENT = [
 
 
 def with_schedule(estimator: type, learning_rate: str) -> type:
-    """The estimator with scikit-learn's schedule for its default."""
+    """The estimator with scikit-learn's schedule as its default."""
 
     class Scheduled(estimator):
         pass
@@ -102,7 +102,7 @@ def with_schedule(estimator: type, learning_rate: str) -> type:
 
 
 def load(name: str, classifier: type, regressor: type) -> ModuleType:
-    """scikit-learn's module of tests over these estimators."""
+    """scikit-learn's module of tests, with these estimators."""
 
     class LinearModel(ModuleType):
         SGDClassifier, SGDRegressor = classifier, regressor
@@ -122,7 +122,7 @@ def load(name: str, classifier: type, regressor: type) -> ModuleType:
 
 
 class AnyWords:
-    """pytest, but for the words of an error or a warning."""
+    """pytest, except that the wording of errors and warnings does not matter."""
 
     def __getattr__(self, name: str):
         return getattr(pytest, name)
@@ -152,7 +152,7 @@ for variant, module in MODULES.items():
 
 @pytest.fixture(autouse=True)
 def _listed(request, monkeypatch):
-    """Skip what is not ours; expect the failures that are listed."""
+    """Skip tests that do not apply, and expect the failures that are listed."""
     name, _, parameters = request.node.name.partition("[")
     name, _, variant = name.rpartition("_")
     if "oneclass" in (name + parameters).lower() or "ocsvm" in name or "one_class" in name:

@@ -1,9 +1,9 @@
-"""Write statsmodels.json: what statsmodels says about the problems of test_inference.py.
+"""Write statsmodels.json: the results of statsmodels for the problems of test_inference.py.
 
     pip install statsmodels && python tests/records/make_statsmodels.py
 
-The tests compare with the record, so that they need no statsmodels; where it is installed, they
-compare side by side too.
+The tests compare with this record, so that they do not need statsmodels; where it is installed,
+they compare with it directly too.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def problem(name: str):
 
 
 def statistics(name: str) -> dict:
-    """The fields of `Summary`, by statsmodels."""
+    """The fields of `Summary`, computed by statsmodels."""
     import statsmodels.api as sm
 
     X, y, s, has_intercept = problem(name)

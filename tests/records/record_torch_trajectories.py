@@ -1,8 +1,8 @@
-"""Record what torch.optim does to a small problem, for `test_optimizers.py` to compare with.
+"""Record the steps of torch.optim on a small problem, with which `test_optimizers.py` compares.
 
-Run where torch is installed: python tests/records/record_torch_trajectories.py
-It writes torch_trajectories.npz beside itself: the problem, and for each case of `CASES` the
-weights, and last the intercept, after each update of `RECORDED`; for each of `SCHEDULES` all rates.
+It needs torch: python tests/records/record_torch_trajectories.py
+It writes torch_trajectories.npz next to itself: the problem; for each case of `CASES` the weights,
+followed by the intercept, after each update of `RECORDED`; for each of `SCHEDULES` all rates.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ RECORDED = (1, 2, 3, 10, 50, 100)
 
 
 class Case(NamedTuple):
-    """An optimizer by our name and parameters, and by torch's."""
+    """An optimizer with our name and parameters, and with torch's."""
 
     ours: tuple[str, dict[str, float]]
     torchs: tuple[str, dict[str, Any]]
@@ -59,7 +59,7 @@ CASES = {
     for variant, options in _VARIANTS.items()
 }
 
-# By our name: torch's, with its parameters; 8 epochs of 10 updates, eta0 = 0.4.
+# By our names: torch's schedules with their parameters, for 8 epochs of 10 updates, eta0 = 0.4.
 EPOCHS, PER_EPOCH, ETA0 = 8, 10, 0.4
 SCHEDULES = {
     "step": ("StepLR", {"step_size": 3 * PER_EPOCH, "gamma": 0.5}),
@@ -69,7 +69,7 @@ SCHEDULES = {
 
 
 def make_problem() -> dict[str, np.ndarray]:
-    """Rows, targets and weights of rows; some columns are mostly zero."""
+    """Rows, targets and sample weights; some columns are mostly zero."""
     rng = np.random.default_rng(7)
     X = np.round(rng.standard_normal((24, 5)), 3) * (rng.random((24, 5)) < [1, 1, 0.8, 0.4, 0.2])
     y = np.round(X @ [1.0, -2.0, 0.5, 3.0, -1.0] + 0.7 + 0.1 * rng.standard_normal(24), 3)
@@ -77,7 +77,7 @@ def make_problem() -> dict[str, np.ndarray]:
 
 
 def batch(k: int) -> np.ndarray:
-    """Rows of update k = 0, 1, ..."""
+    """The rows of update k = 0, 1, ..."""
     return (np.arange(BATCH_SIZE) + k * BATCH_SIZE) % 24
 
 

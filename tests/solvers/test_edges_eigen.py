@@ -1,4 +1,4 @@
-"""Decompositions where LAPACK's quick driver gives up (divide and conquer, as NumPy calls it)."""
+"""Decompositions for which LAPACK's fast driver (divide and conquer, as in NumPy) gives up."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Least squares at the edges: heavy rows, weights at the ends of their range, rows of zero weight.
+"""Least squares in extreme cases: heavy rows, extreme weights, rows of zero weight.
 
-The truths are exact: normal equations in fractions.
+The expected values are exact: normal equations solved in fractions.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ KINDS = [np.asarray, sp.csr_array]
 
 
 def exact(X, y, s, fit_intercept):
-    """Weights, the intercept last, and the norm of the residuals: float64 of exact numbers."""
+    """Weights followed by the intercept, and the norm of the residuals, exact to float64."""
     rows = [[Fraction(float(v)) for v in row] + [Fraction(1)] * fit_intercept for row in X]
     right, weights = [Fraction(float(v)) for v in y], [Fraction(float(v)) for v in s]
     k = len(rows[0])
@@ -83,7 +83,7 @@ def test_any_weights(weights, solver, kind, fit_intercept):
         model = LeastSquaresRegressor(solver=solver, fit_intercept=fit_intercept)
         model.fit(kind(X), y, sample_weight=s)
     found = np.append(model.coef_, model.intercept_) if fit_intercept else model.coef_
-    # A residual is rounded to eps of its target, times the root of its weight.
+    # A residual is rounded to eps times its target, and scaled by the root of its weight.
     rounding = 1e-14 * math.sqrt(s.max()) * np.abs(y).max()
     np.testing.assert_allclose(found, truth, rtol=1e-8, atol=1e-9 * np.abs(truth).max())
     assert abs(model.residual_norm_ - norm) <= 1e-8 * norm + rounding
@@ -113,7 +113,7 @@ def test_far_from_zero_is_no_reason_for_a_warning(solver, x_shift, y_shift):
         warnings.simplefilter("error")
         model = LeastSquaresRegressor(solver=solver).fit(X + x_shift, y + y_shift)
         LeastSquaresRegressor(solver=solver).fit((X + x_shift).astype(np.float32), y)
-    # 1e7 eps of a residual, and of a weight as much as columns of norm 1 make of it.
+    # The bound is 1e7 eps for a residual, and the corresponding one for weights of unit columns.
     np.testing.assert_allclose(model.coef_, reference.coef_, rtol=0.0, atol=1e-7)
 
 
@@ -135,7 +135,7 @@ def test_rows_of_zero_weight_are_as_if_absent(seed, solver, sparse):
     whole = model.fit(kind(X), y, sample_weight=s)
     coef, intercept = whole.coef_, whole.intercept_
     part = model.fit(kind(X[~left_out]), y[~left_out], sample_weight=s[~left_out])
-    assert coef[0] == 0.0  # constant among the rows that count
+    assert coef[0] == 0.0  # the column is constant among rows of positive weight
     scale = max(1.0, float(np.abs(part.coef_).max()))
     np.testing.assert_allclose(coef, part.coef_, rtol=0.0, atol=1e-9 * scale)
     assert intercept == pytest.approx(part.intercept_, rel=1e-8, abs=1e-8 * scale)
@@ -164,7 +164,7 @@ def test_a_classifier_with_a_heavy_row():
 
 
 def test_the_condition_without_lapacks_own_routine(monkeypatch):
-    """SciPy has it since 1.15."""
+    """SciPy has that routine since 1.15."""
     rng = np.random.default_rng(0)
     for d in (1, 2, 10, 60):
         upper = np.asfortranarray(np.triu(rng.normal(size=(d, d))) + 3.0 * np.eye(d))

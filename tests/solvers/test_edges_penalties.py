@@ -1,6 +1,7 @@
-"""L1 penalties and sign constraints where Gram matrices end: low rank, ill condition, odd weights.
+"""L1 penalties and sign constraints where Gram matrices fail: low rank, bad condition, odd weights.
 
-The truths are scikit-learn's coordinate descent, run long, and Lawson and Hanson's NNLS of SciPy.
+The expected values come from many iterations of scikit-learn's coordinate descent, and from the
+NNLS of SciPy (Lawson and Hanson).
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def objective(X, y, s, w, alpha, l1_ratio, has_intercept):
 
 
 def peer(X, y, s, alpha, l1_ratio, positive, has_intercept):
-    """Weights of scikit-learn, or of SciPy where there is no L1 penalty."""
+    """The weights by scikit-learn, or by SciPy where there is no L1 penalty."""
     if has_intercept:
         X, y = X - np.average(X, axis=0, weights=s), y - np.average(y, weights=s)
     scale = np.sqrt(s * len(s) / s.sum())
@@ -91,8 +92,8 @@ def test_never_above_the_peers_objective(
         assert mine <= best * (1.0 + 1e-9) + 1e-13 * zero
     assert not positive or min(single.coef_.min(), path.coef_.min()) >= 0.0
     if l1_ratio > 0.0:
-        # Large weights that cancel leave a gradient that is wrong by the rounding of |X| |w|, and
-        # the gap counts such an error |w|_1 times.
+        # Where large weights cancel, the gradient is wrong by the rounding of |X| |w|, and the gap
+        # multiplies such an error by |w|_1.
         w = np.abs(single.coef_)
         sizes = np.abs(X) @ w + np.abs(y) + abs(single.intercept_)
         rounding = 10.0 * np.finfo(float).eps * np.average(np.abs(X), axis=0, weights=s * sizes)
@@ -112,7 +113,7 @@ def test_sets_of_as_many_columns_as_rows(seed):
 
 @pytest.mark.parametrize("seed", range(30))
 def test_quadratics_without_rows_never_rise(seed):
-    """As cross-validation has them: sums are all there is."""
+    """Cross-validation has such problems: it keeps sums, but no rows."""
     rng = np.random.default_rng(seed)
     X, y = rows(KINDS[seed % len(KINDS)], 8, 10, rng)
     quadratic, penalty = Quadratic(X.T @ X / 8, X.T @ y / 8), Penalty(1e-4, 0.0, seed % 2 == 0)
@@ -260,7 +261,7 @@ def test_descent_is_not_judged_by_the_gradient_at_zero():
     least = np.linalg.norm(A @ np.linalg.solve(R, Q.T @ b) - b)
     model = LeastSquaresRegressor(solver="nesterov", fit_intercept=False).fit(A, b)
     assert np.linalg.norm(A @ model.coef_ - b) <= least * (1.0 + 1e-6)
-    # Diagonal coordinates, as a penalty needs them, would leave a condition of 1e6.
+    # With the diagonal metric that a penalty needs, the condition number would still be 1e6.
     signed = {"positive": True, "fit_intercept": False}
     found = LeastSquaresRegressor(solver="nesterov", max_iter=50, **signed).fit(A, b)
     exact = LeastSquaresRegressor(**signed).fit(A, b)
@@ -296,7 +297,7 @@ def test_targets_whose_squares_leave_the_range(power, solver, chosen):
 @pytest.mark.parametrize("size", [1e10, 1e12])
 @pytest.mark.parametrize("l1_ratio", [0.0, 0.5])
 def test_nesterov_beside_one_huge_row(size, l1_ratio):
-    """Its gradient would say nothing of the other rows."""
+    """The gradient of a huge row would hide those of the other rows."""
     rng = np.random.default_rng(5)
     X = rng.normal(size=(40, 2))
     X[0] *= size

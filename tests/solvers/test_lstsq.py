@@ -1,4 +1,4 @@
-"""`lstsq`: as accurate as LAPACK against extended precision, and right or refused on bad input."""
+"""`lstsq`: as accurate as LAPACK by extended precision, and right or refused on bad input."""
 
 from __future__ import annotations
 
@@ -42,9 +42,10 @@ def of_condition(n, d, condition, noise, seed=0):
 
 
 def extended_solution(A, b):
-    """To all digits of a double: refinement of the augmented system with long double residuals.
+    """The solution to all digits: refinement of the augmented system with long double residuals.
 
-    Bjorck 1967, BIT 7: its error shrinks by the condition times eps, not by its square.
+    Each step reduces the error by the condition number times eps, not its square (Bjorck 1967,
+    BIT 7).
     """
     Q, R = np.linalg.qr(A)
     A, b = A.astype(np.longdouble), b.astype(np.longdouble)
@@ -58,7 +59,7 @@ def extended_solution(A, b):
 
 
 def backward_error(A, b, x):
-    """Of A, relative: Karlson and Walden's estimate (BIT 37, 1997), within a factor of two."""
+    """Relative to A: Karlson and Walden's estimate (BIT 37, 1997), within a factor of two."""
     wide = A.astype(np.longdouble)
     r = b.astype(np.longdouble) - wide @ x.astype(np.longdouble)
     slope = (wide.T @ r).astype(np.float64)
@@ -171,7 +172,7 @@ def test_auto_takes_the_cheapest_that_can_be_trusted(monkeypatch):
     monkeypatch.setattr(least_squares, "GRAM_PASSES", 10.0)
     assert solver_of(np.random.default_rng(0).normal(size=(3000, 30)), b) == "cg"
     ill = of_condition(3000, 30, 1e5, 0.1)
-    assert solver_of(*ill) == "gram"  # conjugate gradients would take too long
+    assert solver_of(*ill) == "gram"  # conjugate gradients would need too many steps
 
 
 def test_condition_is_estimated():
@@ -198,7 +199,7 @@ def test_tolerance_saves_passes():
 
 @pytest.mark.parametrize("solver", ["gram", "sketch", "cg"])
 def test_nothing_of_the_size_of_A_is_kept(solver, monkeypatch):
-    """Rows are made dense and float64 a chunk at a time, however small a chunk is."""
+    """Rows are made dense and float64 a chunk at a time, even if chunks are tiny."""
     A, b = of_condition(3000, 30, 10.0, 0.1)
     x = lstsq(A, b, solver=solver)
     monkeypatch.setattr(system, "DENSE_NUMBERS", 100)

@@ -1,7 +1,7 @@
-"""Answers against truths of more digits, or of brute force: or a warning that they are not right.
+"""Answers agree with extended precision or brute force, or come with a warning that they do not.
 
-Every solver against Householder's QR in extended precision, whatever the rows weigh and however
-dependent the columns are; cross-validation against the refits that it stands for.
+Every solver is compared with Householder QR in extended precision, for rows of any weight and
+nearly dependent columns; cross-validation is compared with the refits that it replaces.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SOLVERS = "auto", "gram", "sketch", "cg", "qr"
 
 
 class Hard(NamedTuple):
-    """Columns of any scale and nearly dependent, rows of any weight, any residual."""
+    """A hard problem: columns of any scale, nearly dependent; rows of any weight; any residual."""
 
     seed: int
     n: int
@@ -58,14 +58,14 @@ hard_problems = st.builds(
 
 
 def excess(A, b, x) -> float:
-    """|A (x - x*)|: how far the fit is from the best one, as the root of the sum of squares."""
+    """|A (x - x*)|: the distance of the fit from the best one."""
     A = A.astype(np.longdouble)
     return float(np.sqrt(((A @ (x - householder(A, b))) ** 2).sum()))
 
 
 def allowed(A, b) -> float:
-    """A thousandth of the residual, or what rounding A and b makes of it: eps |b| for a backward
-    stable solver, times the condition for one that need not be (Higham, 20.2 to 20.4)."""
+    """The bound: a thousandth of the residual, or the effect of rounding A and b, which is eps |b|
+    for a backward stable solver, times the condition number for others (Higham, 20.2 to 20.4)."""
     scaled = A / np.linalg.norm(A, axis=0)
     residual = b - (A.astype(np.longdouble) @ householder(A, b))
     condition = float(np.linalg.cond(scaled))
@@ -92,7 +92,7 @@ def test_least_residual_or_a_warning(solver, kind, problem):
 @few(15)
 @given(hard_problems, st.sampled_from([1e-20, 1e-3, 1e3, 1e20]))
 def test_least_residual_with_weights_or_a_warning(solver, problem, weight):
-    """A few rows of any weight: the rest must be solved on what they leave."""
+    """A few rows have any weight; the others must be solved in the directions that these leave."""
     A, b = problem.data()
     s = np.ones(len(b))
     s[: A.shape[1] // 2] = weight
@@ -108,7 +108,7 @@ def test_least_residual_with_weights_or_a_warning(solver, problem, weight):
 
 @pytest.mark.parametrize("solver", ["auto", "gram", "sketch", "cg", "qr"])
 def test_few_heavy_rows_of_many_columns(solver):
-    """The issue's own: the first rows times 1e6 ruled what "converged" meant."""
+    """The example of issue 12: the first rows, times 1e6, decided alone what "converged" meant."""
     rng = np.random.default_rng(0)
     A = rng.normal(size=(300, 120))
     b = A @ rng.normal(size=120) + rng.normal(size=300)
@@ -142,8 +142,8 @@ def split(cv, n):
 
 
 def ridge_errors(X, y, s, folds, alpha, intercept):
-    """Mean squared errors of the rows left out, each fold's by a fit of its own, in extended
-    precision: the penalty is rows of the root of alpha S below those of the data."""
+    """Mean squared errors of the rows left out, by a separate fit per fold in extended precision:
+    the penalty is additional rows with the root of alpha S on the diagonal."""
     X = np.column_stack([X, np.ones(len(y))]) if intercept else X
     for train, test in folds:
         root = np.sqrt(s[train])
@@ -164,7 +164,7 @@ def lasso_errors(X, y, s, folds, alpha, l1_ratio):
 @few(15)
 @given(problems(), st.sampled_from([0.0, 1e-3, 0.5]), st.booleans(), st.booleans())
 def test_ridge_by_folds_is_its_refits(cv, problem, alpha, intercept, huge):
-    """To 1e-8: where a formula would lose more, the fold is to be fitted again."""
+    """They agree to 1e-8: where a formula would lose more, the fold must be fitted again."""
     X, y, s = problem.data()
     if huge:
         X = X.copy()
@@ -173,7 +173,7 @@ def test_ridge_by_folds_is_its_refits(cv, problem, alpha, intercept, huge):
     model = LeastSquaresCV(alphas=[alpha], cv=folds, fit_intercept=intercept)
     model.fit(X, y, sample_weight=s)
     expected = list(ridge_errors(X, y, s, folds, alpha, intercept))
-    # Of a fold that is fitted nearly exactly, the error is a difference of rounded numbers.
+    # The error of a fold that is fitted nearly exactly is a difference of rounded numbers.
     atol = 1e-8 * max(expected) if cv == "one by one" else 0.0
     np.testing.assert_allclose(model.mse_path_.ravel(), expected, rtol=1e-8, atol=atol)
 
@@ -197,7 +197,7 @@ def test_leave_one_out_is_its_refits(problem, alpha, intercept, weighted):
 @few(15)
 @given(problems(), st.sampled_from([1e-3, 0.1]), st.sampled_from([0.5, 1.0]))
 def test_lasso_by_folds_is_its_refits(problem, alpha, l1_ratio):
-    """The gap of 1e-10 leaves errors of half as many digits."""
+    """A duality gap of 1e-10 gives errors with half as many digits."""
     X, y, s = problem.data()
     folds = list(KFold(4).split(X))
     model = LeastSquaresCV(alphas=[alpha], l1_ratio=l1_ratio, cv=folds)

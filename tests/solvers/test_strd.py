@@ -1,13 +1,13 @@
-"""NIST's Statistical Reference Datasets of linear regression: certified digits, found again.
+"""NIST's Statistical Reference Datasets of linear regression: the certified digits are reached.
 
-`records/strd.json` holds the data and what NIST certifies of each problem, to 15 digits. A figure
-is held to its LRE, the number of its leading digits that are right: -log10 of the relative error,
-or of the absolute one where the certified value is zero.
+`records/strd.json` holds the data, and the values that NIST certifies to 15 digits. A value is
+judged by its LRE, the number of leading digits that are right: -log10 of the relative error, or of
+the absolute one where the certified value is zero.
 
 The bounds follow from the problem. A backward stable solver may lose log10(k) digits, where k is
-the condition of the columns scaled to norm 1 (what `condition_` tells), and log10(k^2 r / |y|) of
-them where the residual r is large: of Wampler 1 to 5, which share one X, the last is the same
-problem with noise of 2,000 times the signal. A digit is left for the order of sums.
+the condition number of the columns scaled to norm 1 (`condition_`), and log10(k^2 r / |y|) digits
+where the residual r is large: Wampler 1 to 5 share one X, and the last of them has noise of 2,000
+times the signal. One digit is allowed for the order of sums.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ del PROBLEMS["source"]
 SOLVERS = "auto", "gram", "sketch", "cg", "qr"
 CASES = [(name, solver) for name in PROBLEMS for solver in SOLVERS]
 
-# Right digits of the coefficients; condition of the centred and scaled columns in the comment.
+# Right digits of the coefficients. Comments: condition of the centred and scaled columns.
 COEFFICIENTS = {
     "Norris": 11,  # 1
     "Pontius": 11,  # 10
@@ -36,19 +36,17 @@ COEFFICIENTS = {
     "NoInt2": 13,  # 1
     "Filip": 7,  # 5e9
     "Longley": 10,  # 140
-    "Wampler1": 8,  # 2e3, as the others, and exact
+    "Wampler1": 8,  # 2e3, as for the others; y is exact
     "Wampler2": 9,
     "Wampler3": 8,
     "Wampler4": 7,
     "Wampler5": 5,  # k^2 r / |y| is 1e10
 }
-# CG stops by the residual's gradient, whose rounding the condition magnifies once more.
+# CG stops by the gradient of the residual, whose rounding the condition number magnifies again.
 BY_DESCENT = {"Longley": 8, "Wampler1": 6, "Wampler2": 8, "Wampler3": 6, "Wampler4": 6,
               "Wampler5": 5}  # fmt: skip
-BY_SKETCH = {
-    "Filip": 6
-}  # a digit more, for what the random metric leaves; numpy.linalg.lstsq has 6
-# Errors of coefficients are of second order in sigma: more digits than the coefficients have.
+BY_SKETCH = {"Filip": 6}  # a digit less, for the random metric; numpy.linalg.lstsq has 6
+# Errors of coefficients enter sigma in second order, so that it has more digits than they.
 STATISTICS = {"Filip": 7, "Wampler1": 7, "Wampler2": 10, "Wampler3": 10, "Wampler4": 10,
               "Wampler5": 10}  # fmt: skip
 
@@ -86,7 +84,7 @@ def test_coefficients(name, solver):
         model.fit(X, y)
     found = np.append(model.intercept_, model.coef_) if intercept else model.coef_
     if solver == "cg" and name == "Filip" and warned(caught):
-        return  # its condition is beyond conjugate gradients, which say so
+        return  # the condition is too bad for conjugate gradients, which say so
     assert not caught
     assert right_digits(found, PROBLEMS[name]["coefficients"]) >= bound(name, model.solver_)
 

@@ -12,7 +12,7 @@ N, D = 20, 4
 
 
 def problem(n: int = N, d: int = D):
-    """X, y and weights of the features, the same each time."""
+    """X, y and coefficients, which are the same each time."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(n, d))
     w = np.arange(1.0, d + 1.0)
@@ -33,13 +33,13 @@ MODELS = {
 
 @functools.cache
 def fitted(name: str, d: int = D):
-    """A model fitted to clean data, for the methods that follow a fit."""
+    """A model fitted to clean data, for the methods that need a fit."""
     X, y, _ = problem(d=d)
     return MODELS[name]().fit(X, labels(name, y))
 
 
 def labels(name: str, y):
-    """y itself, or classes of it for a classifier, where y is an array of finite numbers."""
+    """y, or for a classifier its classes, where y is an array of finite numbers."""
     if not name.startswith(("SGDClassifier", "LeastSquaresClassifier")):
         return y
     usable = type(y) is np.ndarray and y.dtype.kind == "f" and np.isfinite(y).all()
@@ -72,7 +72,7 @@ def _score(name, X, y, s):
     return fitted(name, columns(X)).score(X, labels(name, y), sample_weight=s)
 
 
-# By name: functions of X, y, sample_weight. Those in `ONLY_X` do not look at the other two.
+# Functions of X, y and sample_weight, by name. Those in `ONLY_X` ignore the other two.
 ENTRIES = {
     "loss_gradient": _loss_gradient,
     "sgd_epoch": _sgd_epoch,
@@ -94,7 +94,7 @@ WITH_Y = [name for name in ENTRIES if name not in ONLY_X]
 
 
 def numbers(result) -> np.ndarray:
-    """What a call gave, flat, to be compared with what another gave."""
+    """The result of a call as a flat array, to be compared with that of another."""
     if hasattr(result, "coef_"):
         result = result.coef_, result.intercept_
     if isinstance(result, tuple):

@@ -1,10 +1,10 @@
-"""What the public entries take beyond X.
+"""The memory that the public entry points need beyond X.
 
 `python tests/support/memory_of_calls.py KIND ...` prints one line of JSON per kind of X: its rows,
-and by how many bytes the resident set grew in each entry point.
-Each entry is called on a tiny X first, since loading and compiling code is not what is asked for.
-Linux alone can set back the mark of the highest resident set. What is freed must go back to the
-system at once (MALLOC_MMAP_THRESHOLD_), or a call would hide in what another has left.
+and by how many bytes the resident set grew in each entry point. Each is called on a tiny X first,
+since loading and compiling code is not to be measured. This needs Linux, where the record of the
+highest resident set can be reset. Freed memory must return to the system at once
+(MALLOC_MMAP_THRESHOLD_): otherwise a call could use what an earlier one has left, unnoticed.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from fastlsgd import (
 )
 
 MB = 2**20
-# Dense X has as many rows as this makes of float32, so that a copy of it as float32 is over the
-# limit of the test, whatever it is copied from; and no more, since each entry reads them all.
+# Dense X has as many rows as fit into this many bytes of float32, so that a copy of it as float32
+# exceeds the limit of the test whatever its own dtype. It has no more, since each call reads all.
 SIZE = 24 * MB
 COLUMNS = 100
-NONZEROS = 20  # a row of CSR
+NONZEROS = 20  # per row of CSR
 DTYPES = {"big-endian": ">f8", "CSR": "float32", "Fortran": "float64"}
-# What they have in common is the conversion of blocks of rows, which two entries show.
+# What these dtypes share is the conversion of blocks of rows, which two entry points show.
 KINDS_OF_TWO = ("bfloat16", "big-endian", "int8", "bool", "CSR float16")
 TWO = ("gram", "SGDRegressor, constant")
-# Of these, the entries that take seconds rather than minutes on a loaded machine.
+# Of these, the entry points that take seconds rather than minutes on a loaded machine.
 KINDS_OF_FEW = ("float16", "CSR unsorted")
 FEW = ("loss_gradient", "gram", "predict", "sgd_epoch", "lstsq", "fit", "fit, ridge", "fit, lasso",
        "LeastSquaresClassifier", "SGDRegressor, constant", "partial_fit, constant")  # fmt: skip
@@ -51,7 +51,7 @@ KINDS = ("float32", *KINDS_OF_FEW, *KINDS_OF_TWO)
 
 
 def names_of(kind: str) -> list[str]:
-    """The entries that are called with this kind of X."""
+    """The entry points that are called with this kind of X."""
     if kind in KINDS_OF_TWO:
         return list(TWO)
     if kind in KINDS_OF_FEW:
@@ -69,7 +69,7 @@ def dtype_of(kind: str) -> np.dtype:
 
 
 def problem(kind: str, size: int):
-    """X of so many bytes, and targets that depend on it."""
+    """X of this size in bytes, and targets that depend on it."""
     rng = np.random.default_rng(0)
     dtype = dtype_of(kind)
     if kind.startswith("CSR"):
@@ -87,11 +87,11 @@ def problem(kind: str, size: int):
 
 def _csr(rng, n: int, dtype: np.dtype, sort: bool):
     first = rng.integers(0, COLUMNS // NONZEROS, size=n, dtype=np.int32)
-    # Each row has one column of every NONZEROS-th part, from the last to the first or ascending.
+    # Each row has one column in each of NONZEROS equal ranges, in descending or ascending order.
     parts = np.arange(NONZEROS, dtype=np.int32) * (COLUMNS // NONZEROS)
     indices = (first[:, None] + (parts if sort else parts[::-1])).ravel()
     data = rng.integers(-9, 10, size=len(indices), dtype=np.int8).astype(dtype)
-    if dtype == np.float16:  # SciPy makes no such array, but takes one
+    if dtype == np.float16:  # SciPy makes no such array, but accepts one
         X = sp.csr_array((n, COLUMNS), dtype=np.float32)
         X.data, X.indices = data, indices
         X.indptr = np.arange(n + 1, dtype=np.int32) * NONZEROS

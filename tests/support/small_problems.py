@@ -1,7 +1,7 @@
-"""What the property tests share: small problems, every estimator, and a truth of more digits.
+"""For the property tests: small problems, all estimators, and solutions in extended precision.
 
-Not a test. A fit here is a pair (weights, intercept) of float64, whichever estimator made it, so
-that a property is written once and held by all of them.
+A fit here is a pair (weights, intercept) of float64 whichever estimator made it, so that a property
+is written once and tested for all of them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ALPHAS = [0.3, 0.01]
 
 
 class Lstsq:
-    """`lstsq` as an estimator, with the column of ones that it leaves to its caller."""
+    """`lstsq` as an estimator; it adds the column of ones, which callers of `lstsq` have to add."""
 
     def __init__(self, solver: str = "auto") -> None:
         self.solver = solver
@@ -42,7 +42,7 @@ class Lstsq:
         return self
 
 
-# Answers to rounding: what minimises the sum of squares, or with a penalty.
+# Exact to rounding: they minimise the sum of squares, or that with a penalty.
 PLAIN = {
     **{
         f"LeastSquaresRegressor, {solver}": LeastSquaresRegressor(solver=solver)
@@ -60,16 +60,16 @@ PENALISED = {
 SIGNED = {"positive": LeastSquaresRegressor(positive=True)}
 CLASSES = {"LeastSquaresClassifier": LeastSquaresClassifier()}
 EXACT = PLAIN | PENALISED | SIGNED | CLASSES
-# Answers by chance, in the order of the rows: as good as the exact ones, not equal to them. Without
-# their default penalty, as these are: in small units, a penalty of 1e-4 outweighs the data.
+# Stochastic: the answers depend on the order of the rows, and are as good as the exact ones, but
+# not equal to them. They have no penalty: in small units the default of 1e-4 outweighs the data.
 STOCHASTIC = {
     "SGDRegressor": SGDRegressor(alpha=0.0, random_state=0),
     "SGDClassifier": SGDClassifier(alpha=0.0, random_state=0),
 }
 EVERY = EXACT | STOCHASTIC
 
-# L1 stops by its duality gap, 1e-10 of the objective: the fit is right to the root of it. The
-# others are right to rounding times the condition, which is below 1e4 in `problems`.
+# Fits with L1 stop at a duality gap of 1e-10 of the objective, and are right to its square root.
+# The others are right to rounding times the condition number, which is below 1e4 in `problems`.
 TOLERANCE = {"lasso": 1e-5, "elastic net": 1e-5}
 ROUNDING = 1e-9
 
@@ -79,7 +79,7 @@ def tolerance(name: str) -> float:
 
 
 def fitted(name: str, X, y, sample_weight=None) -> tuple[np.ndarray, float]:
-    """(weights, intercept); classifiers are told y > its median."""
+    """(weights, intercept) of a fit; classifiers are fitted to whether y exceeds its median."""
     model = EVERY[name]
     model = Lstsq(model.solver) if isinstance(model, Lstsq) else clone(model)
     if "Classifier" in name:
@@ -100,7 +100,7 @@ def predicted(fit: tuple[np.ndarray, float], X) -> np.ndarray:
 
 
 class Problem(NamedTuple):
-    """Where a problem comes from; small, so that a failure can be read."""
+    """What defines a problem; it is short, so that failures are readable."""
 
     seed: int
     n: int
@@ -108,7 +108,7 @@ class Problem(NamedTuple):
     alike: bool
 
     def data(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """X, y and weights: columns in their own units, off centre, some alike; y with noise."""
+        """X, y and sample weights: columns of various units, off centre, some alike; noise in y."""
         rng = np.random.default_rng(self.seed)
         X = rng.normal(size=(self.n, self.d))
         if self.alike and self.d > 2:
@@ -119,19 +119,19 @@ class Problem(NamedTuple):
 
 
 def problems(least_rows: int = 20, most_columns: int = 5):
-    """At least four rows a column, so that conditions stay below 1e4."""
+    """Problems of at least four rows per column, so that condition numbers stay below 1e4."""
     rows = st.integers(max(least_rows, 4 * most_columns), max(60, least_rows))
     columns = st.integers(1, most_columns)
     return st.builds(Problem, st.integers(0, 2**20), rows, columns, st.booleans())
 
 
 def few(examples: int):
-    """So many examples, and no search for a smaller one: a seed can't be made simpler."""
+    """Settings: this many examples, and no search for a smaller one, since seeds have no order."""
     return settings(max_examples=examples, phases=[Phase.explicit, Phase.generate])
 
 
 def householder(A: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The least-squares solution by Householder's QR in extended precision (64 bits or more)."""
+    """The least-squares solution by Householder QR in extended precision (64 bits or more)."""
     R, c = A.astype(np.longdouble), b.astype(np.longdouble)
     scale = np.sqrt((R * R).sum(axis=0))
     R = R / scale
