@@ -1,11 +1,12 @@
-"""The CUDA backend where there is no GPU: conformance, streaming, and arrays that live on a device.
+"""The CUDA backend without a GPU: conformance, streaming, and arrays on a device.
 
-Twice: compiled for a GPU and run by the machine in `ptx/`, and on Numba's simulator. Both must be
-asked for before Numba is imported, hence in processes of their own, as many at a time as there are
-processors, beside all other tests; with -P, since the sources in the current folder would hide
-the installed package.
+The suites run twice: compiled for a GPU and run by the PTX machine in `ptx/`, and on Numba's
+simulator. Either must be chosen before Numba is imported, so that the suites need separate
+processes. As many of these as there are processors run at a time, while all other tests do. They
+run with -P, since the sources in the current directory would hide the installed package.
 
-And bench/gpu_check.py, in small, on the same machine: without a GPU nobody would run it otherwise.
+The PTX machine also runs bench/gpu_check.py on small data, which would otherwise never run without
+a GPU.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ TESTS = Path(__file__).resolve().parents[1]
 
 
 def no_ptx_machine() -> str | None:
-    """Why it can't be built here."""
+    """Why the PTX machine can't be built here, or None if it can."""
     if importlib.util.find_spec("numba_cuda") is None:
         return "numba-cuda is not installed"
     if shutil.which(os.environ.get("CC", "gcc")) is None:
@@ -45,7 +46,7 @@ def no_ptx_machine() -> str | None:
 needs_ptx_machine = pytest.mark.skipif(no_ptx_machine() is not None, reason=str(no_ptx_machine()))
 
 
-# Of the longest suite: the kernels of SGD take minutes to compile, and are for `pytest -m long`.
+# A part of the longest suite: the SGD kernels take minutes to compile; `pytest -m long` has them.
 PARTS = {
     "optimizers": [needs_ptx_machine, pytest.mark.long],
     "epoch and not optimizers": [needs_ptx_machine, pytest.mark.long],
@@ -54,7 +55,7 @@ PARTS = {
 
 
 def runs():
-    """(switch, suite, what of it), the longest first."""
+    """(switch, suite, selection of tests) of each run, the longest first."""
     for suite, part, marks in (
         *(("kernels/test_kernels.py", part, marks) for part, marks in PARTS.items()),
         ("cuda/test_device_arrays.py", "", [needs_ptx_machine]),
@@ -72,7 +73,7 @@ running: list[subprocess.Popen] = []
 
 
 def begin(session) -> None:
-    """Start what the tests that were asked for wait for (conftest.py)."""
+    """Start the processes for which the selected tests wait (conftest.py)."""
     for item in session.items:
         if item.module.__name__ == __name__ and item.function.__name__ == "test_cuda":
             run = item.callspec.params["run"]
@@ -81,14 +82,14 @@ def begin(session) -> None:
 
 
 def end() -> None:
-    """Of a session that ends early."""
+    """End the processes if the session ends early."""
     pool.shutdown(wait=False, cancel_futures=True)
     for process in running:
         process.kill()
 
 
 def outcome(run) -> tuple[int, str]:
-    """Exit status and output of a suite; as a guest, whose turn comes after other processes'."""
+    """Exit status and output of a suite, which runs at low priority."""
     switch, suite, part = run
     process = subprocess.Popen(
         ["nice", sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider",
@@ -155,7 +156,7 @@ def test_gpu_check_weighs_kernels(tmp_path):
     parts = json.loads((tmp_path / "gpu_check.json").read_text())["parts"]
     (found,) = (value for name, value in parts.items() if name.startswith("gradient_of_rows"))
     assert 32 < found["registers"] <= 255
-    assert found["shared"] == 2048  # a float64 a thread
+    assert found["shared"] == 2048  # one float64 per thread
     assert found["stack"] == found["spilt"] == 0
 
 

@@ -1,7 +1,7 @@
-"""Arrays that live on a device go to the CUDA backend and come back; host arrays stream there.
+"""Arrays on a device go to the CUDA backend and come back; host arrays are streamed to it.
 
-On a GPU these run with Numba's own arrays and with what is installed of CuPy and PyTorch; on the
-PTX machine with Numba's. On the simulator arrays on the device are stand-ins in host memory.
+On a GPU these tests use arrays of Numba, and of CuPy and PyTorch where they are installed; on the
+PTX machine, arrays of Numba. On the simulator, arrays "on the device" are in host memory.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ pytestmark = pytest.mark.cuda
 
 
 class OnDevice:
-    """An array with ``__cuda_array_interface__`` and nothing else, as a small library has it."""
+    """An array with nothing but ``__cuda_array_interface__``, as a small library may have it."""
 
     def __init__(self, values):
         self.values = values
@@ -58,7 +58,7 @@ class OnDevice:
 
 
 class OnDevicePacked:
-    """An array that DLPack alone can pass on."""
+    """An array that can be passed on only by DLPack."""
 
     def __init__(self, values):
         self.values = values
@@ -96,7 +96,7 @@ def send(request):
 
 
 def on_device(problem, send):
-    """A problem whose X, y and weights are `DeviceArray`s, X in the same layout."""
+    """The problem with X, y and weights as `DeviceArray`s, where X keeps its layout."""
 
     def sent(part):
         if part is None:
@@ -113,7 +113,7 @@ def on_device(problem, send):
 
 
 def as_it_lies(array, send):
-    """A host array on the device with its strides, and with what lies around it."""
+    """A host array copied to the device with its strides and the memory around it."""
     if array is None:
         return None
     memory = array
@@ -129,7 +129,7 @@ def as_it_lies(array, send):
 
 
 class Sent:
-    """The backend as the conformance suite takes it, with the rows sent to the device first."""
+    """The backend as the conformance suite calls it; the rows are sent to the device first."""
 
     def __init__(self, kernels, send):
         self.kernels, self.send = kernels, send
@@ -215,7 +215,7 @@ def test_csr_on_the_device(send):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("layout", ["C", "F", "rows backwards", np.int32], ids=str)
 def test_host_rows_stream_in_blocks(monkeypatch, layout, dtype):
-    """As X larger than the device's memory would: many blocks, by way of two buffers."""
+    """They do so as an X larger than the device's memory would: in many blocks, by two buffers."""
     monkeypatch.setattr(cuda, "BLOCK_BYTES", 7 * 9 * 8)
     cuda.free_workspace()
     problem = make_problem(1, 61, 9, 2, dtype, layout, density=0.5)
@@ -228,7 +228,7 @@ def test_host_rows_stream_in_blocks(monkeypatch, layout, dtype):
             check_epochs(cuda, problem, epochs)
 
 
-# What learning_rate="auto" asks of the backend so that X can stay.
+# What learning_rate="auto" needs of the backend so that X can stay on the device.
 
 LAYOUTS = pytest.mark.parametrize("layout", ["C", "F", "backwards in steps", np.int64], ids=str)
 
@@ -237,7 +237,7 @@ LAYOUTS = pytest.mark.parametrize("layout", ["C", "F", "backwards in steps", np.
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @LAYOUTS
 def test_rows_in_other_coordinates(send, monkeypatch, layout, dtype, full):
-    """In chunks, and full transforms in stretches of them, as on the host."""
+    """Rows come in chunks, and full transforms in ranges of chunks, as on the host."""
     host = make_problem(4, 53, 11, 3, dtype, layout, density=0.5, y_layout="F")
     device = on_device(host, send)
     monkeypatch.setattr(cuda, "CHUNK_BYTES", 8 * 20 * (11 + 3 + 1))
@@ -285,11 +285,11 @@ def test_column_moments(send, monkeypatch, layout, dtype, weighted):
 
 @pytest.fixture
 def copied(monkeypatch):
-    """The arrays that are copied to the host, as they are."""
+    """The arrays that are copied to the host."""
     arrays, copy_to_host, inside = [], cuda.copy_to_host, []
 
     def noted(array):
-        if not inside:  # else a packed part of the one that is being copied
+        if not inside:  # otherwise it is a packed part of the array that is being copied
             arrays.append(array)
         inside.append(array)
         try:
@@ -316,7 +316,7 @@ def copied(monkeypatch):
 def test_automatic_rates_leave_x_on_the_device(
     send, monkeypatch, copied, layout, dtype, targets, weighted, batch_size, wide
 ):
-    """All that is seen of X on the host are the 256 rows that give an origin."""
+    """Only the 256 rows of X that give an origin come to the host."""
     n, d = 300, 6
     host = make_problem(8, n, d, targets, dtype, layout, weighted, density=0.6)
     device = on_device(host, send)
@@ -346,7 +346,7 @@ def test_automatic_rates_leave_x_on_the_device(
     assert sum(seen) <= 256 * d
 
 
-# Validation of arrays of the user's library.
+# Validation of arrays by the user's library.
 
 
 def problem(dtype=np.float32):
@@ -383,7 +383,7 @@ def test_lstsq_where_a_is_on_the_device(send, solver):
 
 
 def assert_beside(result, X):
-    """A result is on the GPU, an array of X's library; of Numba's, where X is a stand-in."""
+    """Assert that a result is on the GPU, as an array of X's library (of Numba if X has none)."""
     assert is_device_array(result)
     assert SIMULATED or type(result) is type(X)
 
@@ -506,10 +506,10 @@ def test_classifiers_take_arrays_on_the_device(send, model, n_classes):
     np.testing.assert_allclose(to_host(scores), wanted, rtol=1e-6, atol=1e-8)
     np.testing.assert_array_equal(to_host(predicted), on_host.predict(X))
     assert there.score(Xd, yd, sample_weight=sd) == on_host.score(X, y, sample_weight=s)
-    np.testing.assert_array_equal(there.predict(X), on_host.predict(X))  # where X is, again
+    np.testing.assert_array_equal(there.predict(X), on_host.predict(X))  # with X on the host again
 
 
-# learning_rate="auto" takes its rows by way of the host.
+# learning_rate="auto" takes its rows through the host.
 @pytest.mark.parametrize("name", [name for name in CLASSIFIERS if name != "auto"])
 def test_rows_stay_on_the_device(send, name, monkeypatch):
     X, y, s = labelled(3, n=300)
@@ -519,7 +519,7 @@ def test_rows_stay_on_the_device(send, name, monkeypatch):
     model = clone(CLASSIFIERS[name]).fit(Xd, yd, sample_weight=send(s))
     model.score(Xd, yd)
     assert (300,) in shapes  # the labels
-    # Beside (3, 6) weights, at most the 256 rows that tell a Gram matrix about where the mean is.
+    # Besides (3, 6) weights, at most the 256 rows from which a Gram matrix takes its origin.
     assert sum(shape[0] for shape in shapes if shape[1:] == (6,) and shape[0] > 3) <= 256
 
 
@@ -537,7 +537,7 @@ def test_kinds_of_labels(send, model, dtype):
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("model", [fastlsgd.SGDClassifier, fastlsgd.LeastSquaresClassifier])
 def test_labels_on_the_host(send, model):
-    """Strings can be nowhere else; a pipeline may have moved X, but cannot move y."""
+    """Strings can only be on the host, and a pipeline may move X to the device, but not y."""
     X, y, s = labelled(3)
     names = np.array(["ant", "bee", "cat"])[y]
     Xd, balanced = send(X.copy()), {"max_iter": 5, "class_weight": "balanced"}
@@ -692,7 +692,7 @@ def test_device_array_views():
 
 
 class Traffic:
-    """Numbers that a call takes to the device and back, the largest at a time; passes over X."""
+    """The numbers that a call copies to and from the device, the largest copy, passes over X."""
 
     def __init__(self, monkeypatch):
         self.largest, self.passes = 0, 0
@@ -723,7 +723,7 @@ def test_least_squares_leaves_rows_where_they_are(send, monkeypatch, dtype, chos
     n, d = 3000, 5
     monkeypatch.setattr(
         "fastlsgd.solvers.system.GRADIENT_PART_NUMBERS", 100
-    )  # 64 calls a pass on a CPU
+    )  # on a CPU a pass takes 64 calls
     p = make_problem(3, n, d, 1, dtype, weighted=False)
     y = p.X @ np.arange(d, dtype=dtype) + p.y[:, 0] + 3
     model = fastlsgd.LeastSquaresRegressor(**chosen)

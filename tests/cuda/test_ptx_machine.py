@@ -1,6 +1,6 @@
-"""The PTX machine itself (`ptx/`): it runs what is right, and finds each kind of mistake.
+"""The PTX machine itself (`ptx/`): it runs correct kernels and detects each kind of mistake.
 
-`test_cuda_without_gpu.py` starts it, in a process of its own.
+`test_cuda_without_gpu.py` runs these tests in a separate process.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def reversed_in_blocks(x, out, with_barrier):
 
 @cuda.jit
 def passed_on(x, with_barrier):
-    """Each block takes what the next has written."""
+    """Each block reads what the next one has written."""
     block, blocks = cuda.blockIdx.x, cuda.gridDim.x
     if cuda.threadIdx.x == 0:
         x[block] = block + 1.0
@@ -113,7 +113,7 @@ def test_races_between_blocks_are_found():
 @pytest.mark.parametrize("by", [-1, 1, 100])
 def test_accesses_out_of_bounds_are_found(by):
     x = cuda.device_array(64)
-    if by == -1:  # Numba counts negative numbers from the end
+    if by == -1:  # Numba counts negative indices from the end
         by = -65
     assert "which nobody allocated" in fails(lambda: shifted[1, 64](x, by))
 
@@ -130,7 +130,7 @@ def test_more_blocks_than_can_meet_are_refused():
 
 @pytest.mark.parametrize("wait", [True, False])
 def test_work_on_streams_is_late(wait):
-    """A pinned buffer that is filled again before its copy has been made."""
+    """A pinned buffer must not be filled again before it has been copied."""
     copies, late = cuda.stream(), 0
     for _ in range(20):
         pinned, there = cuda.pinned_array(8), cuda.device_array(8)
@@ -159,7 +159,7 @@ def test_streams_wait_for_events_alone(wait):
 
 
 def _independent() -> int:
-    """A stream that does not wait for the default one."""
+    """A stream that does not wait for the default stream."""
     from cuda.bindings import driver
 
     error, stream = driver.cuStreamCreate(driver.CUstream_flags.CU_STREAM_NON_BLOCKING)

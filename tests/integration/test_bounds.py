@@ -1,4 +1,4 @@
-"""The oldest versions that are tested are the oldest that are declared."""
+"""The oldest versions that are tested are the lower bounds that pyproject.toml declares."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line, run as a user runs it."""
+"""The command line, run as users run it."""
 
 import io
 import os
@@ -109,7 +109,7 @@ def test_output_dir_is_a_file(tmp_path):
     taken.write_text("keep me")
     finished = run("demo", "--output-dir", taken)
     assert_one_line_error(finished, 2, str(taken), "it is a file")
-    assert finished.stdout == ""  # found out before the work began
+    assert finished.stdout == ""  # the error came before any work
     assert_one_line_error(run("demo", "--output-dir", taken / "below"), 2, str(taken))
     assert taken.read_text() == "keep me"
 

@@ -1,4 +1,4 @@
-"""The house sales that come with the package, and the features made of them."""
+"""The house sales in the package, and the features made from them."""
 
 import pickle
 import subprocess
@@ -34,7 +34,7 @@ def test_bunch_has_what_scikit_learn_loaders_have(sales):
 
 
 def test_columns_hold_what_their_names_say(sales):
-    # One known row, so that no column has slipped.
+    # One known row shows that no columns are interchanged.
     assert sales.target[1] == 92000.0
     assert dict(zip(sales.feature_names, sales.data[1], strict=True)) == {
         "year_built": 1957.0,
@@ -127,7 +127,7 @@ def test_raw_columns_keep_their_units(sales):
         np.testing.assert_array_equal(X[:, names.index(name)], column(sales, name).astype(float))
     years = X[:, names.index("sale_date")]
     whole_years = [int(date[:4]) for date in column(sales, "sale_date")]
-    # Years are 365.2425 days long here, so that the first day of a year may miss by one day.
+    # Years have 365.2425 days here, so that the first day of a year may be off by one day.
     assert np.abs(years - whole_years - 0.5).max() < 0.5 + 1 / 365
 
 

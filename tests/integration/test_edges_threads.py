@@ -1,4 +1,4 @@
-"""Threads at the edges: too many, none to be had, forks at a bad moment, and what they forget."""
+"""Threads in extreme cases: too many, none available, forks, and settings that they inherit."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_quota_of_a_control_group(tmp_path):
     assert _threads._share(tmp_path / "missing") == sys.maxsize
 
 
-# ------------------------------------------------------------------ what threads take along
+# ------------------------------------------------------------------ what threads inherit
 
 
 def test_another_thread_takes_the_settings_along():
@@ -130,7 +130,7 @@ def test_an_error_in_one_call_is_raised_when_all_have_ended():
 @pytest.mark.parametrize("limit", ["RLIMIT_NPROC", "RLIMIT_AS"])
 @pytest.mark.parametrize("backend", ["native", "numba"])
 def test_fewer_threads_than_asked_for(backend, limit):
-    """One user may have too many processes already, or a process no room for a stack."""
+    """A user may have too many processes already, or a process no memory for a stack."""
     if dispatcher.available_backends()[backend] != "available":
         pytest.skip(backend)
     result = run_python(
@@ -194,7 +194,7 @@ def test_a_fork_waits_for_a_compilation(lock):
     thread.start()
     held.wait()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads
+        warnings.simplefilter("ignore", DeprecationWarning)  # about forks of processes with threads
         child = os.fork()
     if child == 0:
         numbas = numba_cpu.global_compiler_lock._lock
@@ -203,7 +203,7 @@ def test_a_fork_waits_for_a_compilation(lock):
     released.set()
     thread.join()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert numba_cpu._lock.acquire(timeout=1)  # and here all is as before
+    assert numba_cpu._lock.acquire(timeout=1)  # and nothing has changed in the parent
     numba_cpu._lock.release()
 
 
@@ -250,13 +250,13 @@ def test_a_sketch_has_the_same_bits_for_any_number_of_threads():
 
 @pytest.mark.parametrize("block", [orthogonal.MIXED_NUMBERS, 12 * 40])
 def test_a_sketch_is_a_good_metric(block, monkeypatch):
-    """Whether a block has more rows than a part of the sketch, or fewer."""
+    """The metric is good whether blocks have more rows than a part of the sketch, or fewer."""
     monkeypatch.setattr(orthogonal, "MIXED_NUMBERS", block)
     system = small_system(1, 20000)
     sketch = orthogonal.sketch_factor(system, 0)
     whitened = sketch.factor.whiten(sketch.factor.whiten(system.X.T @ system.X).T)
     values = np.linalg.eigvalsh(whitened)
-    # 1 / (1 +- sqrt(1 / 32))^2, with a margin for so few columns
+    # 1 / (1 +- sqrt(1 / 32))^2, with a margin since columns are few
     assert values[0] > 0.6
     assert values[-1] < 1.7
 

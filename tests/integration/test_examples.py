@@ -1,4 +1,4 @@
-"""The examples run, as a reader would run them."""
+"""The examples run as a reader would run them."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ def no_gpu() -> bool:
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
-# For each script its options and a line that it prints.
+# The options of each script, and a line that it prints.
 RUNS = {
     "house_prices.py": ([], "R2 of the price in each fold"),
     "inference.py": ([], "ridge by leave-one-out"),

@@ -1,4 +1,4 @@
-"""Ctrl-C is answered at once, however long LAPACK or a kernel would still take."""
+"""Ctrl-C takes effect at once, however long LAPACK or a kernel would still run."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from fastlsgd.solvers import factors, interrupt
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
-PATIENCE = 5.0  # of a slow call; a machine under load answers well before it ends
+PATIENCE = 5.0  # the length of a slow call; even a loaded machine responds well before it ends
 
 
 @pytest.fixture
 def interrupted_after():
-    """Ctrl-C after so many seconds; how long it takes until KeyboardInterrupt is here."""
+    """Send Ctrl-C after a delay in seconds; returns how long KeyboardInterrupt took to arrive."""
 
     def measure(call, seconds=0.3):
         sent = []
@@ -46,7 +46,7 @@ def interrupted_after():
 
 
 def slow(function):
-    """As `function`, after so long a wait without the GIL as LAPACK's on many columns."""
+    """`function` after a wait without the GIL, as long as LAPACK takes on many columns."""
 
     def waits(*args, **kwargs):
         threading.Event().wait(PATIENCE) if threading.current_thread() is not (
@@ -116,7 +116,7 @@ def test_an_interrupted_fit_leaves_the_estimator_as_it_was(
     ids=["cholesky", "svd", "eigh", "qr", "matmul"],
 )
 def test_numpy_releases_the_gil(call):
-    """Else a thread of its own would not help."""
+    """If it did not, a separate thread would not help."""
     rng = np.random.default_rng(0)
     R = rng.normal(size=(250, 250))
     A = R @ R.T + np.eye(250)
@@ -181,7 +181,7 @@ def test_a_long_read_of_x_is_left_to_itself(call, monkeypatch):
 
     def watched(function):
         def called(A, *args):
-            if np.shares_memory(A, X):  # a chunk of other coordinates is short
+            if np.shares_memory(A, X):  # chunks of rows in other coordinates are short
                 callers.append(threading.current_thread())
             return function(A, *args)
 

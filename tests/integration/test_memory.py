@@ -1,13 +1,13 @@
-"""Nothing of the size of X is allocated, whatever its dtype, by any public entry.
+"""No public entry point allocates anything of the size of X, whatever its dtype.
 
-The peak of the resident set beyond X, in a process of its own (memory_of_calls.py). Issue 12, N,
-asks for less than 64 MB + O(threads x d). An X of 24 MB tells more: the limit here is 16 MB, for
-the blocks of two threads and for sums of 100 columns, and 40 bytes a row, for targets, residuals
-and an order of visits, so that a copy of X as float32 is over it. QR holds two blocks of 16 MB more
-(orthogonal.QR_BLOCK_NUMBERS), and the sketch 32 d (d + 1) float64 a thread, twice.
+The peak of the resident set beyond X is measured in a separate process (memory_of_calls.py). Issue
+12, N, asks for less than 64 MB + O(threads x d). An X of 24 MB allows a stricter test: the limit is
+16 MB, for the blocks of two threads and sums of 100 columns, plus 40 bytes per row, for targets,
+residuals and an order of visits, so that a float32 copy of X exceeds it. QR needs two more
+blocks of 16 MB (orthogonal.QR_BLOCK_NUMBERS), and the sketch twice 32 d (d + 1) float64 per thread.
 
-All entries are called on float32, some on float16 and CSR, two on every other dtype. Not measured:
-partial_fit of learning_rate="auto", which takes 14 s of this X.
+All entry points are called with float32, some with float16 and CSR, two with every other dtype.
+partial_fit with learning_rate="auto" is not measured: it takes 14 s for this X.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.skipif(not memory_of_calls.MARK.exists(), reason="Linux
 
 @cache
 def measured(kind: str) -> dict:
-    """Rows of X, and bytes of each entry."""
+    """The rows of X, and the bytes that each entry point needed."""
     quiet = {"MALLOC_MMAP_THRESHOLD_": "1048576", "OMP_NUM_THREADS": str(THREADS)}
     answer = subprocess.run([sys.executable, "-P", SCRIPT, kind], capture_output=True, text=True,
                             env=os.environ | quiet, timeout=600)  # fmt: skip

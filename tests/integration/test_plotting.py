@@ -1,4 +1,4 @@
-"""Pictures: what is on the axes, and that no display or pyplot is needed."""
+"""Plots: what is on the axes; neither a display nor pyplot is needed."""
 
 import subprocess
 import sys
@@ -114,7 +114,7 @@ def test_loss_curve_display(pyplot, tmp_path):
     assert display.ax_.get_xlabel() == "epoch"
     assert "R$^2$" in display.score_ax_.get_ylabel()
     assert display.figure_ is display.ax_.figure
-    # A second one beside it, on the same axes.
+    # Draws a second curve on the same axes.
     other = LossCurveDisplay.from_estimator(LeastSquaresRegressor().fit(X, y), ax=display.ax_)
     assert other.ax_ is display.ax_
     assert other.score_line_ is None

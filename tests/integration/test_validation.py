@@ -1,6 +1,6 @@
-"""What is no X, y or sample_weight is refused alike by every function and estimator.
+"""All functions and estimators refuse the same invalid X, y and sample_weight.
 
-And what is one, of any dtype and layout, gives what float64 gives.
+Valid ones of any dtype and layout give the results of float64.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ def call(entry, X=X, y=Y, s=None):
         return ENTRIES[entry](X, y, s)
 
 
-# --------------------------------------------------------------------------- structure that lies
+# --------------------------------------------------------------------------- wrong structure
 
 
 def damaged(form: str, attribute: str, position, value):
-    """X in this sparse format, with one number of its structure changed."""
+    """X in a sparse format, with one number of its structure changed."""
     matrix = getattr(sp, form)(sp.csr_array(np.where(np.abs(X) > 0.3, X, 0.0)))
     if position is None:
         setattr(matrix, attribute, value(getattr(matrix, attribute)))
@@ -79,11 +79,11 @@ def test_structure_that_lies_is_refused_before_anyone_follows_it(entry, case):
 
 
 def doubled(how: str):
-    """A CSR matrix with columns twice in a row, which says that it has none, and its dense twin."""
+    """A CSR matrix with duplicates whose flags deny them, and the same matrix dense."""
     base = sp.csr_array(np.where(np.abs(X) > 0.3, X, 0.0))
     data, indices = np.repeat(base.data, 2), np.repeat(base.indices, 2)
     data[::2] *= 3.0
-    if how == "apart":  # not beside each other
+    if how == "apart":  # duplicates are not adjacent
         for i in range(len(base.indptr) - 1):
             row = slice(2 * base.indptr[i], 2 * base.indptr[i + 1])
             turn = np.argsort(np.arange(row.stop - row.start) % 2, kind="stable")
@@ -122,7 +122,7 @@ def test_has_duplicates_finds_each_one_in_chunks_of_any_kind():
         indices = np.concatenate(rows).astype(indptr.dtype)
         expected = any(len(set(row.tolist())) < len(row) for row in rows)
         assert has_duplicates(indices, indptr, int(d)) == expected
-    # Chunks end in the midst of rows.
+    # Chunks end in the middle of rows.
     indices = np.tile(np.arange(1000, dtype=np.int32), 200)
     indptr = np.arange(0, 200_001, 1000)
     assert not has_duplicates(indices, indptr, 1000)
@@ -137,7 +137,7 @@ def test_has_duplicates_finds_each_one_in_chunks_of_any_kind():
     assert has_duplicates(np.append(long[1:], 5), np.array([0, 200_000]), 200_000)
 
 
-# ------------------------------------------------------------------------------- what means nothing
+# ------------------------------------------------------------------------- values without a meaning
 
 
 def frame(first):
@@ -286,7 +286,7 @@ def test_validation_copies_nothing():
         rows.data = rows.data.astype(dtype)
         assert np.shares_memory(check.as_matrix(rows).data, rows.data)
     rows = sp.csr_array(X)
-    for i in range(20):  # the last column first
+    for i in range(20):  # the last column comes first
         span = slice(rows.indptr[i], rows.indptr[i + 1])
         rows.indices[span], rows.data[span] = rows.indices[span][::-1], rows.data[span][::-1]
     found = check.as_matrix(rows)
@@ -316,7 +316,7 @@ def test_a_number_as_sample_weight_is_that_weight_in_each_row(entry):
     found, expected = call(entry, s=2.0), call(entry, s=np.full(20, 2.0))
     np.testing.assert_allclose(numbers(found), numbers(expected))
     for bad in (0.0, -1.0, np.nan, np.inf, "1", [[1.0]]):
-        if bad == 0.0 and "partial_fit" in entry:  # nothing to do, as in scikit-learn
+        if bad == 0.0 and "partial_fit" in entry:  # there is nothing to do, as in scikit-learn
             continue
         with pytest.raises((ValueError, TypeError), match=r"(?i)sample.?weight"):
             call(entry, s=bad)

@@ -1,7 +1,7 @@
-"""Random calls of every entry: an answer, or a ValueError or TypeError, and arguments as before.
+"""Random calls of all entry points: a result, ValueError or TypeError, and unchanged arguments.
 
-Ten seconds of it with the other tests; ten minutes with ``pytest -m fuzz``. FASTLSGD_FUZZ_SECONDS
-has another length. What it finds is printed by Hypothesis in small.
+They run for ten seconds with the other tests, and for ten minutes with ``pytest -m fuzz``;
+FASTLSGD_FUZZ_SECONDS sets another time. Hypothesis prints failing calls in their smallest form.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ PARTS = {
 
 
 def numbers_of(draw, shape):
-    """Ordinary numbers, at times with a few that are not."""
+    """Ordinary numbers, sometimes with a few unusual ones."""
     rng = np.random.default_rng(draw(st.integers(0, 2**16)))
     array = np.asarray(np.round(4 * rng.normal(size=shape)) / 2)
     if array.size and draw(st.booleans()):
@@ -103,7 +103,7 @@ def damage(draw, matrix, part: str) -> None:
     old = getattr(matrix, part)
     how = draw(st.sampled_from(("number", "shorter", "deeper", "dtype", "None")))
     if how == "number" and old.size and old.dtype != object:
-        # Of float data any number is right.
+        # Any float is a valid value.
         old.flat[draw(st.integers(0, old.size - 1))] = draw(st.sampled_from(EXTREMES))
     elif how == "number" and old.size:
         row = old[draw(st.integers(0, len(old) - 1))]
@@ -116,7 +116,7 @@ def damage(draw, matrix, part: str) -> None:
             "None": None,
             "number": old,
         }[how]
-        with contextlib.suppress(ValueError, TypeError, IndexError):  # SciPy looks at some of it
+        with contextlib.suppress(ValueError, TypeError, IndexError):  # SciPy checks some itself
             setattr(matrix, part, new)
 
 
@@ -136,7 +136,7 @@ def calls(draw):
 
 
 def snapshot(value):
-    """What a caller could see changed of an argument."""
+    """All of an argument in which a caller could notice a change."""
     if sp.issparse(value):
         if value.format == "dok":
             return dict(value.items())

@@ -1,10 +1,10 @@
-"""Numba's own path to a GPU, compiled to PTX for compute capability 9.0, run on this processor.
+"""The PTX machine: PTX that Numba compiles for compute capability 9.0, run on this processor.
 
-`install` puts the driver of `driver.c` where libcuda.so.1 is looked for, and lets Numba's linker
-hand it PTX that `translate.py` has made C. All else is what runs on a GPU: the package's kernels,
-with 32 lanes and 256 threads, shuffles, 16-byte loads and cooperative launches; Numba's dispatcher,
-its arrays, streams and events. What it can't show: speed, and what a GPU's memory does with races
-that the machine's checks don't see.
+`install` puts the driver of `driver.c` in place of libcuda.so.1, and makes Numba's linker pass it
+PTX that `translate.py` has translated to C. Everything else is what runs on a GPU: the package's
+kernels, with 32 lanes and 256 threads, shuffles, 16-byte loads and cooperative launches, and
+Numba's dispatcher, arrays, streams and events. The PTX machine cannot show speed, nor how the
+memory of a GPU behaves in races that its checks do not detect.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _folder = Path(tempfile.gettempdir()) / f"fastlsgd-ptx-{os.getuid()}-{_version.h
 
 
 def _compiled(source: str, name: str, *flags: str) -> Path:
-    """A shared library of this C, kept for later processes."""
+    """A shared library compiled from this C source, cached for later processes."""
     digest = hashlib.sha256("\0".join((source, *flags)).encode()).hexdigest()[:24]
     library = _folder / digest / name
     if not library.exists():
@@ -45,11 +45,11 @@ def _compiled(source: str, name: str, *flags: str) -> Path:
 
 
 def _complete(linker):
-    """`_Linker.complete`: a module is the path of a library, which the driver opens."""
+    """Replace `_Linker.complete`: a module is the path of a library that the driver opens."""
     from cuda.core import Linker, ObjectCode
 
-    # libcudadevrt, for the barrier of the grid, is not in a form that becomes PTX: translate.py
-    # knows its two functions. That the link with it works is seen here.
+    # libcudadevrt, which has the barrier of the grid, cannot be translated to PTX; translate.py
+    # has its two functions. This checks that linking with it works.
     parts = [part for part in linker._object_codes if part.code_type != "library"]
     if len(parts) < len(linker._object_codes):
         Linker(*linker._object_codes, options=linker._get_linker_options(ptx=False)).link("cubin")
@@ -61,7 +61,7 @@ def _complete(linker):
 
 @cache
 def driver() -> ctypes.CDLL:
-    """The library, loaded under the name by which others look for the driver."""
+    """The library, loaded under the name of the CUDA driver."""
     name = "libcuda.so.1"
     path = _compiled((HERE / "driver.c").read_text(), name, f"-Wl,-soname,{name}")
     library = ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
@@ -70,16 +70,16 @@ def driver() -> ctypes.CDLL:
 
 
 def failure() -> str:
-    """What the last failed check told; the machine goes on as if nothing had been."""
+    """The message of the last failed check, which is then forgotten."""
     return driver().ptx_failure().decode()
 
 
 def install() -> None:
-    """Before anything imports `numba.cuda`."""
+    """Install the machine; to be called before anything imports `numba.cuda`."""
     if "numba.cuda.cudadrv.driver" in sys.modules:
         raise RuntimeError("numba.cuda is loaded already")
     driver()
-    # What Numba keeps names files of ours: both go together, and with this code.
+    # Numba's cache names our files, so that both depend on this code and are kept together.
     os.environ.setdefault("NUMBA_CACHE_DIR", str(_folder / "numba"))
     from numba import cuda
 

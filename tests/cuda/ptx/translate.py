@@ -1,8 +1,8 @@
-"""PTX, as NVVM writes it for our kernels, to C that `driver.c` runs: an instruction a statement.
+"""Translate PTX, as NVVM writes it for our kernels, to C: a statement per instruction.
 
-Registers are unsigned integers of their width, and each instruction reads them as its type says;
-labels and branches stay what they are. An instruction that is not known here is an error, not a
-guess. Names are those of NVIDIA's "PTX ISA", version 9.
+`driver.c` runs the C. Registers are unsigned integers that each instruction interprets by its type.
+Labels and branches are kept. An unknown instruction is an error. Names are those of NVIDIA's "PTX
+ISA", version 9.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ BINARY = {
     "add": "+", "sub": "-", "mul": "*", "div": "/", "rem": "%", "and": "&", "or": "|", "xor": "^",
 }  # fmt: skip
 ROUNDING = {"rn", "rz", "rm", "rp", "rzi", "rni", "rmi", "rpi", "approx", "ftz", "sat"}
-# Modifiers that change nothing here: one memory, which all see at once; exact arithmetic.
+# Modifiers without effect here, where all threads share one memory and arithmetic is exact.
 IGNORED = {"volatile", "relaxed", "weak", "nc", "sync", "aligned", "uni", "gpu", "sys", "cta"}
 
 
 class Module:
-    """A module of PTX as C."""
+    """The C translation of a module of PTX."""
 
     def __init__(self, ptx: str) -> None:
         self.lines = [re.sub(r"//.*", "", line).strip() for line in ptx.splitlines()]
@@ -87,7 +87,7 @@ class Module:
         return "".join([PRELUDE, *declared, *functions, self._table()])
 
     def _share(self, name: str, align: int, size: int) -> None:
-        """A variable, with room between it and the next that nobody may touch."""
+        """Declare a variable, followed by guard memory that must not be accessed."""
         start = -(-(len(self.shared_in_use) + 16) // max(align, 16)) * max(align, 16)
         self.shared[name] = start
         self.shared_in_use += bytes(start - len(self.shared_in_use)) + b"\1" * size
@@ -137,7 +137,7 @@ class Module:
 
 
 def _statement(text: str) -> tuple[str | None, str]:
-    """The first statement of a text, and the rest; None where it goes on in the next line."""
+    """The first statement of a text, and the rest; None if the statement is not complete."""
     if text[0] in "{}":
         return text[0], text[1:].strip()
     label = re.match(r"(\$?\w+):", text)
@@ -192,7 +192,7 @@ class Function:
             for each in names:
                 self._new_register(each, width)
         elif match := re.match(r"\.reg \.(\w+) (\w+)$", text):
-            return  # a temporary of calls, never used
+            return  # a temporary of calls that is never used
         elif match := re.match(DECLARATION, text):
             _, align, bits, name, count = match.groups()
             size = int(count or 1) * int(bits) // 8
@@ -240,7 +240,7 @@ class Function:
         )
 
     def _value(self, text: str, kind: str) -> str:
-        """An operand as its type says."""
+        """An operand as a value of its type."""
         bits = self._bits(text)
         if kind in ("f64", "f32"):
             return f"to_{kind}({bits})"
@@ -291,7 +291,7 @@ class Function:
             product = f"(({wide}){self._value(a, kind)} * ({wide}){self._value(b, kind)})"
             return self._store(out, f"{product} >> {kind[1:]}", kind)
         if kind[0] in "su" and name in ("add", "sub", "mul"):
-            kind = f"u{kind[1:]}"  # signed overflow is not defined in C
+            kind = f"u{kind[1:]}"  # signed overflow is undefined in C
         return guard + self._store(
             out, f"{self._value(a, kind)} {BINARY[name]} {self._value(b, kind)}", kind
         )
@@ -383,7 +383,7 @@ class Function:
             if comparison in ("num", "nan"):
                 value = f"{a} != {a} || {b} != {b}"
                 value = value if comparison == "nan" else f"!({value})"
-            else:  # equ, neu, ltu ...: true where either is not a number
+            else:  # equ, neu, ltu ...: true if either is NaN
                 value = f"{a} != {a} || {b} != {b} || {a} {COMPARISONS[comparison[:-1]]} {b}"
         else:
             value = f"{a} {COMPARISONS[comparison]} {b}"
@@ -433,7 +433,7 @@ class Function:
         return f"{self._register(operands[0])} = {self._bits(operands[1])};"
 
     def _access(self, modifiers, address, count: int, writes: int) -> tuple[str, str]:
-        """Code that leaves the place in `at`, and the type of a number there."""
+        """Code that puts the address in `at`, and the type of the number there."""
         space, kind = modifiers[0], modifiers[-1]
         size = count * (int(kind[1:]) // 8)
         base, offset = self._address(address)
@@ -515,7 +515,7 @@ class Function:
 
 
 def _operands(text: str) -> list[str]:
-    """What commas divide, but for those within braces."""
+    """The parts between commas, except for commas within braces."""
     return [
         part.strip()
         for part in re.findall(r"(?:\{[^}]*\}|\[[^\]]*\]|[^,{\[])+", text)
@@ -524,5 +524,5 @@ def _operands(text: str) -> list[str]:
 
 
 def translate(ptx: str) -> str:
-    """The C of a module of PTX."""
+    """Translate a module of PTX to C."""
     return Module(ptx).translate()
