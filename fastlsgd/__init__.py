@@ -46,7 +46,7 @@ _LAZY = {
 }
 
 # Modules that are attributes too.
-_MODULES = ("optimizers",)
+_MODULES = ("kernels", "optimizers")
 
 __all__ = [
     "EpochReport",

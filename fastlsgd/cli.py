@@ -12,6 +12,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
@@ -89,8 +90,8 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--output-dir",
         metavar="DIR",
-        default=".",
-        help="folder for the pictures, made if missing (default: the current folder)",
+        help="folder for the pictures, made if missing (default: the current folder); "
+        'they need Matplotlib: pip install "fastlsgd[demo]"',
     )
     demo.add_argument(
         "--backend",
@@ -158,6 +159,9 @@ def _demo(arguments: argparse.Namespace) -> None:
         "exact least squares": np.exp(exact.predict(X_held_out)),
     }
     _report_quality(held_out_price, predicted)
+    if pictures is None:
+        _say('pictures  none, since they need Matplotlib: pip install "fastlsgd[demo]"')
+        return
     _draw(model.loss_curve_, held_out_price, predicted["SGDRegressor"], pictures)
 
 
@@ -186,8 +190,20 @@ def _draw(loss_curve, price, predicted, pictures: tuple[Path, Path]) -> None:
         _save(ax.figure, path)
 
 
-def _pictures(directory: str) -> tuple[Path, Path]:
-    """Where the pictures go, once it is known that they can be written there."""
+def _pictures(directory: str | None) -> tuple[Path, Path] | None:
+    """Where the pictures go, once it is known that they can be drawn and written there.
+
+    None without Matplotlib, where nobody asked for pictures by naming a folder.
+    """
+    if find_spec("matplotlib") is None:
+        if directory is None:
+            return None
+        raise _CommandError(
+            'the pictures for --output-dir need Matplotlib: pip install "fastlsgd[demo]"',
+            _EXIT_FAILED,
+        )
+    if directory is None:
+        directory = "."
     if not directory:  # an unset shell variable, and Path("") would be the current folder
         raise _CommandError("--output-dir is empty", _EXIT_USAGE)
     folder = Path(directory)

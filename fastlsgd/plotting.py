@@ -1,4 +1,6 @@
-"""Pictures of a fit. Matplotlib loads when one is drawn, and needs no display.
+"""Pictures of a fit, drawn by Matplotlib: pip install "fastlsgd[plot]".
+
+Matplotlib loads when a picture is drawn, and needs no display.
 
 `LossCurveDisplay` and `CoefficientDisplay` follow scikit-learn's displays: made from an estimator,
 drawn by `plot`, and without `ax` on a figure of pyplot's, so that a notebook shows it.
@@ -98,6 +100,8 @@ class LossCurveDisplay:
         ------
         NotFittedError
             If the estimator has no ``loss_curve_``.
+        ImportError
+            Without Matplotlib.
         """
         from sklearn.base import is_classifier
         from sklearn.utils.validation import check_is_fitted
@@ -225,6 +229,8 @@ class CoefficientDisplay:
         ------
         NotFittedError
             If the estimator has no ``coef_``.
+        ImportError
+            Without Matplotlib.
         """
         from sklearn.utils.validation import check_is_fitted
 
@@ -263,6 +269,8 @@ class CoefficientDisplay:
         ------
         ValueError
             If there is no weight, one is not finite, or the numbers of names and weights differ.
+        ImportError
+            Without Matplotlib.
         """
         from ._validation import check_whole
 
@@ -322,6 +330,8 @@ def plot_loss_curve(loss_curve, *, ax: Axes | None = None) -> Axes:
     ------
     ValueError
         If there is no loss, or one is not finite.
+    ImportError
+        Without Matplotlib.
 
     Examples
     --------
@@ -357,6 +367,8 @@ def plot_predictions(y_true, y_pred, *, unit: str = "", ax: Axes | None = None) 
     ------
     ValueError
         If the lengths differ, are 0, or a value is not finite.
+    ImportError
+        Without Matplotlib.
 
     Examples
     --------
@@ -502,12 +514,16 @@ def _marker(values) -> str:
 def _axes(ax: Axes | None, size: tuple[float, float], *, pyplot: bool = False) -> Axes:
     if ax is not None:
         return ax
-    if pyplot:
-        import matplotlib.pyplot as plt
+    try:
+        if pyplot:
+            import matplotlib.pyplot as plt
 
-        return plt.subplots(figsize=size, layout="constrained")[1]
-    from matplotlib.figure import Figure
-
+            return plt.subplots(figsize=size, layout="constrained")[1]
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            'fastlsgd.plotting needs Matplotlib: pip install "fastlsgd[plot]"'
+        ) from error
     return Figure(figsize=size, dpi=150, layout="constrained").subplots()
 
 

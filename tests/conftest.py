@@ -9,6 +9,7 @@ Numba's simulator, on small data.
 from __future__ import annotations
 
 import os
+import signal
 
 # Several processes share the processors (test_cuda_without_gpu.py), so waiting threads must not
 # spin. OpenMP reads this variable when it is loaded, that is, at the first import of a kernel.
@@ -41,6 +42,11 @@ if SIMULATED:
     simulator.install()
     settings.register_profile("simulated", settings.get_profile("fastlsgd"), max_examples=10)
     settings.load_profile("simulated")
+
+
+# A shell that starts tests in the background has them ignore Ctrl-C, and all that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure(config):

@@ -15,6 +15,7 @@ import numpy as np
 
 from .._config import check_backend_name, check_n_threads, settings_in_force
 from .._threads import usable_processors
+from ._installed_build import look_for_native
 from .blocks import converting, takes
 from .contract import CSR, Kernels
 from .device import lives_on_device
@@ -30,6 +31,9 @@ __all__ = [
 ]
 
 
+_stale_build = look_for_native(__path__)
+
+
 class Backend(NamedTuple):
     """A line of the table."""
 
@@ -41,7 +45,8 @@ class Backend(NamedTuple):
 BACKENDS = {
     "native": Backend(
         "fastlsgd.kernels.native",
-        "reinstall fastlsgd where a C compiler is found: pip install --force-reinstall fastlsgd",
+        "reinstall fastlsgd where a C compiler (GCC or Clang) is found: "
+        "pip install --force-reinstall fastlsgd, or in a clone: pip install .",
     ),
     "numba": Backend("fastlsgd.kernels.numba_cpu", "pip install numba"),
     "reference": Backend("fastlsgd.kernels.reference", "pip install --force-reinstall fastlsgd"),
@@ -71,8 +76,7 @@ def load_backend(name: str) -> ModuleType:
         if name != "native":
             warnings.warn(
                 f"fastlsgd uses its slower backend {name!r}: native is not available here "
-                f"({_import_backend('native')}). To have it: {BACKENDS['native'].how_to_install}. "
-                f"In a clone, start Python elsewhere: it takes the folder fastlsgd/ of sources.",
+                f"({_import_backend('native')}). To have it: {BACKENDS['native'].how_to_install}.",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -92,6 +96,8 @@ def _import_backend(name: str) -> ModuleType | ImportError | ValueError:
     """The module, or why there is none: not installed, or not with these environment variables."""
     try:
         return importlib.import_module(BACKENDS[name].module)
+    except ModuleNotFoundError as error:
+        return ImportError(_stale_build) if name == "native" and _stale_build else error
     except (ImportError, ValueError) as error:
         return error
 

@@ -77,6 +77,35 @@ def test_demo_draws_into_the_current_folder_with_the_backend_asked_for(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == PICTURES
 
 
+WITHOUT_MATPLOTLIB = """
+import sys
+sys.modules["matplotlib"] = None
+from fastlsgd.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_demo_without_matplotlib(named, tmp_path):
+    """The report comes without pictures; a folder for them is refused before the work begins."""
+    arguments = ["--output-dir", str(tmp_path / "pictures")] if named else []
+    finished = subprocess.run(
+        [sys.executable, "-P", "-c", WITHOUT_MATPLOTLIB, "demo", *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    how = 'pip install "fastlsgd[demo]"'
+    if named:
+        assert_one_line_error(finished, 1, "Matplotlib", how)
+        assert finished.stdout == ""
+    else:
+        assert (finished.returncode, finished.stderr) == (0, "")
+        assert "exact least squares" in finished.stdout
+        assert f"pictures  none, since they need Matplotlib: {how}\n" in finished.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_unknown_backend(tmp_path):
     finished = run("demo", "--backend", "abacus", cwd=tmp_path)
     assert_one_line_error(finished, 2, "'abacus'", "'native'", "'numba'", "'reference'")

@@ -90,6 +90,22 @@ def test_no_pyplot_and_no_matplotlib_before_the_first_picture():
     assert finished.returncode == 0, finished.stderr
 
 
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: plot_loss_curve([1.0, 0.5]),
+        lambda: plot_predictions([1.0, 2.0], [1.0, 2.0]),
+        lambda: LossCurveDisplay(loss_curve=[1.0, 0.5]).plot(),
+        lambda: CoefficientDisplay(coef=[1.0, 0.5]).plot(),
+    ],
+)
+def test_without_matplotlib(draw, monkeypatch):
+    for name in ("matplotlib", "matplotlib.figure", "matplotlib.pyplot"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ImportError, match=r'pip install "fastlsgd\[plot\]"'):
+        draw()
+
+
 # ------------------------------------------------------------------ scikit-learn's displays
 
 
