@@ -15,7 +15,7 @@ from fastlsgd.datasets import house_sales_transformer, load_house_sales
 def main() -> None:
     sales, price = load_house_sales(return_X_y=True)
 
-    # Years, square feet and metres go in as they are: the default learning rate scales itself.
+    # Years, square feet and metres are used as they are: the default learning rate adapts to them.
     model = TransformedTargetRegressor(
         make_pipeline(house_sales_transformer(), SGDRegressor(random_state=0)),
         func=np.log,

@@ -1,4 +1,4 @@
-"""Which features of a house go with its price: a fit, its table, and a penalty by cross-validation.
+"""Which features explain the price of a house: a fit, its table, a penalty by cross-validation.
 
 Run: python examples/inference.py
 """
@@ -8,7 +8,7 @@ import numpy as np
 from fastlsgd import LeastSquaresCV, LeastSquaresRegressor
 from fastlsgd.datasets import house_sales_transformer, load_house_sales
 
-N_NUMBERS = 15  # columns of numbers come before those of categories
+N_NUMBERS = 15  # numeric columns come before those of categories
 
 
 def main() -> None:

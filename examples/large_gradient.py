@@ -1,4 +1,4 @@
-"""The gradient of least squares on a large matrix: one pass over X, beside NumPy's two.
+"""The gradient of least squares on a large matrix: one pass over X, where NumPy needs two.
 
 Run: python examples/large_gradient.py [--rows 1000000] [--features 100]
 """
@@ -17,7 +17,7 @@ def numpy_gradient(X, y, coef):
 
 
 def seconds(function, *arguments, repeats=5):
-    """The fastest of some calls: what is left when nothing else ran."""
+    """The time of the fastest call, which other processes disturbed least."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()

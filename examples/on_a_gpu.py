@@ -1,4 +1,4 @@
-"""Fit least squares where the data are: on a GPU, with CuPy or PyTorch.
+"""Fit least squares to data on a GPU, with CuPy or PyTorch.
 
 Run: python examples/on_a_gpu.py [--rows 1000000] [--features 256]
 """

@@ -1,4 +1,4 @@
-"""A training loop's habits without the loop: optimizer, schedule, clipping, callback, best weights.
+"""The parts of a training loop without the loop: optimizer, schedule, clipping, callback.
 
 Run: python examples/optimizers.py [--epochs 20]
 """

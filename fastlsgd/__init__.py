@@ -1,6 +1,6 @@
 """fastlsgd: least squares by gradient descent, at the speed of the memory bus.
 
-The public names are loaded when they are first used, so that ``import fastlsgd`` is quick.
+The public names are imported when they are first used, so that ``import fastlsgd`` is quick.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _LAZY = {
     "show_versions": "_show_versions",
 }
 
-# Modules that are attributes too.
+# Modules that are attributes of the package too.
 _MODULES = ("kernels", "optimizers")
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""``python -m fastlsgd``: the same as the command ``fastlsgd``."""
+"""``python -m fastlsgd`` runs the command ``fastlsgd``."""
 
 import sys
 

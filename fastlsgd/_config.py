@@ -1,4 +1,4 @@
-"""Settings: environment variables, then `set_config`, then a `backend=` argument; the last wins."""
+"""Settings: a `backend=` argument wins over `set_config`, which wins over environment variables."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _UNSET: Any = object()
 
 
 def _environment() -> dict[str, Any]:
-    """The weakest settings, read each time so that a test or a notebook may change them."""
+    """The settings of the environment, read each time, since tests and notebooks change them."""
     backend = os.environ.get("FASTLSGD_BACKEND", "") or "auto"
     threads = os.environ.get("FASTLSGD_NUM_THREADS", "")
     if threads and not (threads.isdecimal() and int(threads) >= 1):
@@ -30,7 +30,7 @@ def _environment() -> dict[str, Any]:
 
 
 def settings_in_force() -> tuple[str, int | None]:
-    """Backend and number of threads, as `get_config` has them: what each call asks for."""
+    """Backend and number of threads as in `get_config`; every call of a kernel needs them."""
     settings = _settings.get()
     if settings is None or len(settings) < 2:
         settings = _environment() | (settings or {})
@@ -38,7 +38,7 @@ def settings_in_force() -> tuple[str, int | None]:
     return settings["backend"], settings["n_threads"]
 
 
-# A context variable, so that a setting is seen by its own thread and asyncio task alone.
+# A context variable, so that a setting holds only for its own thread and asyncio task.
 _settings: ContextVar[dict[str, Any] | None] = ContextVar("fastlsgd_config", default=None)
 
 

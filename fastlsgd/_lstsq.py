@@ -1,4 +1,4 @@
-"""`lstsq`: numpy.linalg.lstsq's problem, to the same accuracy, by descent."""
+"""`lstsq` solves the problem of numpy.linalg.lstsq to the same accuracy, by descent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .solvers.solution import Solution
 __all__ = ["LstsqInfo", "lstsq"]
 
 
-# Conjugate gradients that need more than this on sparse A end with a warning.
+# Conjugate gradients on sparse A end with a warning after this many passes.
 MOST_PASSES = 10_000
 
 
@@ -156,7 +156,7 @@ def _warn(found: Solution) -> None:
 
 
 def _answer(coef: np.ndarray, X, y: np.ndarray) -> np.ndarray:
-    """Weights (t, d) as x (d, t), of A's dtype."""
+    """Weights (t, d) as x (d, t) with the dtype of A."""
     with np.errstate(over="ignore"):
         x = np.ascontiguousarray(coef.T, dtype=working_dtype(X))
     if not np.isfinite(x).all():

@@ -1,4 +1,4 @@
-"""What a bug report needs: versions, machine, kernels."""
+"""The contents of a bug report: versions, machine, kernels."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _machine() -> Iterator[tuple[str, str]]:
 
 
 def _kernels() -> Iterator[tuple[str, str]]:
-    # A bad environment variable is one of the things that a reader wants to find here.
+    # An invalid environment variable is among the things that this report should show.
     try:
         in_use = resolve_backend()
         yield "in use", next(name for name in BACKENDS if _load_or_none(name) is in_use)
@@ -92,7 +92,7 @@ def _kernels() -> Iterator[tuple[str, str]]:
 
 
 def _load_or_none(name: str):
-    """The backend's module, or None where it can't be had."""
+    """The module of a backend, or None where it can't be loaded."""
     try:
         return load_backend(name)
     except (ImportError, ValueError):

@@ -1,12 +1,12 @@
-"""The structure of sparse matrices, looked at before native code goes where it points.
+"""Checks of the structure of sparse matrices, before native code follows their indices.
 
-SciPy's conversions and our kernels trust the index arrays of a matrix, and one wrong number among
-them ends the process. SciPy looks at some of it when a matrix is made, but the arrays may be
-changed later. Its flags (`has_canonical_format`, `has_sorted_indices`) are what somebody claimed
-once, so that nothing here goes by them.
+SciPy's conversions and our kernels trust the index arrays of a matrix, and a single wrong number
+among them can crash the process. SciPy checks part of them when a matrix is made, but the arrays
+may be changed later. Its flags (`has_canonical_format`, `has_sorted_indices`) are claims, not
+proofs, so that nothing here relies on them.
 
-Cost: one read of the indices, in chunks, at some 0.5 ns each. Rows that are not sorted pass, and
-cost a sort of each chunk of rows, which tells whether a column comes twice in one of them.
+Cost: one read of the indices, in chunks, at about 0.5 ns per index. Unsorted rows are allowed; they
+cost a sort of each chunk of rows, to find out whether a column occurs twice in a row.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 __all__ = ["check_indptr", "check_range", "check_structure", "has_duplicates"]
 
-LOOKED_AT = 65536  # indices looked at together: their temporaries stay in cache
+LOOKED_AT = 65536  # indices checked together, so that temporaries stay in cache
 
 
 def check_structure(X: Any, name: str = "X") -> None:
@@ -63,7 +63,7 @@ def _check_bsr(X, name: str) -> None:
 
 
 def _check_compressed(X, kind: str, what: str, shape, n_stored: int, name: str) -> None:
-    """indptr and indices of CSR or its kin, `shape` being (slices, entries of a slice)."""
+    """Check indptr and indices of CSR, CSC or BSR; `shape` is (slices, entries of a slice)."""
     indices, indptr = np.asarray(X.indices), np.asarray(X.indptr)
     check_indptr(indptr, shape[0], min(n_stored, indices.size), name, kind)
     if indices.dtype.kind not in "iu" or indices.ndim != 1:
@@ -72,7 +72,7 @@ def _check_compressed(X, kind: str, what: str, shape, n_stored: int, name: str) 
 
 
 def check_indptr(indptr: np.ndarray, n: int, n_stored: int, name: str, kind: str = "CSR") -> None:
-    """The ends of the rows: as many as there are rows, rising, within what is stored."""
+    """Check the ends of the rows: one per row, non-decreasing, within the stored numbers."""
     if indptr.dtype.kind not in "iu" or indptr.ndim != 1:
         raise ValueError(f"{name}: {kind} indices and indptr must be integers.")
     if len(indptr) != n + 1 or indptr[0] != 0 or _falls(indptr):
@@ -97,7 +97,7 @@ def _falls(numbers: np.ndarray) -> bool:
 
 def _check_coo(X, name: str) -> None:
     _one_dimension(X.data, "COO", name)
-    # Before SciPy 1.13 there are only row and col.
+    # Before SciPy 1.13 there were only row and col.
     coords = X.coords if hasattr(X, "coords") else (X.row, X.col)
     if not isinstance(coords, (tuple, list)) or len(coords) != 2:
         raise ValueError(f"{name}: COO coords must be a pair of arrays, got {coords!r:.200}.")
@@ -167,7 +167,7 @@ _CHECKS: dict[Any, Any] = {
 
 
 def _stored(data, kind: str, name: str) -> np.ndarray:
-    """The stored numbers, which SciPy's conversions take to be an array without a look."""
+    """The stored numbers, checked to be an array, as SciPy's conversions assume."""
     if not isinstance(data, np.ndarray):
         raise ValueError(f"{name}: {kind} data must be an array, got a {type(data).__name__}.")
     return data
@@ -199,14 +199,14 @@ def check_range(indices: np.ndarray, size: int, what: str, name: str) -> None:
 
 
 def has_duplicates(indices: np.ndarray, indptr: np.ndarray, n_columns: int) -> bool:
-    """Whether a row of CSR has a column twice, of indices that lie where they may."""
+    """Whether a column occurs twice in a row of CSR, whose indices are known to be in range."""
     return not _all_sorted(indices, indptr) and _any_twice(indices, indptr, n_columns)
 
 
 def _all_sorted(indices: np.ndarray, indptr: np.ndarray) -> bool:
-    """Whether the indices of each row rise strictly: the common case, and the quick one.
+    """Whether the indices of each row are strictly increasing: the common case, and quick to check.
 
-    SciPy has a loop for it, which looks at the indices themselves. It is there if X is SciPy's.
+    SciPy has a loop for this, which reads the indices themselves. It exists if X is SciPy's.
     """
     if indices.dtype == indptr.dtype and indices.dtype.char in "ilq" and indices.dtype.isnative:
         loops = sys.modules.get("scipy.sparse._sparsetools")
@@ -217,7 +217,7 @@ def _all_sorted(indices: np.ndarray, indptr: np.ndarray) -> bool:
     for begin in range(0, end - 1, LOOKED_AT):
         part = indices[begin : min(begin + LOOKED_AT + 1, end)]
         rises = part[1:] > part[:-1]
-        # Where a row begins, its first index may be anything.
+        # The first index of a row may be any.
         bounds = np.array([begin + 1, begin + len(part)], dtype=indptr.dtype)
         first, last = indptr.searchsorted(bounds)
         rises[indptr[first:last] - np.array(begin + 1, indptr.dtype)] = True
@@ -248,7 +248,7 @@ def _any_twice(indices: np.ndarray, indptr: np.ndarray, n_columns: int) -> bool:
 
 
 def _comes_twice(columns: np.ndarray, n_columns: int) -> bool:
-    """Of a single row, which may be long: a mark for each column that was seen."""
+    """Whether a column occurs twice in a single, possibly long row: marks the columns seen."""
     if len(columns) > n_columns:
         return True
     if len(columns) < LOOKED_AT:

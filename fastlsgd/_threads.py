@@ -1,4 +1,4 @@
-"""Threads: how many are worth having, what they take along, and going on where none can start."""
+"""Threads: how many are useful, what they inherit, and how to do without new ones."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def usable_processors() -> int:
 
 @cache
 def _quota() -> int:
-    """Processors' worth of time that a container allows, rounded up; without a limit, many."""
+    """How many processors' time a container allows, rounded up; many if there is no limit."""
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -37,7 +37,7 @@ def _quota() -> int:
     root, limits = Path("/sys/fs/cgroup"), [sys.maxsize]
     for line in lines:
         _, controllers, path = line.split(":", 2)
-        if not controllers:  # version 2: a group is bound by those it lies in
+        if not controllers:  # version 2: the limits of the enclosing groups apply too
             own = root / path.lstrip("/")
             limits += [_share(group / "cpu.max") for group in (own, *own.parents)]
         elif "cpu" in controllers.split(","):
@@ -47,21 +47,21 @@ def _quota() -> int:
 
 
 def _share(*files: Path) -> int:
-    """Quota over period, which stand in these files; no limit where they say so or are not."""
+    """Quota divided by period, from these files; no limit where they say so or do not exist."""
     try:
         quota, period = " ".join(file.read_text() for file in files).split()
         return max(1, math.ceil(int(quota) / int(period))) if int(quota) > 0 else sys.maxsize
-    except (OSError, ValueError, ZeroDivisionError):  # "max" is no number
+    except (OSError, ValueError, ZeroDivisionError):  # "max" is not a number
         return sys.maxsize
 
 
-# ------------------------------------------------------------------- what they take along
+# ------------------------------------------------------------------- what they inherit
 
 
 def carried(function: Callable[..., T]) -> Callable[..., T]:
-    """`function` as it would run here and now, for another thread.
+    """`function` for another thread, in which it runs as it would run here and now.
 
-    It takes along fastlsgd's settings and whatever else is in a context variable, how NumPy treats
+    It carries fastlsgd's settings and all other context variables, NumPy's handling of
     floating-point errors, scikit-learn's configuration, and the limit on OpenMP's threads.
     """
     context, errors, sklearn_config = contextvars.copy_context(), np.geterr(), _sklearn_config()
@@ -74,7 +74,7 @@ def carried(function: Callable[..., T]) -> Callable[..., T]:
         with np.errstate(**errors), sklearn_config():
             return function(*args, **kwargs)
 
-    # A context can be entered by one thread at a time.
+    # Only one thread at a time can enter a context.
     return lambda *args, **kwargs: context.copy().run(elsewhere, *args, **kwargs)
 
 
@@ -93,7 +93,7 @@ def _sklearn_config() -> Callable[[], Any]:
 
 
 class _Job:
-    """A call that is made once, by whoever comes first: a thread of the pool or the caller."""
+    """A call that is made once, by a thread of the pool or by the caller, whichever is first."""
 
     def __init__(self, call: Callable[[], Any]) -> None:
         self._call: Callable[[], Any] | None = call
@@ -105,7 +105,7 @@ class _Job:
     def __call__(self) -> None:
         if not self._claimed.acquire(blocking=False):
             return
-        call, self._call = self._call, None  # so that its arrays are not kept
+        call, self._call = self._call, None  # so that its arrays are released
         try:
             self._outcome = call() if call is not None else None
         except BaseException as error:
@@ -113,13 +113,13 @@ class _Job:
         self._done.set()
 
     def make_here(self) -> None:
-        """Call it in this thread unless another has begun; an error is raised at once."""
+        """Make the call in this thread unless another has begun it; errors are raised at once."""
         self()
         if self._done.is_set() and self._error is not None:
             raise self._error
 
     def cancel(self) -> None:
-        """Not to be begun any more; waits for its end if it has been begun."""
+        """Prevent the call if it has not begun, and wait for its end if it has."""
         if self._claimed.acquire(blocking=False):
             self._call = None
         else:
@@ -137,18 +137,18 @@ def call_all(
     executor: Callable[[], Executor],
     stop: threading.Event | None = None,
 ) -> list[T]:
-    """What each call returns; the first is made in this thread, the others by the executor.
+    """The results of the calls; this thread makes the first one, and the executor the others.
 
-    Where the executor gets no more threads, this thread makes the calls that are left. Where one
-    raises, KeyboardInterrupt among them, the others are waited for, so that nothing is read or
-    written behind the caller's back; `stop` is set first, for those that look at it.
+    Where the executor gets no more threads, this thread makes the remaining calls. Where a call
+    raises (KeyboardInterrupt, too), this function waits for the others, so that nothing is read or
+    written after it has returned. It first sets `stop`, for calls that check it.
     """
     jobs = [_Job(call) for call in calls]
     try:
         for job in jobs[1:]:
             try:
                 executor().submit(job)
-            except RuntimeError:  # no thread can be started, or the interpreter shuts down
+            except RuntimeError:  # no thread can be started, or the interpreter is shutting down
                 break
         for job in jobs:
             job.make_here()

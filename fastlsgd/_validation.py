@@ -1,12 +1,12 @@
-"""The door: what the user gave becomes what the kernels trust, or a clear ValueError.
+"""Input validation: arguments become arrays that the kernels trust, or a clear ValueError.
 
-An X of any real dtype passes as it is, without a copy. What becomes an array only here (lists,
-frames) or a CSR matrix (other sparse formats) is converted once.
+An X of any real dtype passes as it is, without a copy. Lists and frames are converted to arrays
+once, and other sparse formats to CSR.
 
-The checks here cost no read of X: that X is finite shows in the residuals that a kernel makes
-of it, so `explain_non_finite` looks for the culprit only once a result is not finite. CSR indices
-alone are read, since a kernel would otherwise reach outside its arrays, and arrays of objects,
-since each may be anything.
+The checks do not read X: whether X is finite shows in the residuals that a kernel computes from
+it, so that `explain_non_finite` searches for the cause only once a result is not finite. The
+exceptions are CSR indices, since a kernel would otherwise read outside of its arrays, and arrays of
+objects, since each may be anything.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from .kernels.device import (
 )
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-_NO_NUMBERS = (bool, np.timedelta64)  # though Python and NumPy count them among whole numbers
-_WHOLE_LIMIT = 2**63  # of whole numbers, which loops and kernels count in 64 bits
+_NO_NUMBERS = (bool, np.timedelta64)  # Python and NumPy regard these as whole numbers
+_WHOLE_LIMIT = 2**63  # loops and kernels count in 64 bits
 
 
 class NotNumbers(ValueError, TypeError):
-    """Something that is no array of real numbers.
+    """An argument is not an array of real numbers.
 
-    A ValueError as all that the door refuses, and the TypeError that `float` raises for some of it
-    and that scikit-learn's estimator checks look for.
+    It is a ValueError, like all errors of validation, and also a TypeError, which `float` raises
+    for some such arguments and which scikit-learn's estimator checks expect.
     """
 
 
@@ -55,7 +55,7 @@ def as_float_array(value, name: str, dtype=None) -> Any:
         return _device_floats(value, name, dtype)
     else:
         array = as_real_array(value, name)
-        with np.errstate(over="ignore"):  # long double beyond float64: infinite, and shows so
+        with np.errstate(over="ignore"):  # long doubles beyond float64 become infinite
             array = np.require(array, working_dtype(array.dtype), "A")
     if dtype is not None and array.dtype != dtype:
         array = array.astype(dtype)
@@ -63,9 +63,9 @@ def as_float_array(value, name: str, dtype=None) -> Any:
 
 
 def as_real_array(value, name: str) -> np.ndarray:
-    """`value` as an array of real numbers of any dtype; of an array no number is copied.
+    """`value` as an array of real numbers of any dtype; an array is never copied.
 
-    Objects that hold numbers pass too, and become float64 where `value` was no array.
+    Objects that hold numbers pass too, and become float64 where `value` was not an array.
     """
     if hasattr(value, "toarray"):
         raise ValueError(f"{name} must be a dense array, got a sparse {type(value).__name__}.")
@@ -74,7 +74,7 @@ def as_real_array(value, name: str) -> np.ndarray:
         array = np.asarray(value)
     except MemoryError:
         raise
-    except Exception as error:  # whatever an __array__ of somebody's may raise
+    except Exception as error:  # a foreign __array__ may raise anything
         raise ValueError(f"{name} must be an array of numbers: {error}") from error
     if array.dtype.kind == "O":
         _check_objects(array, name)
@@ -84,7 +84,7 @@ def as_real_array(value, name: str) -> np.ndarray:
 
 
 def refuse_masked(value, name: str) -> None:
-    """NumPy drops a mask without a word, and what it hides would be fitted."""
+    """Refuse masked arrays: NumPy drops masks silently, and masked values would be fitted."""
     parts = value if isinstance(value, (list, tuple)) else (value,)
     for part in parts:
         if isinstance(part, np.ma.MaskedArray) and np.ma.is_masked(part):
@@ -141,13 +141,13 @@ def _why_no_number(item: object) -> str:
         return f"{item!r:.40} is a {kind}. Convert it to a number first."
     try:
         float(item)  # type: ignore[arg-type]
-    except Exception as error:  # Python's own words for what it is not
+    except Exception as error:  # Python's own message says what is wrong
         return f"{error}."
     return f"a {kind} is none."
 
 
 def _chunks(array: np.ndarray) -> Iterator[np.ndarray]:
-    """Views of some rows of an array each."""
+    """Views of an array, a few rows at a time."""
     if array.ndim == 0:
         yield array.reshape(1)
         return
@@ -169,19 +169,19 @@ def _device_floats(value, name: str, dtype) -> DeviceArray:
 
 
 def on_host(value, name: str = "array"):
-    """`value`, copied to the host if it is on a GPU: what is small works there."""
+    """`value`, copied to the host if it is on a GPU; for small arrays."""
     return np.asarray(as_device_array(value, name)) if is_device_array(value) else value
 
 
 def all_finite(result) -> bool:
-    """Whether all of a result is finite; on a GPU, its own library looks."""
+    """Whether all of a result is finite; on a GPU, the array's own library checks it."""
     if not is_device_array(result):
         return bool(np.isfinite(result).all())
     return bool(np.isfinite(extremes(result)).all())
 
 
 def check_same_place(X, **others) -> None:
-    """Raise ValueError where X is on a GPU and one of the others is not, or the other way round."""
+    """Raise ValueError where X is on a GPU and another argument is not, or the reverse."""
     on_device = lives_on_device(X)
     for name, array in others.items():
         if array is not None and is_device_array(array) != on_device:
@@ -190,9 +190,9 @@ def check_same_place(X, **others) -> None:
 
 
 def as_matrix(X, name: str = "X") -> Matrix:
-    """X as the contract's matrix: an ndarray of two dimensions, or CSR with checked indices.
+    """X as a matrix of the contract: an ndarray of two dimensions, or CSR with checked indices.
 
-    Of any real dtype, and nowhere a copy of a dense array or of CSR.
+    X may have any real dtype. Dense arrays and CSR are never copied.
     """
     if type(X) is not np.ndarray or X.dtype not in FLOATS:
         if hasattr(X, "tocsr"):
@@ -229,7 +229,7 @@ def _check_not_empty(shape, name: str) -> None:
 
 
 def _is_sparse_frame(X) -> bool:
-    """Whether X is a pandas frame all of whose columns are sparse."""
+    """Whether X is a pandas DataFrame all of whose columns are sparse."""
     if not hasattr(X, "sparse") or getattr(X, "ndim", 0) != 2:
         return False
     return all(hasattr(dtype, "fill_value") for dtype in X.dtypes)
@@ -238,8 +238,8 @@ def _is_sparse_frame(X) -> bool:
 def as_csr(X, name: str = "X") -> CSR:
     """A SciPy sparse matrix or array as `CSR`; the user's own matrix is left as it is.
 
-    CSR passes without a copy, in any order of its indices; only where a row has a column twice,
-    which kernels do not take, the numbers are added up in a copy.
+    CSR passes without a copy, whatever the order of its indices. Only where a row has a column
+    twice, which kernels do not allow, the numbers are added up in a copy.
     """
     check_structure(X, name)
     if getattr(X, "format", None) != "csr":
@@ -262,13 +262,13 @@ def as_csr(X, name: str = "X") -> CSR:
 
 
 def _converted_to_csr(X, name: str):
-    """CSR of another format, whose structure was found right."""
+    """A matrix of another format as CSR, after its structure has been checked."""
     stored = getattr(X, "data", None)
     if isinstance(stored, np.ndarray) and stored.dtype != object:
         _check_real_dtype(stored.dtype, name)
     if X.dtype in FLOATS or X.dtype.kind in "biu":
         return X.tocsr()
-    # SciPy converts no float16, bfloat16 or objects.
+    # SciPy does not convert float16, bfloat16 or objects.
     if X.dtype == object:
         X = X.tocoo()
         _check_objects(np.asarray(X.data), name)
@@ -278,7 +278,7 @@ def _converted_to_csr(X, name: str):
 
 
 def checked_after(callback, X: Matrix):
-    """The callback, and after each call a look whether X's indices lie where kernels may go."""
+    """The callback, with a check after each call that X's indices are still in range."""
     if callback is None or not isinstance(X, CSR) or lives_on_device(X):
         return callback
 
@@ -322,10 +322,10 @@ def as_device_csr(X, name: str = "X") -> CSR:
 def as_targets_and_weights(
     X: Matrix, y, sample_weight, name: str = "y", *, some_weight: bool = True
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """y and sample_weight in one dtype, whatever X's is.
+    """y and sample_weight in one dtype, independent of that of X.
 
-    float32 if all that is given is float32 or a narrower float, else float64: so y keeps its own
-    precision.
+    It is float32 if all given ones are float32 or narrower floats, and float64 otherwise, so that y
+    keeps its own precision.
     """
     n = X.shape[0]
     targets = as_targets(y, n, None, name)
@@ -338,7 +338,7 @@ def as_targets_and_weights(
 
 
 def as_targets(y, n: int, dtype, name: str = "y") -> np.ndarray:
-    """y as (n, n_targets) of this dtype (None: its own); a view where it has that already."""
+    """y as (n, n_targets) of this dtype (None: its own); a view where possible."""
     y = as_float_array(y, name, dtype)
     if y.ndim not in (1, 2) or y.shape[0] != n:
         raise ValueError(
@@ -354,7 +354,7 @@ def as_targets(y, n: int, dtype, name: str = "y") -> np.ndarray:
 
 
 def as_coefficients(coef, intercept, d: int, dtype=np.float64) -> tuple[np.ndarray, np.ndarray]:
-    """coef as (n_targets, d), C-contiguous; intercept as float64 (n_targets,); both checked."""
+    """coef as C-contiguous (n_targets, d), and intercept as float64 (n_targets,), both checked."""
     coef = as_float_array(on_host(coef), "coef", dtype)
     if coef.ndim not in (1, 2) or coef.shape[-1] != d or coef.shape[0] == 0:
         raise ValueError(
@@ -379,9 +379,9 @@ def as_coefficients(coef, intercept, d: int, dtype=np.float64) -> tuple[np.ndarr
 def as_sample_weight(
     sample_weight, n: int, dtype=None, *, some_weight: bool = True
 ) -> np.ndarray | None:
-    """Weights as a contiguous (n,) array: finite, none negative, and not all zero.
+    """Weights as a contiguous array (n,): finite, none negative, and not all zero.
 
-    A number stands for that weight in each row. Without `some_weight` all may be zero.
+    A number is the weight of every row. Without `some_weight`, all may be zero.
     """
     if sample_weight is None:
         return None
@@ -435,7 +435,7 @@ def check_whole(value, name: str, low: int, *, high: int | None = _WHOLE_LIMIT) 
 
 
 def shown(value) -> str:
-    """repr, but Python refuses to print whole numbers of thousands of digits."""
+    """repr, also of whole numbers with thousands of digits, which Python refuses to print."""
     try:
         text = repr(value)
     except ValueError:
@@ -466,7 +466,7 @@ def explain_non_finite(**arrays) -> None:
             continue
         if values.ndim == 0 and not np.isfinite(values):
             raise ValueError(f"{name} is {values}.")
-        # A chunk at a time: np.isfinite of all of X would allocate a byte for each number.
+        # A chunk at a time: np.isfinite of all of X would allocate a byte per number.
         parts = _chunks(values) if isinstance(values, np.ndarray) else _slices(values)
         for part in parts:
             chunk = part if part.dtype in FLOATS else _as_float64(part)

@@ -1,3 +1,3 @@
-"""The one place of the version; pyproject.toml reads it from here."""
+"""The version, defined only here; pyproject.toml reads it from this file."""
 
 __version__ = "0.1.0"

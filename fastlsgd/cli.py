@@ -1,6 +1,6 @@
 """The command ``fastlsgd``: a demo on real house prices, and a report of versions.
 
-Only what parses the command line is imported here: ``fastlsgd --version`` answers at once.
+Only what parses the command line is imported here, so that ``fastlsgd --version`` is quick.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _EXIT_FAILED, _EXIT_USAGE, _EXIT_INTERRUPTED = 1, 2, 130
 
 
 class _CommandError(Exception):
-    """Something that the user can mend: it is told in one line, without a traceback."""
+    """An error that the user can correct; it is printed in one line, without a traceback."""
 
     def __init__(self, message: object, exit_code: int):
         super().__init__(" ".join(str(message).split()))
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"fastlsgd: error: {error}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
-        if not isinstance(error, BrokenPipeError):  # then the reader, such as `head`, has gone
+        if not isinstance(error, BrokenPipeError):  # the reader, such as `head`, has ended
             print(f"fastlsgd: error: {error}", file=sys.stderr)
         _give_up_stdout()
         return _EXIT_FAILED
@@ -113,7 +113,7 @@ def _show_versions(arguments: argparse.Namespace) -> None:
 
 
 def _demo(arguments: argparse.Namespace) -> None:
-    """Everything that the user may have got wrong is checked before the work begins."""
+    """Run the demo; all that the user may have got wrong is checked before the work begins."""
     pictures = _pictures(arguments.output_dir)
     kernels, n_threads = _kernels(arguments.backend)
     _say(f"fastlsgd {__version__}: log(price) of houses in Lucas County, Ohio, 1993 to 1998\n")
@@ -191,9 +191,9 @@ def _draw(loss_curve, price, predicted, pictures: tuple[Path, Path]) -> None:
 
 
 def _pictures(directory: str | None) -> tuple[Path, Path] | None:
-    """Where the pictures go, once it is known that they can be drawn and written there.
+    """The paths of the plots, after a check that they can be drawn and written.
 
-    None without Matplotlib, where nobody asked for pictures by naming a folder.
+    None without Matplotlib, unless the user asked for plots by naming a directory.
     """
     if find_spec("matplotlib") is None:
         if directory is None:
@@ -204,13 +204,13 @@ def _pictures(directory: str | None) -> tuple[Path, Path] | None:
         )
     if directory is None:
         directory = "."
-    if not directory:  # an unset shell variable, and Path("") would be the current folder
+    if not directory:  # an unset shell variable; Path("") would be the current directory
         raise _CommandError("--output-dir is empty", _EXIT_USAGE)
     folder = Path(directory)
     pictures = (folder / "fastlsgd_loss_curve.png", folder / "fastlsgd_predictions.png")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Permission bits don't tell about read-only disks or full quotas: a file does.
+        # Permission bits do not show read-only disks or full quotas, but creating a file does.
         with tempfile.TemporaryFile(dir=folder):
             pass
     except (OSError, ValueError) as error:
@@ -227,7 +227,7 @@ def _pictures(directory: str | None) -> tuple[Path, Path] | None:
 
 
 def _kernels(backend: str | None):
-    """The module of kernels and the limit on threads that the fit will use."""
+    """The kernels and the limit on threads that the fit will use."""
     from .kernels import resolve_backend, resolve_threads
 
     try:
@@ -242,7 +242,7 @@ def _seconds_of_fit(model, X, y) -> float:
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():
-        # The warm-up's two epochs are not meant to converge; the report says how many there were.
+        # The two epochs of the warm-up are not meant to converge; the report mentions them.
         warnings.simplefilter("ignore", ConvergenceWarning)
         start = time.perf_counter()
         model.fit(X, y)
@@ -260,11 +260,11 @@ def _save(figure, path: Path) -> None:
 
 
 def _give_up_stdout() -> None:
-    """Python flushes stdout once more at exit: let it succeed, so that our exit code stands."""
+    """Make the flush of stdout at exit succeed, so that Python keeps our exit code."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(line: str) -> None:
-    """Print at once, whatever the encoding of stdout: a folder's name may not fit in it."""
+    """Print at once, even if stdout's encoding lacks a character, as of a directory's name."""
     encoding = sys.stdout.encoding or "utf-8"
     print(line.encode(encoding, "backslashreplace").decode(encoding), flush=True)

@@ -1,4 +1,4 @@
-"""House sales that come with the package, and the features that the demo makes of them."""
+"""The house sales in the package, and the features that the demo makes from them."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def _data_file(name: str):
 
 
 def _read_columns() -> dict[str, list]:
-    """Each column by name; those that are neither categories nor dates as floats."""
+    """The columns by name; those that are neither categories nor dates are floats."""
     with _data_file(_FILE).open("rb") as packed, gzip.open(packed, "rt", encoding="ascii") as text:
         header, *rows = csv.reader(text)
     as_text = {*_CATEGORIES, *_DATES}
@@ -214,7 +214,7 @@ def _frame(columns: dict[str, list]):
 
 
 def _positions(names) -> list[int]:
-    """Column numbers in the order of the data: they work on arrays and on DataFrames."""
+    """Column numbers in the order of the data, which are valid for arrays and DataFrames."""
     return [j for j, name in enumerate(_FEATURES) if name in names]
 
 

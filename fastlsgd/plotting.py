@@ -1,12 +1,13 @@
-"""Pictures of a fit, drawn by Matplotlib: pip install "fastlsgd[plot]".
+"""Plots of a fit, drawn by Matplotlib: pip install "fastlsgd[plot]".
 
-Matplotlib loads when a picture is drawn, and needs no display.
+Matplotlib is imported when a plot is drawn, and needs no display.
 
-`LossCurveDisplay` and `CoefficientDisplay` follow scikit-learn's displays: made from an estimator,
-drawn by `plot`, and without `ax` on a figure of pyplot's, so that a notebook shows it.
+`LossCurveDisplay` and `CoefficientDisplay` follow scikit-learn's displays: they are made from an
+estimator and drawn by `plot`; without `ax` that draws on a figure of pyplot, so that notebooks
+show it.
 
-The functions draw numbers. Without `ax` they make a ``matplotlib.figure.Figure`` of their own, not
-one of pyplot's: nothing is registered globally, and no window system is asked for. Save it with
+The functions draw numbers. Without `ax` they create a ``matplotlib.figure.Figure`` themselves, not
+one of pyplot: nothing is registered globally, and no window system is needed. Save it with
 ``ax.figure.savefig(path)``.
 """
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["CoefficientDisplay", "LossCurveDisplay", "plot_loss_curve", "plot_predictions"]
 
 _BLUE, _ORANGE, _GREY = "#1f6fb4", "#d9541e", "#5f6670"
-_TARGETS_AS_BARS = 5  # beyond, bars of a feature are too thin to tell apart
+_TARGETS_AS_BARS = 5  # with more, the bars of a feature are too thin to distinguish
 
 
 class LossCurveDisplay:
@@ -112,7 +113,7 @@ class LossCurveDisplay:
             loss_curve=estimator.loss_curve_,
             validation_scores=getattr(estimator, "validation_scores_", None),
             score_name="accuracy" if is_classifier(estimator) else "R$^2$",
-            # Stochastic descents count their updates; the others have iterations.
+            # Stochastic estimators have epochs and count their updates; the others have iterations.
             step_name="epoch" if hasattr(estimator, "t_") else "iteration",
             estimator_name=type(estimator).__name__ if name is None else name,
         )
@@ -135,7 +136,7 @@ class LossCurveDisplay:
         self : LossCurveDisplay
         """
         ax = _axes(ax, (6.4, 4.0), pyplot=True)
-        # The next colour of the axes: a second display on them differs from the first.
+        # The next colour of the axes, so that a second display on them differs from the first.
         line_kw = {"label": name or self.estimator_name, **line_kw}
         self.line_ = _draw_losses(ax, self.loss_curve, self.step_name, **line_kw)
         self.score_ax_ = self.score_line_ = None
@@ -240,7 +241,7 @@ class CoefficientDisplay:
         check_is_fitted(estimator, "coef_")
         classes = getattr(estimator, "classes_", None)
         if classes is not None and len(classes) == 2:
-            classes = classes[1:]  # the one that the weights speak for
+            classes = classes[1:]  # the class that positive decisions stand for
         display = cls(
             coef=estimator.coef_,
             feature_names=feature_names,
@@ -285,11 +286,11 @@ class CoefficientDisplay:
         else:
             self.image_ = _draw_map(ax, coef[:, shown], targets)
         ax.set_yticks(np.arange(len(shown)), [features[j] for j in shown])
-        ax.set_ylim(len(shown) - 0.5, -0.5)  # the largest on top
+        ax.set_ylim(len(shown) - 0.5, -0.5)  # the largest is on top
         what = f"Weights of {self.estimator_name}" if self.estimator_name else "Weights"
         if len(shown) < len(features):
             what += f"\n{len(shown)} largest of {len(features)} features"
-        # Long names of features leave the axes narrow, and room at their left.
+        # Long names of features make the axes narrow, with space to their left.
         ax.set_title(what, loc="right" if max(map(len, features)) > 15 else "center")
         self.ax_, self.figure_, self.features_ = ax, ax.figure, shown
         return self
@@ -382,7 +383,7 @@ def plot_predictions(y_true, y_pred, *, unit: str = "", ax: Axes | None = None) 
         raise ValueError(f"y_true has {len(y_true)} values but y_pred has {len(y_pred)}.")
     ax = _axes(ax, (5.6, 5.6))
     both = np.concatenate([y_true, y_pred])
-    # Many points hide each other: the more there are, the fainter and smaller each is.
+    # Many points hide each other, so that points are fainter and smaller the more there are.
     opacity = float(np.clip(15 / np.sqrt(len(y_true)), 0.05, 0.8))
     size = float(np.clip(1000 / np.sqrt(len(y_true)), 4, 40))
     ax.scatter(y_true, y_pred, s=size, color=_BLUE, alpha=opacity, linewidths=0, rasterized=True)
@@ -420,7 +421,7 @@ def _draw_losses(ax: Axes, loss_curve, step_name: str, **line_kw):
         ax.set_yscale("log")
         ax.yaxis.set_major_formatter("{x:g}")
     ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
-    if len(ax.lines) == 1:  # the last losses of several would hide each other
+    if len(ax.lines) == 1:  # the final losses of several curves would hide each other
         ax.annotate(
             f"{losses[-1]:.4g}",
             (steps[-1], losses[-1]),
@@ -440,12 +441,12 @@ def _draw_losses(ax: Axes, loss_curve, step_name: str, **line_kw):
 
 
 def _draw_bars(ax: Axes, coef: np.ndarray, targets: list[str], **bar_kw) -> list:
-    """A row of bars a feature, in it one bar a target."""
+    """Draw a row of bars per feature, with one bar per target."""
     height = 0.8 / len(coef)
     rows = np.arange(coef.shape[1])
     bars = []
     for t, (weights, target) in enumerate(zip(coef, targets, strict=True)):
-        # Signs by colour where colours don't tell targets apart.
+        # Colours show signs unless they distinguish targets.
         signs = {"color": [_BLUE if w >= 0 else _ORANGE for w in weights]} if len(coef) == 1 else {}
         place = rows + (t - 0.5 * (len(coef) - 1)) * height
         bars.append(ax.barh(place, weights, height, **({"label": target} | signs | bar_kw)))
@@ -459,10 +460,10 @@ def _draw_bars(ax: Axes, coef: np.ndarray, targets: list[str], **bar_kw) -> list
 
 
 def _draw_map(ax: Axes, coef: np.ndarray, targets: list[str]):
-    """Features downwards, targets to the right, white where a weight is zero."""
+    """Draw features downwards and targets to the right; weights of zero are white."""
     limit = float(np.abs(coef).max()) or 1.0
     image = ax.imshow(coef.T, aspect="auto", cmap="RdBu", vmin=-limit, vmax=limit)
-    # Some 20 names have room; of more, every second, third, ... is named.
+    # There is space for about 20 names; of more, every second, third, ... is shown.
     every = -(-len(targets) // 20)
     place = np.arange(0, len(targets), every)
     long = max(len(targets[t]) for t in place) > 3
@@ -472,7 +473,7 @@ def _draw_map(ax: Axes, coef: np.ndarray, targets: list[str]):
 
 
 def _last_step(estimator):
-    """The model within a Pipeline or a search over parameters: it has the weights."""
+    """The model within a Pipeline or a search over parameters, which has the weights."""
     while True:
         if hasattr(estimator, "steps"):
             estimator = estimator.steps[-1][1]
@@ -483,7 +484,7 @@ def _last_step(estimator):
 
 
 def _names_of_features(estimator):
-    """Names of the columns that the model saw, where they have names; else None."""
+    """The names of the columns on which the model was fitted, or None if they have none."""
     names = getattr(_last_step(estimator), "feature_names_in_", None)
     if names is not None:
         return names
@@ -493,7 +494,7 @@ def _names_of_features(estimator):
         return None
     try:
         return estimator[:-1].get_feature_names_out()
-    except (AttributeError, ValueError):  # a step that gives its columns no names
+    except (AttributeError, ValueError):  # a step does not name its columns
         return None
 
 
@@ -502,12 +503,12 @@ def _names(names, n: int, argument: str, prefix: str) -> list[str]:
         return [f"{prefix}{i}" for i in range(n)]
     if len(names) != n:
         raise ValueError(f"{argument} has {len(names)} names for {n} weights.")
-    # Dollars would begin a formula.
+    # A dollar would begin a formula.
     return [str(name).replace("$", r"\$") for name in names]
 
 
 def _marker(values) -> str:
-    """Beyond some 50 the markers merge into a thick band."""
+    """The marker, or none beyond about 50 points, where markers would merge into a band."""
     return "o" if len(values) <= 50 else ""
 
 
@@ -545,14 +546,14 @@ def _dollar_axes(ax: Axes) -> None:
 
     for axis in (ax.xaxis, ax.yaxis):
         if axis.get_scale() == "log":
-            # 1, 2, 5 of each decade have room for their names; the others stay plain ticks.
+            # There is space to label 1, 2 and 5 of each decade; the other ticks have no labels.
             axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
             axis.set_minor_formatter(NullFormatter())
         axis.set_major_formatter(FuncFormatter(_dollars))
 
 
 def _dollars(value: float, position: int | None = None) -> str:
-    # The backslash keeps Matplotlib from reading two of these as the ends of a formula.
+    # The backslash keeps Matplotlib from taking two of these as the ends of a formula.
     sign, size = "-" if value < 0 else "", abs(value)
     for unit, suffix in ((1e9, "bn"), (1e6, "m"), (1e3, "k")):
         if size >= unit:

@@ -1,6 +1,6 @@
-"""The dispatcher: from what the user asked, where the data live and what is installed to a backend.
+"""The dispatcher, which chooses a backend by the settings, the place of the data and what is there.
 
-`BACKENDS` is the whole of it: a new backend is one module and one line in that table.
+All backends are in the table `BACKENDS`: a new one needs a module and a line there.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _stale_build = look_for_native(__path__)
 
 
 class Backend(NamedTuple):
-    """A line of the table."""
+    """A line of the table of backends."""
 
     module: str
     how_to_install: str
@@ -50,7 +50,7 @@ BACKENDS = {
     ),
     "numba": Backend("fastlsgd.kernels.numba_cpu", "pip install numba"),
     "reference": Backend("fastlsgd.kernels.reference", "pip install --force-reinstall fastlsgd"),
-    # After the one that is always there, so that "auto" takes it for arrays on a GPU alone.
+    # After "reference", which always exists, so that "auto" takes it only for arrays on a GPU.
     "cuda": Backend(
         "fastlsgd.kernels.numba_cuda",
         'pip install "fastlsgd[cuda]", on a machine with an NVIDIA GPU and its driver',
@@ -93,7 +93,7 @@ def load_backend(name: str) -> ModuleType:
 
 @cache
 def _import_backend(name: str) -> ModuleType | ImportError | ValueError:
-    """The module, or why there is none: not installed, or not with these environment variables."""
+    """The module, or why there is none: it is missing, or environment variables prevent it."""
     try:
         return importlib.import_module(BACKENDS[name].module)
     except ModuleNotFoundError as error:

@@ -1,13 +1,13 @@
-"""An X whose numbers no kernel takes as they are, converted a block of rows at a time.
+"""Conversion of X, a block of rows at a time, where kernels cannot read its numbers directly.
 
-`Blocks` puts a backend behind the contract for every real dtype that NumPy has (float16, long
-double, whole numbers, bool, objects), for bfloat16, for numbers in the other byte order or at odd
-addresses, and for CSR whose index arrays are of such a kind. A block holds about a megabyte of
-converted numbers, or `GROUP_ROWS` rows where those are more; nothing of the size of X is allocated.
+`Blocks` extends a backend to every real dtype of NumPy (float16, long double, whole numbers, bool,
+objects), to bfloat16, to numbers in the other byte order or at unaligned addresses, and to CSR with
+such index arrays. A block holds about a megabyte of converted numbers, or `GROUP_ROWS` rows where
+those are more. Nothing of the size of X is allocated.
 
-Cost: the conversion is NumPy's, in the calling thread, and the kernels find the block in cache. A
-pass of `loss_gradient` goes at 0.25 (float16, long double), 0.5 (int8, bool) to 0.9 (bfloat16)
-billion numbers a second, where float32 goes at 1.6.
+Cost: NumPy converts in the calling thread, and the kernels find the block in cache. A pass of
+`loss_gradient` processes 0.25 (float16, long double), 0.5 (int8, bool) or 0.9 (bfloat16) billion
+numbers per second, compared with 1.6 of float32.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from .contract import (
 
 __all__ = ["Blocks", "converting", "takes"]
 
-BLOCK_NUMBERS = 2**17  # of a block, converted: a megabyte at most, which stays in cache
-GRAM_NUMBERS = 2**22  # the same for `gram`, whose sums of d^2 numbers are added once a block
-NOTHING = 1e-300  # a smaller sum of weights has no reciprocal, and adds nothing beside others
-COUNTED_ROWS = 2**16  # of a CSR matrix whose stored numbers are counted at a time
+BLOCK_NUMBERS = 2**17  # of a converted block: at most a megabyte, which stays in cache
+GRAM_NUMBERS = 2**22  # for `gram`, which adds d^2 sums once per block
+NOTHING = 1e-300  # smaller sums of weights have no reciprocal, and are negligible
+COUNTED_ROWS = 2**16  # rows of CSR whose stored numbers are counted at a time
 
 
 def takes(X: Matrix) -> bool:
-    """Whether the backends take X as it is: native, aligned float32 or float64."""
+    """Whether backends can read X directly: native, aligned float32 or float64."""
     if isinstance(X, CSR):
         return (
             _is_plain(X.data)
@@ -75,7 +75,7 @@ def _are_plain_indices(array: np.ndarray) -> bool:
 
 
 def converting(kernels: Kernels) -> Blocks:
-    """The backend's kernels for any X."""
+    """The backend's kernels, with conversion of X where needed."""
     return kernels if isinstance(kernels, Blocks) else Blocks(kernels)
 
 
@@ -140,7 +140,7 @@ class Blocks:
             for sums, more in zip(total[:4], part[:4], strict=True):
                 sums += more
             total = total._replace(weight=total.weight + part.weight)
-        if total is None:  # no rows: zeros of the right shapes
+        if total is None:  # there are no rows: zeros of the right shapes
             return self.kernels.gram(np.empty(X.shape), y, sample_weight, shift, n_threads)
         return total
 
@@ -176,7 +176,7 @@ class Blocks:
     def _large_batch(
         self, data, w: np.ndarray, b: np.ndarray, epoch: Epoch, state: SGDState, n_threads: int
     ) -> float:
-        """The update of one mini-batch that no block holds: its gradient is summed over blocks."""
+        """The update by a mini-batch larger than a block: its gradient is summed over blocks."""
         from . import reference
 
         X, y, sample_weight, rows = data
@@ -199,7 +199,7 @@ class Blocks:
             part = sums.add(self.kernels, block, y[some], w64, b, weights, n_threads)
             if weights is None:
                 squares.loss += part
-            else:  # the loss counts rows of any weight but 0 alike
+            else:  # in the loss, all rows of positive weight count alike
                 counted = None if s is None else (s != 0).astype(s.dtype)
                 squares.add(self.kernels, block, y[some], w64, b, counted, n_threads)
         step = reference.Step(share * sums.coef, share * sums.intercept, rate, rate)
@@ -208,14 +208,14 @@ class Blocks:
 
 
 class _Sums:
-    """Sums over rows of s r^2 / 2, s r x, s r and s, out of `loss_gradient`'s means of blocks."""
+    """Sums over rows of s r^2 / 2, s r x, s r and s, from `loss_gradient`'s means of blocks."""
 
     def __init__(self, shape: tuple[int, int]):
         self.loss, self.intercept = np.zeros(shape[0]), np.zeros(shape[0])
         self.coef, self.weight = np.zeros(shape), 0.0
 
     def add(self, kernels: Kernels, X, y, w, b, s, n_threads: int) -> np.ndarray:
-        """Take a block in; the block's own sum of s r^2 / 2."""
+        """Add a block; returns its own sum of s r^2 / 2."""
         weight = float(len(y) if s is None else s.sum(dtype=np.float64))
         if weight < NOTHING:
             return np.zeros(len(self.loss))
@@ -228,7 +228,7 @@ class _Sums:
 
 
 def _unit(sample_weight: np.ndarray | None) -> float:
-    """A power of two that brings weights at an end of their range near 1; else 1."""
+    """A power of two that brings extreme weights near 1, or 1 if they are not extreme."""
     highest = 1.0 if sample_weight is None else float(sample_weight.max(initial=0.0))
     if highest == 0.0 or 1e-30 < highest < 1e30:
         return 1.0
@@ -238,7 +238,7 @@ def _unit(sample_weight: np.ndarray | None) -> float:
 def _implicit_weights(
     block: Matrix, y: np.ndarray, s: np.ndarray | None, share: float, fit_intercept: bool
 ) -> np.ndarray:
-    """s_i / (1 + g_i (|x_i|^2 + 1)) with g_i = share s_i: what an implicit step weighs rows by."""
+    """The weights of rows in an implicit step: s_i / (1 + g_i (|x_i|^2 + 1)), g_i = share s_i."""
     if isinstance(block, CSR):
         values = block.data.astype(np.float64)
         rows = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
@@ -255,7 +255,7 @@ def _implicit_weights(
 
 
 def _limit(X: Matrix) -> int:
-    """Numbers of a block. No less than `GROUP_ROWS` rows: kernels take d steps a call."""
+    """The numbers of a block: at least `GROUP_ROWS` rows, since a call costs d steps."""
     return max(BLOCK_NUMBERS, GROUP_ROWS * X.shape[1])
 
 
@@ -264,7 +264,7 @@ def _spans(
 ) -> Iterator[tuple[int, int]]:
     """Cut visits of rows into blocks of whole groups with at most `limit` numbers each.
 
-    A group that is larger by itself has a span of its own.
+    A group that is larger than that is a span by itself.
     """
     if not isinstance(X, CSR):
         rows = max(1, limit // max(1, X.shape[1]) // group) * group
@@ -295,7 +295,7 @@ def _row_lengths(X: CSR, order: np.ndarray | None, start: int, stop: int) -> np.
 
 
 def _is_large(X: Matrix, rows: slice | np.ndarray, limit: int) -> bool:
-    """Whether these rows are more than a block holds."""
+    """Whether these rows exceed a block."""
     count = rows.stop - rows.start if isinstance(rows, slice) else len(rows)
     if not isinstance(X, CSR) or count > COUNTED_ROWS:
         return count * X.shape[1] > limit
@@ -305,14 +305,14 @@ def _is_large(X: Matrix, rows: slice | np.ndarray, limit: int) -> bool:
 
 
 def _tail(X: Matrix, first: int) -> Matrix:
-    """Rows from `first` on, as a view."""
+    """A view of the rows from `first` on."""
     if isinstance(X, CSR):
         return X._replace(indptr=X.indptr[first:], shape=(X.shape[0] - first, X.shape[1]))
     return X[first:]
 
 
 def _rows(X: Matrix, start: int, stop: int) -> Matrix:
-    """Rows start <= i < stop, converted; in X's own memory order."""
+    """Rows start <= i < stop, converted, in the memory order of X."""
     if not isinstance(X, CSR):
         return _converted(X[start:stop], working_dtype(X), "K")
     ends = X.indptr[start : stop + 1]
@@ -322,7 +322,7 @@ def _rows(X: Matrix, start: int, stop: int) -> Matrix:
 
 
 def _gathered(X: Matrix, rows: np.ndarray) -> Matrix:
-    """These rows, in this order, converted."""
+    """The rows with these numbers in their order, converted."""
     if not isinstance(X, CSR):
         return _converted(X[rows], working_dtype(X), "C")
     starts = X.indptr[rows].astype(np.int64)
@@ -334,7 +334,7 @@ def _gathered(X: Matrix, rows: np.ndarray) -> Matrix:
 
 
 def _csr(data: np.ndarray, indices: np.ndarray, indptr: np.ndarray, X: CSR) -> CSR:
-    """A block's arrays as kernels take them."""
+    """A block of CSR with arrays that kernels can read."""
     kind = np.int32 if indices.dtype.itemsize <= 4 and X.shape[1] <= 2**31 else np.int64
     if kind is np.int32 and indptr[-1] > np.iinfo(np.int32).max:
         kind = np.int64
@@ -349,6 +349,6 @@ def _csr(data: np.ndarray, indices: np.ndarray, indptr: np.ndarray, X: CSR) -> C
 
 
 def _converted(values: np.ndarray, dtype: np.dtype, order: Literal["C", "K"]) -> np.ndarray:
-    """Values in `dtype`; what is beyond its range is infinite, and shows in what kernels return."""
+    """Values in `dtype`; those beyond its range become infinite, which shows in the results."""
     with np.errstate(over="ignore", invalid="ignore"):
         return values.astype(dtype, order=order)

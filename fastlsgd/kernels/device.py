@@ -1,11 +1,11 @@
-"""Arrays that live on a GPU, whichever library made them: CuPy, PyTorch, JAX, Numba.
+"""Arrays on a GPU, whichever library made them: CuPy, PyTorch, JAX or Numba.
 
-`DeviceArray` is what the kernels, the solvers and the door see of such an array: its address,
-shape, strides and dtype, and views of its rows. The numbers stay where they are. NumPy functions
-take a `DeviceArray` by copying it to the host (`__array__`), so that solvers, which hand over
-targets and chunks of rows at most, need not ask where their data live.
+`DeviceArray` is how validation, solvers and kernels see such an array: its address, shape, strides
+and dtype, and views of its rows. The numbers stay on the device. NumPy functions take a
+`DeviceArray` by copying it to the host (`__array__`), so that solvers, which pass only targets and
+chunks of rows to NumPy, need not ask where their data are.
 
-Nothing here needs a GPU, or a package that needs one, to be imported.
+This module can be imported without a GPU, and without any package that needs one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-CUDA_MEMORY = (2, 13)  # kDLCUDA and kDLCUDAManaged; pinned host memory (3) counts as the host's
+CUDA_MEMORY = (2, 13)  # kDLCUDA and kDLCUDAManaged; pinned host memory (3) counts as host memory
 
 
 def is_device_array(value: object) -> bool:
@@ -33,7 +33,7 @@ def is_device_array(value: object) -> bool:
 
 
 def is_device_sparse(value: object) -> bool:
-    """Whether `value` is a sparse matrix whose parts are on a CUDA device, as CuPy has them."""
+    """Whether `value` is a sparse matrix with parts on a CUDA device, like CuPy's."""
     return hasattr(value, "tocsr") and is_device_array(getattr(value, "data", None))
 
 
@@ -45,17 +45,17 @@ def lives_on_device(X: object) -> bool:
 
 
 def ndim(value: Any) -> int:
-    """As np.ndim, which can't see an array on a GPU."""
+    """np.ndim, also for arrays on a GPU."""
     return as_device_array(value).ndim if is_device_array(value) else np.ndim(value)
 
 
 def has_functions(value: object) -> bool:
-    """Whether the array's own library computes with it; Numba's arrays only hold numbers."""
+    """Whether the array's own library can compute with it; Numba's arrays only hold numbers."""
     return kind_of(value) in ("torch", "cupy", "jax") and not isinstance(value, DeviceArray)
 
 
 def _safe_attribute(value: object, name: str):
-    """The attribute, or None; PyTorch raises for tensors that are elsewhere or need a gradient."""
+    """The attribute, or None: PyTorch raises for tensors on the host or with a gradient."""
     try:
         return getattr(value, name, None)
     except (AttributeError, RuntimeError, TypeError):
@@ -63,7 +63,7 @@ def _safe_attribute(value: object, name: str):
 
 
 class _Memory:
-    """An array interface over an address, for NumPy to work out views. Never read through it."""
+    """An array interface over an address, from which NumPy derives views; it is never read."""
 
     def __init__(self, address: int, shape, strides, dtype: np.dtype) -> None:
         self.__array_interface__ = {
@@ -107,8 +107,8 @@ class DeviceArray:
         # NumPy refuses address 0 only for arrays that are not empty.
         self._view = np.asarray(_Memory(int(address), shape, strides, dtype))
         self.owner, self.device, self.stream, self.kind = owner, device, stream, kind
-        # What the backend makes of it, kept since that takes a while: as its kernels take an
-        # array, and a matrix.
+        # The views of this memory that the backend's kernels take, as an array and as a matrix:
+        # they are cached, since making them takes a while.
         self.native: Any = None
         self.rows: Any = None
 
@@ -155,7 +155,7 @@ class DeviceArray:
         return f"DeviceArray({self.kind}, shape={self.shape}, dtype={self.dtype})"
 
     def __getitem__(self, key) -> DeviceArray:
-        """A view of slices and new axes, or a new array of the rows with these numbers."""
+        """A view, for slices and new axes; a new array, for row numbers."""
         if isinstance(key, np.ndarray):
             from .numba_cuda import take
 
@@ -166,15 +166,15 @@ class DeviceArray:
         return self._of(self._view[key])
 
     def reshape(self, *shape: int) -> DeviceArray:
-        """A view of this shape of numbers that lie in C order."""
+        """A view of this shape; the numbers must be in C order."""
         if not self.c_contiguous:
             raise ValueError("only numbers in C order can be reshaped without a copy")
         return self._of(self._view.reshape(shape))
 
     def span(self) -> tuple[DeviceArray, int]:
-        """All memory from the lowest to the highest number as one flat view, and where we start.
+        """All memory from the lowest to the highest number as one flat view, and our start in it.
 
-        Of rows whose numbers lie together: row i starts at ``start + i * stride`` in it.
+        The rows must be contiguous: row i starts at ``start + i * stride``.
         """
         low = high = 0
         for size, stride in zip(self.shape, self.strides, strict=True):
@@ -192,13 +192,13 @@ class DeviceArray:
             owner=self.owner, device=self.device, stream=self.stream, kind=self.kind,
         )  # fmt: skip
 
-    # What solvers ask of targets, weights and chunks of rows is answered on the host.
+    # Operations of solvers on targets, weights and chunks of rows are done on the host.
 
     def astype(self, dtype) -> np.ndarray:
-        """A copy on the host."""
+        """A converted copy on the host."""
         return np.asarray(self).astype(dtype)
 
-    # NumPy's functions of these names call the methods, with `out` and more that is their own.
+    # NumPy's functions of these names call the methods, with `out` and other arguments of theirs.
 
     def any(self, axis=None, out=None, **options):
         return np.asarray(self).any(axis=axis, out=out, **options)
@@ -211,7 +211,7 @@ class DeviceArray:
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
-        # No "stream": whoever launches has put its work on ours, so that nobody need wait.
+        # "stream" is None: our kernels are launched on the array's own stream, and need not wait.
         return {
             "version": 3,
             "shape": self.shape,
@@ -222,7 +222,7 @@ class DeviceArray:
         }
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
-        """The numbers, on the host."""
+        """A copy of the numbers on the host."""
         from .numba_cuda import copy_to_host
 
         if copy is False:
@@ -266,7 +266,7 @@ def as_device_array(value: Any, name: str = "array") -> DeviceArray:
 
 
 def kind_of(value: object) -> str:
-    """The library that an array is of, by the module of its type."""
+    """The library of an array, by the module of its type."""
     if isinstance(value, DeviceArray):
         return value.kind
     name = type(value).__module__.partition(".")[0]
@@ -274,7 +274,7 @@ def kind_of(value: object) -> str:
 
 
 def _current_stream(kind: str, device: int) -> int | None:
-    """Handle of the stream on which the library works at present; None where it has no say."""
+    """Handle of the library's current stream, or None if the library has none."""
     library: Any = sys.modules.get(kind)
     if kind == "torch":
         return int(library.cuda.current_stream(device).cuda_stream)
@@ -285,10 +285,10 @@ def _current_stream(kind: str, device: int) -> int | None:
 
 
 def handed_back(array: np.ndarray | DeviceArray, like: object) -> Any:
-    """`array` as the kind of array that `like` is, on its device; for results.
+    """A result as an array of the same kind as `like`, on its device.
 
-    A `DeviceArray` whose owner is of that kind (`empty_like` made it so) is handed back without
-    a copy; numbers on the host are sent there.
+    A `DeviceArray` whose owner is of that kind (as `empty_like` makes them) is returned without a
+    copy; numbers on the host are copied to the device.
     """
     if isinstance(array, DeviceArray):
         if array.kind == kind_of(like) and array.owner is not None:
@@ -310,7 +310,7 @@ def handed_back(array: np.ndarray | DeviceArray, like: object) -> Any:
 
 
 def sent_to(array: Any, X: Any) -> Any:
-    """`array` where X is: a copy on its device if it is on the host, else the array itself."""
+    """`array`, or a copy on X's device if X is on one and the array is on the host."""
     matrix = getattr(X, "data", None) if isinstance(X, tuple) else X
     if array is None or isinstance(array, DeviceArray) or not isinstance(matrix, DeviceArray):
         return array
@@ -320,7 +320,7 @@ def sent_to(array: Any, X: Any) -> Any:
 
 
 def converted(value: Any, name: str, dtype) -> DeviceArray:
-    """`value` as a contiguous array of this dtype on its device, by its own library's means."""
+    """`value` as a contiguous array of this dtype on its device, converted by its own library."""
     array = as_device_array(value, name)
     if array.dtype == dtype and array.c_contiguous:
         return array
@@ -338,9 +338,9 @@ def converted(value: Any, name: str, dtype) -> DeviceArray:
 
 
 def extremes(value: Any) -> tuple[float, float]:
-    """The least and the largest number, NaN if there is one; by the array's own library."""
+    """The least and the largest number, or NaN if there is one, by the array's own library."""
     if isinstance(value, DeviceArray):
-        owner = value.owner  # which may have the same numbers in another shape
+        owner = value.owner  # it may have the same numbers in another shape
         shape = getattr(owner, "shape", None)
         value = owner if shape is not None and math.prod(shape) == value.size else value
     if has_functions(value):
@@ -350,10 +350,7 @@ def extremes(value: Any) -> tuple[float, float]:
 
 
 def repeated(value: float, shape: tuple[int, ...], like: np.ndarray | DeviceArray) -> Any:
-    """`value` so many times, in the memory of one number, of `like`'s dtype and where `like` is.
-
-    A stride of 0 shows the number again and again. For reading alone.
-    """
+    """`value` repeated by a stride of 0, in the dtype of `like` and on its device; read-only."""
     strides, number = (0,) * len(shape), np.full(1, value, like.dtype)
     if not isinstance(like, DeviceArray):
         return np.lib.stride_tricks.as_strided(number, shape, strides)
@@ -367,9 +364,9 @@ def repeated(value: float, shape: tuple[int, ...], like: np.ndarray | DeviceArra
 
 
 def empty_like(shape: tuple[int, ...], dtype, like: DeviceArray) -> DeviceArray | None:
-    """A new array of the library that `like` is of, not filled; None where it makes none.
+    """A new, uninitialised array of the library of `like`; None where that is not possible.
 
-    JAX makes no arrays that others may write to: its results travel by way of the host.
+    The arrays of JAX must not be written to by others, so that its results go through the host.
     """
     library: Any = sys.modules.get(like.kind)
     if like.kind == "torch":
@@ -407,13 +404,13 @@ _DLPACK_KINDS = {0: "i", 1: "u", 2: "f", 6: "b"}
 
 
 def _from_dlpack(value: Any, device: int, kind: str, name: str) -> DeviceArray:
-    """The memory that a DLPack capsule tells of; the capsule and `value` are kept beside it.
+    """The memory that a DLPack capsule describes; the capsule and `value` are kept alive with it.
 
-    A capsule that nobody consumes frees its own record when it goes, and `value` holds the
-    numbers: so it is read only, never renamed.
+    A capsule that is not consumed frees its own record at its end, and `value` owns the numbers.
+    So the capsule is only read, never renamed.
     """
     try:
-        capsule = value.__dlpack__(stream=1)  # ready on the default stream, where we then work
+        capsule = value.__dlpack__(stream=1)  # ready on the default stream, on which we then work
     except TypeError:
         capsule = value.__dlpack__()
     get = ctypes.pythonapi.PyCapsule_GetPointer

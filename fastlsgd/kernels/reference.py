@@ -1,4 +1,4 @@
-"""The contract in NumPy: short, plain, and what every other backend is checked against."""
+"""The contract in NumPy, short and plain; every other backend is checked against it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SUMS_ARE_SPLIT = False
 
 
 def isa() -> str:
-    """Instruction set in use: NumPy's own affair."""
+    """The instruction set in use; NumPy chooses it, and does not say which."""
     return "numpy"
 
 
@@ -95,7 +95,7 @@ def sgd_epoch(X, y, w, b, sample_weight, epoch: Epoch, state: SGDState, n_thread
 
 
 class Step(NamedTuple):
-    """The sums of one mini-batch, from which `take_step` makes an update."""
+    """The sums of one mini-batch, from which `take_step` computes an update."""
 
     coef: np.ndarray  # (t, d)  sum_i g_i r_i x_i; with an optimizer the mean gradient
     intercept: np.ndarray  # (t,)  sum_i g_i r_i, likewise
@@ -104,7 +104,7 @@ class Step(NamedTuple):
 
 
 def take_step(w: np.ndarray, b: np.ndarray, step: Step, epoch: Epoch, state: SGDState) -> None:
-    """One update of w, b and state."""
+    """Update w, b and state by the sums of a mini-batch."""
     if state.optimizer is not None:
         _optimized_step(w, b, step, epoch, state)
         return
@@ -123,7 +123,7 @@ def take_step(w: np.ndarray, b: np.ndarray, step: Step, epoch: Epoch, state: SGD
 
 
 def _optimized_step(w: np.ndarray, b: np.ndarray, step: Step, epoch: Epoch, state) -> None:
-    """`take_step` with an optimizer."""
+    """Update w, b and state by an optimizer."""
     o, g, gb = state.optimizer, step.coef, step.intercept * epoch.fit_intercept
     clip = np.minimum(1.0, o.max_norm / (np.sqrt((g * g).sum(axis=1) + gb * gb) + 1e-6))
     _optimizer_step(o, w, b, clip[:, None] * g, clip * gb, step.rate, epoch.l2, epoch.l1)
@@ -150,7 +150,7 @@ def _optimizer_step(o: OptimizerState, w, b, g, gb, rate: float, l2: float, l1: 
 
 
 def _direction(o: OptimizerState, g: np.ndarray, u, v):
-    """p and D of the rule's step w <- w - rate p / D; the moments u and v take g in."""
+    """p and D of the rule's step w <- w - rate p / D; the moments u and v are updated with g."""
     if o.rule == OptimizerRule.SGD:
         return g, 1.0
     if o.rule in (OptimizerRule.MOMENTUM, OptimizerRule.NESTEROV):
@@ -176,7 +176,7 @@ def _gain(o: OptimizerState) -> float:
 
 
 def _average(w: np.ndarray, b: np.ndarray, state: SGDState) -> bool:
-    """Take in the weights if it is time; whether it was."""
+    """Add the weights to the average if this update is averaged; returns whether it is."""
     if state.average_after is None:
         return False
     if state.average_after > 0:
@@ -191,7 +191,7 @@ def _average(w: np.ndarray, b: np.ndarray, state: SGDState) -> bool:
 
 
 def _cumulative_l1(w: np.ndarray, due: float, state: SGDState) -> None:
-    """Tsuruoka, Tsujii and Ananiadou (2009), section 3.2: each weight pays what it owes."""
+    """Each weight pays the L1 it owes (Tsuruoka, Tsujii and Ananiadou 2009, section 3.2)."""
     assert state.l1_paid is not None
     q = state.l1_paid
     state.l1_due += due
@@ -210,13 +210,13 @@ def _proximal_step(w: np.ndarray, prox: Prox, h: float) -> None:
 
 
 def _blocks(n: int, sample_weight: np.ndarray | None):
-    """Rows of positive weight, and their weights in float64, so many at a time."""
+    """Rows of positive weight, with their weights in float64, a block at a time."""
     for start in range(0, n, BLOCK_ROWS):
         yield _counted(np.arange(start, min(start + BLOCK_ROWS, n)), sample_weight)
 
 
 def _counted(rows: np.ndarray, sample_weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Those of the rows that count, and their weights: others are never looked at."""
+    """The rows of positive weight, and their weights; other rows are never read."""
     if sample_weight is None:
         return rows, np.ones(len(rows))
     rows = rows[sample_weight[rows] != 0]
@@ -224,7 +224,7 @@ def _counted(rows: np.ndarray, sample_weight: np.ndarray | None) -> tuple[np.nda
 
 
 def _dense_rows(X: Matrix, rows: np.ndarray) -> np.ndarray:
-    """These rows of X, dense and in float64."""
+    """These rows of X as a dense float64 array."""
     if not isinstance(X, CSR):
         return X[rows].astype(np.float64)
     out = np.zeros((len(rows), X.shape[1]))
