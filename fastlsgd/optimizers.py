@@ -1,10 +1,10 @@
-"""Optimizers and schedules of learning rates, as parameters: what a user gives to an estimator.
+"""Optimizers and schedules of learning rates, which users pass to estimators as parameters.
 
-Nothing is computed over rows here: an optimizer's rule runs in the kernels, which get its
-parameters as the `OptimizerState` of `kernels/contract.py`, where the rules stand as formulas.
+This module computes nothing over rows. The rule of an optimizer runs in the kernels, which get its
+parameters as the `OptimizerState` of `kernels/contract.py`, which has the rules as formulas.
 A schedule gives the rates of a range of updates, as an array for one call of a kernel.
 
-``optimizer="adam"`` is short for ``optimizer=Adam()``, ``learning_rate="cosine"`` for
+``optimizer="adam"`` is short for ``optimizer=Adam()``, and ``learning_rate="cosine"`` for
 ``learning_rate=Cosine()``. As parameters of an estimator they can be cloned, pickled, compared,
 and searched over: ``GridSearchCV(model, {"optimizer__beta1": [0.8, 0.9]})``.
 
@@ -74,7 +74,7 @@ class Optimizer(BaseEstimator):
         """Raise ValueError for a parameter that is not allowed."""
 
     def state(self, n_targets: int, n_features: int, clip_norm: float | None) -> OptimizerState:
-        """The record that the kernels update, before the first update."""
+        """The state that the kernels update, as it is before the first update."""
         rule = OptimizerRule[self.rule.upper()]
         state = OptimizerState(rule, max_norm=math.inf if clip_norm is None else clip_norm)
         self._fill(state)
@@ -86,7 +86,7 @@ class Optimizer(BaseEstimator):
         return state
 
     def _fill(self, state: OptimizerState) -> None:
-        """Write this optimizer's parameters into the record."""
+        """Write this optimizer's parameters into the state."""
 
 
 @dataclass
@@ -255,7 +255,7 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 
 
 def as_optimizer(value) -> Optimizer:
-    """The optimizer that a name or an instance stands for, checked."""
+    """The optimizer that a name or an instance denotes, checked."""
     if isinstance(value, str) and value in OPTIMIZERS:
         return OPTIMIZERS[value]()
     if isinstance(value, Optimizer) and hasattr(value, "rule"):
@@ -280,7 +280,7 @@ def _check_eps(value) -> None:
 
 
 class Course(NamedTuple):
-    """What a schedule may go by, besides the number of the update."""
+    """What a schedule may depend on, besides the number of the update."""
 
     eta0: float
     alpha: float  # of the penalty
@@ -289,11 +289,11 @@ class Course(NamedTuple):
 
     @property
     def n_updates(self) -> int:
-        """Updates of the longest fit."""
+        """The number of updates in a fit of `max_iter` epochs."""
         return self.updates_per_epoch * self.max_iter
 
     def epochs(self, t: np.ndarray) -> np.ndarray:
-        """The epoch, from 0, of each of the updates numbered t = 1, 2, ..."""
+        """The epoch, from 0, of each of the updates with numbers t = 1, 2, ..."""
         return (t - 1.0) // self.updates_per_epoch
 
 
@@ -309,11 +309,11 @@ class Schedule(BaseEstimator):
         """Raise ValueError for a parameter that is not allowed."""
 
     def rates(self, t: np.ndarray, course: Course) -> np.ndarray:
-        """The rates of the updates numbered `t`, float64."""
+        """The rates of the updates with numbers `t`, as float64."""
         raise NotImplementedError
 
     def lowered(self, eta0: float) -> float | None:
-        """The eta0 to go on with once the loss stands still; None: there is none."""
+        """The eta0 to continue with once the loss has stopped falling; None: there is none."""
         return None
 
 
@@ -467,12 +467,12 @@ class OneCycle(Schedule):
 
 
 def _half_cosine(start: float, end: float, share: np.ndarray) -> np.ndarray:
-    """From start (share 0) to end (share 1 and beyond)."""
+    """Half a period of a cosine, from start (share 0) to end (share 1 and above)."""
     return end + (start - end) / 2.0 * (1.0 + np.cos(np.pi * np.minimum(share, 1.0)))
 
 
 class PerEpoch(Schedule):
-    """What a user's function gives for each epoch 0, 1, ...; eta0 is not used."""
+    """The rate that a user's function returns for each epoch 0, 1, ...; eta0 is not used."""
 
     name = "per epoch"
 
@@ -500,7 +500,7 @@ SCHEDULES: dict[str, type[Schedule]] = {
 
 
 def as_schedule(value, power_t: float = 0.25) -> Schedule:
-    """The schedule that a name, an instance or a callable stands for, checked."""
+    """The schedule that a name, an instance or a callable denotes, checked."""
     if isinstance(value, Schedule) and type(value).rates is not Schedule.rates:
         value.check()
         return value

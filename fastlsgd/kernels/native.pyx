@@ -221,7 +221,7 @@ def max_threads():
 
 
 def set_max_threads(int n_threads):
-    """The same for calls from this thread, whose limit is its own."""
+    """Set how many threads OpenMP may start from the calling thread, which has its own limit."""
     fastlsgd_set_max_threads(n_threads)
 
 

@@ -1,6 +1,6 @@
-"""The estimators: scikit-learn's contract on the outside, a solver on the inside.
+"""The estimators, which fulfil scikit-learn's contract by calling the solvers.
 
-Here are validation, parameters and fitted attributes; nothing numerical.
+This package has validation, parameters and fitted attributes, and no numerics.
 """
 
 from ._least_squares import LeastSquaresRegressor

@@ -1,4 +1,4 @@
-"""What the estimators share: the door for X and y, predictions, and fits that leave no trace."""
+"""What the estimators share: validation of X and y, predictions, and fits that fail cleanly."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from ..solvers.interrupt import call_kernel
 
 
 class VersionWarning(InconsistentVersionWarning):
-    """A pickle of another version of fastlsgd: scikit-learn's warning, in our name."""
+    """The pickle was written by another version of fastlsgd; a kind of scikit-learn's warning."""
 
     def __str__(self):
         return (
@@ -51,14 +51,14 @@ class VersionWarning(InconsistentVersionWarning):
 
 
 class LinearModel(BaseEstimator):
-    """The door for X, the number of threads, and X w + b."""
+    """Validation of X, the number of threads, and decisions X w + b."""
 
     def _decide(self, X, target_dtype=None, origin=0.0) -> np.ndarray:
         """X w + b, of shape (n_samples, n_targets), in the wider of X's dtype and `target_dtype`.
 
-        Kernels round their sums to X's dtype, which for float32 is coarser than targets of 1e9
-        deserve: so that these are rounded as distances from `origin`, a number in their midst.
-        On a GPU predictions have X's dtype.
+        Kernels round their sums to the dtype of X, and float32 is too coarse for targets near 1e9:
+        so predictions are rounded as distances from `origin`, a number amid the targets. On a GPU
+        predictions have the dtype of X.
         """
         check_is_fitted(self)
         like, X = X, self._matrix(X, reset=False)
@@ -79,14 +79,14 @@ class LinearModel(BaseEstimator):
         return out
 
     def _coefficients(self, d: int) -> tuple[np.ndarray, np.ndarray]:
-        """The fitted weights, checked, as (t, d) and (t,)."""
+        """The fitted weights as (t, d) and (t,), after a check of their shapes."""
         return check.as_coefficients(self.coef_, self.intercept_, d)
 
     def __getstate__(self):
         return {**super().__getstate__(), "_fastlsgd_version": __version__}
 
     def __setstate__(self, state):
-        """Take a pickle of another version with a warning: what can be used of it, and no more."""
+        """Restore a pickle; of another version's, with a warning, only what this one can use."""
         state = dict(state)
         origin = state.pop("_fastlsgd_version", "unknown")
         if origin != __version__:
@@ -98,16 +98,16 @@ class LinearModel(BaseEstimator):
                 ),
                 stacklevel=2,
             )
-            # Parameters that came later are as they were by default; what `partial_fit` kept for
-            # itself is of that version alone.
+            # Newer parameters get their defaults. What `partial_fit` keeps between its calls is
+            # valid for its own version only.
             state = {**type(self)().get_params(deep=False), **state}
             state.pop("_memory", None)
         super().__setstate__(state)
 
     def _matrix(self, X, *, reset: bool) -> Matrix:
-        """X as the kernels take it, with scikit-learn's checks of names and number of columns.
+        """X as the kernels read it, with scikit-learn's checks of names and number of columns.
 
-        That its numbers are finite shows in what the kernels make of them.
+        Whether its numbers are finite shows in the results of the kernels.
         """
         if not lives_on_device(X):
             _check_feature_names(self, X, reset=reset)
@@ -120,7 +120,7 @@ class LinearModel(BaseEstimator):
     def _refuse_non_finite(self, kernels: Kernels, X: Matrix) -> None:
         """Raise ValueError for NaN and infinity in X where the fit itself would not notice them.
 
-        One read of X by all threads tells: they show in the loss of zero weights.
+        This reads X once, with all threads: they show in the loss of zero weights.
         """
         if lives_on_device(X) or self._shows_non_finite() or get_config()["assume_finite"]:
             return
@@ -136,7 +136,7 @@ class LinearModel(BaseEstimator):
         return False
 
     def _take_to(self, X) -> None:
-        """Fitted weights live where the data do, as scikit-learn's array API rules have it."""
+        """Move the fitted weights to where the data are, as scikit-learn's array API rules ask."""
         if not lives_on_device(X):
             return
         like = X.data if isinstance(X, CSR) else X
@@ -166,7 +166,7 @@ class LinearModel(BaseEstimator):
 
 
 class LinearRegressor(RegressorMixin, LinearModel):
-    """The door for targets that are numbers, one or many, and predict."""
+    """Validation of one or many numeric targets, `predict` and `score`."""
 
     def predict(self, X) -> np.ndarray:
         """Predict with the linear model.
@@ -207,7 +207,7 @@ class LinearRegressor(RegressorMixin, LinearModel):
         return _judged(r2_score, y, predicted, sample_weight)
 
     def _target_origin(self):
-        """A number in the midst of each fitted target: see `_decide`."""
+        """A number amid the values of each fitted target; see `_decide`."""
         return getattr(self, "_origin", 0.0)
 
     def _has_one_target(self) -> bool:
@@ -217,7 +217,7 @@ class LinearRegressor(RegressorMixin, LinearModel):
     def _validate(
         self, X, y, sample_weight, *, reset: bool, ravel: bool = False, some_weight: bool = True
     ):
-        """X, y (n, t), sample_weight as the kernels take them, and whether y has one target."""
+        """X, y (n, t) and sample_weight as the kernels read them, and whether y has one target."""
         check.check_same_place(X, y=y, sample_weight=sample_weight)
         check_y_is_there(self, y)
         X = self._matrix(X, reset=reset)
@@ -234,9 +234,9 @@ class LinearRegressor(RegressorMixin, LinearModel):
         return X, targets, s, one_target
 
     def _remember(self, targets, s, *, go_on: bool) -> None:
-        """What predictions need to be as precise as the targets: their dtype, and where they lie.
+        """Keep what makes predictions as precise as the targets: their dtype and an origin.
 
-        That is the mean of some of them, of positive weight; any number near them would do.
+        The origin is the mean of some targets of positive weight; any number near them would do.
         """
         before = getattr(self, "_target_dtype", targets.dtype) if go_on else targets.dtype
         self._target_dtype = np.result_type(before, targets.dtype)
@@ -255,7 +255,7 @@ class LinearRegressor(RegressorMixin, LinearModel):
 
 
 class LinearClassifier(ClassifierMixin, LinearModel):
-    """Decisions: a score a class, or one for two classes, whose sign decides."""
+    """Decisions: one score per class, or for two classes a single score whose sign decides."""
 
     def decision_function(self, X) -> np.ndarray:
         """Scores of the classes: how far the fit is from -1, what a class is not, to 1.
@@ -310,9 +310,10 @@ class LinearClassifier(ClassifierMixin, LinearModel):
         return _judged(accuracy_score, y, self.predict(X), sample_weight)
 
     def _validate_labels(self, X, y, sample_weight, *, reset: bool, multi_output: bool = False):
-        """X as the kernels take it, and the labels on the host, where they are told apart.
+        """X as the kernels read it, and the labels on the host, where they are compared.
 
-        They may be there though X is on a GPU, which has no strings; all else is in one place.
+        Labels may be on the host though X is on a GPU, which has no strings; all other arguments
+        have to be in one place.
         """
         check.check_same_place(X, sample_weight=sample_weight)
         if not lives_on_device(X):
@@ -326,7 +327,7 @@ class LinearClassifier(ClassifierMixin, LinearModel):
             check_structure(y, "y")
         check_labels(y, "y")
         if isinstance(y, np.ndarray) and y.dtype.isbuiltin == 2:
-            y = y.astype(np.float64)  # of ml_dtypes, of which scikit-learn knows nothing
+            y = y.astype(np.float64)  # a dtype of ml_dtypes, which scikit-learn does not support
         y = _check_y(y, multi_output=multi_output, estimator=self)
         check_consistent_length(X, y)
         return X, y
@@ -340,7 +341,7 @@ def check_y_is_there(estimator, y) -> None:
 
 
 def check_labels(labels, name: str) -> None:
-    """Raise ValueError for what is no set of labels: missing or masked, or not sorting together."""
+    """Raise ValueError for labels that are missing or masked, or that cannot be sorted."""
     check.refuse_masked(labels, name)
     if hasattr(labels, "tocsr"):
         return
@@ -362,14 +363,14 @@ def check_labels(labels, name: str) -> None:
 
 
 def beside(labels, like):
-    """Labels where `like` is, as the same kind of array; what a GPU can't hold, on the host."""
+    """Labels as an array of the same kind as `like`, or on the host if a GPU can't hold them."""
     if is_device_array(like) and isinstance(labels, np.ndarray) and labels.dtype.kind in NUMBERS:
         return handed_back(labels, like)
     return labels
 
 
 def _judged(metric, y, predicted, sample_weight) -> float:
-    """By a metric of scikit-learn's, which wants all on the host."""
+    """The score by a metric of scikit-learn, which needs its arguments on the host."""
     s = check.on_host(sample_weight, "sample_weight")
     if s is not None:
         s = check.as_sample_weight(s, len(predicted), np.float64)
@@ -396,7 +397,7 @@ def check_class_weight(class_weight) -> None:
 
 
 def signed_targets(y, classes: np.ndarray, dtype) -> np.ndarray:
-    """Labels as (n, t): 1 in a class's own rows and -1 elsewhere; one column for two classes."""
+    """Labels as (n, t): 1 in the rows of a class and -1 elsewhere; one column for two classes."""
     try:
         unknown = np.setdiff1d(y, classes)
     except TypeError as error:
@@ -430,7 +431,7 @@ def check_flag(value, name: str) -> None:
 
 
 def cast_coef(coef: np.ndarray, dtype) -> np.ndarray:
-    """Weights in X's dtype, and the user's own: nothing else keeps this array."""
+    """Weights in the dtype of X, as an array that nothing but the estimator refers to."""
     with np.errstate(over="ignore"):
         coef = np.array(coef, dtype=dtype)
     if not np.isfinite(coef).all():
@@ -442,7 +443,7 @@ def cast_coef(coef: np.ndarray, dtype) -> np.ndarray:
 
 @contextmanager
 def overflow_explained(X, y) -> Iterator[None]:
-    """Where sums overflow, say so instead of naming the factorisation that met them."""
+    """Where sums overflow, say so instead of naming the factorisation that failed on them."""
     try:
         with np.errstate(over="ignore", invalid="ignore"):
             yield
@@ -458,11 +459,11 @@ def overflow_explained(X, y) -> Iterator[None]:
 
 @contextmanager
 def all_or_nothing(estimator) -> Iterator[None]:
-    """Leave the estimator as it was if the block raises, be it KeyboardInterrupt."""
+    """Leave the estimator as it was if the block raises anything, even KeyboardInterrupt."""
     before = dict(vars(estimator))
     try:
         yield
     except BaseException:
-        # In one go: a second Ctrl-C finds it as it is, or as it was.
+        # A single call, so that a second Ctrl-C comes either before or after it.
         estimator.__dict__ = before
         raise

@@ -1,4 +1,4 @@
-"""Folds as the cross-validated estimators take them: checked row numbers from any splitter."""
+"""Folds for the cross-validated estimators: checked row numbers from any splitter."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from ..kernels.device import is_device_array, lives_on_device
 
 
 class RoutedSplitter:
-    """What an estimator with a parameter `cv` needs for handing `groups` and the like to it."""
+    """A mixin that routes `groups` and other metadata to the splitter in the parameter `cv`."""
 
-    # They are the splitter's, not the estimator's own.
+    # These belong to the splitter, not to the estimator.
     __metadata_request__fit: ClassVar = {"groups": UNUSED}
 
     cv: Any
 
     def get_metadata_routing(self) -> MetadataRouter:
-        """Which metadata `fit` takes, and who gets them.
+        """Which metadata `fit` accepts, and where they go.
 
         Returns
         -------
@@ -39,7 +39,7 @@ class RoutedSplitter:
         return router.add(splitter=check_cv(self.cv), method_mapping=mapping)
 
     def _split_params(self, groups, params: dict) -> dict:
-        """What the splitter gets beside X and y."""
+        """The arguments of the splitter besides X and y."""
         given = {"groups": groups, **params}
         given = {name: value for name, value in given.items() if value is not None}
         if get_config()["enable_metadata_routing"]:
@@ -53,10 +53,10 @@ class RoutedSplitter:
 
 
 def folds_of(cv, X, y, matrix, split_params: dict) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Numbers of the rows to fit and of those to judge, for each fold.
+    """The numbers of the rows to fit and of those to score on, for each fold.
 
-    Splitters get X and y as the user gave them, y on the host; lists as arrays. An X on a GPU,
-    which they can't read, is a column of zeros to them. `matrix` is X as the kernels have it.
+    Splitters get X and y as the user gave them, with lists as arrays, and y on the host. Instead of
+    an X on a GPU, which they can't read, they get a column of zeros. `matrix` is the validated X.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def _check_kind(cv) -> None:
 
 
 def as_row_numbers(rows, n: int, name: str) -> np.ndarray:
-    """Row numbers, a mask or a slice, with NumPy's meaning, as numbers in [0, n).
+    """Row numbers in [0, n) from row numbers, a mask or a slice as NumPy defines them.
 
     Raises
     ------

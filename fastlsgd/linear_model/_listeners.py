@@ -1,7 +1,7 @@
-"""Who hears of each epoch: a progress display, the user's callable, scikit-learn's callbacks.
+"""Listeners that are told of each epoch: progress, the user's callable, scikit-learn's callbacks.
 
-The fit ends early if one of them says so. scikit-learn's are given with `set_callbacks`, where the
-installed version has them (SLEP 23).
+The fit ends early if one of them asks for it. scikit-learn's callbacks are set by `set_callbacks`,
+where the installed version has them (SLEP 23).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ try:
 except ImportError:  # scikit-learn before 1.9
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
-        """There are no callbacks yet."""
+        """A stand-in for versions of scikit-learn without callbacks."""
 
     def with_callbacks(method):
         @functools.wraps(method)
@@ -36,7 +36,7 @@ REDRAW_SECONDS = 0.05
 
 
 class Progress:
-    """Epochs as they end: a bar that redraws itself, or a line each where nothing can be redrawn.
+    """Shows epochs as they end, in a bar that is redrawn, or in lines where that is not possible.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class Progress:
         return self
 
     def __exit__(self, *error) -> None:
-        """Leave the last state on a line of its own."""
+        """End the line of the bar, so that its last state stays."""
         if self.redraws and self.text:
             self._draw()
             print(file=self.out, flush=True)
@@ -76,7 +76,7 @@ class Progress:
 
 
 def _redraws(out: TextIO) -> bool:
-    """Whether a carriage return there goes back to the start of the line: terminals, Jupyter."""
+    """Whether a carriage return goes back to the start of the line, as in terminals and Jupyter."""
     return out.isatty() or type(out).__module__.startswith("ipykernel")
 
 
@@ -87,7 +87,7 @@ def _in_words(report: EpochReport) -> str:
 
 
 class ScikitLearnCallbacks:
-    """The tasks of a fit as scikit-learn's callbacks see them: the fit, and each epoch within it.
+    """The tasks of a fit that scikit-learn's callbacks see: the fit, and each epoch within it.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ class ScikitLearnCallbacks:
         self.task.call_on_fit_task_begin(**self.data)
 
     def end_epoch(self, fitted: Callable[[], object]) -> bool:
-        """`fitted` gives the estimator as if the fit ended now; whether a callback ends it."""
+        """Whether a callback ends the fit; `fitted` gives the estimator as if it ended now."""
         return self.task.call_on_fit_task_end(
             **self.data, reconstruction_attributes=lambda: _attributes(fitted())
         )
@@ -120,6 +120,6 @@ class ScikitLearnCallbacks:
 
 
 def _attributes(estimator) -> dict[str, object]:
-    """What a fit leaves on an estimator, by scikit-learn's naming."""
+    """The fitted attributes of an estimator, by scikit-learn's naming convention."""
     names = vars(estimator).items()
     return {name: value for name, value in names if name.endswith("_") and name[0] != "_"}

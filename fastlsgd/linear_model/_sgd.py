@@ -1,4 +1,4 @@
-"""`SGDRegressor`: stochastic gradient descent for targets that are numbers."""
+"""`SGDRegressor`: stochastic gradient descent for numeric targets."""
 
 from __future__ import annotations
 

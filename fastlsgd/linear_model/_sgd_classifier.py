@@ -1,4 +1,4 @@
-"""One-vs-rest classes by stochastic gradient descent: labels in, a target of -1 and 1 a class."""
+"""`SGDClassifier`: one-vs-rest by stochastic gradient descent, with a target per class."""
 
 from __future__ import annotations
 
@@ -318,7 +318,7 @@ class SGDClassifier(LinearClassifier, BaseSGD):
             return self._fit(X, y, sample_weight, call)
 
     def _set_classes(self, classes) -> None:
-        """`classes_` from what `partial_fit` was given; they never change between its calls."""
+        """Set `classes_` by the argument of `partial_fit`; they never change between its calls."""
         if classes is None:
             raise ValueError("classes must be given in the first call of partial_fit.")
         labels = check.on_host(classes, "classes")
@@ -338,7 +338,7 @@ class SGDClassifier(LinearClassifier, BaseSGD):
     def _validate(
         self, X, y, sample_weight, *, reset: bool, ravel: bool = True, some_weight: bool = True
     ):
-        """X, targets (n, t) of -1 and 1, and sample_weight, as the kernels take them."""
+        """X, targets (n, t) of -1 and 1, and sample_weight, as the kernels read them."""
         X, labels = self._validate_labels(X, y, sample_weight, reset=reset)
         check_classification_targets(labels)
         if not hasattr(self, "classes_"):
@@ -352,7 +352,7 @@ class SGDClassifier(LinearClassifier, BaseSGD):
                 f"number of them: set warm_start=False."
             )
         s = check.as_sample_weight(sample_weight, X.shape[0], some_weight=some_weight)
-        # In the dtype of the weights, which those of classes make float64.
+        # The dtype is that of the weights, which class weights make float64.
         dtype = working_dtype(X) if s is None else s.dtype
         if self.class_weight is not None:
             dtype = np.dtype(np.float64)
@@ -360,13 +360,13 @@ class SGDClassifier(LinearClassifier, BaseSGD):
         return X, signed_targets(labels, classes, dtype), s, False
 
     def _weights(self, y, s):
-        """A factor a row where there are two classes; with more, one a row and class."""
+        """One weight per row for two classes; for more, one per row and class."""
         if self.class_weight is None:
             return s
         numbers, classes = class_numbers(y), check.on_host(self.classes_)
         factors = compute_class_weight(self.class_weight, classes=classes, y=classes[numbers])
         if (factors == 1.0).all():
-            return s  # with this, all classes share a pass
+            return s  # with one weight per row, all classes share a pass
         two = len(classes) == 2
         weights = factors[numbers] if two else np.where(y > 0, factors, 1.0)
         if s is not None:
@@ -388,7 +388,7 @@ class SGDClassifier(LinearClassifier, BaseSGD):
         check_class_weight(self.class_weight)
 
     def __getattr__(self, name: str):
-        # Called only for what is not there.
+        # Python calls this only for missing attributes.
         if name in ("predict_proba", "predict_log_proba"):
             raise AttributeError(
                 f"This {type(self).__name__!r} has no attribute {name!r}"

@@ -1,4 +1,4 @@
-"""The parameters of the stochastic estimators: their checks, and what they amount to."""
+"""The parameters of the stochastic estimators: their checks and their meaning."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..solvers.plain_descent import Steps
 from ..solvers.training import Objective
 from ._base import check_flag
 
-# Schedules whose fits have scikit-learn's weights.
+# Schedules with which fits give scikit-learn's weights.
 SCIKIT_LEARN_SCHEDULES = ("constant", "invscaling", "optimal", "adaptive")
 
 
@@ -43,14 +43,14 @@ class SGDParameters:
     clip_norm: Any
     keep_interrupted: Any
 
-    # What scikit-learn's estimator of the same name has beside squared error.
+    # The losses of scikit-learn's estimator of the same name besides squared error.
     _other_losses: tuple[str, ...] = ("huber", "epsilon_insensitive", "squared_epsilon_insensitive")
-    # What `eta0` alone stands for: scikit-learn's default for this estimator.
+    # The schedule for `eta0` alone: scikit-learn's default for this estimator.
     _default_schedule = "invscaling"
 
     @property
     def _automatic(self) -> bool:
-        """Whether rates come from the data: the default, until a rate or an optimizer is given."""
+        """Whether rates come from the data, as they do unless a rate or an optimizer is given."""
         return self._left_to_us and self.eta0 is None and self._optimizer.rule == "sgd"
 
     @property
@@ -66,7 +66,7 @@ class SGDParameters:
 
     @property
     def _schedule(self) -> Schedule:
-        if self._left_to_us:  # scikit-learn's default, torch's with its optimizers
+        if self._left_to_us:  # scikit-learn's default, or torch's with its optimizers
             name = self._default_schedule if self._optimizer.rule == "sgd" else "constant"
             return as_schedule(name, self.power_t)
         return as_schedule(self.learning_rate, self.power_t)
@@ -90,7 +90,7 @@ class SGDParameters:
         return Objective(self._alpha, self._l1_ratio, bool(self.fit_intercept))
 
     def _steps(self, batch_size: int) -> Steps:
-        """Return how a descent moves whose rates do not come from the data."""
+        """Return the steps of a descent whose rates do not come from the data."""
         return Steps(
             self._optimizer,
             self._schedule,
@@ -102,7 +102,7 @@ class SGDParameters:
 
     @property
     def _restores_best(self) -> bool:
-        """Whether early stopping goes back to the best weights, where scikit-learn does not."""
+        """Whether early stopping goes back to the best weights, which scikit-learn does not do."""
         if self.restore_best_weights is not None:
             return bool(self.restore_best_weights)
         scikit_learns = (
@@ -113,7 +113,7 @@ class SGDParameters:
         return not scikit_learns
 
     def _rates_in_words(self) -> str | None:
-        """Return the user's rates as error messages name them; None where the data decide."""
+        """Return the user's rates as text for error messages; None where the data decide."""
         if self._automatic:
             return None
         schedule, rule = self._schedule, self._optimizer.rule
@@ -160,7 +160,7 @@ class SGDParameters:
                 raise ValueError("validation_fraction must be below 1: no row is left to fit.")
 
     def _check_rates(self) -> None:
-        """The optimizer, the schedule, and what does not go together with them."""
+        """Check the optimizer, the schedule, and that the other parameters are compatible."""
         schedule, optimizer = self._schedule, self._optimizer
         if self.clip_norm is not None:
             check.check_real(self.clip_norm, "clip_norm", 0.0, open_low=True)

@@ -1,4 +1,4 @@
-"""What the stochastic estimators share: from their data and parameters to a descent, and back."""
+"""What the stochastic estimators share: they turn data and parameters into a descent, and back."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ from ._sgd_parameters import SGDParameters
 
 
 class Start(NamedTuple):
-    """Weights to begin from, as the user gave them."""
+    """The weights to start from, as the user gave them."""
 
     coef: Any = None
     intercept: Any = None
@@ -64,12 +64,12 @@ NO_START = Start()
 
 
 class Call(NamedTuple):
-    """What a call of `fit` or `partial_fit` asks for, beside the data."""
+    """The options of a call of `fit` or `partial_fit`, besides the data."""
 
     partial: bool = False  # one epoch, without a stopping rule
-    go_on: bool = False  # from where the last call ended, its count of updates included
+    go_on: bool = False  # continues where the last call ended, with its count of updates
     start: Start = NO_START
-    rows: np.ndarray | None = None  # numbers of those to visit; None: all
+    rows: np.ndarray | None = None  # numbers of the rows to visit; None: all
     callback: Callable[[EpochReport], object] | None = None
     callbacks: ScikitLearnCallbacks | None = None
 
@@ -79,7 +79,7 @@ class Call(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Validated data, and which rows of them are fitted."""
+    """Validated data, and the rows of them to fit."""
 
     X: Matrix
     y: np.ndarray  # (n, t)
@@ -94,17 +94,17 @@ class Rows(NamedTuple):
 
     @property
     def largest_weights(self) -> np.ndarray | None:
-        """The weights (n,), of each row the largest over targets."""
+        """The weights (n,): for each row, the largest over the targets."""
         if self.weights is None or np.ndim(self.weights) < 2:
             return self.weights
         return self.weights.max(axis=1)
 
 
 class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel):
-    """A stochastic estimator, but for its constructor and the kind of its targets.
+    """A stochastic estimator without its constructor and the kind of its targets.
 
-    A subclass says how rows are split for early stopping (`_splits`) and what judges the weights
-    on them (`_score`), and may weigh the rows of each target (`_weights`).
+    A subclass defines how rows are split for early stopping (`_splits`) and the score on held-out
+    rows (`_score`), and may weight the rows for each target (`_weights`).
     """
 
     coef_: Any
@@ -112,8 +112,8 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
     t_: float
     loss_curve_: list[float]
 
-    # Whether `warm_start` begins from the mean of the weights where there is one, as scikit-learn's
-    # classifier does, or from the last ones, as its regressor does.
+    # Whether `warm_start` starts from the mean of the weights where there is one, as in
+    # scikit-learn's classifier, or from the last ones, as in its regressor.
     _warm_start_is_averaged = False
 
     def _fit_heard(self, X, y, sample_weight, start=NO_START, callback=None, *, rows=None):
@@ -162,7 +162,7 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
             result = self._descended(descent, rows, call, random_state)
         self._record(result, rows, call)
         self.backend_ = backend_name(kernels)
-        # The moments and sums of other weights than these are of no use.
+        # Moments and sums that belong to other weights are of no use.
         self._memory = descent.memory if result.is_last else None
         if not call.partial:
             self._warn_unless_converged(result)
@@ -195,7 +195,7 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
     def _descent(
         self, kernels: Kernels, rows: Rows, call: Call, warm: bool, n_threads: int
     ) -> Descent:
-        """Return one descent for all targets, or one per target if each weighs rows in its way."""
+        """Return one descent for all targets, or one per target if they weight rows differently."""
         coef, intercept = self._start(rows, warm, call.start)
         go_on_with_memory = call.go_on or (warm and not call.start.is_given)
         memory = (
@@ -225,10 +225,10 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
         objective = self._objective
         if self._automatic and call.partial:
             return StreamingDescent(data, objective, coef, intercept, memory)
-        batch_size = min(int(self.batch_size), data.X.shape[0])  # beyond: all rows
+        batch_size = min(int(self.batch_size), data.X.shape[0])  # a larger batch means all rows
         if self._automatic:
             return automatic_descent(data, objective, visited, batch_size, coef, intercept)
-        # A kernel would fetch y and the weights from the host in each epoch: send them once.
+        # A kernel would copy y and the weights to the device in each epoch: copy them once.
         y, weights = sent_to(data.y, data.X), sent_to(data.sample_weight, data.X)
         return PlainDescent(
             data._replace(y=y, sample_weight=weights),
@@ -244,7 +244,7 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
         return int(self.t_) - 1 if call.go_on else 0
 
     def _start(self, rows: Rows, warm: bool, given: Start) -> tuple[np.ndarray, np.ndarray]:
-        """Return weights to begin from, (t, d) and (t,), of the shapes that the data ask for."""
+        """Return the weights to start from, (t, d) and (t,), in the shapes that the data need."""
         n_targets, d = rows.y.shape[1], rows.X.shape[1]
         coef, intercept = np.zeros((n_targets, d)), np.zeros(n_targets)
         if warm:
@@ -257,11 +257,11 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
             coef = _given(given.coef, "coef_init", (n_targets, d))
         if given.intercept is not None:
             intercept = _given(given.intercept, "intercept_init", (n_targets,))
-        # With "auto" all is float64 until the end.
+        # With "auto", weights are float64 until the end.
         return coef.astype(np.float64 if self._automatic else working_dtype(rows.X)), intercept
 
     def _memory_of_last_call(self, go_on: bool, coef, intercept):
-        """Return what the last call left for this one, if the parameters still ask for its method.
+        """Return what the last call left for this one, if the parameters still select its method.
 
         It is a copy, since a descent may write to it, and this call may be interrupted.
         """
@@ -271,12 +271,12 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
         if not all(isinstance(part, kind) for part in parts):
             return None
         if self._automatic:
-            return memory if go_on else None  # nothing in it is ever written to
+            return memory if go_on else None  # its arrays are never written to
         memory = copy.deepcopy(memory)
         if go_on:
             return memory
-        # As in scikit-learn, a warm start goes on from the last weights or from their mean, with a
-        # new average.
+        # As in scikit-learn, a warm start continues from the last weights or from their mean, and
+        # begins a new average.
         if not isinstance(memory, list):
             return self._without_average(memory, coef, intercept)
         return [
@@ -291,7 +291,7 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
     def _descended(
         self, descent: Descent, rows: Rows, call: Call, random_state
     ) -> StochasticResult:
-        """Run the descent to its end; an error of it names the culprit."""
+        """Run the descent to its end; if it fails, the error names the cause."""
         s = rows.largest_weights
         shuffles = descent.shuffles and self._shuffles(call.partial)
         visits = Visits(len(rows.y), rows.visited, random_state if shuffles else None)
@@ -383,24 +383,24 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
             raise ValueError("early_stopping must be False for partial_fit, which does one epoch.")
 
     def _shows_non_finite(self) -> bool:
-        """The loss of the first epoch is of all rows, unless they are sampled or held out."""
+        """Whether it does: the first loss is of all rows unless some are sampled or held out."""
         return not (self._automatic or self.early_stopping)
 
-    # -------------------------------------------------------------------- what a subclass decides
+    # -------------------------------------------------------------------- what a subclass defines
 
     def _forget(self) -> None:
-        """Drop what a fit from the start must find anew."""
+        """Remove what a fit from the start has to find anew."""
 
     def _weights(self, y, s):
-        """Return the rows' weights: (n,), (n, t) where they differ between targets, or None."""
+        """Return the weights of rows: (n,), (n, t) where they differ between targets, or None."""
         return s
 
     def _splits(self, y, **how):
-        """Return pairs of row numbers: to fit, to judge."""
+        """Return pairs of row numbers: those to fit, and those to score on."""
         return ShuffleSplit(**how).split(y)
 
     def _score(self, holdout: Holdout):
-        """Return what tells how good weights are on the held-out rows."""
+        """Return a function that scores weights on the held-out rows."""
         return holdout.r_squared
 
 
@@ -415,7 +415,7 @@ def _tell(progress, call: Call, fitted, report: EpochReport, coef, intercept) ->
 
 
 def _given(value, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Return a start that the user gave, checked; one target may leave out its axis."""
+    """Return a start that the user gave, checked; a single target may omit its axis."""
     array = check.as_float_array(check.on_host(value, name), name, np.float64)
     if array.shape != shape and not (shape[0] == 1 and array.shape == shape[1:]):
         raise ValueError(f"{name} must have shape {shape}, got shape {array.shape}.")

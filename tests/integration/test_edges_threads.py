@@ -159,8 +159,8 @@ def test_fewer_threads_than_asked_for(backend, limit):
             resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
         else:
             pages = int(open("/proc/self/statm").read().split()[0])
-            room = pages * resource.getpagesize() + 2**26  # less than 8 stacks of 8 MB
-            resource.setrlimit(resource.RLIMIT_AS, (room, room))
+            limit = pages * resource.getpagesize() + 2**26  # less than 8 stacks of 8 MB
+            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         kernels.gram(X, y, None, None, 16)
         kernels.predict(X, w, b, 16)
         for n_threads in (16, 3, 16, 2):

@@ -51,9 +51,9 @@ def in_memory_like(values, layout):
         "transposed": ((n, d + 1), np.s_[:, :d]),
         "odd start": ((n, d), np.s_[:]),
     }[layout]
-    room = np.full(int(np.prod(shape)) + 1, np.nan, values.dtype)
-    room = room[1:].reshape(shape, order="F" if layout == "transposed" else "C")
-    out = room[view]
+    memory = np.full(int(np.prod(shape)) + 1, np.nan, values.dtype)
+    memory = memory[1:].reshape(shape, order="F" if layout == "transposed" else "C")
+    out = memory[view]
     out[:] = values
     return out
 
@@ -87,13 +87,13 @@ def as_csr(values, index_dtype, rng):
 def guarded(values):
     """A copy of `values` in the middle of marked memory, and a check that the marks are intact."""
     mark, pad = 12345.0, 17
-    room = np.full(values.size + 2 * pad, mark, values.dtype)
-    inner = room[pad : pad + values.size].reshape(values.shape)
+    memory = np.full(values.size + 2 * pad, mark, values.dtype)
+    inner = memory[pad : pad + values.size].reshape(values.shape)
     inner[...] = values
 
     def check():
-        assert (room[:pad] == mark).all()
-        assert (room[-pad:] == mark).all()
+        assert (memory[:pad] == mark).all()
+        assert (memory[-pad:] == mark).all()
 
     return inner, check
 

@@ -59,8 +59,8 @@ def numbers(rng, dtype):
 
 
 def unaligned(values):
-    room = np.zeros(values.nbytes + 1, np.uint8)
-    out = room[1:].view(values.dtype).reshape(values.shape)
+    memory = np.zeros(values.nbytes + 1, np.uint8)
+    out = memory[1:].view(values.dtype).reshape(values.shape)
     out[:] = values
     return out
 
@@ -81,8 +81,8 @@ def laid_out(values, layout, rng):
 def in_steps(values, layout):
     if values.dtype.kind in "fV" and values.dtype.isnative:
         return in_memory_like(values, layout)
-    room = np.zeros((3 * N, 2 * D), values.dtype)
-    view = room[::-3, ::-2] if layout == "backwards in steps" else room[1 : N + 1, 1 : D + 1]
+    memory = np.zeros((3 * N, 2 * D), values.dtype)
+    view = memory[::-3, ::-2] if layout == "backwards in steps" else memory[1 : N + 1, 1 : D + 1]
     view[:] = values
     return view
 
