@@ -13,6 +13,7 @@ from .kernels.contract import working_dtype
 from .kernels.device import handed_back, lives_on_device, ndim
 from .solvers.least_squares import DIRECT_SOLVERS, Request, solve_least_squares
 from .solvers.solution import Solution
+from .solvers.training import TrainingData
 
 __all__ = ["LstsqInfo", "lstsq"]
 
@@ -118,14 +119,10 @@ def lstsq(
     kernels, n_threads = resolve(backend, X)
     try:
         (found,) = solve_least_squares(
-            kernels,
-            X,
-            y,
-            sample_weight=s,
-            alphas=[alpha],
+            TrainingData(kernels, X, y, s, n_threads),
+            [alpha],
             fit_intercept=False,
             solver=solver,
-            n_threads=n_threads,
             request=Request(tol=tol, max_iter=MOST_PASSES, certify=False),
         )
     except np.linalg.LinAlgError as error:

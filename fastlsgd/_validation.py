@@ -408,7 +408,7 @@ def check_real(value, name: str, low: float, high: float = np.inf, *, open_low=F
         try:
             number = float(value)
         except OverflowError:  # a whole number or fraction beyond float64
-            number = np.inf if value > 0 else -np.inf
+            number = np.inf if bool(value > 0) else -np.inf  # type: ignore[operator]
         if (low < number if open_low else low <= number) and number <= high and number < np.inf:
             return number
     bracket = "(" if open_low else "["

@@ -14,7 +14,8 @@ from ..kernels import resolve_backend
 from ..kernels.contract import working_dtype
 from ..kernels.device import sent_to
 from ..solvers.inference import gather_evidence, infer
-from ..solvers.regression import NONSMOOTH_SOLVERS, SOLVERS, Problem, fit_regression
+from ..solvers.problem import Problem
+from ..solvers.regression import NONSMOOTH_SOLVERS, SOLVERS, fit_regression
 from ..solvers.solution import Solution
 from ._base import (
     LinearRegressor,
@@ -180,7 +181,7 @@ class LeastSquaresRegressor(LinearRegressor):
         X, y, s, one_target = self._validate(X, y, sample_weight, reset=not warm)
         kernels = resolve_backend(self.backend, X)
         self._refuse_non_finite(kernels, X)
-        start = self._start(X.shape[1], y.shape[1]) if warm else (None, None)
+        start = self._start(X.shape[1], y.shape[1]) if warm else None
         return self._solve(kernels, self._problem(X, y, s), alphas, start, one_target)
 
     def _problem(self, X, y, s) -> Problem:
@@ -194,12 +195,12 @@ class LeastSquaresRegressor(LinearRegressor):
         )
 
     def _start(self, d: int, n_targets: int):
-        coef, intercept = check.as_coefficients(self.coef_, self.intercept_, d)
+        coef, _ = check.as_coefficients(self.coef_, self.intercept_, d)
         if len(coef) != n_targets:
             raise ValueError(
                 f"y has {n_targets} targets, but the weights so far are for {len(coef)}."
             )
-        return coef, intercept
+        return coef
 
     def _solve(self, kernels, problem: Problem, alphas: list[float], start, one_target: bool):
         with overflow_explained(problem.X, problem.y):
@@ -207,7 +208,7 @@ class LeastSquaresRegressor(LinearRegressor):
                 kernels,
                 problem,
                 alphas,
-                *start,
+                start,
                 solver=self.solver,
                 tol=float(self.tol),
                 max_iter=int(self.max_iter),

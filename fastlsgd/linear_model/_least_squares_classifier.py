@@ -173,9 +173,9 @@ class LeastSquaresClassifier(LinearClassifier):
             check_classes(self._label_binarizer.classes_)
         s = self._weights(labels, sample_weight, X)
         targets = targets.astype(working_dtype(X) if s is None else s.dtype)
-        start = None, None
+        start = None
         if warm:
-            vars(regressor).update({name: getattr(self, name) for name in REGRESSOR_ATTRIBUTES})
+            regressor.__dict__.update({name: getattr(self, name) for name in REGRESSOR_ATTRIBUTES})
             start = regressor._start(X.shape[1], targets.shape[1])
         # As its `fit`, but for a second look at X, and for targets, which it wants on the host.
         regressor._solve(

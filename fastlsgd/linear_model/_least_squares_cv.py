@@ -128,9 +128,9 @@ class LeastSquaresCV(RoutedSplitter, LeastSquaresRegressor):
             If `backend` is not installed.
         """
         with all_or_nothing(self):
-            return self._fit(X, y, sample_weight, self._split_params(groups, params))
+            return self._choose_and_fit(X, y, sample_weight, self._split_params(groups, params))
 
-    def _fit(self, X, y, sample_weight, split_params):
+    def _choose_and_fit(self, X, y, sample_weight, split_params):
         alphas = None if self.alphas is None else check_alphas(self.alphas, "alphas")
         self._check_other_parameters(alphas is None or any(alphas))
         given = X, y
@@ -153,7 +153,7 @@ class LeastSquaresCV(RoutedSplitter, LeastSquaresRegressor):
         best = int(np.argmin(means))
         self.alphas_, self.mse_path_ = np.array(alphas), errors
         self.alpha_, self.best_score_ = float(alphas[best]), -float(means[best])
-        return self._solve(kernels, problem, [self.alpha_], (None, None), one_target)
+        return self._solve(kernels, problem, [self.alpha_], None, one_target)
 
     def _is_path(self) -> bool:
         return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
@@ -160,16 +161,16 @@ class SGDRegressorCV(RoutedSplitter, LinearRegressor):
             path.set_params(n_jobs=max(1, resolve_threads() // n_workers))
         # A callable need not take weights.
         s_judged = None if callable(self.scoring) else check.on_host(s)
-        data = rows, targets, s, y_judged, s_judged
+        data = _Data(rows, targets, s, y_judged, s_judged)
         columns = Parallel(n_jobs=n_workers, require="sharedmem")(
-            delayed(carried(_scores_of_path))(clone(path), *data, alphas, fold, score)
+            delayed(carried(_scores_of_path))(clone(path), data, alphas, fold, score)
             for fold in folds
         )
         self.scores_ = np.array(columns).T
         best = _best(self.scores_.mean(axis=1), alphas)
         self.alphas_, self.alpha_ = alphas, float(alphas[best])
         self.best_score_ = float(self.scores_[best].mean())
-        vars(self).pop("mse_path_", None)
+        self.__dict__.pop("mse_path_", None)
         if self.scoring is None:
             self.mse_path_ = -self.scores_
         self.best_estimator_ = clone(model).set_params(alpha=self.alpha_)
@@ -279,28 +280,41 @@ def _score_by_callable(scorer, model, X, rows, y, **more) -> float:
 def _rows_of_other_dtype(X, rows: np.ndarray):
     """As `_rows_of`, for CSR whose numbers SciPy does not divide: float16, big-endian, objects."""
     part = take_rows(CSR(X.data, X.indices, X.indptr, X.shape), rows)
+    assert isinstance(part, CSR)
     out = csr_array(part.shape)
     out.data, out.indices, out.indptr = part.data, part.indices, part.indptr
     return out
 
 
-def _scores_of_path(model, X, y, s, y_judged, s_judged, alphas, fold, score) -> list[float]:
-    """Scores on the held-out rows of a fold, one a strength."""
+class _Data(NamedTuple):
+    """What the folds are parts of."""
+
+    X: Any
+    y: Any
+    sample_weight: Any
+    y_judged: np.ndarray  # y as scorers take it: on the host
+    judged_weight: np.ndarray | None  # the weights that scorers are given
+
+
+def _scores_of_path(model, data: _Data, alphas, fold, score) -> list[float]:
+    """Return the scores on the held-out rows of a fold, one per strength."""
     train, held = fold
-    more = {} if s_judged is None else {"sample_weight": s_judged[held]}
+    more = {} if data.judged_weight is None else {"sample_weight": data.judged_weight[held]}
     scores = []
     for alpha in alphas:
-        _fit_rows(model.set_params(alpha=float(alpha)), X, y, s, train)
-        scores.append(score(model, X, held, y_judged[held], **more))
+        _fit_rows(model.set_params(alpha=float(alpha)), data, train)
+        scores.append(score(model, data.X, held, data.y_judged[held], **more))
     return scores
 
 
-def _fit_rows(model, X, y, s, train) -> None:
-    """Fit these rows; where they are many, without a copy of them.
+def _fit_rows(model, data: _Data, train) -> None:
+    """Fit these rows, without a copy of them where they are many.
 
-    learning_rate="auto" gets all rows, the others at weight zero, which are to it as if they were
-    not there. Other rates leave out the others; early stopping would hold some of them out.
+    learning_rate="auto" then gets all rows, with weight zero where they are not to be fitted, which
+    is to it as if they were absent. Other rates are given the numbers of the rows to visit. With
+    early stopping the rows are always copied, since it would hold out some of the others.
     """
+    X, y, s = data.X, data.y, data.sample_weight
     is_large = not lives_on_device(X) and _numbers(X) * len(train) > COPIED_NUMBERS * X.shape[0]
     if is_large and not model.early_stopping:
         if not model._automatic:

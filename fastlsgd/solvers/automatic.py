@@ -298,7 +298,13 @@ class AutomaticDescent:
     def _transformed(self, X, y, s, order, multiple: int):
         metric = self.metric
         return transformed_rows(
-            self.kernels, X, y, s, order, multiple, metric.shift, metric.transform, self.mean_weight
+            self.kernels,
+            (X, y, s),
+            order,
+            multiple,
+            metric.shift,
+            metric.transform,
+            self.mean_weight,
         )
 
     def _updates(self, Z, y, s, state: SGDState) -> float:

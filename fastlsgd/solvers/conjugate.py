@@ -17,7 +17,6 @@ held against what rounding of the residuals can make of it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Protocol
 
 import numpy as np
@@ -69,33 +68,14 @@ class Iterate:
     is_slow: bool = False  # whether conjugate gradients gave up since they would take too long
 
 
-def descend(
-    system: System,
-    factor: Factor,
-    start: Iterate,
-    scale: np.ndarray | None,
-    *,
-    sharp: bool,
-    tol: float,
-    max_iter: int,
-    certify: bool = True,
-    budget: int | None = None,
-    grade: float = 1.0,
-) -> Iterate:
-    """Descend until the gradient is `tol` of that at zero and of |r|, or stops falling.
+@dataclass(frozen=True)
+class Goal:
+    """How far to descend, and at what cost.
 
-    Parameters
+    Attributes
     ----------
-    system, factor
-    start : Iterate
-        Its weights; where they come from the factor too, its `relative_gradient` is that at zero.
-    scale : ndarray of shape (t,) or None
-        Norm of the whitened gradient at zero: the unit of the relative gradient. None: that of
-        the start, which is zero.
-    sharp : bool
-        Whether one step of the factor is expected to be enough at a time.
     tol : float
-        0: as far as rounding allows.
+        Of the gradient, relative to that at zero and to |r|; 0: as far as rounding allows.
     max_iter : int
         Most passes.
     certify : bool
@@ -105,61 +85,144 @@ def descend(
     grade : float
         By how much the largest rows may hide the gradient of the others.
     """
-    coef, intercept = start.coef, start.intercept
-    best, last, losses, condition = start, start.relative_gradient, list(start.losses), np.nan
-    was_sharp = sharp
-    first, rounding = system.passes, ROUNDING[working_dtype(system.X).name]
-    for stage in count():
-        gradient = system.gradient(coef, intercept)
-        z = factor.whiten(gradient.coef)
-        if scale is None:
-            scale = _norms(z)
-        intercept = intercept - gradient.intercept
-        penalty = system.alpha * (coef * coef).sum(axis=1)
-        losses.append(0.5 * system.total(gradient.squares + penalty))
-        ratio = _relative(z, scale)
-        if stage == 0 or ratio < best.relative_gradient:
-            squares = gradient.squares - system.weight * gradient.intercept**2
-            best = Iterate(coef, intercept, np.maximum(squares, 0.0), ratio)
-        # Without a sharp R, |z| may say `condition` times less than the weights still lack.
-        seen = condition if np.isnan(factor.condition) else factor.condition
-        hidden = 1.0 if was_sharp else max(1.0, seen / ROUND)
-        share = max(tol, rounding) / (hidden if np.isfinite(hidden) else 1.0)
-        asked = _asked(best, system.alpha, scale, share, rounding) / grade
+
+    tol: float
+    max_iter: int
+    certify: bool = True
+    budget: int | None = None
+    grade: float = 1.0
+
+
+def descend(
+    system: System,
+    factor: Factor,
+    start: Iterate,
+    scale: np.ndarray | None,
+    goal: Goal,
+    *,
+    sharp: bool,
+) -> Iterate:
+    """Descend until the gradient reaches the goal, or stops falling.
+
+    Parameters
+    ----------
+    system, factor
+    start : Iterate
+        Its weights; where they come from the factor too, its `relative_gradient` is that at zero.
+    scale : ndarray of shape (t,) or None
+        Norm of the whitened gradient at zero, the unit of the relative gradient. None: that of
+        the start, which is zero.
+    goal : Goal
+    sharp : bool
+        Whether a single step of the factor is expected to be enough in each stage.
+    """
+    descent = _Stages(system, factor, start, scale, goal, sharp)
+    while descent.advance():
+        pass
+    return descent.end()
+
+
+class _Stages:
+    """A descent, one gradient and one correction at a time."""
+
+    def __init__(
+        self, system: System, factor: Factor, start: Iterate, scale, goal: Goal, sharp: bool
+    ) -> None:
+        self.system, self.factor, self.scale, self.goal = system, factor, scale, goal
+        self.coef, self.intercept = start.coef, start.intercept
+        self.best, self.last = start, start.relative_gradient
+        self.losses, self.condition = list(start.losses), np.nan
+        self.sharp = self.was_sharp = sharp
+        self.first_pass, self.dtype = system.passes, working_dtype(system.X).name
+        self.stage = 0
+
+    def advance(self) -> bool:
+        """Take the gradient and a step; return whether there is more to do."""
+        z, ratio = self._judge()
+        asked = self._asked()
+        best, last = self.best, self.last
         best.converged = best.relative_gradient <= asked
-        left = max_iter - (system.passes - first)
-        best.has_stalled = stage > 0 and not ratio <= 0.5 * last
-        sharp = sharp and ((stage == 0 and last == np.inf) or ratio <= SHARP * last)
+        left = self.goal.max_iter - (self.system.passes - self.first_pass)
+        best.has_stalled = self.stage > 0 and not ratio <= 0.5 * last
+        is_first = self.stage == 0 and last == np.inf
+        self.sharp = self.sharp and (is_first or ratio <= SHARP * last)
         done = best.converged or best.has_stalled or not np.isfinite(ratio)
-        if done or left <= (0 if sharp else 1):  # a product and the gradient after it
-            if sharp and best.coef is coef:  # a step for free
-                best.coef, best.intercept = _step(system, factor, coef, intercept, z)
-            break
-        if sharp:
+        if done or left <= (0 if self.sharp else 1):  # a product and the gradient after it
+            if self.sharp and best.coef is self.coef:  # a step for free
+                best.coef, best.intercept = self._moved(z)
+            return False
+        if self.sharp:
             # What is left shrinks as it just did; in weights it may count `condition` times.
-            left_over = ratio * ratio / last * factor.condition
-            step, safe = z, not certify and SAFETY * left_over <= asked
+            left_over = ratio * ratio / last * self.factor.condition
+            step, safe = z, not self.goal.certify and SAFETY * left_over <= asked
         else:
-            reduction = max(STAGE_REDUCTION[working_dtype(system.X).name], 0.5 * asked / ratio)
-            inner = conjugate_gradients(system, factor, z, reduction, left - 1, budget, losses[-1])
-            step, safe, losses = inner.v, False, losses + inner.losses
-            if stage == 0:
-                condition = inner.condition
-                if np.isnan(factor.condition) and inner.n_seen < LOOK_BACK < left:
-                    condition = max(condition, _condition_seen_at_random(system, factor))
-            best.is_slow = inner.is_slow
-        if best.is_slow:
-            break
-        coef, intercept = _step(system, factor, coef, intercept, step)
+            step, safe = self._solve(z, asked / ratio, left), False
+            if best.is_slow:
+                return False
+        self.coef, self.intercept = self._moved(step)
         if safe:
             squares = np.maximum(best.squares - (step * step).sum(axis=1), 0.0)
-            best = Iterate(coef, intercept, squares, ratio * ratio / last, converged=True)
-            break
-        last = ratio
-    best.losses, best.condition = losses, condition
-    if best.has_stalled and scale is not None:
-        best.at_floor = best.relative_gradient <= _floor(system, factor, best, scale)
-    return best
+            reached = ratio * ratio / last
+            self.best = Iterate(self.coef, self.intercept, squares, reached, converged=True)
+            return False
+        self.last = ratio
+        self.stage += 1
+        return True
+
+    def _judge(self) -> tuple[np.ndarray, float]:
+        """Return the whitened gradient here, and its size relative to that at zero."""
+        system, coef = self.system, self.coef
+        gradient = system.gradient(coef, self.intercept)
+        z = self.factor.whiten(gradient.coef)
+        if self.scale is None:
+            self.scale = _norms(z)
+        self.intercept = self.intercept - gradient.intercept
+        penalty = system.alpha * (coef * coef).sum(axis=1)
+        self.losses.append(0.5 * system.total(gradient.squares + penalty))
+        ratio = _relative(z, self.scale)
+        if self.stage == 0 or ratio < self.best.relative_gradient:
+            squares = gradient.squares - system.weight * gradient.intercept**2
+            self.best = Iterate(coef, self.intercept, np.maximum(squares, 0.0), ratio)
+        return z, ratio
+
+    def _asked(self) -> float:
+        """Return the relative gradient to reach."""
+        rounding = ROUNDING[self.dtype]
+        # Without a sharp R, |z| may say `condition` times less than the weights still lack.
+        seen = self.condition if np.isnan(self.factor.condition) else self.factor.condition
+        hidden = 1.0 if self.was_sharp else max(1.0, seen / ROUND)
+        share = max(self.goal.tol, rounding) / (hidden if np.isfinite(hidden) else 1.0)
+        assert self.scale is not None
+        asked = _asked(self.best, self.system.alpha, self.scale, share, rounding)
+        return asked / self.goal.grade
+
+    def _solve(self, z: np.ndarray, reduction: float, left: int) -> np.ndarray:
+        """Return a correction by conjugate gradients, whose losses and condition are kept."""
+        reduction = max(STAGE_REDUCTION[self.dtype], 0.5 * reduction)
+        inner = conjugate_gradients(
+            self.system, self.factor, z, reduction, left - 1, self.goal.budget, self.losses[-1]
+        )
+        self.losses = self.losses + inner.losses
+        if self.stage == 0:
+            self.condition = inner.condition
+            if np.isnan(self.factor.condition) and inner.n_seen < LOOK_BACK < left:
+                at_random = _condition_seen_at_random(self.system, self.factor)
+                self.condition = max(self.condition, at_random)
+        self.best.is_slow = inner.is_slow
+        return inner.v
+
+    def _moved(self, step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return weights less a step, and the intercept that keeps the residuals' mean."""
+        move = self.factor.unwhiten(step)
+        return self.coef - move, self.intercept + move @ self.system.centre
+
+    def end(self) -> Iterate:
+        best = self.best
+        best.losses, best.condition = self.losses, self.condition
+        if best.has_stalled and self.scale is not None:
+            floor = _floor(self.system, self.factor, best, self.scale)
+            best.at_floor = best.relative_gradient <= floor
+        return best
 
 
 def _asked(at: Iterate, alpha: float, scale: np.ndarray, tol: float, rounding: float) -> float:
@@ -188,12 +251,6 @@ def _floor(system: System, factor: Factor, at: Iterate, scale: np.ndarray) -> fl
     with np.errstate(over="ignore"):
         floor = FLOOR_EPS[working_dtype(system.X).name] * size
     return float((floor / np.where(scale > 0.0, scale, 1.0)).max())
-
-
-def _step(system: System, factor: Factor, coef, intercept, step):
-    """Weights less a step, and the intercept that keeps the residuals' mean as it is."""
-    move = factor.unwhiten(step)
-    return coef - move, intercept + move @ system.centre
 
 
 def _norms(z: np.ndarray) -> np.ndarray:

@@ -20,9 +20,10 @@ from ..kernels.contract import Kernels
 from .factors import EPS, TINY, NotTrustworthy
 from .interrupt import call_gram
 from .leave_one_out import ACCURACY, FORMULA_CONDITION, gram_bases, in_range, is_trusted
+from .problem import Problem
 from .proximal_newton import Quadratic
 from .refits import Task, pieces, refit_errors, restricted, squared_errors
-from .regression import Problem, make_system
+from .regression import make_system
 from .system import System
 
 # A sum that is so much smaller than what it is the difference of has lost too much.
@@ -135,7 +136,10 @@ class _FoldSums:
         squares = self.weight * intercepts**2
         errors = quadratic - cross + self.yy + slope - offset + squares
         terms = (quadratic, cross, self.yy, slope, offset, squares)
-        return errors.sum(axis=1), sum(np.abs(term) for term in terms).sum(axis=1)
+        sizes = np.zeros_like(errors)
+        for term in terms:
+            sizes = sizes + np.abs(term)
+        return errors.sum(axis=1), sizes.sum(axis=1)
 
 
 @dataclass
@@ -254,11 +258,13 @@ class _Fold:
 
 def _ridge_fits(moments: _FitMoments, squares: np.ndarray, alphas: np.ndarray):
     order = np.argsort(-alphas, kind="stable")
-    which, coefs, noise = [], [], 0.0
+    which: list[int] = []
+    coefs: list[np.ndarray] = []
+    noise = 0.0
     for part, basis in gram_bases(moments.xx, moments.xy, squares, alphas[order]):
         F = basis.factors(alphas[order[part]])  # (k, n_alphas)
         turned = F.T[:, :, None] * basis.slopes  # (n_alphas, k, t)
-        which.extend(order[part])
+        which.extend(order[part].tolist())
         coefs.extend((basis.U @ turned).transpose(0, 2, 1))
         noise = max(noise, basis.noise)
     return np.array(which, dtype=int), np.array(coefs), noise

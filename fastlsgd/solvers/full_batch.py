@@ -27,6 +27,7 @@ from .metric import (
     standard_scale,
     take_moments,
 )
+from .problem import Penalty, Problem
 from .rows import CHUNK_NUMBERS, as_dense, row_slice
 
 # Variances below which squares, or float32's products with a residual, may have lost what counts.
@@ -69,12 +70,12 @@ class _Point:
 class _Objective:
     """J, its gradient and its proximal step, in the coordinates of a metric."""
 
-    def __init__(self, kernels, X, y, sample_weight, metric: Metric, l1: float, positive: bool,
-                 fit_intercept, n_threads) -> None:  # fmt: skip
-        self.kernels, self.X, self.y, self.sample_weight = kernels, X, y, sample_weight
-        self.metric, self.fit_intercept, self.n_threads = metric, fit_intercept, n_threads
+    def __init__(
+        self, kernels: Kernels, problem: Problem, metric: Metric, l1: float, n_threads: int
+    ) -> None:
+        self.kernels, self.problem, self.n_threads = kernels, problem, n_threads
+        self.metric = metric
         self.soft = l1 * metric.transform if l1 > 0.0 else None
-        self.positive = positive
 
     def smooth(self, at: _Point) -> tuple[float, _Point]:
         """Loss with the L2 penalty, and gradient."""
@@ -82,18 +83,20 @@ class _Objective:
         loss, dw, db = call_kernel(
             self.kernels.loss_gradient,
             2 * len(coef),
-            self.X,
-            self.y,
+            self.problem.X,
+            self.problem.y,
             coef,
             intercept,
-            self.sample_weight,
+            self.problem.sample_weight,
             self.n_threads,
         )
         dz = dw - np.outer(db, self.metric.shift)
         t = self.metric.transform
         dv = (dz * t if self.metric.is_diagonal else dz @ t.T) + self.metric.shrink * at.v
         penalty = 0.5 * float((self.metric.shrink * at.v**2).sum())
-        return float(loss.sum()) + penalty, _Point(dv, db if self.fit_intercept else 0.0 * db)
+        if not self.problem.fit_intercept:
+            db = 0.0 * db
+        return float(loss.sum()) + penalty, _Point(dv, db)
 
     def residual(self, at: _Point, loss: float) -> float:
         """Root mean square of the residuals, of all targets together."""
@@ -104,7 +107,7 @@ class _Objective:
         return 0.0 if self.soft is None else float((self.soft * np.abs(at.v)).sum())
 
     def proximal(self, at: _Point, step: float) -> _Point:
-        if self.positive:
+        if self.problem.positive:
             soft = 0.0 if self.soft is None else step * self.soft
             return _Point(np.maximum(at.v - soft, 0.0), at.b)
         if self.soft is None:
@@ -118,50 +121,41 @@ class _Objective:
 
 def fit_full_batch(
     kernels: Kernels,
-    X: Matrix,
-    y: np.ndarray,
-    coef: np.ndarray | None,
-    intercept: np.ndarray | None,
-    *,
-    sample_weight: np.ndarray | None,
+    problem: Problem,
     alpha: float,
-    l1_ratio: float,
-    positive: bool = False,
-    fit_intercept: bool,
+    coef: np.ndarray | None,
+    *,
     tol: float,
     max_iter: int,
     n_threads: int,
 ) -> FullBatchResult:
-    """Minimise J from `coef` and `intercept` (None: zero) until the relative gradient is `tol`.
+    """Minimise J from `coef` (None: zero) until the relative gradient is `tol`.
 
     The gradient is measured in the metric, where columns have norm 1. It must be `tol` of the one
     at zero weights and the mean intercept, and of the residuals' root mean square; under L1 it is
-    the proximal gradient mapping. A `tol` below what rounding allows counts as that. `positive`:
-    weights may not be negative.
+    the proximal gradient mapping. A `tol` below what rounding allows counts as that.
 
     Raises
     ------
     NotTrustworthy
         If squares of a column or of residuals overflow or underflow.
     """
-    l1, l2 = alpha * l1_ratio, alpha * (1.0 - l1_ratio)
-    moments = take_moments(kernels, X, y, sample_weight, n_threads)
+    X, y, fit_intercept = problem.X, problem.y, problem.fit_intercept
+    penalty = problem.penalty(alpha)
+    moments = take_moments(kernels, X, y, problem.sample_weight, n_threads)
     eps = float(np.finfo(working_dtype(X)).eps)
     variance = _variances(moments, fit_intercept)
-    _refuse_underflow(X, sample_weight, moments.x_mean() * fit_intercept, variance, eps)
+    centre = moments.x_mean() * fit_intercept
+    _refuse_underflow(X, problem.sample_weight, centre, variance, eps)
     scale = standard_scale(moments, variance, eps)
-    metric = choose_metric(moments, l1, l2, positive, fit_intercept, working_dtype(X))
-    objective = _Objective(
-        kernels, X, y, sample_weight, metric, l1, positive, fit_intercept, n_threads
-    )
+    metric = _choose_metric(moments, penalty, fit_intercept, eps)
+    objective = _Objective(kernels, problem, metric, penalty.l1, n_threads)
     zero = _Point(np.zeros((y.shape[1], len(metric.shrink))), np.zeros(y.shape[1]))
     if fit_intercept:
         zero.b = moments.y_origin + moments.y / moments.weight
     start = zero
     if coef is not None:
         start = _Point(metric.to_weights(coef.astype(np.float64)), zero.b)
-        if not fit_intercept:
-            start.b = np.zeros(y.shape[1])
     test = _Test(
         tol,
         _mapping_norm(objective, zero, _first_curvature(metric)),
@@ -238,14 +232,11 @@ class _Test:
         return norm / unit if unit > 0.0 else 0.0
 
 
-def choose_metric(
-    moments: Moments, l1: float, l2: float, positive: bool, centred: bool, dtype
-) -> Metric:
-    """The full metric where d allows it; L1 and signs are separable in a diagonal one only."""
-    eps = float(np.finfo(dtype).eps)
-    if moments.is_full and l1 == 0.0 and not positive:
-        return full_metric(moments, l2, centred, eps)
-    return diagonal_metric(moments, l2, centred, eps)
+def _choose_metric(moments: Moments, penalty: Penalty, centred: bool, eps: float) -> Metric:
+    """Return the full metric where d allows it; L1 and signs need a diagonal, separable one."""
+    if moments.is_full and penalty.l1 == 0.0 and not penalty.positive:
+        return full_metric(moments, penalty.l2, centred, eps)
+    return diagonal_metric(moments, penalty.l2, centred, eps)
 
 
 def _first_curvature(metric: Metric) -> float:

@@ -18,7 +18,7 @@ from ..kernels.device import DeviceArray
 from .eigen import svd
 from .factors import EPS, SingularFactor, TriangularFactor, solve_upper
 from .orthogonal import rank_tolerance
-from .regression import Problem
+from .problem import Problem
 from .solution import Solution
 
 # Of a target about its mean, relative to that: rounding. And of residuals, relative to the target.

@@ -19,11 +19,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..kernels.contract import CSR, Kernels, Matrix
-from .conjugate import Iterate, descend
+from ..kernels.contract import CSR
+from .conjugate import Goal, Iterate, descend
 from .factors import (
     DiagonalFactor,
     NotTrustworthy,
+    TriangularFactor,
     cholesky_factor,
 )
 from .graded import GRADED, is_graded, solve_graded
@@ -31,6 +32,7 @@ from .orthogonal import SKETCH_ROWS, sketch_factor, solve_by_qr
 from .rows import as_dense, random_rows, take_rows
 from .solution import Solution
 from .system import DENSE_NUMBERS, ORIGIN_ROWS, System
+from .training import TrainingData
 from .weights import normalised_weights
 
 DIRECT_SOLVERS = ("auto", "gram", "sketch", "cg", "qr")
@@ -67,17 +69,16 @@ class Request:
     seed: int = SEED
     start: np.ndarray | None = None  # (t, d)
 
+    def goal(self, budget: int | None = None, grade: float = 1.0) -> Goal:
+        return Goal(self.tol, self.max_iter, self.certify, budget, grade)
+
 
 def solve_least_squares(
-    kernels: Kernels,
-    X: Matrix,
-    y: np.ndarray,
-    *,
-    sample_weight: np.ndarray | None,
+    data: TrainingData,
     alphas: Sequence[float],
+    *,
     fit_intercept: bool,
     solver: str,
-    n_threads: int,
     request: Request,
 ) -> list[Solution]:
     """Minimise 1/2 sum_i s_i (x_i . w + b - y_i)^2 + alpha/2 |w|^2 for each alpha.
@@ -90,7 +91,7 @@ def solve_least_squares(
     numpy.linalg.LinAlgError
         If sums overflow, or X or y hold NaN or infinity.
     """
-
+    kernels, X, y, sample_weight, n_threads = data
     sample_weight, weight_exponent = normalised_weights(sample_weight, X, max(alphas))
     if weight_exponent:
         alphas = np.ldexp(np.asarray(alphas, np.float64), -weight_exponent).tolist()
@@ -219,7 +220,7 @@ def _by_gram(system: System, request: Request) -> Solution:
     coef = factor.unwhiten(z)
     start = Iterate(coef, system.intercept_for(coef), relative_gradient=1.0)
     unit = np.sqrt((z * z).sum(axis=1))
-    return _descended("gram", system, factor, start, unit, request, sharp=True)
+    return _descended("gram", system, factor, start, unit, request.goal(), sharp=True)
 
 
 def _by_sketch(system: System, request: Request) -> Solution:
@@ -234,7 +235,7 @@ def _by_sketch(system: System, request: Request) -> Solution:
     coef = sketch.factor.unwhiten(sketch.start)
     start = Iterate(coef, system.intercept_for(coef), relative_gradient=1.0)
     unit = np.sqrt((sketch.start * sketch.start).sum(axis=1))
-    solution = _descended("sketch", system, sketch.factor, start, unit, request, sharp=False)
+    solution = _descended("sketch", system, sketch.factor, start, unit, request.goal(), sharp=False)
     solution.factor = None  # good for a metric, not for standard errors
     return solution
 
@@ -257,28 +258,23 @@ def _by_cg(system: System, request: Request, budget: int | None = None) -> Solut
         zero = np.zeros_like(coef)
         z = factor.whiten(system.gradient(zero, system.intercept_for(zero)).coef)
         unit = np.sqrt((z * z).sum(axis=1))
-    return _descended(
-        "cg", system, factor, start, unit, request, sharp=False, budget=budget, grade=grade
-    )
+    goal = request.goal(budget, grade)
+    return _descended("cg", system, factor, start, unit, goal, sharp=False)
 
 
 def _descended(
-    name, system, factor, start, unit, request, *, sharp, budget=None, grade=1.0
+    name: str,
+    system: System,
+    factor: TriangularFactor | DiagonalFactor,
+    start: Iterate,
+    unit: np.ndarray | None,
+    goal: Goal,
+    *,
+    sharp: bool,
 ) -> Solution:
-    """`descend`, and whether to trust where it ends."""
-    before = system.passes
-    end = descend(
-        system,
-        factor,
-        start,
-        unit,
-        sharp=sharp,
-        tol=request.tol,
-        max_iter=request.max_iter,
-        certify=request.certify,
-        budget=budget,
-        grade=grade,
-    )
+    """Return where `descend` ends, if that is to be trusted."""
+    before, grade = system.passes, goal.grade
+    end = descend(system, factor, start, unit, goal, sharp=sharp)
     finite = np.isfinite(end.relative_gradient) and np.isfinite(end.coef).all()
     at_floor = end.at_floor and grade <= GRADED  # else the largest rows' rounding hides the others
     stuck = end.has_stalled and not (end.converged or at_floor)
@@ -296,7 +292,7 @@ def _descended(
         end.losses,
         end.relative_gradient,
         not stuck and (end.converged or (end.has_stalled and at_floor)),
-        None if name == "cg" else factor,
+        factor if isinstance(factor, TriangularFactor) else None,
         system.centre,
     )
 

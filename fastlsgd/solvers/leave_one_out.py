@@ -170,8 +170,8 @@ def _turned(W, R, c, base: float, noise: float, *, tells_rank: bool = False) -> 
 
 def _upper(rows: np.ndarray) -> np.ndarray:
     if rows.shape[1] >= LONG:
-        return interruptible(np.linalg.qr, rows, mode="r")
-    return np.linalg.qr(rows, mode="r")
+        return np.asarray(interruptible(np.linalg.qr, rows, mode="r"))
+    return np.asarray(np.linalg.qr(rows, mode="r"))
 
 
 # ------------------------------------------------------------------------------------ the errors
@@ -202,8 +202,11 @@ class _LeaveOneOut:
                     break
         still = np.flatnonzero(np.isnan(sums))
         if len(still):
-            rows = np.flatnonzero(task.weights)
-            sums[still] = sum(self._refit_row(i, alphas[still]) for i in rows)
+            rows = np.flatnonzero(task.weights).tolist()
+            refitted = np.zeros(len(still))
+            for row in rows:
+                refitted += self._refit_row(row, alphas[still])
+            sums[still] = refitted
         return sums / (system.weight * system.t)
 
     def _refit_row(self, row: int, alphas: np.ndarray) -> np.ndarray:

@@ -28,6 +28,7 @@ from .eigen import eigh
 from .factors import EPS, TINY, NotTrustworthy, cholesky_factor, column_scale, upper_of
 from .least_squares import FACTOR_FEATURES, GRAM_CONDITION
 from .orthogonal import triangle
+from .problem import Penalty
 from .solution import Solution
 from .system import System
 
@@ -42,30 +43,6 @@ MOST_FAILURES = 20
 SUMS_CONDITION = 1e4
 # What J may seem to rise by, relative to what it is summed from.
 SLACK = 1e-10
-
-
-@dataclass(frozen=True)
-class Penalty:
-    """l1 |w|_1 + l2/2 |w|^2, and whether w must not be negative."""
-
-    l1: float
-    l2: float
-    positive: bool = False
-
-    def value(self, w: np.ndarray) -> float:
-        return float(self.l1 * np.abs(w).sum() + 0.5 * self.l2 * (w * w).sum())
-
-    def soften(self, u: np.ndarray, threshold: np.ndarray) -> np.ndarray:
-        """The proximal step of l1 |w|_1 and the sign constraint."""
-        if self.positive:
-            return np.maximum(u - threshold, 0.0)
-        return np.sign(u) * np.maximum(np.abs(u) - threshold, 0.0)
-
-    def violation(self, w: np.ndarray, gradient: np.ndarray) -> np.ndarray:
-        """How far `gradient`, of the loss and l2, is from what optimality of each w_j asks."""
-        at_zero = np.maximum((-gradient if self.positive else np.abs(gradient)) - self.l1, 0.0)
-        violation = np.where(w != 0.0, np.abs(gradient + self.l1 * np.sign(w)), at_zero)
-        return np.where(w < 0.0, np.inf, violation) if self.positive else violation
 
 
 class Quadratic:
@@ -229,7 +206,8 @@ def fit_path(
     except NotTrustworthy:
         if system.d > FACTOR_FEATURES:
             raise
-    rows, points = _TrianglePath(system), []
+    rows: _TrianglePath | None = None
+    points: list[Solution] = []
     for penalty in penalties:
         point = None
         if sums is not None:
@@ -237,6 +215,7 @@ def fit_path(
             if not is_solved and system.d <= FACTOR_FEATURES:
                 coef, point = point.coef, None
         if point is None:
+            rows = rows or _TrianglePath(system)
             point = rows.solution(penalty, coef)
         points.append(point)
         coef = point.coef
@@ -289,7 +268,9 @@ class _GramPath:
 
     def _refined(self, problems, penalty, coef, tol, max_iter) -> tuple[Solution, bool]:
         """Active sets on the data's own gradient, until optimality or rounding."""
-        system, best, losses = self.system, None, []
+        system = self.system
+        losses: list[float] = []
+        best: Solution | None = None
         while True:
             coef, _, condition = _solve_all(problems, penalty, coef, min(tol, 1e-12))
             found = system.gradient(coef, system.intercept_for(coef))
@@ -304,7 +285,7 @@ class _GramPath:
             if not point.converged:
                 point.relative_gradient = max(point.relative_gradient, optimality.relative)
             falls = best is None or point.relative_gradient <= 0.5 * best.relative_gradient
-            if falls or point.converged:
+            if best is None or falls or point.converged:
                 best = point
             if point.converged or not falls or len(losses) >= max_iter:
                 break
@@ -384,13 +365,15 @@ def _objective(system: System, penalty: Penalty, coef, squares) -> float:
 
 
 class _TrianglePath:
-    """Solutions on the triangle of a QR decomposition of [A, y], which is made when first used."""
+    """Solutions on the triangle of a QR decomposition of [A, y]."""
 
     def __init__(self, system: System) -> None:
-        self.system, self.upper = system, None
+        self.system = system
+        with np.errstate(over="ignore", invalid="ignore"):
+            self._prepare(system)
 
-    def _prepare(self) -> None:
-        system, d = self.system, self.system.d
+    def _prepare(self, system: System) -> None:
+        d = system.d
         system.find_centre()
         self.upper, exponents = triangle(system)
         self.units, self.y_units = exponents[:d], exponents[d:]
@@ -402,8 +385,6 @@ class _TrianglePath:
 
     def solution(self, penalty: Penalty, start: np.ndarray) -> Solution:
         with np.errstate(over="ignore", invalid="ignore"):
-            if self.upper is None:
-                self._prepare()
             found = [self._minimum(k, penalty, w) for k, w in enumerate(start)]
             return self._judged(penalty, found)
 

@@ -18,7 +18,8 @@ import numpy as np
 
 from .eigen import eigh
 from .metric import RANK_TOLERANCE, Metric, Moments, factor_metric
-from .proximal_newton import Penalty, Quadratic
+from .problem import Penalty
+from .proximal_newton import Quadratic
 from .training import Objective
 
 # Of the solution under L1: relative to the gradient of zero weights.

@@ -16,8 +16,9 @@ import numpy as np
 from ..kernels.contract import Kernels, Matrix
 from ..kernels.device import lives_on_device, sent_to
 from .factors import NotTrustworthy
+from .problem import Problem
 from .proximal_newton import fit_path
-from .regression import Problem, fit_regression, make_system
+from .regression import fit_regression, make_system
 from .rows import as_dense, row_slice, stored_numbers, take_rows
 
 PIECE_NUMBERS = 2**20  # of rows that are copied or made dense at a time: 8 MB
@@ -137,7 +138,6 @@ def _regression(task: Task, problem: Problem, alphas: list[float], start):
         problem,
         alphas,
         start,
-        None,
         solver="auto",
         tol=task.tol,
         max_iter=task.max_iter,

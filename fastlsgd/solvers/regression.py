@@ -9,13 +9,11 @@ matrix fits, else `full_batch.py`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 
 import numpy as np
 
 from ..kernels.contract import CSR, Kernels, Matrix
-from ..kernels.device import sent_to
 from .factors import NotTrustworthy
 from .full_batch import FullBatchResult, fit_full_batch
 from .least_squares import (
@@ -25,57 +23,18 @@ from .least_squares import (
     solve_least_squares,
     weights_undone,
 )
-from .proximal_newton import GRAM_FEATURES, Penalty, fit_path, judged, refuse_target_range
+from .problem import Problem
+from .proximal_newton import GRAM_FEATURES, fit_path, judged, refuse_target_range
 from .rows import stored_numbers
 from .solution import Solution
 from .system import System
-from .weights import normalised_weights
+from .training import TrainingData
 
 SOLVERS = (*DIRECT_SOLVERS, "nesterov")
 NONSMOOTH_SOLVERS = ("auto", "gram", "nesterov")
 
 # Multiply-adds of a CSR's Gram matrix for each stored number: beyond it, descent is quicker.
 SPARSE_GRAM_COST = 3e4
-# Of the penalty on the sum over rows, a power of two to which squares of columns are added.
-MOST_EXPONENT = 1000
-
-
-@dataclass(frozen=True)
-class Problem:
-    """X, y and how to treat them, as the kernels take them."""
-
-    X: Matrix
-    y: np.ndarray  # (n, t)
-    sample_weight: np.ndarray | None
-    l1_ratio: float
-    positive: bool
-    fit_intercept: bool
-
-    @cached_property
-    def weight(self) -> float:
-        s = self.sample_weight
-        return float(len(self.y) if s is None else s.sum(dtype=np.float64))
-
-    def normalised(self) -> tuple[Problem, int]:
-        """The same problem with sample weights near 1, and the power of two taken from them."""
-        weights, exponent = normalised_weights(self.sample_weight, self.X)
-        return (replace(self, sample_weight=weights) if exponent else self), exponent
-
-    def lightened(self, alphas: Sequence[float]) -> tuple[Problem, int]:
-        """The same with weights so small that their sum times each alpha is a float64."""
-        exponent = int(np.frexp(self.weight)[1] + np.frexp(max(alphas))[1]) - MOST_EXPONENT
-        if exponent <= 0:
-            return self, 0
-        exponent += exponent % 2
-        s = self.sample_weight
-        s = np.ones(len(self.y), self.y.dtype) if s is None else np.asarray(s)
-        return replace(self, sample_weight=sent_to(np.ldexp(s, -exponent), self.X)), exponent
-
-    def penalty(self, alpha: float) -> Penalty:
-        return Penalty(alpha * self.l1_ratio, alpha * (1.0 - self.l1_ratio), self.positive)
-
-    def is_smooth(self, alphas: Sequence[float]) -> bool:
-        return not self.positive and (self.l1_ratio == 0.0 or not any(alphas))
 
 
 def fit_regression(
@@ -83,7 +42,6 @@ def fit_regression(
     problem: Problem,
     alphas: Sequence[float],
     coef: np.ndarray | None,
-    intercept: np.ndarray | None,
     *,
     solver: str,
     tol: float,
@@ -106,14 +64,10 @@ def fit_regression(
     request = Request(tol=tol, max_iter=max_iter, start=start)
     if solver != "nesterov" and problem.is_smooth(alphas):
         solutions = solve_least_squares(
-            kernels,
-            problem.X,
-            problem.y,
-            sample_weight=problem.sample_weight,
-            alphas=[alpha * problem.weight for alpha in alphas],
+            TrainingData(kernels, problem.X, problem.y, problem.sample_weight, n_threads),
+            [alpha * problem.weight for alpha in alphas],
             fit_intercept=problem.fit_intercept,
             solver=solver,
-            n_threads=n_threads,
             request=request,
         )
     elif solver != "nesterov" and (solver == "gram" or _gram_pays(problem.X)):
@@ -122,7 +76,7 @@ def fit_regression(
         except NotTrustworthy as error:
             raise np.linalg.LinAlgError(str(error)) from error
     else:
-        solutions = _by_descent(kernels, problem, alphas, request, intercept, n_threads)
+        solutions = _by_descent(kernels, problem, alphas, request, n_threads)
         return [weights_undone(found, exponent, 0) for found in solutions]
     scale = 1.0 / problem.weight
     solutions = [replace(s, losses=[loss * scale for loss in s.losses]) for s in solutions]
@@ -158,13 +112,11 @@ def _by_gram(kernels, problem: Problem, alphas, request: Request, n_threads) -> 
     )
 
 
-def _by_descent(
-    kernels, problem: Problem, alphas, request: Request, intercept, n_threads
-) -> list[Solution]:
+def _by_descent(kernels, problem: Problem, alphas, request: Request, n_threads) -> list[Solution]:
     """Nesterov's descent; the direct solvers where squares leave the range, or hide directions."""
     try:
         with np.errstate(over="ignore", invalid="ignore"):
-            return _descended(kernels, problem, alphas, request, intercept, n_threads)
+            return _descended(kernels, problem, alphas, request, n_threads)
     except NotTrustworthy as error:
         if problem.X.shape[1] > GRAM_FEATURES:
             raise np.linalg.LinAlgError(str(error)) from error
@@ -173,7 +125,6 @@ def _by_descent(
         problem,
         alphas,
         request.start,
-        intercept,
         solver="qr" if problem.is_smooth(alphas) else "gram",
         tol=request.tol,
         max_iter=request.max_iter,
@@ -181,9 +132,7 @@ def _by_descent(
     )
 
 
-def _descended(
-    kernels, problem: Problem, alphas, request: Request, intercept, n_threads
-) -> list[Solution]:
+def _descended(kernels, problem: Problem, alphas, request: Request, n_threads) -> list[Solution]:
     """Descent to each alpha, and its certificates from one pass more."""
     system = make_system(kernels, problem, n_threads)
     refuse_target_range(system)
@@ -199,15 +148,9 @@ def _descended(
     for alpha in alphas:
         result = fit_full_batch(
             kernels,
-            problem.X,
-            problem.y,
+            problem,
+            alpha,
             coef,
-            intercept,
-            sample_weight=problem.sample_weight,
-            alpha=alpha,
-            l1_ratio=problem.l1_ratio,
-            positive=problem.positive,
-            fit_intercept=problem.fit_intercept,
             tol=request.tol,
             max_iter=request.max_iter,
             n_threads=n_threads,

@@ -124,16 +124,18 @@ def rows_on_host(
 
 def transformed_rows(
     kernels: Kernels,
-    X: Matrix,
-    y: np.ndarray,
-    sample_weight: np.ndarray | None,
+    data: tuple[Matrix, np.ndarray, np.ndarray | None],
     order: np.ndarray | None,
     multiple: int,
     shift: np.ndarray,
     transform: np.ndarray,
     weight_unit: float,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
-    """One visit of the rows in other coordinates, where X is: as `DeviceKernels` has it."""
+    """Yield one visit of the rows in other coordinates, where X is, as `DeviceKernels` has it.
+
+    `data` is X, y and sample_weight.
+    """
+    X, y, sample_weight = data
     if lives_on_device(X):
         yield from cast(DeviceKernels, kernels).transformed_rows(
             X, y, sample_weight, order, multiple, shift, transform, weight_unit

@@ -255,9 +255,8 @@ def test_rows_in_other_coordinates(send, monkeypatch, layout, dtype, full):
                 there.append([None if p is None else np.asarray(p) for p in (Z, y, s)])
             assert len(there) > 1
             assert all(len(y) % 6 == 0 for _, y, _ in there[:-1])
-            here = rows.transformed_rows(
-                load_backend("reference"), host.X, host.y, host.s if weighted else None, *rest
-            )
+            data = host.X, host.y, host.s if weighted else None
+            here = rows.transformed_rows(load_backend("reference"), data, *rest)
             for wanted, actual in zip(
                 zip(*here, strict=True), zip(*there, strict=True), strict=True
             ):
@@ -766,8 +765,11 @@ def test_least_squares_of_csr_on_the_device(send, solver):
     assert rows.stored_numbers(X) == rows.stored_numbers(host.X)
     fits = [
         solve_least_squares(
-            cuda, A, y, sample_weight=None, alphas=[0.1], fit_intercept=True, solver=solver,
-            n_threads=1, request=Request(),
+            TrainingData(cuda, A, y, None, n_threads=1),
+            [0.1],
+            fit_intercept=True,
+            solver=solver,
+            request=Request(),
         )[0].coef
         for A, y in ((host.X, host.y), (X, as_device_array(send(host.y.copy()))))
     ]  # fmt: skip

@@ -19,7 +19,8 @@ from sklearn.linear_model import ElasticNet
 
 from fastlsgd import LeastSquaresRegressor
 from fastlsgd.solvers.active_set import Lasso, minimise
-from fastlsgd.solvers.proximal_newton import Penalty, Quadratic
+from fastlsgd.solvers.problem import Penalty
+from fastlsgd.solvers.proximal_newton import Quadratic
 
 KINDS = ("plain", "twice the same column", "rank one", "whole numbers", "nearly one column")
 

@@ -1,0 +1,80 @@
+"""What the least-squares solvers are asked: the data, and a penalty on the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from ..kernels.contract import Matrix
+from ..kernels.device import sent_to
+from .weights import normalised_weights
+
+# The sum of the weights times alpha, a power of two to which squares of columns are added, may
+# have this exponent.
+MOST_EXPONENT = 1000
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """l1 |w|_1 + l2/2 |w|^2, and whether w must not be negative."""
+
+    l1: float
+    l2: float
+    positive: bool = False
+
+    def value(self, w: np.ndarray) -> float:
+        return float(self.l1 * np.abs(w).sum() + 0.5 * self.l2 * (w * w).sum())
+
+    def soften(self, u: np.ndarray, threshold: np.ndarray) -> np.ndarray:
+        """Return the proximal step of l1 |w|_1 and the sign constraint."""
+        if self.positive:
+            return np.maximum(u - threshold, 0.0)
+        return np.sign(u) * np.maximum(np.abs(u) - threshold, 0.0)
+
+    def violation(self, w: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+        """Return how far `gradient`, of the loss and l2, is from optimality of each w_j."""
+        at_zero = np.maximum((-gradient if self.positive else np.abs(gradient)) - self.l1, 0.0)
+        violation = np.where(w != 0.0, np.abs(gradient + self.l1 * np.sign(w)), at_zero)
+        return np.where(w < 0.0, np.inf, violation) if self.positive else violation
+
+
+@dataclass(frozen=True)
+class Problem:
+    """X and y as the kernels take them, and how the weights are penalised."""
+
+    X: Matrix
+    y: np.ndarray  # (n, t)
+    sample_weight: np.ndarray | None
+    l1_ratio: float
+    positive: bool
+    fit_intercept: bool
+
+    @cached_property
+    def weight(self) -> float:
+        s = self.sample_weight
+        return float(len(self.y) if s is None else s.sum(dtype=np.float64))
+
+    def normalised(self) -> tuple[Problem, int]:
+        """Return the problem with sample weights near 1, and the power of two taken from them."""
+        weights, exponent = normalised_weights(self.sample_weight, self.X)
+        return (replace(self, sample_weight=weights) if exponent else self), exponent
+
+    def lightened(self, alphas: Sequence[float]) -> tuple[Problem, int]:
+        """Return the problem with weights whose sum times each alpha is a float64, as above."""
+        exponent = int(np.frexp(self.weight)[1] + np.frexp(max(alphas))[1]) - MOST_EXPONENT
+        if exponent <= 0:
+            return self, 0
+        exponent += exponent % 2
+        s = self.sample_weight
+        s = np.ones(len(self.y), self.y.dtype) if s is None else np.asarray(s)
+        return replace(self, sample_weight=sent_to(np.ldexp(s, -exponent), self.X)), exponent
+
+    def penalty(self, alpha: float) -> Penalty:
+        return Penalty(alpha * self.l1_ratio, alpha * (1.0 - self.l1_ratio), self.positive)
+
+    def is_smooth(self, alphas: Sequence[float] | np.ndarray) -> bool:
+        """Return whether neither L1 (at any of these alphas) nor a sign constraint applies."""
+        return not self.positive and (self.l1_ratio == 0.0 or not np.any(alphas))
