@@ -1,4 +1,4 @@
-"""One update by a mini-batch that is gone through in parts: what `sgd_epoch` does with it whole."""
+"""One update by a mini-batch that is read in parts: what `sgd_epoch` does with a whole one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Batch:
     v, b : ndarrays of shape (t, k) and (t,)
         The weights before the update.
     step : float
-        The rate over the number of rows.
+        The rate divided by the number of rows.
     fit_intercept : bool
     """
 
@@ -25,7 +25,7 @@ class Batch:
         self.dv, self.db = np.zeros_like(v), np.zeros_like(b)
 
     def add(self, kernels: Kernels, Z, y, s, n_threads: int) -> float:
-        """Rows of the batch; the sum of r^2 / 2 over them."""
+        """Add rows of the batch; return the sum of r^2 / 2 over them."""
         g = np.full(len(y), self.length) if s is None else self.length * s
         g /= 1.0 + g * (np.einsum("ij,ij->i", Z, Z) + float(self.fit_intercept))
         r = kernels.predict(Z, self.v, self.b, n_threads) - y
@@ -37,7 +37,7 @@ class Batch:
     def step(
         self, v: np.ndarray, b: np.ndarray, rate: float, prox: Prox | None, state: SGDState
     ) -> None:
-        """Change v, b and the state in place, at the end of the batch."""
+        """Update v, b and the state in place, at the end of the batch."""
         v -= self.dv
         if self.fit_intercept:
             b -= self.db

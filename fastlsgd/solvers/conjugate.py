@@ -1,17 +1,17 @@
 """Descent on the true residual in the metric of a factor, until the residual stops falling.
 
-Each stage takes the gradient from the residuals of the weights as they are, and solves for a
-correction in the factor's coordinates: one step where the factor is sharp (iterative refinement of
-the seminormal equations, Bjorck 1987, Linear Algebra Appl. 88/89), conjugate gradients where it is
-not. A first stage brings the weights near; a later one removes what rounding has left of them.
-Two stages are what makes preconditioned iterations as stable as Householder QR (Epperly, Meier and
-Nakatsukasa 2024, arXiv 2406.03468, whose inner iteration is heavy-ball descent with the rates that
-conjugate gradients find by themselves).
+Each stage computes the gradient from the residuals of the current weights and solves for a
+correction in the factor's coordinates: with a single step where the factor is sharp (iterative
+refinement of the seminormal equations, Bjorck 1987, Linear Algebra Appl. 88/89), else by conjugate
+gradients. The first stage brings the weights near the solution; a later one removes the errors that
+rounding has left in them. With two stages, preconditioned iterations are as stable as Householder
+QR (Epperly, Meier and Nakatsukasa 2024, arXiv 2406.03468; their inner iteration is heavy-ball
+descent, whose rates conjugate gradients find by themselves).
 
-Where to end is judged by the gradient of the residuals as they are, z = R^-T A^T r, against |r|
-(Stewart 1977, SIAM Rev. 19; the second test of LSMR), as well as against that at zero weights:
-with a sharp R, |z| is the part of r that A could still explain. Where |z| no longer falls, it is
-held against what rounding of the residuals can make of it.
+Convergence is judged by the gradient of the actual residuals, z = R^-T A^T r, against |r| (Stewart
+1977, SIAM Rev. 19; the second test of LSMR) as well as against the gradient at zero weights: with a
+sharp R, |z| is the part of r that A could still explain. Where |z| no longer falls, it is compared
+with what the rounding of the residuals can account for.
 """
 
 from __future__ import annotations
@@ -28,33 +28,33 @@ from .system import System
 
 # The gradient, relative to that at zero, below which weights of X's dtype no longer change.
 ROUNDING = {"float64": EPS, "float32": 1e-9}
-# Of the gradient, by the conjugate gradients of one stage.
+# How far the conjugate gradients of one stage reduce the gradient.
 STAGE_REDUCTION = {"float64": 1e-8, "float32": 5e-10}
 SHARP = 0.1  # a factor that reduces the gradient to this share needs no conjugate gradients
-LOOK_BACK = 10  # iterations whose rate tells how many are still to come
-# A gradient where rounding ended the descent is of rounding's making up to so many times its size.
+LOOK_BACK = 10  # iterations whose rate predicts how many are still to come
+# Where rounding ends the descent, the gradient may be this many times the size of its terms.
 FLOOR_EPS = {"float64": 100.0 * EPS, "float32": float(np.finfo(np.float32).eps)}
-ROUND = 100.0  # a condition up to which columns of norm 1 are as good as a sharp R
+ROUND = 100.0  # up to this condition, columns of norm 1 are as good as a sharp R
 # A step that is expected to end this far below what is asked is not checked by another pass.
 SAFETY = 1e3
 
 
 class Factor(Protocol):
-    """Coordinates v = R w."""
+    """A change of coordinates, v = R w."""
 
     condition: float
-    scale: np.ndarray  # one over the norms of the columns
+    scale: np.ndarray  # the reciprocals of the columns' norms
 
     def whiten(self, gradient: np.ndarray) -> np.ndarray:
-        """R^-T g."""
+        """Return R^-T g."""
 
     def unwhiten(self, v: np.ndarray) -> np.ndarray:
-        """R^-1 v."""
+        """Return R^-1 v."""
 
 
 @dataclass
 class Iterate:
-    """Where a descent stands."""
+    """The state of a descent after a pass."""
 
     coef: np.ndarray  # (t, d)
     intercept: np.ndarray  # (t,)
@@ -63,9 +63,9 @@ class Iterate:
     losses: list[float] = field(default_factory=list)  # the objective before each pass
     condition: float = np.nan  # in the factor's coordinates, as conjugate gradients saw it
     converged: bool = False
-    has_stalled: bool = False  # whether a stage no longer halved the gradient: rounding
+    has_stalled: bool = False  # whether a stage no longer halved the gradient, due to rounding
     at_floor: bool = False  # whether the gradient is no larger than rounding makes it
-    is_slow: bool = False  # whether conjugate gradients gave up since they would take too long
+    is_slow: bool = False  # whether conjugate gradients gave up because they would take too long
 
 
 @dataclass(frozen=True)
@@ -75,15 +75,16 @@ class Goal:
     Attributes
     ----------
     tol : float
-        Of the gradient, relative to that at zero and to |r|; 0: as far as rounding allows.
+        The gradient to reach, relative to that at zero and to |r|. 0 means as far as rounding
+        allows.
     max_iter : int
-        Most passes.
+        The largest number of passes.
     certify : bool
-        Whether the gradient is taken once more after a last step that is safe.
+        Whether the gradient is computed once more after a last step that is safe.
     budget : int or None
-        Give up where more passes than this are to be expected.
+        The descent gives up where it expects to need more passes than this.
     grade : float
-        By how much the largest rows may hide the gradient of the others.
+        The factor by which the largest rows may hide the gradient of the others.
     """
 
     tol: float
@@ -108,10 +109,11 @@ def descend(
     ----------
     system, factor
     start : Iterate
-        Its weights; where they come from the factor too, its `relative_gradient` is that at zero.
+        Where to start. If its weights come from the factor too, its `relative_gradient` is the
+        one at zero weights.
     scale : ndarray of shape (t,) or None
-        Norm of the whitened gradient at zero, the unit of the relative gradient. None: that of
-        the start, which is zero.
+        Norm of the whitened gradient at zero, which is the unit of the relative gradient. None
+        says that the start is zero.
     goal : Goal
     sharp : bool
         Whether a single step of the factor is expected to be enough in each stage.
@@ -152,7 +154,7 @@ class _Stages:
                 best.coef, best.intercept = self._moved(z)
             return False
         if self.sharp:
-            # What is left shrinks as it just did; in weights it may count `condition` times.
+            # The rest will shrink as it just did; in the weights it may count `condition` times.
             left_over = ratio * ratio / last * self.factor.condition
             step, safe = z, not self.goal.certify and SAFETY * left_over <= asked
         else:
@@ -226,9 +228,9 @@ class _Stages:
 
 
 def _asked(at: Iterate, alpha: float, scale: np.ndarray, tol: float, rounding: float) -> float:
-    """The relative gradient to reach: `tol` of that at zero, and of the residuals' norm.
+    """Return the relative gradient to reach: `tol` of that at zero, and of the residuals' norm.
 
-    Not less than `rounding` of that at zero, since residuals that end at nothing are rounding.
+    It is at least `rounding`, since residuals that vanish consist of rounding.
     """
     residual = np.sqrt(at.squares + alpha * (at.coef * at.coef).sum(axis=1))
     share = residual / np.where(scale > 0.0, scale, np.inf)
@@ -237,10 +239,10 @@ def _asked(at: Iterate, alpha: float, scale: np.ndarray, tol: float, rounding: f
 
 
 def _floor(system: System, factor: Factor, at: Iterate, scale: np.ndarray) -> float:
-    """What rounding of the residuals can make of the relative gradient.
+    """Return the relative gradient that the rounding of the residuals can account for.
 
-    A residual is a difference of numbers as large as y, b, c . w and the terms of x . w; the
-    sums of the gradient add eps |A| |r|, which R^-1 enlarges by the condition.
+    A residual is a difference of numbers as large as y, b, c . w and the terms of x . w. The sums
+    of the gradient add eps |A| |r|, which R^-1 multiplies by up to the condition.
     """
     condition = factor.condition if np.isfinite(factor.condition) else at.condition
     condition = condition if np.isfinite(condition) else 1.0
@@ -258,7 +260,7 @@ def _norms(z: np.ndarray) -> np.ndarray:
 
 
 def _relative(z: np.ndarray, scale: np.ndarray) -> float:
-    """The largest norm of a target's gradient over its norm at zero weights."""
+    """Return the largest ratio, over targets, of the gradient's norm to that at zero weights."""
     norms = _norms(z)
     return float(np.where(scale > 0.0, norms / np.where(scale > 0.0, scale, 1.0), norms).max())
 
@@ -269,7 +271,7 @@ class _Inner:
     losses: list[float]
     condition: float
     is_slow: bool
-    n_seen: int  # dimensions that the estimate of the condition has seen
+    n_seen: int  # dimensions on which the estimate of the condition is based
 
 
 def conjugate_gradients(
@@ -283,8 +285,9 @@ def conjugate_gradients(
 ) -> _Inner:
     """Solve R^-T (A^T A + alpha I) R^-1 v = z (Hestenes and Stiefel 1952), all targets at once.
 
-    Until the residual is `reduction` of z, at most `max_iter` products. With a `budget`, gives up
-    once the rate of the last iterations says that full accuracy would take more than that.
+    The iteration ends when the residual is `reduction` times z, or after `max_iter` products. With
+    a `budget`, it gives up once the rate of the last iterations says that full accuracy would take
+    more products than that.
     """
     v, r, p = np.zeros_like(z), z.copy(), z.copy()
     rho = (r * r).sum(axis=1)
@@ -317,27 +320,28 @@ def conjugate_gradients(
 
 
 def _condition_seen_at_random(system: System, factor: Factor) -> float:
-    """Of A in these coordinates, from a direction that no target has chosen.
+    """Return the condition of A in these coordinates, as seen from a random direction.
 
-    Conjugate gradients that end after a few steps have seen only what their targets point at.
+    Conjugate gradients that end after a few steps have seen only the directions in which their
+    targets point.
     """
     before = system.passes
     v = np.random.default_rng(0).normal(size=(system.t, system.d))
     z = factor.whiten(system.apply(factor.unwhiten(v)))
     condition = conjugate_gradients(system, factor, z, 0.1 * EPS, LOOK_BACK).condition
-    system.passes = before  # which are those of the descent
+    system.passes = before  # these passes are not counted as the descent's
     return condition
 
 
 def _still_to_come(history: list[float]) -> float:
-    """Iterations until the first gradient is down to rounding, at the rate of the last ones."""
+    """Return how many iterations full accuracy would take, at the rate of the last ones."""
     rate = (np.log(history[-1]) - np.log(history[-1 - LOOK_BACK])) / LOOK_BACK
     left = np.log(EPS**2 * history[0]) - np.log(history[-1])
     return left / rate if rate < 0.0 else np.inf
 
 
 def _condition(diagonal: list[float], off_diagonal: list[float]) -> float:
-    """Of A in these coordinates: the square root of that of the Lanczos matrix."""
+    """Return the condition of A: the square root of that of the Lanczos matrix."""
     if not diagonal:
         return np.nan
     values = eigvalsh_tridiagonal(np.array(diagonal), np.array(off_diagonal[:-1]))

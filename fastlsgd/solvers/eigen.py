@@ -1,7 +1,7 @@
-"""Eigenvalues and singular values that are found where LAPACK's quick driver gives up.
+"""Eigenvalues and singular values, also where LAPACK's quickest driver fails to converge.
 
-Divide and conquer, which NumPy calls, fails on some matrices with repeated eigenvalues (one fit in
-tens of thousands). Other drivers are slower, and find them.
+Divide and conquer, which NumPy calls, fails on some matrices with repeated eigenvalues (in one fit
+of tens of thousands). The other drivers are slower, and converge.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from .interrupt import interruptible
 
 
 class NoEigenvalues(np.linalg.LinAlgError):
-    """No driver of LAPACK has converged."""
+    """Raised where no driver of LAPACK converges."""
 
 
 def eigh(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues, from the least, and eigenvectors of a symmetric matrix, as np.linalg.eigh.
+    """Return the rising eigenvalues and the eigenvectors of a symmetric matrix.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def eigh(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def eigvalsh(H: np.ndarray) -> np.ndarray:
-    """Eigenvalues of a symmetric matrix, from the least; raises what `eigh` raises."""
+    """Return the rising eigenvalues of a symmetric matrix; raises what `eigh` raises."""
     _refuse_non_finite(H)
     drivers = (
         np.linalg.eigvalsh,
@@ -48,7 +48,7 @@ def eigvalsh(H: np.ndarray) -> np.ndarray:
 
 
 def svd(A: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """U, singular values and V^T with A = U diag(s) V^T, not full; raises what `eigh` raises."""
+    """Return U, s and V^T of the thin A = U diag(s) V^T; raises what `eigh` raises."""
     _refuse_non_finite(A)
     drivers = (
         lambda A: tuple(np.linalg.svd(A, full_matrices=False)),
@@ -60,7 +60,7 @@ def svd(A: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def minimum_norm(A: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The x of least norm that brings A x nearest to b, as np.linalg.lstsq; b may be (n, k)."""
+    """Return the x of least norm that minimises |A x - b|; b may have shape (n, k)."""
     U, values, Vt = svd(A)
     keep = values > np.finfo(np.float64).eps * max(A.shape) * values.max(initial=0.0)
     projected = (U[:, keep].T @ b).T / values[keep]
@@ -68,7 +68,7 @@ def minimum_norm(A: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _refuse_non_finite(A: np.ndarray) -> None:
-    # LAPACK may loop for ever over them.
+    # LAPACK may loop for ever on them.
     if not np.isfinite(A).all():
         raise np.linalg.LinAlgError("numbers that are not finite")
 

@@ -1,8 +1,8 @@
 """Factors R with R^T R near A^T A + alpha I: the metric in which a direct solver descends.
 
-Columns are scaled to norm 1 first, so that units don't count as ill condition (van der Sluis 1969,
-Numer. Math. 14). In the coordinates v = R w the problem is as round as R is good; R itself need
-not be accurate, since the residuals are.
+Columns are first scaled to norm 1, so that their units do not make the problem ill-conditioned (van
+der Sluis 1969, Numer. Math. 14). In the coordinates v = R w the condition number is as close to 1
+as R^T R is to A^T A + alpha I. R need not be accurate itself, since the residuals are.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from .interrupt import LONG_WORK, interruptible, product
 
 TINY = np.finfo(np.float64).tiny
 EPS = np.finfo(np.float64).eps
-# Columns from which on a factorisation takes so long that Ctrl-C must not wait for it.
+# From this number of columns on, a factorisation takes so long that Ctrl-C must not wait for it.
 LONG = 700
 
 
 class NotTrustworthy(ArithmeticError):
-    """A factor that rounding has spoilt, or could have."""
+    """Raised for a factor, or an answer, that rounding has spoilt or may have spoilt."""
 
 
 class TriangularFactor:
-    """R upper triangular, of columns that were multiplied by `scale`.
+    """An upper triangular R of columns that were multiplied by `scale`.
 
     Parameters
     ----------
     upper : ndarray of shape (d, d)
         R of the scaled columns.
     scale : ndarray of shape (d,)
-        0 for a column that is left out: its weight stays 0.
+        0 for a column that is left out, whose weight stays 0.
 
     Attributes
     ----------
     condition : float
-        Of the scaled columns, as LAPACK estimates it from R in the 1-norm.
+        Condition of the scaled columns, as LAPACK estimates it from R in the 1-norm.
     """
 
     def __init__(self, upper: np.ndarray, scale: np.ndarray) -> None:
@@ -46,26 +46,26 @@ class TriangularFactor:
         self.condition = 1.0 / reciprocal
 
     def whiten(self, gradient: np.ndarray) -> np.ndarray:
-        """R^-T g for each row g."""
+        """Return R^-T g for each row g."""
         scaled = (gradient * self.scale).T
         return solve_upper(self.upper, scaled, trans="T").T
 
     def unwhiten(self, v: np.ndarray) -> np.ndarray:
-        """R^-1 v for each row v."""
+        """Return R^-1 v for each row v."""
         return solve_upper(self.upper, v.T).T * self.scale
 
     def inverse_gram(self) -> np.ndarray:
-        """(R^T R)^-1, zero for columns that were left out."""
+        """Return (R^T R)^-1, which is zero for columns that were left out."""
         inverse = solve_upper(self.upper, np.eye(len(self.scale)))
         inverse *= self.scale[:, None]
         return product(inverse, inverse.T)
 
 
 def reciprocal_condition(upper: np.ndarray) -> float:
-    """One over the condition of a triangular R in the 1-norm, as LAPACK estimates it; 0: singular.
+    """Return the reciprocal of the 1-norm condition of a triangular R; 0 if R is singular.
 
-    SciPy has LAPACK's own routine since 1.15; before that, its algorithm is here (Higham 1988, ACM
-    Trans. Math. Softw. 14(4)).
+    LAPACK's own estimate is used where SciPy has it (1.15 and later), else the same algorithm in
+    Python (Higham 1988, ACM Trans. Math. Softw. 14(4)).
     """
     if hasattr(lapack, "dtrcon"):
         reciprocal, info = lapack.dtrcon(upper)
@@ -78,7 +78,7 @@ def reciprocal_condition(upper: np.ndarray) -> float:
 
 
 def _inverse_norm(upper: np.ndarray) -> float:
-    """Of R^-1 in the 1-norm, a lower bound that is seldom far off."""
+    """Return a lower bound of the 1-norm of R^-1 that is seldom far off."""
     d = len(upper)
     x, estimate = np.full(d, 1.0 / d), 0.0
     for _ in range(5):
@@ -96,7 +96,7 @@ def _inverse_norm(upper: np.ndarray) -> float:
 
 
 class SingularFactor:
-    """R whose columns depend on each other, multiplied by `scale`: what `TriangularFactor` is not.
+    """R of linearly dependent columns that were multiplied by `scale`, which has no inverse.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ class SingularFactor:
 
 
 class DiagonalFactor:
-    """Each column by its own norm, where a full factor would cost too much."""
+    """Scales each column by its own norm, where a full factor would cost too much."""
 
     condition = np.nan
 
@@ -125,10 +125,10 @@ class DiagonalFactor:
 
 
 def cholesky_factor(xx: np.ndarray, alpha: float, scale: np.ndarray) -> TriangularFactor:
-    """Of D (A^T A + alpha I) D.
+    """Return the factor of D (A^T A + alpha I) D, where D is the scale.
 
-    Its rounding is eps times the *square* of the condition of A, and `condition` says when that is
-    too much.
+    Its rounding error is eps times the *square* of the condition of A; `condition` tells when that
+    is too much.
 
     Raises
     ------
@@ -145,18 +145,18 @@ def cholesky_factor(xx: np.ndarray, alpha: float, scale: np.ndarray) -> Triangul
 
 
 def upper_of(A: np.ndarray) -> np.ndarray | None:
-    """R with R^T R = A of a symmetric A, which is overwritten; None: not positive definite."""
+    """Return R with R^T R = A, which is overwritten; None if A is not positive definite."""
     if len(A) < LONG:
         upper, info = lapack.dpotrf(A.T, lower=0, clean=1, overwrite_a=1)
         return upper if info == 0 else None
-    try:  # NumPy's releases the GIL
+    try:  # NumPy's routine releases the GIL
         return interruptible(np.linalg.cholesky, A).T
     except np.linalg.LinAlgError:
         return None
 
 
 def solve_upper(R: np.ndarray, B: np.ndarray, trans: str = "N") -> np.ndarray:
-    """R^-1 B, or R^-T B: so many columns at a time that Ctrl-C is heard in between."""
+    """Return R^-1 B or R^-T B, in parts that are short enough for Ctrl-C to be handled between."""
     step = max(1, int(LONG_WORK) // max(len(R) ** 2, 1))
     if B.ndim == 1 or B.shape[1] <= step:
         return solve_triangular(R, B, trans=trans, check_finite=False)
@@ -168,6 +168,6 @@ def solve_upper(R: np.ndarray, B: np.ndarray, trans: str = "N") -> np.ndarray:
 
 
 def column_scale(squares: np.ndarray, noise: np.ndarray | float = 0.0) -> np.ndarray:
-    """One over the norms of columns; 0 where the square is at most `noise`, or nothing."""
+    """Return the reciprocals of columns' norms; 0 where the square is at most `noise`, or tiny."""
     counts = squares > np.maximum(noise, TINY)
     return np.where(counts, 1.0 / np.sqrt(np.where(counts, squares, 1.0)), 0.0)

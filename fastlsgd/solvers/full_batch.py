@@ -1,13 +1,14 @@
 """Full-batch descent in the metric of the data, to a tolerance that is checked.
 
-Nesterov's accelerated proximal gradient (Beck and Teboulle 2009, SIAM J. Imaging Sci. 2(1)) with
-gradient restarts (O'Donoghue and Candes 2015, Found. Comput. Math. 15), on J in the coordinates of
-`metric.py`. One iteration is one call of `loss_gradient`: one pass over X. In a full metric the
-problem is round and a few iterations reach rounding; in a diagonal one their number goes with the
-square root of the condition of the scaled columns.
+The method is Nesterov's accelerated proximal gradient (Beck and Teboulle 2009, SIAM J. Imaging Sci.
+2(1)) with gradient restarts (O'Donoghue and Candes 2015, Found. Comput. Math. 15), on J in the
+coordinates of `metric.py`. One iteration is one call of `loss_gradient`, which is one pass over X.
+In a full metric the condition number is near 1 and a few iterations reach rounding; in a diagonal
+metric their number grows with the square root of the condition of the scaled columns.
 
-It ends when the gradient mapping is `tol` of what the residuals at hand could make of it, not only
-of the gradient at zero weights: a few heavy rows may rule that, and be fitted long before the rest.
+The descent ends when the gradient mapping is `tol` times the largest that the current residuals
+could give, and not only `tol` times the gradient at zero weights: a few heavy rows may dominate the
+latter and be fitted long before the rest.
 """
 
 from __future__ import annotations
@@ -30,29 +31,29 @@ from .metric import (
 from .problem import Penalty, Problem
 from .rows import CHUNK_NUMBERS, as_dense, row_slice
 
-# Variances below which squares, or float32's products with a residual, may have lost what counts.
+# Below these variances, squares or float32's products with a residual may have underflowed.
 LEAST_VARIANCE = {"float64": 1e-250, "float32": 1e-56}
 
 
 @dataclass
 class FullBatchResult:
-    """Where the descent ended."""
+    """The weights at which the descent ended, and how good they are."""
 
     coef: np.ndarray  # (t, d), float64
     intercept: np.ndarray  # (t,)
     n_iter: int
     loss_curve: list[float]  # J with its penalty, before each iteration
-    # Norm of the gradient in the metric, over its norm at zero; where that is within tol without
-    # convergence, over what the residuals could make of it.
+    # Norm of the gradient in the metric, over its norm at zero weights; without convergence, over
+    # the smaller of that and the root mean square of the residuals.
     relative_gradient: float
     converged: bool
-    scale: np.ndarray  # (d,)  one over the standard deviation of each column
-    allowed: float  # what a gradient of such columns may be, as far as rounding and tol go
+    scale: np.ndarray  # (d,)  the reciprocal of each column's standard deviation
+    allowed: float  # the largest gradient of such columns that tol and rounding allow
 
 
 @dataclass
 class _Point:
-    """Weights v (t, k) and b (t,) of centred rows, as one vector."""
+    """Weights v (t, k) and b (t,) of centred rows, treated as one vector."""
 
     v: np.ndarray
     b: np.ndarray
@@ -78,7 +79,7 @@ class _Objective:
         self.soft = l1 * metric.transform if l1 > 0.0 else None
 
     def smooth(self, at: _Point) -> tuple[float, _Point]:
-        """Loss with the L2 penalty, and gradient."""
+        """Return the loss with the L2 penalty, and its gradient."""
         coef, intercept = self.outwards(at)
         loss, dw, db = call_kernel(
             self.kernels.loss_gradient,
@@ -99,7 +100,7 @@ class _Objective:
         return float(loss.sum()) + penalty, _Point(dv, db)
 
     def residual(self, at: _Point, loss: float) -> float:
-        """Root mean square of the residuals, of all targets together."""
+        """Return the root mean square of the residuals, over all targets together."""
         paid = float((self.metric.shrink * at.v**2).sum())
         return float(np.sqrt(max(2.0 * loss - paid, 0.0)))
 
@@ -174,7 +175,7 @@ def _variances(moments: Moments, centred: bool) -> np.ndarray:
 
 
 def _refuse_underflow(X: Matrix, sample_weight, mean, variance: np.ndarray, eps: float) -> None:
-    """Columns that vary, though their squares do not show it."""
+    """Raise NotTrustworthy where a column varies though its variance has underflowed."""
     small = np.flatnonzero(variance < LEAST_VARIANCE[working_dtype(X).name])
     step = max(1, CHUNK_NUMBERS // X.shape[1])
     for start in range(0, X.shape[0] if len(small) else 0, step):
@@ -187,11 +188,12 @@ def _refuse_underflow(X: Matrix, sample_weight, mean, variance: np.ndarray, eps:
 
 @dataclass(frozen=True)
 class _Rounding:
-    """What rounding leaves of the gradient in the metric, so that no descent gets below.
+    """The size of the gradient in the metric that rounding alone causes.
 
-    Products in X's dtype are off by eps of their size, at random; columns far from zero count
-    with their offset in standard deviations, since the gradient of the centred column is what
-    is left of theirs. Residuals are off by float64's eps of what they are the difference of.
+    Products in X's dtype have random errors of eps times their size. A column far from zero counts
+    with its offset in standard deviations, since the gradient of the centred column is a difference
+    of larger numbers. Residuals have errors of float64's eps times the numbers whose difference
+    they are.
     """
 
     products: float  # times the residuals' root mean square
@@ -215,7 +217,7 @@ class _Rounding:
 
 @dataclass(frozen=True)
 class _Test:
-    """How small a gradient mapping must be."""
+    """The test of convergence: how small the gradient mapping must be."""
 
     tol: float
     at_zero: float  # its norm at zero weights
@@ -240,7 +242,10 @@ def _choose_metric(moments: Moments, penalty: Penalty, centred: bool, eps: float
 
 
 def _first_curvature(metric: Metric) -> float:
-    """The descent raises it if it meets a larger one; the intercept's is one."""
+    """Return a first curvature, which the descent raises if it meets a larger one.
+
+    The curvature along the intercept is 1.
+    """
     return max(metric.curvature_bound, 1.0)
 
 
@@ -263,7 +268,7 @@ def _accelerate(
         losses.append(loss + objective.penalty(ahead))
         if not np.isfinite(loss):
             raise NotTrustworthy("squares of residuals overflow")
-        if last is not None:  # a quadratic's curvature along the last move, for free
+        if last is not None:  # the curvature of the quadratic along the last move costs nothing
             move = ahead - last[0]
             square = move.dot(move)
             if square > 0.0:

@@ -1,13 +1,13 @@
-"""QR for rows of very different size: a few of weight 1e20, and others that decide the rest.
+"""QR for rows of very different sizes, such as a few of weight 1e20 among ordinary ones.
 
-Householder QR is accurate for each row by its own size if the rows come in order of their size and
-columns are exchanged (Cox and Higham 1998, BIT 38(2)); without, its errors are as large as those of
-the largest rows, and hide the small ones. Here the rows are taken from the largest to the
-smallest, a few of alike size at a time, and what is left of a row that depends on those before is
-dropped where it is rounding, so that it can't outweigh the smaller rows to come.
+Householder QR is accurate for each row relative to its own size if the rows are sorted by size and
+columns are pivoted (Cox and Higham 1998, BIT 38(2)). Otherwise its errors are relative to the
+largest rows and hide the small ones. Here the rows are taken from the largest to the smallest, in
+blocks of similar size. Where a row depends on earlier ones, its remainder is dropped if it is
+rounding, so that it cannot outweigh the smaller rows still to come.
 
-The intercept is a column of its own: the mean of rows of weight 1e20 is known to 1e-16 only, which
-their weight would make a large number.
+The intercept has a column of its own: the mean of rows of weight 1e20 is known to 1e-16 only, an
+error that their weight would turn into a large number.
 """
 
 from __future__ import annotations
@@ -23,20 +23,21 @@ from .orthogonal import QR_BLOCK_NUMBERS, Orthogonal, rank_tolerance
 from .rows import as_dense, take_rows
 from .system import System
 
-# Rows whose sizes differ by less are of alike size: QR in any order loses as many eps at most.
+# Rows whose sizes differ by less count as similar: in any order, QR loses at most as many eps.
 GRADED = 1e3
 
 
 def is_graded(system: System, found: Orthogonal) -> bool:
-    """Whether rows differ so much in size, in the scales of the columns, that QR may be wrong."""
+    """Return whether rows, in the columns' scales, differ so much in size that QR may be wrong."""
     sizes = _GradedRows(system, found.scale > 0.0).sizes
     return float(sizes.max(initial=0.0)) > GRADED * float(sizes[sizes > 0.0].min(initial=np.inf))
 
 
 def solve_graded(system: System, found: Orthogonal) -> Orthogonal:
-    """The solution of least norm, accurate for each row by its own size.
+    """Return the solution of least norm, accurate for each row relative to its own size.
 
-    `found` is what QR in the order of the rows has: its constant columns are left out here too.
+    `found` is the result of QR with the rows in their own order; the columns that it found constant
+    are left out here too.
     """
     rows = _GradedRows(system, found.scale > 0.0)
     triangle = _Triangle(rows.width, system.t)
@@ -62,14 +63,14 @@ def solve_graded(system: System, found: Orthogonal) -> Orthogonal:
 
 
 class _GradedRows:
-    """[A, S^(1/2)] and y, each column near 1 by a power of two, and the rows of the penalty below.
+    """[A, S^(1/2)] and y, with columns scaled near 1 by powers of two, above the penalty's rows.
 
     Attributes
     ----------
     columns : ndarray
-        Numbers of the columns that count.
+        Numbers of the columns that are not constant.
     units, y_units : ndarrays of int
-        The powers of two that were taken from them, and from each target.
+        The powers of two by which these columns, and the targets, were divided.
     sizes : ndarray of shape (n + d,)
         The largest number of each row.
     """
@@ -93,7 +94,7 @@ class _GradedRows:
         self.sizes = np.concatenate([sizes, penalty])
 
     def _heaviest(self) -> tuple[np.ndarray, np.ndarray]:
-        """The row of largest weight, to count the others from: so it has exact zeros."""
+        """Return the row of largest weight as the origin of all, so that it becomes exact zeros."""
         system, s = self.system, self.system.host_weights
         if not system.fit_intercept:
             return np.zeros(len(self.columns)), np.zeros(system.t)
@@ -108,14 +109,14 @@ class _GradedRows:
             yield rows, *self._counted(rows)
 
     def _counted(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """X and y from the origin, and the roots of the weights, (rows, 1)."""
+        """Return X and y relative to the origin, and the roots of the weights, (rows, 1)."""
         system, s = self.system, self.system.host_weights
         root = np.ones(len(rows)) if s is None else np.sqrt(s[rows].astype(np.float64))
         A = as_dense(take_rows(system.X, rows))[:, self.columns] - self.origin
         return A, np.asarray(system.y[rows], np.float64) - self.y_origin, root[:, None]
 
     def blocks(self):
-        """Numbers of rows from the largest to the smallest, of alike size in a block."""
+        """Yield the numbers of the rows, largest rows first, in blocks of similar size."""
         order = np.argsort(-self.sizes, kind="stable")
         order = order[self.sizes[order] > 0.0]
         sizes, most = self.sizes[order], max(4 * self.width, QR_BLOCK_NUMBERS // self.width)
@@ -141,14 +142,14 @@ class _GradedRows:
 
 
 class _Triangle:
-    """R of the rows so far, its own rows from the largest to the smallest."""
+    """R of the rows so far, whose own rows are sorted from the largest to the smallest."""
 
     def __init__(self, width: int, targets: int) -> None:
         self.upper, self.right = np.zeros((0, width)), np.zeros((0, targets))
-        self.dropped = np.zeros(targets)  # norms of what no weights can explain
+        self.dropped = np.zeros(targets)  # norms of the part of y that no weights can explain
 
     def append(self, rows: np.ndarray, right: np.ndarray) -> None:
-        """QR of these rows below those so far; rows that come out as rounding are dropped."""
+        """Add these rows by QR; rows of the result that are rounding are dropped."""
         rows, right = np.vstack([self.upper, rows]), np.vstack([self.right, right])
         sizes = np.abs(rows).max(axis=1)
         order = np.argsort(-sizes, kind="stable")
@@ -164,13 +165,13 @@ class _Triangle:
         self.dropped = np.hypot(self.dropped, _norms(rest))
 
     def residual_norm(self, v: np.ndarray, alpha: float, units: np.ndarray) -> np.ndarray:
-        """sqrt(sum s r^2) of each target: what was dropped, less the penalty's rows."""
+        """Return sqrt(sum s r^2) of each target: what was dropped, without the penalty's rows."""
         penalty = np.sqrt(alpha) * _norms(np.ldexp(v[: len(units)], -units[:, None]))
         less = np.maximum(self.dropped - penalty, 0.0)
         return np.sqrt(less) * np.sqrt(self.dropped + penalty)
 
     def solve(self, rows: _GradedRows) -> tuple[np.ndarray, float]:
-        """v (width, t), and an estimate of the condition of columns of norm 1."""
+        """Return v (width, t), and an estimate of the condition of columns scaled to norm 1."""
         if len(self.upper) < self.upper.shape[1]:
             sizes = _norms(self.upper.T)[:, None]
             return _least_norm(self.upper / sizes, self.right / sizes, rows), np.inf
@@ -182,14 +183,14 @@ class _Triangle:
 
 
 def _norms(rows: np.ndarray) -> np.ndarray:
-    """Of the columns, also of numbers whose squares are not in range."""
+    """Return the norms of columns, also where squares of their numbers are out of range."""
     largest = np.abs(rows).max(axis=0, initial=0.0)
     unit = np.where(largest > 0.0, largest, 1.0)
     return largest * np.linalg.norm(rows / unit, axis=0)
 
 
 def _pivoted(rows: np.ndarray, right: np.ndarray):
-    """R (k, width), the columns in their new order, and Q^T right."""
+    """Return R (k, width), the order of the columns in it, and Q^T right."""
     packed, pivots, tau, _, info = lapack.dgeqp3(rows)
     if info != 0:
         raise np.linalg.LinAlgError("QR failed")
@@ -202,7 +203,7 @@ def _pivoted(rows: np.ndarray, right: np.ndarray):
 
 
 def _least_norm(upper: np.ndarray, right: np.ndarray, rows: _GradedRows) -> np.ndarray:
-    """Of the weights in their own units, which solve as many equations; the intercept is free."""
+    """Return the weights of least norm, in their own units; the intercept does not count in it."""
     d = len(rows.columns)
     common = rows.units.max(initial=0)
     shifts = np.maximum(rows.units - common, -(2**12))

@@ -1,9 +1,9 @@
-"""What a least-squares fit says about its own uncertainty: the classical linear model.
+"""The uncertainty of a least-squares fit, by the classical linear model.
 
-Seber and Lee (2003), Linear Regression Analysis, chapters 3 and 4: y = X w + b + e, errors
-independent and normal, of variance sigma^2 / s_i. Where columns depend on each other, the weights
+The model is y = X w + b + e with independent normal errors of variance sigma^2 / s_i (Seber and Lee
+2003, Linear Regression Analysis, chapters 3 and 4). Where columns are linearly dependent, weights
 that are the same in every least-squares solution have an estimate, and the others have none. What
-is not defined is NaN, as R's lm has it.
+is not defined is NaN, as in R's lm.
 """
 
 from __future__ import annotations
@@ -21,21 +21,22 @@ from .orthogonal import rank_tolerance
 from .problem import Problem
 from .solution import Solution
 
-# Of a target about its mean, relative to that: rounding. And of residuals, relative to the target.
+# A target whose spread relative to its mean, or residuals whose size relative to the target, is at
+# most this consists of rounding.
 CONSTANT = 8.0 * EPS
 PERFECT = 32.0 * EPS
-# A share of a weight (of columns of norm 1) in the null space that says that it has no estimate.
+# A weight (of columns of norm 1) with more than this share in the null space has no estimate.
 NOT_ESTIMABLE = 1e-6
-# The inverse of a Gram matrix has eps times the condition squared: 8 digits up to here.
+# The inverse of a Gram matrix has errors of eps times the squared condition: 8 digits up to here.
 INVERSE_CONDITION = 3e3
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a fit leaves for `infer`: of the size of d^2 at most."""
+    """What a fit keeps for `infer`, at most about d^2 numbers."""
 
     coef: np.ndarray  # (d,)
-    intercept: float | None  # None: not fitted
+    intercept: float | None  # None if no intercept was fitted
     factor: TriangularFactor | SingularFactor
     centre: np.ndarray  # (d,)  weighted mean of X
     n_rows: int  # of positive weight
@@ -43,14 +44,14 @@ class Evidence:
     log_weights: float  # sum of the logarithms of the weights
     residual_norm: float  # (sum s r^2)^(1/2)
     target_norm: float  # (sum s (y - mean)^2)^(1/2); about zero without an intercept
-    sigma_exponent: int = 0  # of the power of two that was taken from the weights' roots
+    sigma_exponent: int = 0  # power of two by which the roots of the weights were divided
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Standard errors for sigma = 1, and what can be estimated at all."""
+    """Standard errors for sigma = 1, and which weights can be estimated at all."""
 
-    coef: np.ndarray  # (d,)  NaN: no estimate
+    coef: np.ndarray  # (d,)  NaN where there is no estimate
     intercept: float
     rank: int  # of the centred columns
     constant: np.ndarray  # (d,)  columns that are left out
@@ -59,7 +60,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Inference:
-    """Of the intercept, where one is fitted, and then of each weight."""
+    """The statistics of a fit; arrays hold the intercept, if there is one, then the weights."""
 
     estimate: np.ndarray
     standard_error: np.ndarray
@@ -82,7 +83,7 @@ class Inference:
     is_perfect: bool  # residuals are rounding
 
     def interval(self, level: float) -> np.ndarray:
-        """Two-sided confidence intervals, (k, 2)."""
+        """Return two-sided confidence intervals, (k, 2)."""
         reach = stats.t.ppf(0.5 * (1.0 + level), self.df_residual) * self.standard_error
         return np.column_stack([self.estimate - reach, self.estimate + reach])
 
@@ -90,13 +91,13 @@ class Inference:
 def gather_evidence(
     kernels: Kernels, problem: Problem, solution: Solution, n_threads: int
 ) -> Evidence | None:
-    """None where the solver has no factor that is accurate enough for standard errors."""
+    """Return what `infer` needs; None where no factor is accurate enough for standard errors."""
     factor, x_mean = solution.factor or solution.singular, solution.centre
     if factor is None or x_mean is None or problem.y.shape[1] != 1:
         return None
     if solution.solver == "gram" and solution.condition > INVERSE_CONDITION:
         return None
-    # As the solver had it, whose factor is of these weights: each door it passed took its part.
+    # The solver's factor belongs to weights that were scaled, perhaps more than once.
     (problem, exponent), more = problem.normalised(), 1
     while more:
         problem, more = problem.normalised()
@@ -125,9 +126,9 @@ def gather_evidence(
 
 
 def _norm(values: np.ndarray, s: np.ndarray | None, centred: bool) -> float:
-    """(sum s y^2)^(1/2), of values that are changed; about their mean where they are centred.
+    """Return (sum s y^2)^(1/2), about the mean if `centred`; the values are overwritten.
 
-    Rows of weight zero may hold whatever they hold.
+    Rows of zero weight may hold any numbers.
     """
     if s is not None:
         values, s = values[s > 0.0], s[s > 0.0]
@@ -142,9 +143,10 @@ def _norm(values: np.ndarray, s: np.ndarray | None, centred: bool) -> float:
 def _squares_on_device(
     kernels: Kernels, problem: Problem, solution: Solution, weight: float, n_threads: int
 ) -> float:
-    """The same of y on a GPU, by a pass at zero weights: about the mean of the predictions.
+    """Return sum s y^2 for y on a GPU, about the mean if there is an intercept, by a kernel.
 
-    Which is that of y but for rounding; what is between them is taken out.
+    The pass at zero weights gives the squares about the mean of the predictions. That is the mean
+    of y but for rounding, which is then subtracted.
     """
     near = np.zeros(1)
     if problem.fit_intercept:
@@ -157,7 +159,7 @@ def _squares_on_device(
 
 
 def _spread(evidence: Evidence) -> Spread:
-    """From R^-1 of scaled columns, or its pseudo-inverse."""
+    """Return the standard errors from R^-1 of scaled columns, or from its pseudo-inverse."""
     factor, scale = evidence.factor, evidence.factor.scale
     constant, centre = scale == 0.0, evidence.centre * scale
     own = 1.0 / np.sqrt(evidence.weight)
@@ -188,21 +190,21 @@ def _unless_nan(spread, value):
 
 
 def _mean_of_target(evidence: Evidence) -> float:
-    """Its size: about which the target counts, where an intercept is fitted."""
+    """Return the size of the target's mean if an intercept is fitted, else 0."""
     if evidence.intercept is None:
         return 0.0
     return abs(evidence.intercept + float(evidence.coef @ evidence.centre))
 
 
 def infer(evidence: Evidence) -> Inference:
-    """The usual statistics; NaN where there are none."""
+    """Return the usual statistics; NaN where they are not defined."""
     n, has_intercept = evidence.n_rows, evidence.intercept is not None
     spread = _spread(evidence)
     k = spread.rank + has_intercept
     df, residual, target = n - k, evidence.residual_norm, evidence.target_norm
     mean = _mean_of_target(evidence) * np.sqrt(evidence.weight)
     is_constant = bool(target <= CONSTANT * mean)
-    if is_constant:  # so are its residuals
+    if is_constant:  # its residuals are zero but for rounding
         residual = target = 0.0
     estimate = _unless_nan(spread.coef, evidence.coef)
     unscaled = spread.coef

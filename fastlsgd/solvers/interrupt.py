@@ -1,9 +1,9 @@
 """Long calls of LAPACK, BLAS and kernels that Ctrl-C must not wait for.
 
-Python runs signal handlers between its own instructions, and one call of LAPACK on 4,096 columns
-takes many seconds. Such a call is made in a thread of its own, which helps only if it releases the
-GIL: kernels, NumPy's linear algebra and SciPy's `dgeqrf` do; SciPy's `dpotrf`, `svd`, `eigh` and
-`solve_triangular` don't.
+Python runs signal handlers between its own instructions, and a single call of LAPACK on 4,096
+columns takes many seconds. Such a call is made in a thread of its own. That helps only if the call
+releases the GIL: kernels, NumPy's linear algebra and SciPy's `dgeqrf` do, but SciPy's `dpotrf`,
+`svd`, `eigh` and `solve_triangular` do not.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ LONG_READ = 5e7
 def interruptible(function: Callable[..., T], *args, **kwargs) -> T:
     """Call `function` in a thread of its own, so that KeyboardInterrupt is raised here at once.
 
-    After an interrupt that call goes on to its end in the background, where nobody sees its result:
-    it must own, or only read, its arguments, and release the GIL. The thread takes this one's
-    settings along.
+    After an interrupt the call runs to its end in the background, and its result is dropped. So it
+    must own its arguments or only read them, and it must release the GIL. The new thread inherits
+    this thread's settings.
 
-    In a thread that is not the main one no signal arrives, so `function` is called directly.
+    Signals reach the main thread only; in any other thread, `function` is called directly.
     """
     if threading.current_thread() is not threading.main_thread():
         return function(*args, **kwargs)
@@ -52,7 +52,7 @@ def interruptible(function: Callable[..., T], *args, **kwargs) -> T:
     worker = threading.Thread(target=work, name="fastlsgd-interruptible", daemon=True)
     try:
         worker.start()
-    except RuntimeError:  # no thread can be started: better late than never
+    except RuntimeError:  # no thread can be started: answer Ctrl-C late rather than fail
         return function(*args, **kwargs)
     while worker.is_alive():
         worker.join(POLL_SECONDS)

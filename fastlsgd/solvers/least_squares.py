@@ -2,13 +2,13 @@
 
 "auto" goes down this list until a factor can be trusted:
 
-1. `cg` for many columns or sparse rows: conjugate gradients in the columns' own scales, if their
-   rate promises an end before a Gram matrix would be ready;
-2. `gram`: one pass for A^T A, its Cholesky factor as the metric, then descent on the true
-   residual, most often two passes. Good for conditions up to some 1e6;
-3. `sketch`: the same with R of a random sketch as the metric, for any condition short of rank
-   deficiency, with conjugate gradients;
-4. `qr`: LAPACK, for columns that depend on each other, fewer rows than columns, and units whose
+1. `cg`, for many columns or sparse rows: conjugate gradients in the columns' own scales, as long as
+   their rate of convergence promises an end before a Gram matrix would be ready;
+2. `gram`: one pass for A^T A, whose Cholesky factor is the metric of a descent on the true
+   residual, which most often takes two passes; good for conditions up to some 1e6;
+3. `sketch`: descent by conjugate gradients, with R of a random sketch as the metric, for any
+   condition short of rank deficiency;
+4. `qr`: LAPACK's QR, for linearly dependent columns, fewer rows than columns, and units whose
    squares overflow.
 """
 
@@ -37,33 +37,33 @@ from .weights import normalised_weights
 
 DIRECT_SOLVERS = ("auto", "gram", "sketch", "cg", "qr")
 
-# The condition up to which a float64 Gram matrix is a good metric: its square, times eps, is small.
+# Up to this condition a float64 Gram matrix is a good metric: eps times its square is small.
 GRAM_CONDITION = 3e6
 CG_CONDITION = 1e6
-# A pass is bound by memory, a Gram matrix by arithmetic: it costs so many passes for each column.
+# A pass is bound by memory and a Gram matrix by arithmetic: it costs this many passes per column,
 GRAM_PASSES = 0.045
-# The same for CSR, whose rows the Gram matrix makes dense: for each stored number of a row.
+# and this many for CSR, whose rows it makes dense, times d^2 over the stored numbers per row.
 SPARSE_GRAM_PASSES = 0.015
-# Where a Gram matrix costs more passes than this, conjugate gradients are tried before it.
+# Where a Gram matrix costs more passes than this, conjugate gradients are tried first.
 PATIENCE = 45.0
-# d^2 numbers of a factor must fit in memory: 2 GB.
+# The d^2 numbers of a factor must fit in memory: 2 GB.
 FACTOR_FEATURES = 16384
-# Squares of columns that differ by less are taken for alike: those of a sample are noisy.
+# Squared norms of columns that differ by less count as equal: those of a sample are noisy.
 ALIKE_SQUARES = 16.0
-# Of a dense X, which tell the norms of its columns.
+# How many numbers of a dense X are sampled for the norms of its columns.
 NORM_SAMPLE_NUMBERS = 2**22
-# Of rows that may be small without their number telling, as in sparse data.
+# The share of rows that may be small without harm, as in sparse data.
 LIGHT_SHARE = 0.01
-# A mean of so many standard deviations is taken from y first.
+# A mean of more standard deviations than this is first subtracted from y.
 FAR = 1e3
 SEED = 0
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the caller wants of a solution."""
+    """What the caller asks of a solution."""
 
-    tol: float = 0.0  # of the relative gradient; 0: as far as rounding allows
+    tol: float = 0.0  # the relative gradient to reach; 0: as far as rounding allows
     max_iter: int = 1000
     certify: bool = True  # whether a last pass measures the gradient
     seed: int = SEED
@@ -83,8 +83,9 @@ def solve_least_squares(
 ) -> list[Solution]:
     """Minimise 1/2 sum_i s_i (x_i . w + b - y_i)^2 + alpha/2 |w|^2 for each alpha.
 
-    A `solver` other than "auto" is tried first, and QR if its factor can't be trusted. What does
-    not depend on alpha is done once, and conjugate gradients go on from the alpha before.
+    A `solver` other than "auto" is tried first, and then QR if its factor cannot be trusted. What
+    does not depend on alpha is computed once, and conjugate gradients start from the solution for
+    the previous alpha.
 
     Raises
     ------
@@ -124,9 +125,9 @@ def solve_least_squares(
 
 
 def _shift_of_targets(system: System) -> np.ndarray:
-    """Of each target, where an intercept far beyond its spread would round its residuals.
+    """Return what to subtract from each target, so that its residuals are not rounded coarsely.
 
-    The mean of a few rows, or 0 for most.
+    That is the mean of a few rows where it is far larger than the target's spread, and 0 elsewhere.
     """
     shift = np.zeros(system.t)
     if not system.fit_intercept or system.y.dtype != np.float64:
@@ -140,7 +141,7 @@ def _shift_of_targets(system: System) -> np.ndarray:
 
 
 def weights_undone(solution: Solution, exponent: int, loss_exponent: int) -> Solution:
-    """A solution for weights that were multiplied by 2^-exponent, for the weights as they were."""
+    """Return a solution in the unit of the original weights, which were scaled by 2^-exponent."""
     if exponent == 0:
         return solution
     with np.errstate(over="ignore", under="ignore"):
@@ -165,7 +166,7 @@ def _times_powers_of_two(solution: Solution, exponents: np.ndarray) -> Solution:
 
 
 def _targets_exponents(system: System) -> np.ndarray:
-    """The power of two of each target whose squares could overflow or underflow; else 0."""
+    """Return the power of two of each target whose squares could overflow or underflow, else 0."""
     exponents = np.zeros(system.t, dtype=int)
     if system.y.dtype == np.float32:  # whose squares are float64
         return exponents
@@ -187,7 +188,7 @@ def _first_to_be_trusted(system: System, request: Request, solver: str) -> Solut
 
 
 def _plan(system: System) -> list[Callable[[System, Request], Solution]]:
-    """The solvers that "auto" tries, in order; QR comes after them."""
+    """Return the solvers that "auto" tries, in order; QR comes after them."""
     n, d = system.n, system.d
     if d > FACTOR_FEATURES:
         return [_by_cg]
@@ -200,7 +201,7 @@ def _plan(system: System) -> list[Callable[[System, Request], Solution]]:
 
 
 def _gram_passes(system: System) -> float:
-    """What a Gram matrix costs, in passes of a gradient."""
+    """Return the cost of a Gram matrix, in passes of a gradient."""
     if isinstance(system.X, CSR):
         per_row = max(system.stored, 1) / system.n
         return SPARSE_GRAM_PASSES * system.d**2 / per_row
@@ -236,12 +237,12 @@ def _by_sketch(system: System, request: Request) -> Solution:
     start = Iterate(coef, system.intercept_for(coef), relative_gradient=1.0)
     unit = np.sqrt((sketch.start * sketch.start).sum(axis=1))
     solution = _descended("sketch", system, sketch.factor, start, unit, request.goal(), sharp=False)
-    solution.factor = None  # good for a metric, not for standard errors
+    solution.factor = None  # it is good enough for a metric, but not for standard errors
     return solution
 
 
 def _by_quick_cg(system: System, request: Request) -> Solution:
-    """If that takes fewer passes than a Gram matrix costs."""
+    """Solve by conjugate gradients, unless they need more passes than a Gram matrix costs."""
     return _by_cg(system, request, budget=int(_gram_passes(system)))
 
 
@@ -276,9 +277,10 @@ def _descended(
     before, grade = system.passes, goal.grade
     end = descend(system, factor, start, unit, goal, sharp=sharp)
     finite = np.isfinite(end.relative_gradient) and np.isfinite(end.coef).all()
-    at_floor = end.at_floor and grade <= GRADED  # else the largest rows' rounding hides the others
+    # Beyond GRADED, the rounding of the largest rows hides the others.
+    at_floor = end.at_floor and grade <= GRADED
     stuck = end.has_stalled and not (end.converged or at_floor)
-    # The columns' norms alone are a metric in which |z| says little where the condition is large.
+    # In the metric of the columns' norms, |z| says little where the condition is large.
     stuck = stuck or (name == "cg" and end.condition > CG_CONDITION)
     if not finite or end.is_slow or (stuck and system.d <= FACTOR_FEATURES):
         raise NotTrustworthy("the descent does not get there")
@@ -298,12 +300,15 @@ def _descended(
 
 
 def is_ruled_by_few_rows(system: System) -> bool:
-    """Whether rows differ so much in size that the gradient tells nothing of most of them."""
+    """Return whether a few rows are so large that the gradient tells nothing of the others."""
     return _grade(system.row_sizes(_sampled_scale(system)), LIGHT_SHARE) > GRADED
 
 
 def _grade(sizes: np.ndarray, share: float) -> float:
-    """By how much the mean square of rows exceeds all but this share; of rows that are not zero."""
+    """Return the rows' root mean square over the size that all but this share of them exceed.
+
+    Rows of zeros do not count.
+    """
     sizes = sizes[sizes > 0.0]
     if len(sizes) == 0:
         return 1.0
@@ -313,10 +318,10 @@ def _grade(sizes: np.ndarray, share: float) -> float:
 
 
 def _sampled_scale(system: System) -> np.ndarray:
-    """One over the columns' norms, as a sample of the rows has them.
+    """Return the reciprocals of the columns' norms, estimated from a sample of the rows.
 
-    Where the norms differ by chance alone, or a minimum-norm solution is wanted, all are 1: in
-    the columns' own units, conjugate gradients from zero end at the solution of least norm.
+    They are all equal where the norms differ by chance alone, or where a minimum-norm solution is
+    wanted: in the columns' own units, conjugate gradients from zero end at the one of least norm.
     """
     common = np.full(system.d, 1.0 / np.sqrt(system.weight))
     if system.n < system.d and system.alpha == 0.0:
@@ -336,7 +341,7 @@ def _sampled_scale(system: System) -> np.ndarray:
 
 
 def _refuse_range(system: System, squares: np.ndarray) -> None:
-    """Squares near the ends of what a double holds, or that have underflowed to nothing."""
+    """Raise NotTrustworthy for squares near the ends of float64's range, or underflowed to 0."""
     values = system.X.data if isinstance(system.X, CSR) else system.X
     if not np.all((squares == 0.0) | ((squares > 1e-240) & (squares < 1e240))):
         raise NotTrustworthy("squares overflow or underflow")
@@ -345,7 +350,10 @@ def _refuse_range(system: System, squares: np.ndarray) -> None:
 
 
 def _column_squares(system: System, count: int) -> np.ndarray:
-    """Of the columns of A, from about so many rows, drawn at random from those that count."""
+    """Return the squared norms of A's columns, from about `count` rows of positive weight.
+
+    The rows are drawn at random, and the sums are scaled up to all rows.
+    """
     s, X = system.host_weights, system.X
     rows = random_rows(system.n, count, s)
     weights = np.ones(len(rows)) if s is None else s[rows].astype(np.float64)
@@ -365,14 +373,14 @@ def _column_squares(system: System, count: int) -> np.ndarray:
         else:
             A = as_dense(chunk) - system.centre
             total += np.einsum("ij,ij,i->j", A, A, own)
-    if isinstance(X, CSR):  # the rest is zeros; none where that is rounding
+    if isinstance(X, CSR):  # the rest of the weight is that of zeros, unless it is rounding
         rest = np.where(part - stored > 1e-12 * part, part - stored, 0.0)
         total += rest * system.centre**2
     return total * (system.weight / part)
 
 
 def _chunk_rows(system: System) -> int:
-    """Rows of about `DENSE_NUMBERS` numbers, and of more than a row of sums."""
+    """Return how many rows hold about `DENSE_NUMBERS` numbers, and some times the sums' own."""
     if isinstance(system.X, CSR):
         per_row = max(1, system.stored // system.n)
         return max(DENSE_NUMBERS, 4 * system.d) // per_row

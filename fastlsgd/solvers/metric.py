@@ -1,11 +1,11 @@
-"""The metric: coordinates in which the least-squares problem is round.
+"""The metric: coordinates in which the least-squares problem has a condition number near 1.
 
-Plain descent needs as many steps as the condition number of X^T X. In the coordinates
-z = T (x - shift) with T (H + alpha I) T^T = I, H the covariance of x, it needs a handful:
-the columns' units, offsets and correlations are all gone.
+The number of steps of plain descent grows with the condition number of X^T X. In the coordinates
+z = T (x - shift) with T (H + alpha I) T^T = I, where H is the covariance of x, it needs a handful:
+the columns' units, offsets and correlations no longer matter.
 
-A full T costs d^2 a row and is built from one `gram` pass; a diagonal T (one over the standard
-deviation of each column) costs d, and is what is left where d is large.
+A full T costs d^2 per row and is built from one `gram` pass. A diagonal T (the reciprocal of each
+column's standard deviation) costs d per row, and is used where d is large.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ from .rows import (
 )
 
 FULL_METRIC_FEATURES = 512
-# Multiply-adds that the gram pass of a metric may cost: beyond it, over a sample of the rows.
+# If the gram pass of a metric costs more multiply-adds than this, it takes a sample of the rows.
 GRAM_BUDGET = 8e9
-# Numbers of a chunk of a sample, which is a copy.
+# Numbers in a chunk of the sample, which is a copy.
 GRAM_NUMBERS = 2**20
-# Rows that show what ordinary ones are like, and numbers in them.
+# How many rows, and numbers in them, are looked at to see what ordinary rows are like.
 SAMPLE_ROWS = 256
 SAMPLE_NUMBERS = 2**20
-# A column whose mean square is so many times that of the sample is not seen by it.
+# A sample does not represent a column whose mean square over all rows is this many times its own.
 SAMPLE_RATIO = 4.0
-# A column whose root mean square is so many times its spread in ordinary rows is ruled by a few.
+# A few rows dominate a column whose root mean square is this many times its spread in most rows.
 FEW_ROWS_RATIO = 1e3
-LEAST_ROOT = 1e-140  # whose square is still far from underflow
+LEAST_ROOT = 1e-140  # the square of this is still far from underflow
 # Eigenvalues of the correlation matrix below this share of the largest are rounding, not data.
 RANK_TOLERANCE = 1e-12
 
 
 @dataclass
 class Moments:
-    """Weighted sums over the rows of positive weight."""
+    """Weighted sums over the rows of positive weight, about the origins c of x and e of y."""
 
     x_origin: np.ndarray  # (d,)
     y_origin: np.ndarray  # (t,)
@@ -56,7 +56,7 @@ class Moments:
     xx: np.ndarray  # (d, d), or (d,) its diagonal
     y: np.ndarray  # (t,)
     yy: np.ndarray  # (t,)
-    # How far ordinary rows are from c, by a sample; 0 where that does not tell.
+    # Distance of ordinary rows from c, from a sample; 0 where the sample does not show it.
     spread: np.ndarray  # (d,)
     xy: np.ndarray | None = None  # (d, t) sum s (x - c)(y - e), with the full xx only
 
@@ -68,9 +68,9 @@ class Moments:
         return self.x_origin + self.x / self.weight
 
     def ruled_by_few(self) -> bool:
-        """Whether a few rows make most of a second moment, and float64 loses the others in it.
+        """Return whether a few rows dominate a second moment, so that float64 loses the others.
 
-        Also where the squares leave the range of float64.
+        This also holds where the squares leave the range of float64.
         """
         variance = np.diag(self.xx) if self.is_full else self.xx
         with np.errstate(over="ignore", invalid="ignore"):
@@ -83,13 +83,13 @@ class Moments:
         )
 
     def leave_float64(self) -> bool:
-        """Whether squares of columns overflow, or vanish though the columns don't."""
+        """Return whether squares of columns overflow, or vanish though the columns do not."""
         squares = np.diag(self.xx) if self.is_full else self.xx
         vanish = (squares < LEAST_ROOT**2) & (self.x != 0.0)
         return bool(not np.isfinite(squares).all() or vanish.any())
 
     def variances(self) -> np.ndarray:
-        """Variances (d,) of x."""
+        """Return the variances (d,) of x."""
         return (np.diag(self.xx) if self.is_full else self.xx) / self.weight - (
             self.x / self.weight
         ) ** 2
@@ -98,7 +98,7 @@ class Moments:
         return np.maximum(self.yy / self.weight - (self.y / self.weight) ** 2, 0.0)
 
     def curvature(self, centred: bool) -> np.ndarray:
-        """Covariance (d, d) or variances (d,) of x; about zero where not `centred`."""
+        """Return the covariance (d, d) or the variances (d,) of x; about zero if not `centred`."""
         x, w = self.x / self.weight, self.weight
         outer = np.multiply.outer if self.is_full else np.multiply
         if centred:
@@ -107,7 +107,7 @@ class Moments:
         return self.xx / w + outer(x, c) + outer(c, x) + outer(c, c)
 
     def slope(self, centred: bool) -> np.ndarray | None:
-        """Covariance (d, t) of x and y, about zero where not `centred`."""
+        """Return the covariance (d, t) of x and y, about zero if not `centred`."""
         if self.xy is None:
             return None
         x, y, w = self.x / self.weight, self.y / self.weight, self.weight
@@ -126,10 +126,11 @@ def take_moments(
     *,
     full: bool | None = None,
 ) -> Moments:
-    """The moments of the rows of positive weight.
+    """Return the moments of the rows of positive weight.
 
-    Full, by default, for at most `FULL_METRIC_FEATURES` features. The sums over a sample are
-    scaled up to the weight of all the rows; what a sample can't see is looked for in all of them.
+    By default they are full for at most `FULL_METRIC_FEATURES` features. If a sample of the rows is
+    used, its sums are scaled up to the weight of all rows, after a check of each column's mean
+    square against all of them.
     """
     d, s = X.shape[1], sample_weight
     rows, total = X.shape[0], float(X.shape[0])
@@ -152,7 +153,7 @@ def take_moments(
 
 
 def _of_a_few(X: Matrix, y, s, full: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Origin and spread of x, and origin of y, by medians of rows drawn at random."""
+    """Return the origin and spread of x, and the origin of y, from medians of random rows."""
     n, d = X.shape
     few = random_rows(n, min(SAMPLE_ROWS, max(16, SAMPLE_NUMBERS // d)), s)
     y_origin = np.median(np.asarray(y[few], dtype=np.float64), axis=0)
@@ -161,8 +162,8 @@ def _of_a_few(X: Matrix, y, s, full: bool) -> tuple[np.ndarray, np.ndarray, np.n
     A = np.asarray(as_dense(take_rows(X, few)), dtype=np.float64)
     origin = np.median(A, axis=0)
     A = np.sort(np.abs(A - origin), axis=0)
-    # The largest of 50, or three of few rows, may be those that are not ordinary. A column that is
-    # constant without them tells nothing.
+    # The largest 2 percent, or up to three of few rows, may be outliers. A column that is constant
+    # without them has a spread of zero.
     A = A[: len(A) - max(len(A) // 50, min(3, len(A) // 8))]
     largest = A[-1]
     A = A / np.where(largest > 0.0, largest, 1.0)
@@ -186,7 +187,7 @@ def _spread_of_stored(X: CSR, n_rows: int) -> np.ndarray:
 
 
 def _add_gram(kernels, X, y, s, n_threads, moments: Moments) -> None:
-    """Over a sample where that is enough."""
+    """Add the sums of `gram`, over a sample of the rows where that is enough."""
     d, n = X.shape[1], moments.rows
     every = max(1, min(int(n * d * d / GRAM_BUDGET), n // (20 * d)))
     if every > 1:
@@ -212,9 +213,10 @@ def _add_rows(kernels, X, y, s, n_threads, moments: Moments) -> float:
 
 
 def _sees_all(kernels, X, s, moments: Moments, scale: float) -> bool:
-    """Scale the sums over a sample up to all rows, if each column has the size there it has here.
+    """Scale the sums over a sample up to all rows; return whether the sample represents them.
 
-    A column that hardly ever varies, or a few rows of another size, a sample does not show.
+    It does if each column has the same size in the sample as in all rows. A sample may miss a
+    column that hardly ever varies, or a few rows of another size.
     """
     sampled = np.diag(moments.xx)
     first, second = np.zeros(X.shape[1]), np.zeros(X.shape[1])
@@ -243,7 +245,7 @@ def _add_targets(y: np.ndarray, s: np.ndarray | None, moments: Moments) -> None:
 
 @dataclass
 class Metric:
-    """z = T (x - shift). Weights of z are v, with coef = T^T v."""
+    """Coordinates z = T (x - shift). The weights of z are v, with coef = T^T v."""
 
     shift: np.ndarray  # (d,), all zero where no intercept is fitted
     transform: np.ndarray  # T: (k, d), or (d,) where diagonal
@@ -257,14 +259,14 @@ class Metric:
 
     @property
     def curvature_bound(self) -> float:
-        """Of the largest curvature of J in z, penalty included; 1 in a full metric."""
+        """A bound on the largest curvature of J in z, penalty included; 1 in a full metric."""
         return self.largest + float(self.shrink.max(initial=0.0)) if self.is_diagonal else 1.0
 
     def to_coef(self, v: np.ndarray) -> np.ndarray:
         return v * self.transform if self.is_diagonal else v @ self.transform
 
     def to_weights(self, coef: np.ndarray) -> np.ndarray:
-        """v with coef = T^T v, in the least-squares sense where T has dropped directions."""
+        """Return v with coef = T^T v, in the least-squares sense where T has dropped directions."""
         if self.is_diagonal:
             scale = np.where(self.transform > 0.0, self.transform, 1.0)
             return np.where(self.transform > 0.0, coef / scale, 0.0)
@@ -272,9 +274,9 @@ class Metric:
 
 
 def standard_scale(moments: Moments, variance: np.ndarray, eps: float) -> np.ndarray:
-    """One over the standard deviation of each column; 0 for a column that is constant.
+    """Return the reciprocal of each column's standard deviation; 0 for a constant column.
 
-    A variance that rounding alone would leave (eps: of X's dtype) counts as none.
+    A variance that rounding to X's dtype, of relative size eps, would leave counts as none.
     """
     noise = (4.0 * eps * np.abs(moments.x_mean())) ** 2
     varies = variance > np.maximum(noise, np.finfo(np.float64).tiny)
@@ -282,7 +284,7 @@ def standard_scale(moments: Moments, variance: np.ndarray, eps: float) -> np.nda
 
 
 def diagonal_metric(moments: Moments, l2: float, centred: bool, eps: float) -> Metric:
-    """Each column by its own standard deviation (and penalty)."""
+    """Return the metric that scales each column by its own standard deviation and penalty."""
     curvature = moments.curvature(centred)
     variance = np.diag(curvature) if moments.is_full else curvature
     scale = standard_scale(moments, variance, eps)
@@ -302,10 +304,10 @@ def diagonal_metric(moments: Moments, l2: float, centred: bool, eps: float) -> M
 
 
 def full_metric(moments: Moments, l2: float, centred: bool, eps: float) -> Metric:
-    """T with T (H + l2 I) T^T = I and T T^T diagonal, so that the penalty is separable in z.
+    """Return T with T (H + l2 I) T^T = I and T T^T diagonal, so that the penalty separates in z.
 
-    Columns are scaled first: eigenvalues of the correlation matrix are accurate to rounding,
-    those of H itself would drown in the largest column's unit.
+    Columns are scaled first: the eigenvalues of the correlation matrix are accurate to rounding,
+    while those of H would have errors relative to the column of the largest unit.
     """
     H = moments.curvature(centred)
     scale = standard_scale(moments, np.diag(H), eps)
@@ -314,7 +316,7 @@ def full_metric(moments: Moments, l2: float, centred: bool, eps: float) -> Metri
     values, vectors = eigh(correlation + np.diag(penalty))
     keep = values > RANK_TOLERANCE * max(values[-1], np.finfo(np.float64).tiny)
     if not keep.any():
-        # No column varies. One coordinate stays, always zero: kernels take one feature or more.
+        # No column varies. One coordinate stays, always zero, since kernels need a feature.
         return Metric(_shift(moments, centred), np.zeros((1, len(H))), np.zeros(1), 1.0, 1.0)
     whiten = (vectors[:, keep] / np.sqrt(values[keep])).T  # (k, d), of the scaled columns
     shrink, turn = eigh((whiten * penalty) @ whiten.T)
@@ -338,18 +340,18 @@ def factor_metric(
     eps: float,
     rounding: float,
 ) -> tuple[Metric, np.ndarray]:
-    """The full metric of H = A^T A, and U with T A^T = U^T over the rows of A.
+    """Return the full metric of H = A^T A, and U with T A^T = U^T over the rows of A.
 
-    Where the penalty counts, U has d more rows: those of sqrt(l2) I below A. Squares are never
-    taken, so that what a row of 1e10 made small is still there: rank is whatever exceeds
-    `rounding`, the error of A relative to its largest singular value and mean. What counts as a
-    constant column goes by `scale`, one over the size of each column in ordinary rows, by their
-    share `ordinary` of the weight, and by `eps`, that of X's dtype.
+    With a penalty, U has d more rows: those of sqrt(l2) I below A. Nothing is squared, so that a
+    row of 1e10 does not wipe out directions that are small beside it. The rank counts singular
+    values above `rounding`, the error of A relative to its largest singular value and mean. Which
+    columns are constant is decided by `scale`, the reciprocal of each column's size in ordinary
+    rows, by the share `ordinary` of such rows in the weight, and by `eps` of X's dtype.
     """
     d = A.shape[1]
     rows = A * scale
     size = np.sqrt(np.einsum("ij,ij->j", rows, rows))
-    # A spread that rounding alone would leave counts as none.
+    # A spread that rounding alone would leave does not count.
     scale = np.where(size > 4.0 * eps * scale * np.abs(shift) * np.sqrt(ordinary), scale, 0.0)
     rows = A * scale
     if l2 > 0.0:

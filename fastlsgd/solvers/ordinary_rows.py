@@ -1,4 +1,4 @@
-"""Whether a few rows rule the moments of all, and how much such rows may count."""
+"""Whether a few rows dominate the moments of all, and how much such rows may count."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from ..kernels.contract import Matrix
 from .metric import Moments
 from .rows import CHUNK_NUMBERS, as_dense, random_rows, row_slice
 
-# Weights whose mean is so many times that of most rows are ruled by a few.
+# Weights whose mean is more than this many times their median are dominated by a few rows.
 FEW_WEIGHTS_RATIO = 1e6
-# How many times the spread a row may be from the others where rows are capped.
+# Where rows are capped, a row counts as no farther from the others than this many spreads.
 LARGEST_DISTANCE = 10.0
 
 
 def ruled_by_few(moments: Moments, sample_weight: np.ndarray | None) -> bool:
-    """Whether float64 moments may hold a few rows and nothing of the others."""
+    """Return whether float64 moments may hold a few rows and nothing of the others."""
     if moments.ruled_by_few():
         return True
     if sample_weight is None:
@@ -26,9 +26,9 @@ def ruled_by_few(moments: Moments, sample_weight: np.ndarray | None) -> bool:
 
 
 def capped_shares(X: Matrix, moments: Moments) -> np.ndarray:
-    """For each row the share of its weight that counts, (n,): 1 for all but a few.
+    """Return the share of each row's weight that counts, (n,), which is 1 for all but a few.
 
-    With it a row is no further from the others than `LARGEST_DISTANCE` times their spread.
+    With it, no row counts as farther from the others than `LARGEST_DISTANCE` times their spread.
     """
     n, d = X.shape
     spread, origin = moments.spread, moments.x_origin

@@ -1,10 +1,11 @@
 """Factors from orthogonal transformations: where a Gram matrix would square the condition.
 
-`sketch_factor` mixes the rows into a few by a sparse-sign embedding and takes R from those
-(Rokhlin and Tygert 2008, PNAS 105(36); Meng, Saunders and Mahoney 2014, SIAM J. Sci. Comput. 36(2);
-the embedding: Epperly 2024, arXiv 2311.04362, section 2): no accuracy, but a good metric whatever
-the condition. `solve_by_qr` is LAPACK's Householder QR, a block of rows at a time, and a singular
-value decomposition where columns depend on each other: the answer that needs no refinement.
+`sketch_factor` mixes the rows into a few by a sparse-sign embedding and takes R from these (Rokhlin
+and Tygert 2008, PNAS 105(36); Meng, Saunders and Mahoney 2014, SIAM J. Sci. Comput. 36(2); the
+embedding: Epperly 2024, arXiv 2311.04362, section 2). Such an R is not accurate, but it is a good
+metric whatever the condition. `solve_by_qr` is LAPACK's Householder QR, a block of rows at a time,
+followed by a singular value decomposition where columns are linearly dependent. Its answer needs no
+refinement.
 """
 
 from __future__ import annotations
@@ -25,21 +26,21 @@ from .factors import EPS, NotTrustworthy, SingularFactor, TriangularFactor, colu
 from .interrupt import interruptible
 from .system import System
 
-SKETCH_ROWS = 32  # for each column: the gradient shrinks to sqrt(1 / 32) an iteration
-SIGNS = 4  # numbers in a column of the embedding
-QR_BLOCK_NUMBERS = 2**21  # of a block of rows: 16 MB
-LARGEST_EXPONENT = 500  # of a number that will be squared
-FILLED_COLUMNS = 256  # of a block that are written at a time
-MIXED_NUMBERS = 2**18  # of a block of rows that are mixed: 2 MB, which stay in cache
-# Rows for each row of a sketch up to which QR of the rows themselves is as quick.
+SKETCH_ROWS = 32  # per column: the gradient shrinks by sqrt(1 / 32) per iteration
+SIGNS = 4  # nonzeros per column of the embedding
+QR_BLOCK_NUMBERS = 2**21  # numbers in a block of rows: 16 MB
+LARGEST_EXPONENT = 500  # the power of two of a number whose square must not overflow
+FILLED_COLUMNS = 256  # columns of a block that are written at a time
+MIXED_NUMBERS = 2**18  # numbers in a block of rows to be mixed: 2 MB, which stay in cache
+# Up to this many rows per row of the sketch, QR of the rows themselves is as quick.
 FEW_ROWS = 2
 
 
 def rank_tolerance(d: int) -> float:
-    """Singular values below this share of the largest are rounding.
+    """Return the share of the largest singular value below which others are rounding.
 
-    numpy.linalg.lstsq has the number of rows in place of 50: with 100,000 of them it would drop
-    what QR still resolves.
+    numpy.linalg.lstsq has the number of rows in place of 50. With 100,000 rows it would drop
+    singular values that QR still resolves.
     """
     return EPS * max(d, 50)
 
@@ -52,10 +53,11 @@ class Sketch(NamedTuple):
 
 
 def sketch_factor(system: System, seed: int) -> Sketch:
-    """R from a QR decomposition of the sketch of [A, y], with the penalty's rows below.
+    """Return R of the sketch of [A, y], with the penalty's rows below.
 
-    Cost: `SIGNS` additions for each number of X, and the QR of 32 d rows; memory for those, once.
-    Rows that are hardly more are not mixed: their own R takes less time, and memory for d^2.
+    The cost is `SIGNS` additions per number of X and the QR of 32 d rows, which are held in memory
+    once. If there are hardly more rows than that, they are not mixed: their own R takes less time,
+    and memory for d^2 numbers.
 
     Raises
     ------
@@ -92,10 +94,10 @@ def sketch_factor(system: System, seed: int) -> Sketch:
 
 
 def _mixed_triangle(system: System, seed: int) -> np.ndarray:
-    """R of S [A, y]. S has `SIGNS` parts, with one number of each of its columns each.
+    """Return R of S [A, y], where S is a sum of `SIGNS` parts with one nonzero per column each.
 
-    A thread goes through the rows for the parts it has, so that neither memory nor the bits of the
-    result depend on how many threads there are.
+    Each thread passes over the rows for its own parts, so that neither the memory nor the bits of
+    the result depend on the number of threads.
     """
     shape = SKETCH_ROWS * system.d // SIGNS, system.d + system.t
     parts = [np.zeros(shape) for _ in range(SIGNS)]
@@ -125,7 +127,7 @@ def _mix(system: System, parts: list[np.ndarray], rngs: list, stop: threading.Ev
 def _add_mixed(out: np.ndarray, A: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> None:
     (n, d), m = A.shape, len(out)
     signs = rng.integers(0, 2, n, dtype=np.int8) * (2.0 / SIGNS**0.5) - SIGNS**-0.5
-    if n <= m:  # different rows for all of the block, which collide no more than random ones
+    if n <= m:  # the block's rows go to different rows, which collide no more than random ones
         apart = rng.choice(m, n, replace=False)
         out[apart, :d] += signs[:, None] * A
         out[apart, d:] += signs[:, None] * y
@@ -137,24 +139,23 @@ def _add_mixed(out: np.ndarray, A: np.ndarray, y: np.ndarray, rng: np.random.Gen
 
 
 def _in_range(rows: np.ndarray) -> bool:
-    """Whether the columns' squares are far from overflow and underflow."""
+    """Return whether the columns' squares are far from overflow and underflow."""
     largest = np.abs(rows).max(axis=0)
     return bool(np.all((largest == 0.0) | ((largest > 1e-120) & (largest < 1e120))))
 
 
 def _upper(rows: np.ndarray) -> np.ndarray:
-    """R of a QR decomposition, of as many rows as it has columns at most; `rows` are changed if
-    their columns are contiguous."""
+    """Return R, with at most as many rows as columns. `rows` may be overwritten."""
     work, _ = lapack.dgeqrf_lwork(*rows.shape)
     factorise = partial(lapack.dgeqrf, rows, lwork=int(work), overwrite_a=1)
     packed, _, _, info = factorise() if rows.shape[1] < LONG else interruptible(factorise)
     if info != 0:
         raise NotTrustworthy("QR failed")
-    return np.tril(packed[: min(rows.shape)].T).T  # as it lies: columns are contiguous
+    return np.tril(packed[: min(rows.shape)].T).T  # keeps the columns contiguous
 
 
 def _upper_of_both(upper: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """R of R and further rows."""
+    """Return R of a triangle and further rows below it."""
     both = np.empty((len(upper) + len(rows), rows.shape[1]), order="F")
     _fill(both[: len(upper)], upper)
     _fill(both[len(upper) :], rows)
@@ -162,10 +163,10 @@ def _upper_of_both(upper: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def _fill(target: np.ndarray, source: np.ndarray) -> None:
-    """Copy to contiguous columns, some at a time: between them Python answers Ctrl-C.
+    """Copy to contiguous columns, a few at a time, so that Ctrl-C is handled in between.
 
-    The first rows of a fresh block touch all of its pages, which the system must clear first: on a
-    machine under load 1.7 s for 400 MB.
+    The first rows of a fresh block touch all of its pages, which the system has to clear first.
+    That took 1.7 s for 400 MB on a machine under load.
     """
     for start in range(0, source.shape[1], FILLED_COLUMNS):
         columns = slice(start, start + FILLED_COLUMNS)
@@ -174,32 +175,30 @@ def _fill(target: np.ndarray, source: np.ndarray) -> None:
 
 @dataclass
 class Orthogonal:
-    """What `solve_by_qr` found."""
+    """The solution of `solve_by_qr`."""
 
     coef: np.ndarray  # (t, d)
     intercept: np.ndarray  # (t,)
     residual_norm: np.ndarray  # (t,)
     condition: float
     rank: int
-    factor: TriangularFactor | None  # None where columns depend on each other
+    factor: TriangularFactor | None  # None where columns are linearly dependent
     scale: np.ndarray  # (d,)  of the columns
-    slope: np.ndarray  # (t, d)  D A^T y: the gradient at zero, of scaled columns
-    singular: SingularFactor | None = None  # where columns depend on each other
+    slope: np.ndarray  # (t, d)  D A^T y: minus the gradient at zero, of scaled columns
+    singular: SingularFactor | None = None  # where columns are linearly dependent
 
     def relative(self, gradient: np.ndarray) -> float:
-        """Norm of a gradient of scaled columns over that at zero; NaN where it overflows."""
+        """Return the norm of a gradient of scaled columns over that at zero; NaN on overflow."""
         norms = np.linalg.norm(gradient * self.scale, axis=1)
         zero = np.linalg.norm(self.slope, axis=1)
         return float((norms / np.where(zero > 0.0, zero, 1.0)).max())
 
 
 def solve_by_qr(system: System) -> Orthogonal:
-    """The minimum-norm solution, from R of [A, y] and, if need be, the singular values of R.
+    """Return the minimum-norm solution, from R of [A, y] and, if needed, R's singular values.
 
-    Where squares could overflow or underflow, each column and target is brought near 1 by a power
-    of two first.
-
-    Cost: 2 n d^2 flops; memory for a block of rows and for R.
+    Where squares could overflow or underflow, each column and target is first scaled near 1 by a
+    power of two. The cost is 2 n d^2 flops, and memory for a block of rows and for R.
     """
     upper, exponents = triangle(system)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -207,7 +206,7 @@ def solve_by_qr(system: System) -> Orthogonal:
 
 
 def triangle(system: System) -> tuple[np.ndarray, np.ndarray]:
-    """R of [A, y], of at most d + t rows, and the powers of two its columns were divided by."""
+    """Return R of [A, y], of at most d + t rows, and the powers of two taken from its columns."""
     exponents = np.zeros(system.d + system.t, dtype=int)
     with np.errstate(over="ignore", invalid="ignore"):
         upper = _triangle(system, exponents)
@@ -223,9 +222,9 @@ def triangle(system: System) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _triangle(system: System, exponents: np.ndarray) -> np.ndarray:
-    """R of [A, y], each column without its power of two.
+    """Return R of [A, y], each column divided by its power of two.
 
-    A few rows at a time become a block whose columns are contiguous, as LAPACK wants it.
+    The rows are copied, some at a time, to blocks whose columns are contiguous, as LAPACK wants.
     """
     n, d, width = system.n, system.d, system.d + system.t
     upper, step = np.zeros((0, width)), max(2 * width, QR_BLOCK_NUMBERS // d)
@@ -244,10 +243,10 @@ def _triangle(system: System, exponents: np.ndarray) -> np.ndarray:
 
 
 def _without_constants(system: System, upper: np.ndarray, exponents: np.ndarray) -> np.ndarray:
-    """R, with zeros for the columns that vary by rounding alone, and in their rows.
+    """Return R with zeros in the columns that vary by rounding alone, and in their rows.
 
-    A column of zeros in the midst would leave its row to the columns after it, and a triangle
-    that is solved without that row would lose what it says.
+    If such a column were only zeroed, its row would belong to the columns after it, and solving the
+    triangle without that row would lose information.
     """
     d = system.d
     norms = np.ldexp(np.linalg.norm(upper[:, :d], axis=0), exponents[:d])
@@ -258,7 +257,7 @@ def _without_constants(system: System, upper: np.ndarray, exponents: np.ndarray)
 
 
 def _upper_of(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """R of these columns, each in its own place, and zeros for the others."""
+    """Return R of these columns, each in its own place, with zeros for the others."""
     width = rows.shape[1]
     packed = _upper(rows[:, columns])
     upper = np.zeros((width, width))
@@ -267,7 +266,7 @@ def _upper_of(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
 
 
 def _with_penalty(system: System, upper: np.ndarray, units: np.ndarray) -> np.ndarray:
-    """R of the same rows and sqrt(alpha) I below them."""
+    """Return R of the rows with sqrt(alpha) I below them."""
     if system.alpha == 0.0:
         return upper
     penalty = np.zeros((system.d, upper.shape[1]))
@@ -312,13 +311,13 @@ def _solve_triangle(system: System, data: np.ndarray, exponents: np.ndarray) -> 
 
 
 def _penalty_rules(system: System, R: np.ndarray, units: np.ndarray) -> bool:
-    """Whether A^T A + alpha I is well-conditioned whatever A is, so that its square can be used."""
+    """Return whether alpha is so large that A^T A + alpha I is well-conditioned whatever A is."""
     norms = np.ldexp(np.linalg.norm(R, axis=0), units)
     return bool(np.sqrt(system.alpha) >= norms.max(initial=0.0)) and system.alpha > 0.0
 
 
 def _trusted(scaled: np.ndarray, scale: np.ndarray) -> TriangularFactor | None:
-    """R as a factor, unless rounding could have made it."""
+    """Return R as a factor, or None where its condition is so large that it may be rounding."""
     d = len(scale)
     if len(scaled) < d:
         return None
@@ -332,13 +331,13 @@ def _trusted(scaled: np.ndarray, scale: np.ndarray) -> TriangularFactor | None:
 
 
 def _in_units(factor: TriangularFactor, exponents: np.ndarray) -> TriangularFactor | None:
-    """The factor of X in its own units; None where those don't fit a number."""
+    """Return the factor of X in X's own units; None where the scales leave float64's range."""
     scale = np.ldexp(factor.scale, -exponents)
     return TriangularFactor(factor.upper, scale) if np.isfinite(scale).all() else None
 
 
 def _exponents(system: System) -> np.ndarray:
-    """Of the largest number of each column of [A, y]."""
+    """Return the power of two of the largest number in each column of [A, y]."""
     largest = np.zeros(system.d + system.t)
     for _, _, A, y in system.chunks():
         np.maximum(largest[: system.d], np.abs(A).max(axis=0), out=largest[: system.d])

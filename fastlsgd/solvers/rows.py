@@ -1,7 +1,7 @@
-"""Ranges and selections of the rows of a matrix, for solvers that go through X in chunks.
+"""Ranges and selections of the rows of a matrix, for solvers that read X in chunks.
 
-What would take X from a GPU to the host, the backend does there; nothing else in the solvers need
-know where X is.
+Operations that would otherwise copy X from a GPU to the host are left to the backend. Apart from
+them, no solver needs to know where X is.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from scipy.sparse import csr_array
 from ..kernels.contract import CSR, DeviceKernels, Kernels, Matrix, working_dtype
 from ..kernels.device import lives_on_device
 
-CHUNK_NUMBERS = 2**17  # of a chunk of rows: a megabyte, which stays in cache
+CHUNK_NUMBERS = 2**17  # numbers in a chunk of rows: a megabyte, which stays in cache
 
 
 def row_slice(X: Matrix, start: int, stop: int) -> Matrix:
-    """Rows start <= i < stop, as a view."""
+    """Return rows start <= i < stop, as a view."""
     if isinstance(X, CSR):
         stop = min(stop, X.shape[0])
         return CSR(X.data, X.indices, X.indptr[start : stop + 1], (stop - start, X.shape[1]))
@@ -27,15 +27,17 @@ def row_slice(X: Matrix, start: int, stop: int) -> Matrix:
 
 
 def stored_numbers(X: Matrix) -> int:
-    """How many numbers X holds."""
+    """Return how many numbers X stores."""
     if not isinstance(X, CSR):
         return X.shape[0] * X.shape[1]
-    ends = np.asarray(X.indptr[:: max(X.shape[0], 1)]).tolist()  # no more than two off a GPU
+    ends = np.asarray(
+        X.indptr[:: max(X.shape[0], 1)]
+    ).tolist()  # copies at most two numbers from a GPU
     return ends[-1] - ends[0]
 
 
 def take_rows(X: Matrix, rows: np.ndarray) -> Matrix:
-    """These rows, in this order, as a copy."""
+    """Return these rows, in this order, as a copy."""
     if not isinstance(X, CSR):
         return X[rows]
     ends = np.asarray(X.indptr)  # a copy where X is on a GPU, whose other parts stay there
@@ -48,15 +50,15 @@ def take_rows(X: Matrix, rows: np.ndarray) -> Matrix:
 
 
 def random_rows(n: int, count: int, sample_weight: np.ndarray | None, seed: int = 0) -> np.ndarray:
-    """Numbers of at most `count` rows, in order, drawn at random from those of positive weight.
+    """Return the sorted numbers of at most `count` random rows of positive weight.
 
-    Rows at regular distances would see one phase only of a column that alternates, and rows of
-    zero weight must be as if they were not there.
+    Rows at regular distances would see only one phase of a column that alternates. Rows of zero
+    weight must be as if they were absent.
 
     Parameters
     ----------
     n, count : int
-        Rows there are, and rows wanted.
+        How many rows there are, and how many are wanted.
     sample_weight : ndarray of shape (n,) or None
         On the host.
     seed : int
@@ -74,7 +76,7 @@ def random_rows(n: int, count: int, sample_weight: np.ndarray | None, seed: int 
 def counted_rows(
     sample_weight: np.ndarray | None, rows: np.ndarray | None = None
 ) -> np.ndarray | None:
-    """Those of these rows (None: all) whose weight, for one target or another, is not zero."""
+    """Return those of these rows (None: all) whose weight is not zero for every target."""
     if sample_weight is None:
         return rows
     s = np.asarray(sample_weight)
@@ -85,7 +87,7 @@ def counted_rows(
 
 
 def as_dense(X: Matrix) -> np.ndarray:
-    """A chunk of rows as a float64 array of its own, on the host."""
+    """Return a chunk of rows as a new float64 array on the host."""
     if not isinstance(X, CSR):
         return X.astype(np.float64)
     out, ends = np.zeros(X.shape), np.asarray(X.indptr)
@@ -98,7 +100,7 @@ def as_dense(X: Matrix) -> np.ndarray:
 def _visited(
     X: Matrix, order: np.ndarray | None, start: int, stop: int
 ) -> tuple[slice | np.ndarray, Matrix]:
-    """Visits start to stop: which rows these are, and the rows themselves."""
+    """Return which rows the visits start to stop are, and the rows themselves."""
     if order is None:
         return slice(start, stop), row_slice(X, start, stop)
     return order[start:stop], take_rows(X, order[start:stop])
@@ -107,7 +109,7 @@ def _visited(
 def rows_on_host(
     X: Matrix, y: np.ndarray, sample_weight: np.ndarray | None, order: np.ndarray | None
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """One visit of the rows, their targets and weights in float64, at most half a megabyte each."""
+    """Yield the visited rows, their targets and weights in float64, a few rows at a time."""
     d = X.shape[1]
     step = max(8, min(1024, 4 * CHUNK_NUMBERS // d))
     n = X.shape[0] if order is None else len(order)
@@ -118,7 +120,7 @@ def rows_on_host(
         if sample_weight is not None:
             s = np.asarray(sample_weight[rows], dtype=np.float64)
         dense = np.asarray(as_dense(chunk), dtype=np.float64)
-        # Copies: a stream keeps rows, and its caller may use an array again.
+        # These are copies, since a stream keeps rows and its caller may reuse an array.
         yield np.array(dense), np.array(y[rows], dtype=np.float64), np.array(s)
 
 
@@ -164,9 +166,9 @@ def _transformed(X: Matrix, shift: np.ndarray, transform: np.ndarray) -> np.ndar
 def sum_of_squares(
     kernels: Kernels, X: Matrix, y: np.ndarray, w: np.ndarray, b: np.ndarray, n_threads: int
 ) -> float:
-    """The sum of r^2 over rows and targets."""
-    # On a GPU the predictions would be there, and travel; in float32 they would be rounded more
-    # coarsely than targets of float64 are.
+    """Return the sum of r^2 over rows and targets."""
+    # Predictions on a GPU would have to be copied; in float32 they would be rounded more coarsely
+    # than float64 targets are.
     if lives_on_device(X) or working_dtype(X) != y.dtype:
         loss = kernels.loss_gradient(X, y, w, b, None, n_threads).loss
         return 2.0 * len(y) * float(loss.sum())
@@ -175,7 +177,7 @@ def sum_of_squares(
 
 
 def stored_by_chunks(X: CSR) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """The numbers of a sparse X on the host, in float64, with their rows and columns."""
+    """Yield the rows, columns and float64 values of a sparse X on the host, in chunks."""
     n, ends = X.shape[0], np.asarray(X.indptr)
     step = max(1, CHUNK_NUMBERS * n // max(n, X.shape[1], int(ends[-1]) - int(ends[0])))
     for start in range(0, n, step):
@@ -227,7 +229,7 @@ def add_column_moments(
     first: np.ndarray,
     second: np.ndarray,
 ) -> None:
-    """Add the sums of s (x - shift) and s (x - shift)^2 to these, (d,) each; of CSR about zero."""
+    """Add sums of s (x - shift) and s (x - shift)^2 to `first` and `second`; of CSR about zero."""
     if lives_on_device(X):
         sums = cast(DeviceKernels, kernels).column_moments(X, s, shift)
         first += sums[0]

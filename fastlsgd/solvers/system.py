@@ -2,9 +2,10 @@
 
     minimise  1/2 sum_i s_i (x_i . w + b - y_i)^2 + alpha/2 |w|^2
 
-`alpha` goes with the sum over rows here, not with their mean. With an intercept the rows count from
-their mean c: A = S^(1/2) (X - 1 c^T), whose columns are orthogonal to the intercept's, so that w
-and b part. c is subtracted from the sums, never from X. One call is one pass over X.
+Here `alpha` belongs to the sum over rows, not to their mean. With an intercept, the rows are
+counted from their mean c: A = S^(1/2) (X - 1 c^T), whose columns are orthogonal to that of the
+intercept, so that w and b can be found separately. c is subtracted from the sums, never from X. One
+call is one pass over X.
 """
 
 from __future__ import annotations
@@ -22,27 +23,27 @@ from .interrupt import call_gram, call_kernel
 from .rows import as_dense, random_rows, row_slice, stored_numbers, take_rows
 
 DENSE_NUMBERS = 2**19  # of rows made dense at a time: 4 MB
-TARGET_ROWS = 2**15  # of y at a time
-ORIGIN_ROWS = 256  # whose mean is near enough to that of all
-# Up to so many, NumPy goes through a column at a time quicker than through short rows.
+TARGET_ROWS = 2**15  # rows of y that are read at a time
+ORIGIN_ROWS = 256  # rows whose mean is near enough to that of all rows
+# Up to this number of targets, NumPy is quicker column by column than along short rows.
 FEW_TARGETS = 16
-# A sum of squares that loses more than this when its mean is taken out has lost digits too.
+# A sum of squares that shrinks by more than this when its mean is subtracted has lost digits.
 CANCELLATION = 1e4
-# Columns whose spread is so many eps of their mean at most may be constant: rounding of the mean.
+# A column whose spread is at most this many eps of its mean may be constant, but for rounding.
 DOUBT_EPS = 2.0**14
-# Below this share of all, a row's weight may be lost in the rounding of a mean.
+# A row whose share of the weight is below this may be lost in the rounding of a mean.
 LEAST_WEIGHT = 1e-16
-PROBES = 4  # random directions that tell how large rows are
+PROBES = 4  # random directions that show how large rows are
 GRADIENT_PARTS = 64  # the error falls with the square root of their number,
 GRADIENT_PART_NUMBERS = 2**18  # and a part of fewer numbers would take longer to call than to do
 
 
 class Gradient(NamedTuple):
-    """What one pass says about the weights it was taken at."""
+    """The result of one pass at given weights."""
 
     squares: np.ndarray  # (t,)  sum_i s_i r_i^2
     coef: np.ndarray  # (t, d)  A^T r + alpha w
-    intercept: np.ndarray  # (t,)  weighted mean of r: what b is too large by
+    intercept: np.ndarray  # (t,)  weighted mean of r, by which b is too large
 
 
 class System:
@@ -64,11 +65,11 @@ class System:
     centre : ndarray of shape (d,)
         Mean of the rows, or zero without an intercept; `centre_at` sets it.
     y_centre : ndarray of shape (t,)
-        Likewise of y.
+        Mean of y, or zero without an intercept.
     passes : int
-        Calls of a kernel so far.
+        Number of calls of a kernel so far.
     loss_exponents : ndarray of shape (t,)
-        What the targets' losses are multiplied by, as powers of two, before they are summed.
+        Powers of two by which the targets' losses are multiplied before they are summed.
     """
 
     def __init__(
@@ -102,7 +103,10 @@ class System:
             self.centre, self.y_centre, self.is_centred = x_mean, y_mean, True
 
     def find_centre(self) -> None:
-        """The same from a pass: with w = b = 0, the gradient at targets of -1 is the mean of X."""
+        """Find the mean of the rows by a pass, and count them from it.
+
+        With w = b = 0 and targets of -1, the gradient is the mean of X.
+        """
         if self.is_centred:
             return
         targets = repeated(-1.0, (self.n, 1), self.y)
@@ -118,7 +122,7 @@ class System:
         return total / self.weight
 
     def _target_chunks(self):
-        """(y, s), float64, a few rows at a time; s is None without weights."""
+        """Yield (y, s) in float64, a few rows at a time; s is None without weights."""
         for start in range(0, self.n, TARGET_ROWS):
             rows, s = slice(start, start + TARGET_ROWS), None
             if self.sample_weight is not None:
@@ -131,7 +135,7 @@ class System:
         return None if self.sample_weight is None else np.asarray(self.sample_weight)
 
     def centred_gram(self) -> tuple[np.ndarray, np.ndarray]:
-        """A^T A and A^T y, from one pass that is done once; the rows count from their mean then.
+        """Return A^T A and A^T y, from one pass that is done once; this finds the centre too.
 
         Raises
         ------
@@ -149,7 +153,7 @@ class System:
             return xx, xy
         lost = x * (x / weight)
         noise = weight * (64.0 * self.eps * origin) ** 2
-        # The sample may have seen nothing of a row that outweighs all others.
+        # A row that outweighs all others may be missing from the sample.
         if np.any((lost > noise) & (lost > CANCELLATION * (np.diag(xx) - lost))):
             origin = origin + x / weight
             xx, xy, x, y, weight = self._gram_about(origin)
@@ -171,12 +175,12 @@ class System:
         return np.average(A, axis=0, weights=shares / shares.max())
 
     def columns_scale(self, squares: np.ndarray) -> np.ndarray:
-        """One over the norms of the columns of A; 0 for those that vary by rounding alone.
+        """Return the reciprocals of the norms of A's columns; 0 where only rounding varies.
 
         Raises
         ------
         NotTrustworthy
-            If a column varies in rows alone whose weight is lost in rounding.
+            If a column varies only in rows whose weight is lost in rounding.
         """
         scale = column_scale(squares)
         if not self.fit_intercept:
@@ -188,9 +192,9 @@ class System:
         return scale
 
     def constant_columns(self, norms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers of the columns that vary by rounding alone, from the norms of those of A.
+        """Return the columns that vary by rounding alone, and those that only seem to.
 
-        And of those that seem to, but vary in rows of very small weight.
+        The latter vary in rows of very small weight. `norms` are those of the columns of A.
         """
         size = np.sqrt(self.weight) * np.abs(self.centre)
         constant = norms <= 4.0 * self.eps * size
@@ -205,7 +209,7 @@ class System:
         return true, np.setdiff1d(found, true)
 
     def _constant(self, columns: np.ndarray) -> np.ndarray:
-        """Which of these columns of X hold the same number in all rows of positive weight."""
+        """Return those of these columns of X that are constant in the rows of positive weight."""
         first, step = None, max(1, DENSE_NUMBERS // self.d)
         for start in range(0, self.n, step):
             chunk = as_dense(row_slice(self.X, start, min(start + step, self.n)))
@@ -234,7 +238,7 @@ class System:
             raise NotTrustworthy("squares underflow")
 
     def row_sizes(self, scale: np.ndarray) -> np.ndarray:
-        """About the norm of each row of A times D, (n,), as seen from random directions."""
+        """Estimate the norm of each row of A times D, (n,), from a few random directions."""
         V = np.random.default_rng(0).normal(size=(PROBES, self.d)) * scale
         sizes, step = np.empty(self.n), max(TARGET_ROWS, DENSE_NUMBERS // self.d)
         for start in range(0, self.n, step):
@@ -248,7 +252,7 @@ class System:
         return sizes
 
     def target_squares(self) -> np.ndarray:
-        """sum_i s_i (y_i - mean)^2 of each target."""
+        """Return sum_i s_i (y_i - mean)^2 of each target."""
         if isinstance(self.y, DeviceArray):
             return 2.0 * self.weight * self._at_zero_weights(self.y_centre).loss
         total = np.zeros(self.t)
@@ -259,15 +263,15 @@ class System:
         return total
 
     def total(self, losses: np.ndarray) -> float:
-        """Of the targets' losses, in their common unit."""
+        """Return the sum of the targets' losses in their common unit."""
         return float(np.ldexp(losses, self.loss_exponents).sum())
 
     def largest_target(self) -> float:
-        """The largest of all |y|; of y on a GPU, the root mean square of a target at most."""
+        """Return the largest |y|; for y on a GPU, the largest root mean square of a target."""
         return float(self.largest_targets().max())
 
     def largest_targets(self) -> np.ndarray:
-        """The same of each target, (t,)."""
+        """Return the largest |y| of each target, (t,); on a GPU, its root mean square."""
         if isinstance(self.y, DeviceArray):
             sizes = np.sqrt(2.0 * self._at_zero_weights(np.zeros(self.t)).loss)
             if ((sizes > 1e-100) & (sizes < 1e100)).all():  # no square has overflown or vanished
@@ -284,18 +288,18 @@ class System:
         return np.max(parts, axis=0)
 
     def _at_zero_weights(self, intercept: np.ndarray) -> LossGradient:
-        """A pass whose residuals are those of the intercept: y stays on its GPU."""
+        """Make a pass at zero weights and this intercept, for which y stays on its GPU."""
         return self._pass(self.y, np.zeros((self.t, self.d)), intercept)
 
     def intercept_for(self, coef: np.ndarray) -> np.ndarray:
         return self.y_centre - coef @ self.centre
 
     def gradient(self, coef: np.ndarray, intercept: np.ndarray) -> Gradient:
-        """At these weights, from their own residuals.
+        """Return the gradient at these weights, from their actual residuals.
 
-        Near the solution the sums end at nothing, and what rounding leaves of them on the way is
-        the error of the weights. It grows with the length of a sum: so `GRADIENT_PARTS` short
-        ones, which are then added up, where the kernel does not do so itself.
+        Near the solution the terms of each sum cancel, and the rounding of the partial sums becomes
+        the error of the weights. It grows with the length of a sum. So `GRADIENT_PARTS` short sums
+        are added up, where the kernel does not do so itself.
         """
         self.passes += 1
         parts = 1
@@ -327,7 +331,7 @@ class System:
         return Gradient(squares, slope + self.alpha * coef, mean)
 
     def apply(self, coef: np.ndarray) -> np.ndarray:
-        """(A^T A + alpha I) w for each row w of `coef`."""
+        """Return (A^T A + alpha I) w for each row w of `coef`."""
         coef = np.ascontiguousarray(coef)
         _, dw, db = self._pass(self._no_targets, coef, -(coef @ self.centre))
         return self.weight * (dw - np.outer(db, self.centre)) + self.alpha * coef
@@ -347,7 +351,7 @@ class System:
         )
 
     def chunks(self, first: int = 0, end: int | None = None, numbers: int = DENSE_NUMBERS):
-        """(start, stop, rows of A, rows of S^(1/2) (y - mean)), float64, a few rows at a time."""
+        """Yield (start, stop, rows of A, rows of S^(1/2) (y - mean)), a few rows at a time."""
         step, end = max(1, numbers // self.d), self.n if end is None else end
         for start in range(first, end, step):
             stop = min(start + step, end)
@@ -365,10 +369,10 @@ class System:
 
     @property
     def eps(self) -> float:
-        """What counts as rounding in X."""
+        """The relative rounding of X's numbers."""
         return float(np.finfo(working_dtype(self.X)).eps)
 
     @property
     def stored(self) -> int:
-        """Numbers that X holds."""
+        """How many numbers X stores."""
         return stored_numbers(self.X)

@@ -1,8 +1,8 @@
-"""Targets that weigh the rows differently: a descent for each of them, one after the other.
+"""Targets that weigh the rows differently: one descent per target, one after the other.
 
-The kernels know one weight a row, since updates of all targets share the products of a block's
-rows with each other. Where class c alone is to weigh its own rows by a factor, as in a weighted
-one-vs-rest, each target has its own pass over X: exact, at n_targets times the cost.
+The kernels take one weight per row, since the updates of all targets share the inner products of a
+block's rows. Where a class weighs only its own rows by a factor, as in a weighted one-vs-rest fit,
+each target has its own pass over X. That is exact, at n_targets times the cost.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ class TargetByTarget:
     Parameters
     ----------
     descents : sequence of Descent
-        One a target, of the same schedule.
+        One per target, all with the same schedule.
     loss_scale : float
         Unit of a tolerance for the sum of their losses.
     sample_weight : ndarray of shape (n, t), optional
-        Given, no target visits its own rows of zero weight.
+        If it is given, no target visits its own rows of zero weight.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class TargetByTarget:
         return np.vstack(coefs), np.concatenate(intercepts)
 
     def lower_rate(self) -> bool:
-        # Each of them is lowered; being of one schedule, all of them can be or none.
+        # All have the same schedule, so that all of them can be lowered or none.
         lowered = [descent.lower_rate() for descent in self.descents]
         return all(lowered)
 
