@@ -42,9 +42,11 @@ COEFFICIENTS = {
     "Wampler4": 7,
     "Wampler5": 5,  # k^2 r / |y| is 1e10
 }
-# CG stops by the gradient of the residual, whose rounding the condition number magnifies again.
-BY_DESCENT = {"Longley": 8, "Wampler1": 6, "Wampler2": 8, "Wampler3": 6, "Wampler4": 6,
-              "Wampler5": 5}  # fmt: skip
+# Conjugate gradients go as far as rounding allows here, with tol=0: where the default tolerance
+# ends them, 5.6 to 6.6 digits of Wampler 4 are right, depending on the instruction set. The
+# condition number magnifies the rounding of their gradient again.
+TOLERANCE = {"cg": {"tol": 0.0}}
+BY_DESCENT = {"Longley": 8, "Wampler1": 7, "Wampler3": 7, "Filip": 6}
 BY_SKETCH = {"Filip": 6}  # a digit less, for the random metric; numpy.linalg.lstsq has 6
 # Errors of coefficients enter sigma in second order, so that it has more digits than they.
 STATISTICS = {"Filip": 7, "Wampler1": 7, "Wampler2": 10, "Wampler3": 10, "Wampler4": 10,
@@ -78,7 +80,9 @@ def bound(name: str, solver: str) -> int:
 def test_coefficients(name, solver):
     X, y = problem(name)
     intercept = PROBLEMS[name]["intercept"]
-    model = LeastSquaresRegressor(solver=solver, fit_intercept=intercept)
+    model = LeastSquaresRegressor(
+        solver=solver, fit_intercept=intercept, **TOLERANCE.get(solver, {})
+    )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model.fit(X, y)
@@ -95,7 +99,7 @@ def test_coefficients_by_lstsq(name, solver):
     A = np.column_stack([np.ones(len(X)), X]) if PROBLEMS[name]["intercept"] else X
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        found, info = lstsq(A, y, solver=solver, return_info=True)
+        found, info = lstsq(A, y, solver=solver, return_info=True, **TOLERANCE.get(solver, {}))
     if solver == "cg" and name == "Filip" and warned(caught):
         return
     assert not caught
