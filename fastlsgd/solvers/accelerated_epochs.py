@@ -1,10 +1,11 @@
-"""learning_rate="auto" under L1 for wide rows and for sparse ones: a proximal step an epoch.
+"""learning_rate="auto" with L1 for wide and for sparse rows: one proximal step per epoch.
 
-Accelerated proximal gradients (Beck and Teboulle 2009, SIAM J. Imaging Sci. 2(1)) with restarts by
-the gradient (O'Donoghue and Candes 2015, Found. Comput. Math. 15) in scaled columns, where L1 stays
-separable and zeros are exact. The length of a step is one over the largest curvature, which a few
-products with a random direction tell, and the moves themselves from then on. Rows are visited as
-they lie. Cost of an epoch: one pass over the stored numbers, and some 15 over the weights.
+The method is that of accelerated proximal gradients (Beck and Teboulle 2009, SIAM J. Imaging Sci.
+2(1)) with restarts by the gradient (O'Donoghue and Candes 2015, Found. Comput. Math. 15), in scaled
+columns, where L1 stays separable and zeros are exact. The length of a step is one over the largest
+curvature, which is estimated by a few products with a random direction, and then by the steps
+themselves. Rows are read where they are in memory, in their order. Cost of an epoch: one pass over
+the stored numbers, and some 15 over the weights.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import numpy as np
 from .automatic import AutomaticMemory
 from .scaled_problem import ScaledProblem
 
-POWER_STEPS = 4  # products before the first step
-SAFETY = 1.05  # of the largest curvature they have seen
+POWER_STEPS = 4  # products with the curvature before the first step
+SAFETY = 1.05  # a factor on the largest curvature that they show
 
 
 class AcceleratedDescent:
@@ -25,14 +26,14 @@ class AcceleratedDescent:
     ----------
     problem : ScaledProblem
     coef : ndarray of shape (t, d)
-        Start; left as it is.
+        The start; it is not changed.
 
     Attributes
     ----------
     loss_scale : float
-        Loss of predicting the mean of y: the unit of a tolerance.
+        The loss of predicting the mean of y: the unit of a tolerance.
     rate : float
-        Length of the last step in scaled columns.
+        The length of the last step in scaled columns.
     """
 
     shuffles = False
@@ -41,16 +42,16 @@ class AcceleratedDescent:
     def __init__(self, problem: ScaledProblem, coef: np.ndarray) -> None:
         self.problem, self.loss_scale = problem, problem.loss_scale
         self.coef = np.where(problem.squared_scale > 0.0, coef, 0.0).astype(np.float64)
-        self.ahead = self.coef  # where the next gradient is taken
+        self.ahead = self.coef  # the point of the next gradient
         self.momentum, self.curvature = 1.0, 0.0
-        self.last: tuple[np.ndarray, np.ndarray] | None = None  # that place, and its gradient
+        self.last: tuple[np.ndarray, np.ndarray] | None = None  # that point, and its gradient
 
     @property
     def rate(self) -> float:
         return 1.0 / self.curvature if self.curvature > 0.0 else 0.0
 
     def epoch(self, order: np.ndarray | None) -> float:
-        """One step for all targets; the mean loss where its gradient is taken, summed over them."""
+        """Do one step for all targets; returns the mean loss at the gradient's point, summed."""
         problem, ahead = self.problem, self.ahead
         if self.curvature == 0.0:
             self.curvature = SAFETY * self._largest_curvature()
@@ -58,7 +59,7 @@ class AcceleratedDescent:
         penalty = 0.5 * problem.objective.l2 * float(np.einsum("td,td->", ahead, ahead))
         loss = max(float(objective.sum()) - penalty, 0.0)
         loss = problem.unweighted_loss(ahead, loss)
-        if self.last is not None:  # a quadratic's curvature along the last move, for free
+        if self.last is not None:  # the curvature along the last move costs no product
             move, change = ahead - self.last[0], gradient - self.last[1]
             square = self._product(move, move)
             if square > 0.0:
@@ -68,7 +69,7 @@ class AcceleratedDescent:
         self.last = ahead, gradient
         following = self._proximal(ahead, gradient)
         move = following - self.coef
-        if self._product(ahead - following, move) > 0.0:  # uphill: the momentum has overshot
+        if self._product(ahead - following, move) > 0.0:  # uphill: the momentum overshoots
             self.momentum = 1.0
         later = 0.5 * (1.0 + np.sqrt(1.0 + 4.0 * self.momentum**2))
         move *= (self.momentum - 1.0) / later
@@ -84,7 +85,7 @@ class AcceleratedDescent:
         return AutomaticMemory(self.problem.moments, self.problem.weight_unit)
 
     def lower_rate(self) -> bool:
-        """There is none to lower."""
+        """Return False: there is no rate to lower."""
         return False
 
     def _proximal(self, at: np.ndarray, gradient: np.ndarray) -> np.ndarray:
@@ -94,13 +95,13 @@ class AcceleratedDescent:
         return moved - np.clip(moved, -soft, soft)
 
     def _product(self, a: np.ndarray, b: np.ndarray) -> float:
-        """Of two moves, in scaled columns."""
+        """The inner product of two moves in scaled columns."""
         scale = self.problem.squared_scale
         inverse = np.divide(1.0, scale, out=np.zeros_like(scale), where=scale > 0.0)
         return float(np.einsum("td,td,d->", a, b, inverse))
 
     def _largest_curvature(self) -> float:
-        """Of J without L1, in scaled columns, about: by the power method."""
+        """The largest curvature of J without L1 in scaled columns, by the power method."""
         problem, scale = self.problem, self.problem.squared_scale
         v = np.random.default_rng(0).normal(size=(1, len(scale))) * np.sqrt(scale)
         largest = 0.0

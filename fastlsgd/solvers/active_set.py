@@ -1,14 +1,14 @@
-"""The lasso on a triangle: an active set that is factored by QR and never raises the objective.
+"""The lasso for a triangular factor, by an active set whose steps never raise the objective.
 
     J(u) = 1/2 |R u - q|^2 + sum_j l1_j |u_j|,     u >= 0 where `positive`
 
-R comes from a QR decomposition of the rows (or, where sums are all there is, from the eigenvalues
-of the Gram matrix), so that the condition is not squared. Columns join one at a time, the one that
-violates optimality most; the least-squares problem of those in the set is solved; where a weight
-would change its sign, the step ends there and its column leaves. That is Lawson and Hanson's NNLS
-(1974, Solving Least Squares Problems, chapter 23) with signs and an L1 penalty: J falls with each
-step, whatever the rank. A column that depends on those in the set swaps places with one of them,
-along the direction that changes no residual.
+R comes from a QR decomposition of the rows (or, where only sums are known, from the eigenvalues of
+the Gram matrix), so that the condition number is not squared. Columns join the set one at a time:
+the next is the one that violates optimality most. Then the least-squares problem of the columns in
+the set is solved; where a weight would change its sign, the step ends there and its column leaves.
+That is the NNLS of Lawson and Hanson (1974, Solving Least Squares Problems, chapter 23) extended to
+signs and an L1 penalty: J falls with each step, whatever the rank. A column that depends on those
+in the set replaces one of them, along the direction that changes no residual.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from scipy.linalg import qr_delete, solve_triangular
 
 from .factors import EPS
 
-# A column whose part outside the set's span is at most this share of it depends on the set: at
-# least in float64; more where weights of a narrower type could not hold what comes of it.
+# A column depends on the set if its part outside of the set's span is at most this share of it: in
+# float64, and a larger share where the weights have a narrower dtype.
 DEPENDENT = 10.0 * EPS
-# Optimality may lack this share of |r|, of columns of norm 1.
+# The tolerated violation of optimality as a share of |r|, for columns of norm 1.
 VIOLATION = 1e-12
-# Below so many times what rounding leaves of r, a violation is computed from the columns' parts
-# outside the span of the set, and counts if it reaches this share of |r|.
+# If |r| is below this many times its rounding error, violations are computed from the parts of
+# columns outside of the set's span, and count if they reach this share of |r|.
 NOISE = 8.0
 PROGRESS = 1e-6
-# A share of |r| that is worth a warning where a column was refused.
+# A refused column is worth a warning if its violation reaches this share of |r|.
 REFUSED = 1e-3
-# Changes of J that are smaller are rounding.
+# Smaller relative changes of J are rounding.
 CHANGE = 1e-13
 MOVES_PER_WEIGHT = 30
 COLUMNS = 256
-REJECTIONS = 200  # candidates in a row that bring nothing, before the search ends
+REJECTIONS = 200  # the search ends after this many successive candidates without effect
 
 
 @dataclass(frozen=True)
 class Lasso:
-    """The problem, in columns of norm 1 (or 0: left out)."""
+    """The problem in columns of norm 1, or 0 if they are left out."""
 
     R: np.ndarray  # (m, d)
     q: np.ndarray  # (m,)
@@ -57,25 +57,25 @@ class Lasso:
         return 0.5 * float(r @ r) + float(self.l1 @ np.abs(u))
 
     def rounding(self, u: np.ndarray) -> float:
-        """What rounding leaves of r, whatever u is."""
+        """The rounding error of r, whatever u is."""
         return EPS * float(np.linalg.norm(self.q) + np.abs(u).sum())
 
 
 @dataclass(frozen=True)
 class Minimum:
-    """Where the search ended."""
+    """The end point of the search."""
 
     u: np.ndarray
     moves: int
-    violation: float  # of optimality, over |r|
+    violation: float  # of optimality, divided by |r|
     condition: float  # of the set's columns
     settled: bool  # no column violates optimality by more than rounding
-    has_refused: bool  # a column that would lower J, since it is within `dependent`
+    has_refused: bool  # a column would lower J, but is too nearly dependent
 
 
 @dataclass
 class _Set:
-    """R[:, columns] = Q T, and a sign for each of the columns. Arrays are replaced, not changed."""
+    """R[:, columns] = Q T, with a sign per column. Arrays are replaced, never changed."""
 
     lasso: Lasso
     Q: np.ndarray
@@ -87,7 +87,7 @@ class _Set:
         return _Set(self.lasso, self.Q, self.T, self.columns, self.signs)
 
     def projected(self, j: int) -> tuple[np.ndarray, np.ndarray]:
-        """R_j = Q h + v, v orthogonal to Q: Gram and Schmidt's process, twice."""
+        """R_j = Q h + v with v orthogonal to Q, by two rounds of Gram-Schmidt."""
         v = self.lasso.R[:, j]
         h = self.Q.T @ v
         v = v - self.Q @ h
@@ -95,7 +95,7 @@ class _Set:
         return h + again, v - self.Q @ again
 
     def insert(self, j: int, sign: float) -> np.ndarray | None:
-        """Take column j in; the weights that make it of the others, where it depends on them."""
+        """Insert column j, or return the weights that combine the others to it if it depends."""
         h, v = self.projected(j)
         size = float(np.linalg.norm(v))
         p = len(self.columns)
@@ -115,25 +115,25 @@ class _Set:
             self.columns, self.signs = np.delete(self.columns, k), np.delete(self.signs, k)
 
     def paid(self) -> np.ndarray:
-        """Q^T r at the minimum: what the penalty keeps of the residual in the span."""
+        """Q^T r at the minimum: the residual in the span, which is due to the penalty."""
         slope = self.lasso.l1[self.columns] * self.signs
         return solve_triangular(self.T, slope, trans="T", check_finite=False)
 
     def solve(self) -> np.ndarray:
-        """The weights of the set's columns that minimise J with these signs; refined once."""
+        """The weights of the set's columns that minimise J with these signs, refined once."""
         q, paid = self.lasso.q, self.paid()
         z = solve_triangular(self.T, self.Q.T @ q - paid, check_finite=False)
         r = q - self.lasso.R[:, self.columns] @ z
         return z + solve_triangular(self.T, self.Q.T @ r - paid, check_finite=False)
 
     def condition(self) -> float:
-        """Of the columns, at least: as the diagonal of T has it."""
+        """A lower bound of the columns' condition number, from the diagonal of T."""
         diagonal = np.abs(np.diag(self.T))
         return float(diagonal.max() / diagonal.min()) if len(diagonal) else 1.0
 
 
 def minimise(lasso: Lasso, start: np.ndarray) -> Minimum:
-    """The minimum, from weights that satisfy the constraints."""
+    """Minimise J, starting from weights that satisfy the constraints."""
     search = _Search(lasso, start)
     search.run()
     r = lasso.residual(search.u)
@@ -152,7 +152,7 @@ def minimise(lasso: Lasso, start: np.ndarray) -> Minimum:
 
 
 class _Search:
-    """Moves from set to set."""
+    """The search, which moves from set to set."""
 
     def __init__(self, lasso: Lasso, start: np.ndarray) -> None:
         self.lasso = lasso
@@ -190,7 +190,7 @@ class _Search:
             value = min(reached, value)
 
     def _candidate(self, tried: np.ndarray) -> tuple[int, float] | None:
-        """The column outside the set that violates optimality most, and the sign it would have."""
+        """The column outside of the set that violates optimality most, and its sign."""
         lasso = self.lasso
         r = lasso.residual(self.u)
         size, rounding = float(np.linalg.norm(r)), lasso.rounding(self.u)
@@ -209,10 +209,10 @@ class _Search:
     def hidden_candidate(
         self, r: np.ndarray, least: float, tried=False, dependent: float = DEPENDENT
     ) -> tuple[int, float] | None:
-        """The same where rounding hides the violation: from the parts of columns outside the span.
+        """The candidate where rounding hides violations: by the columns' parts outside of the span.
 
-        Those of the set leave no residual but what the penalty pays, so that R_j^T r is theirs
-        alone and relatively accurate.
+        In the span, the residual is only what the penalty causes, so that these parts alone give
+        R_j^T r, with a small relative error.
         """
         Q, lasso = self.active.Q, self.lasso
         is_other = self.counts & ~np.asarray(tried)
@@ -221,7 +221,7 @@ class _Search:
         if len(others) == 0:
             return None
         outside, slope, paid = np.empty(len(others)), np.empty(len(others)), self.active.paid()
-        for start in range(0, len(others), COLUMNS):  # few at a time: Ctrl-C comes between
+        for start in range(0, len(others), COLUMNS):  # a few at a time, for Ctrl-C
             some = slice(start, start + COLUMNS)
             V = lasso.R[:, others[some]]
             h = Q.T @ V
@@ -236,14 +236,14 @@ class _Search:
         return (int(others[k]), float(np.sign(slope[k]))) if gain[k] > least else None
 
     def violation(self, r: np.ndarray) -> np.ndarray:
-        """How far |R_j^T r| is above l1_j, of columns of weight zero; of others, from it."""
+        """How far |R_j^T r| exceeds l1_j, or for columns of nonzero weight differs from it."""
         slope = self.lasso.R.T @ r
         at_zero = (slope if self.lasso.positive else np.abs(slope)) - self.lasso.l1
         apart = np.abs(slope - self.lasso.l1 * np.sign(self.u))
         return np.where(self.u != 0.0, apart, np.maximum(at_zero, 0.0)) * self.counts
 
     def _join(self, j: int, sign: float) -> bool:
-        """Column j with this sign joins, if its weight then has it; whether it does."""
+        """Let column j join if its weight then has this sign; returns whether it has."""
         if not self._take_in(j, sign):
             return False
         if self.u[j] == 0.0:
@@ -254,9 +254,9 @@ class _Search:
         return True
 
     def _take_in(self, j: int, direction: float) -> bool:
-        """Column j joins the set. Where it depends on it, weights move along the dependence.
+        """Insert column j. If it depends on the set, weights move along the dependence.
 
-        They move so that the L1 penalty falls; with none, `direction` is that of u_j.
+        They move so that the L1 penalty falls; without one, `direction` is that of u_j.
         """
         while True:
             self.moves += 1
@@ -279,7 +279,7 @@ class _Search:
                 return False
 
     def _solve_set(self) -> None:
-        """To the least J of the set's columns; those whose weights reach zero leave."""
+        """Move to the least J of the set's columns; those whose weights reach zero leave."""
         while len(self.active.columns):
             self.moves += 1
             columns = self.active.columns
@@ -289,7 +289,7 @@ class _Search:
             self.active.delete(crossed)
 
     def _step(self, columns: np.ndarray, move: np.ndarray, most: float) -> np.ndarray | None:
-        """Move these weights to the first that reaches zero (their positions), or `most` times."""
+        """Move these weights until the first reach zero (returned), but at most `most` times."""
         here = self.u[columns]
         signs = np.append(self.active.signs, np.sign(here[-1]))[: len(columns)]
         falls = move * signs < 0.0

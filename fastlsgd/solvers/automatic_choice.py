@@ -1,4 +1,4 @@
-"""learning_rate="auto": which descent, by what an epoch of it would cost."""
+"""learning_rate="auto": the choice of a descent, by the cost of an epoch."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def automatic_descent(
 ) -> AutomaticDescent | ConjugateDescent | AcceleratedDescent:
     """Return a descent for these data.
 
-    For up to `FULL_METRIC_FEATURES` features it takes stochastic steps in coordinates in which the
-    problem is round, to which rows are moved; for more, one step per epoch on all rows, which stay
-    as they are.
+    For up to `FULL_METRIC_FEATURES` features it transforms the rows to coordinates in which the
+    problem is well conditioned, and takes stochastic steps there. For more, it leaves the rows as
+    they are, and takes one step per epoch on all of them.
 
     Parameters
     ----------

@@ -8,7 +8,7 @@ from ..kernels.contract import Kernels, Prox, SGDState
 
 
 class Batch:
-    """The sum of the implicit steps of a mini-batch's rows.
+    """The sum of the implicit steps of the rows of a mini-batch.
 
     Parameters
     ----------

@@ -1,17 +1,17 @@
-"""learning_rate="auto" for wide rows and for sparse ones: conjugate gradients, an epoch a step.
+"""learning_rate="auto" for wide and for sparse rows: conjugate gradients, one step per epoch.
 
-On squared error, the best combination of the gradients of k epochs lowers J by more than any k
-epochs of steps whose lengths are chosen beforehand, and costs as much: one pass over X each
-(Hestenes and Stiefel 1952). The columns are scaled by their own curvature (Jacobi), which takes
-out their units and how rare they are. What is left to gain is bounded from above after each epoch,
-from the penalty, which is a lower bound of the curvature (the Gauss-Radau rule: Golub and Meurant
-2010, chapter 12; in the form of Meurant and Tichy 2013, Numer. Algorithms 62(2)): with it a fit
-ends when no epoch could lower J by `tol` any more, in place of some epochs that show it.
+On squared error, the best combination of the gradients of k epochs lowers J by more than k epochs
+of steps whose lengths are chosen beforehand, and costs the same: one pass over X per epoch
+(Hestenes and Stiefel 1952). The columns are scaled by their own curvature (Jacobi), which removes
+the effect of their units and of how rare they are. After each epoch, the remaining gain is bounded
+from above, by means of the penalty, which is a lower bound of the curvature (the Gauss-Radau rule:
+Golub and Meurant 2010, chapter 12; in the form of Meurant and Tichy 2013, Numer. Algorithms 62(2)).
+So a fit ends as soon as no epoch can lower J by `tol`, instead of after several epochs that do not.
 
-Rows are visited in the order in which they lie, whatever `shuffle` and `batch_size`: the sums do
-not depend on it. Cost of an epoch: one pass over the stored numbers, and some 15 over the weights.
-Measured beside averaged implicit steps in scaled columns, with the same metric (20,000 x 50,000,
-55 stored numbers a row, R2 on held-out rows within 0.001 of exact): 6 epochs here, 40 there.
+Rows are read in the order of memory, whatever `shuffle` and `batch_size` are, since the sums do not
+depend on it. Cost of an epoch: one pass over the stored numbers, and some 15 over the weights.
+Averaged implicit steps with the same metric needed 40 epochs where this needs 6 (20,000 x 50,000,
+55 stored numbers per row, R2 on held-out rows within 0.001 of exact).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from .automatic import AutomaticMemory
 from .scaled_problem import ScaledProblem
 
-# Where the recurrence has lowered the squared gradient so far, it is taken from the residuals anew.
+# Once the recurrence has lowered the squared gradient by this, residuals are computed again.
 REFRESH = 1e-14
 
 
@@ -32,16 +32,16 @@ class ConjugateDescent:
     ----------
     problem : ScaledProblem
     coef : ndarray of shape (t, d)
-        Start; left as it is.
+        The start; it is not changed.
 
     Attributes
     ----------
     loss_scale : float
-        Loss of predicting the mean of y: the unit of a tolerance.
+        The loss of predicting the mean of y: the unit of a tolerance.
     gap : float
-        What J, summed over targets, can still fall at most; infinite while nothing is known.
+        How much J, summed over targets, can still fall at most; infinite while unknown.
     rate : float
-        Length of the last step in scaled columns, of the first target.
+        The length of the last step of the first target, in scaled columns.
     """
 
     shuffles = False
@@ -49,7 +49,7 @@ class ConjugateDescent:
     def __init__(self, problem: ScaledProblem, coef: np.ndarray) -> None:
         self.problem, self.loss_scale = problem, problem.loss_scale
         self.gap, self.rate = np.inf, 0.0
-        # A constant column says nothing.
+        # Constant columns have no curvature.
         self.coef = np.where(problem.squared_scale > 0.0, coef, 0.0).astype(np.float64)
         t = len(coef)
         self.objective, self.gradient = np.zeros(t), np.zeros_like(self.coef)
@@ -59,7 +59,7 @@ class ConjugateDescent:
         self.begun = False
 
     def epoch(self, order: np.ndarray | None) -> float:
-        """One step for all targets; the mean loss before it, summed over them."""
+        """Do one step for all targets; returns the mean loss before it, summed over them."""
         if not self.begun or (self.rho <= REFRESH * self.first_rho).all():
             self._restart()
         problem, coef = self.problem, self.coef
@@ -79,11 +79,11 @@ class ConjugateDescent:
         return AutomaticMemory(self.problem.moments, self.problem.weight_unit)
 
     def lower_rate(self) -> bool:
-        """There is none to lower."""
+        """Return False: there is no rate to lower."""
         return False
 
     def _restart(self) -> None:
-        """From the residuals of the weights as they are, along the scaled gradient."""
+        """Restart from the residuals of the present weights, along the scaled gradient."""
         self.begun = True
         self.objective, self.gradient = self.problem.gradient(self.coef)
         scale = self.problem.squared_scale
@@ -115,17 +115,17 @@ class ConjugateDescent:
 
 
 class _Radau:
-    """Upper bounds of what each target's objective can still fall."""
+    """Upper bounds of how much each target's objective can still fall."""
 
     def __init__(self, least_curvature: float, t: int) -> None:
         self.least = least_curvature
         self.value = np.full(t, 1.0 / least_curvature if least_curvature > 0.0 else np.inf)
 
     def bound(self, length: np.ndarray, before: np.ndarray, rho: np.ndarray) -> np.ndarray:
-        """After a step of this length, from the squared scaled gradients before and after it."""
+        """The bounds after a step of this length, from the squared scaled gradients around it."""
         if self.least == 0.0:
             return np.where(rho > 0.0, np.inf, 0.0)
-        # Rounding may leave nothing, or less, of what is above the curvature seen.
+        # By rounding, what exceeds the observed curvature may be zero or negative.
         beyond = np.maximum(self.value - length, 0.0)
         ratio = _quotient(rho, before)
         below = self.least * beyond + ratio
@@ -135,5 +135,5 @@ class _Radau:
 
 
 def _quotient(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """a / b, and 0 where b is not positive."""
+    """a / b, or 0 where b is not positive."""
     return np.divide(a, b, out=np.zeros_like(a), where=b > 0.0)

@@ -1,4 +1,4 @@
-"""Rows that are kept out of a stochastic descent, to stop it early by a score on them."""
+"""Rows that are held out of a stochastic descent, to stop it early by their score."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Holdout(NamedTuple):
         # the targets, since targets of float64 may be near 1e9 while X is float32.
         origin = np.median(np.asarray(self.y, dtype=np.float64), axis=0)
         away = call_kernel(kernels.predict, len(w), self.X, w, intercept - origin, n_threads)
-        # scikit-learn's metrics want their arguments on the host.
+        # scikit-learn's metrics need their arguments on the host.
         return np.asarray(away, dtype=np.float64) + origin
 
 

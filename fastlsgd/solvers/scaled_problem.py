@@ -1,10 +1,10 @@
-"""The least-squares problem as `learning_rate="auto"` sees it where rows are too wide to be moved.
+"""The least-squares problem in scaled columns, for `learning_rate="auto"` with wide or sparse rows.
 
     J(w) = 1/(2 S) sum_i s_i ((x_i - c) . w - (y_i - m))^2 + l2/2 |w|^2,   c, m the weighted means
 
-A row of X is read as it lies, and a CSR row costs its stored numbers: centring is a correction of
-the sums, c . w before a pass and a rank-one term after it, and the metric of `metric.py` is applied
-to weights and gradients alone. With c and m the intercept parts from w. One call is one pass.
+Rows of X are not transformed, and CSR rows cost their stored numbers: centring is a correction of
+the sums, by c . w before a pass and a rank-one term after it, and the metric of `metric.py` is
+applied only to weights and gradients. c and m separate the intercept from w. A call reads X once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .ordinary_rows import capped_shares, ruled_by_few
 from .training import Objective, TrainingData
 from .weights import normalised_weights
 
-# Numbers of the weights of a few targets, which stay in cache from one operation to the next.
+# Targets are processed a few at a time, so that this many weights stay in cache.
 WEIGHTS_IN_CACHE = 2**15
 
 
@@ -31,18 +31,18 @@ class ScaledProblem:
     rows : TrainingData
     objective : Objective
     visited : ndarray of int64, optional
-        Numbers of the rows that count; the others are as if they were not there. Default: all.
+        Numbers of the rows that count; the others have no effect. Default: all.
 
     Attributes
     ----------
     moments : Moments
-        Of the columns, each for itself.
+        The moments of each column.
     weight_unit : float
-        A power of two, by which the sample weights are divided.
+        A power of two by which the sample weights are divided.
     squared_scale : ndarray of shape (d,)
-        One over the curvature of each column, penalty included; 0 for a constant one.
+        One over the curvature of each column with the penalty; 0 for a constant column.
     loss_scale : float
-        Loss of predicting the mean of y.
+        The loss of predicting the mean of y.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class ScaledProblem:
 
     @property
     def least_curvature(self) -> float:
-        """A lower bound of it, in scaled columns: 0 without a penalty."""
+        """A lower bound of the curvature in scaled columns: 0 without a penalty."""
         known = self.squared_scale[self.squared_scale > 0.0]
         return self.objective.l2 * float(known.min()) if len(known) else 1.0
 
@@ -78,10 +78,10 @@ class ScaledProblem:
         return self.y_mean - self._at_centre(coef)
 
     def gradient(self, coef: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """J of each target (t,), and its gradient (t, d)."""
+        """J of each target, (t,), and its gradient, (t, d)."""
         loss, dw, db = self._pass(self.y, coef, self.intercept(coef), self.sample_weight)
         if self.objective.fit_intercept:
-            # What rounding has left of the mean residual.
+            # The mean residual, which is not zero because of rounding.
             self.y_mean = self.y_mean - db
             loss = loss - 0.5 * db * db
         self._complete(dw, db, coef)
@@ -89,16 +89,16 @@ class ScaledProblem:
         return loss + penalty, dw
 
     def product(self, p: np.ndarray) -> np.ndarray:
-        """The curvature of J times each row of p (t, d)."""
+        """The products of the curvature of J with each row of p (t, d)."""
         nothing = repeated(0.0, (self.X.shape[0], len(p)), self.y)
         _, dw, db = self._pass(nothing, p, -self._at_centre(p), self.sample_weight)
         self._complete(dw, db, p)
         return dw
 
     def unweighted_loss(self, coef: np.ndarray, weighted: float) -> float:
-        """Mean of r^2 / 2 over the rows that count, summed over targets.
+        """The mean of r^2 / 2 over the rows that count, summed over targets.
 
-        `weighted` is that with the rows' weights: the same, where they are all alike.
+        `weighted` is the weighted mean, which is the same where all weights are equal.
         """
         if self._counts is None:
             return weighted
@@ -111,7 +111,7 @@ class ScaledProblem:
         return [slice(start, start + step) for start in range(0, self.y.shape[1], step)]
 
     def _at_centre(self, coef: np.ndarray) -> np.ndarray:
-        # Not by BLAS, whose threads take longer to meet than this takes.
+        # BLAS is not used: synchronising its threads would take longer than the product.
         return np.einsum("td,d->t", coef, self.centre)
 
     def _pass(self, y, coef: np.ndarray, intercept: np.ndarray, sample_weight):
@@ -127,7 +127,7 @@ class ScaledProblem:
         )
 
     def _complete(self, dw: np.ndarray, db: np.ndarray, coef: np.ndarray) -> None:
-        """Centre the sums of a pass, and add the penalty's part; in place."""
+        """Centre the sums of a pass and add the part of the penalty, in place."""
         for part in self.blocks():
             if self.objective.fit_intercept:
                 dw[part] -= db[part, None] * self.centre
@@ -135,7 +135,7 @@ class ScaledProblem:
                 dw[part] += self.objective.l2 * coef[part]
 
     def _capped(self, s: np.ndarray | None) -> np.ndarray:
-        """Where columns are only scaled, no row may count as more than so many ordinary ones."""
+        """Sample weights, capped so that no row counts as more than a number of ordinary ones."""
         share = capped_shares(self.X, self.moments)
         s = share if s is None else share * np.asarray(s, dtype=np.float64)
         s = s.astype(self.y.dtype)
@@ -148,19 +148,19 @@ class ScaledProblem:
 
 
 def _of_visited(rows: TrainingData, visited: np.ndarray | None) -> np.ndarray | None:
-    """The sample weights, zero in rows that are not visited; those of a kernel's dtype."""
+    """The sample weights in a dtype of kernels, with zeros for rows that are not visited."""
     s, n = rows.sample_weight, rows.X.shape[0]
     if visited is None or len(visited) == n:
         return s
     if s is not None and np.count_nonzero(s) == len(visited):
-        return s  # they say so already
+        return s  # they are zero already
     out = np.zeros(n, dtype=rows.y.dtype)
     out[visited] = 1.0 if s is None else np.asarray(s)[visited]
     return out
 
 
 def _counts(s: np.ndarray | None, y: np.ndarray) -> np.ndarray | None:
-    """1 for a row that counts and 0 for others; None where the weights themselves say no more."""
+    """1 for rows that count and 0 for others; None if the weights themselves will do."""
     if s is None:
         return None
     counts = s > 0.0

@@ -1,4 +1,4 @@
-"""What every least-squares solver returns."""
+"""The result of a least-squares solver."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Solution:
     losses: list[float]  # the objective, as a sum over rows, before each iteration
     relative_gradient: float  # distance from optimality, relative to zero weights
     converged: bool
-    factor: TriangularFactor | None = None  # R, accurate to rounding, where there is one
+    factor: TriangularFactor | None = None  # R, accurate to rounding, if there is one
     centre: np.ndarray | None = None  # (d,)  the origin of the rows; None is zero
     rank: int | None = None  # None where the solver does not find it
     singular: SingularFactor | None = None  # replaces the factor where columns are dependent

@@ -23,7 +23,7 @@ class TargetByTarget:
     descents : sequence of Descent
         One per target, all with the same schedule.
     loss_scale : float
-        Unit of a tolerance for the sum of their losses.
+        The unit of a tolerance for the sum of their losses.
     sample_weight : ndarray of shape (n, t), optional
         If it is given, no target visits its own rows of zero weight.
     """

@@ -1,4 +1,4 @@
-"""What every stochastic descent is given: the rows to fit, and the objective to minimise."""
+"""The input of every stochastic descent: the rows to fit, and the objective to minimise."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..kernels.contract import Kernels, Matrix
 
 
 class TrainingData(NamedTuple):
-    """The rows to fit, and the kernels that go through them; all as in the kernel contract."""
+    """The rows to fit, and the kernels that read them, as in the kernel contract."""
 
     kernels: Kernels
     X: Matrix
@@ -44,6 +44,6 @@ class Objective:
         if self.l1_ratio > 0.0:
             penalty += self.l1_ratio * float(np.abs(w).sum())
         if self.l1_ratio < 1.0:
-            # Not by BLAS, whose threads take longer to meet than this takes.
+            # BLAS is not used: synchronising its threads would take longer than the sum.
             penalty += (1.0 - self.l1_ratio) * 0.5 * float(np.einsum("td,td->", w, w))
         return self.alpha * penalty
