@@ -8,11 +8,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from ._config import config_context, get_config, set_config
 from ._version import __version__
 
 if TYPE_CHECKING:
     from . import optimizers
+    from ._config import config_context, get_config, set_config
     from ._lstsq import LstsqInfo, lstsq
     from ._show_versions import show_versions
     from .functional import gram, loss_gradient, predict, sgd_epoch
@@ -37,10 +37,13 @@ _LAZY = {
     "SGDRegressor": "linear_model",
     "SGDRegressorCV": "linear_model",
     "available_backends": "kernels",
+    "config_context": "_config",
+    "get_config": "_config",
     "gram": "functional",
     "loss_gradient": "functional",
     "lstsq": "_lstsq",
     "predict": "functional",
+    "set_config": "_config",
     "sgd_epoch": "functional",
     "show_versions": "_show_versions",
 }

@@ -18,7 +18,7 @@ import numpy as np
 T = TypeVar("T")
 
 
-# ---------------------------------------------------------------------------- how many
+# ----------------------------------------------------------------- how many can be used
 
 
 def usable_processors() -> int:
@@ -79,7 +79,7 @@ def carried(function: Callable[..., T]) -> Callable[..., T]:
 
 
 def _sklearn_config() -> Callable[[], Any]:
-    """A context manager for scikit-learn's configuration, if it is loaded."""
+    """A context manager that sets scikit-learn's present configuration, if it is loaded."""
     from contextlib import nullcontext
 
     sklearn = sys.modules.get("sklearn")
@@ -89,7 +89,7 @@ def _sklearn_config() -> Callable[[], Any]:
     return lambda: sklearn.config_context(**config)
 
 
-# ---------------------------------------------------------- where threads cannot be started
+# ------------------------------------------------------------- if no thread can be started
 
 
 class _Job:

@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
-from ._config import BACKEND_NAMES
+from ._settings import BACKEND_NAMES
 from ._version import __version__
 
 __all__ = ["main"]

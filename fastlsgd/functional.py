@@ -1,4 +1,4 @@
-"""The kernels for callers: each validates its arguments, picks a backend and calls it."""
+"""The kernels as public functions: each validates its arguments, picks a backend and calls it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .solvers.weights import normalised_weights
 __all__ = ["LossGradient", "Moments", "SGDEpoch", "gram", "loss_gradient", "predict", "sgd_epoch"]
 
 
-# A sum of squares below this: every number is finite in float32 too.
+# If a sum of squares is below this, every number is finite in float32 too.
 _NO_DOUBT = 1e70
 _OVERFLOW = "The loss or its gradient overflows: rescale X, y, coef or intercept."
 
@@ -120,7 +120,7 @@ def loss_gradient(
     alpha = check.check_real(alpha, "alpha", 0.0)
     l1_ratio = check.check_real(l1_ratio, "l1_ratio", 0.0, 1.0)
     if s is not None:
-        s, _ = normalised_weights(s, X)  # of a weighted mean their scale is no matter
+        s, _ = normalised_weights(s, X)  # the scale of weights does not change a weighted mean
     kernels, n_threads = resolve(backend, X)
     losses, dw, db = call_kernel(kernels.loss_gradient, 2 * len(w), X, y, w, b, s, n_threads)
     loss = float(losses[0] if one_target else losses.sum())
@@ -345,7 +345,7 @@ def sgd_epoch(
 
 
 def _back(array, like):
-    """A result as the kind of array that X was, where X is on a GPU."""
+    """A result as the kind of array that X was, if X is on a GPU."""
     if type(like) is np.ndarray or not lives_on_device(like):  # the first saves half a microsecond
         return array
     return handed_back(array, like)
@@ -384,7 +384,7 @@ def _order(order, n: int) -> np.ndarray | None:
         raise ValueError(
             f"order must hold row numbers in [0, {n}), got {rows.min()} to {rows.max()}."
         )
-    # A copy: another thread may change the caller's array while a kernel goes by it.
+    # A copy, since another thread may change the caller's array while a kernel reads it.
     return np.array(rows, dtype=np.int64)
 
 

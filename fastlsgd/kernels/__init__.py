@@ -9,15 +9,15 @@ import importlib
 import warnings
 from functools import cache
 from types import ModuleType
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
-from .._config import check_backend_name, check_n_threads, settings_in_force
+from .._settings import check_backend_name, check_n_threads, settings_in_force
 from .._threads import usable_processors
 from ._installed_build import look_for_native
 from .blocks import converting, takes
-from .contract import CSR, Kernels
+from .contract import Kernels, Matrix
 from .device import lives_on_device
 
 __all__ = [
@@ -41,7 +41,7 @@ class Backend(NamedTuple):
     how_to_install: str
 
 
-# In the order in which "auto" tries them.
+# "auto" tries them in this order.
 BACKENDS = {
     "native": Backend(
         "fastlsgd.kernels.native",
@@ -57,6 +57,15 @@ BACKENDS = {
     ),
 }
 
+if TYPE_CHECKING:  # mypy checks each module against its protocol
+    from . import native, numba_cpu, numba_cuda, reference
+    from .contract import DeviceKernels
+
+    _native: Kernels = native
+    _numba: Kernels = numba_cpu
+    _reference: Kernels = reference
+    _cuda: DeviceKernels = numba_cuda
+
 
 def load_backend(name: str) -> ModuleType:
     """The module of kernels with this name; "auto" takes the first that can be imported.
@@ -66,8 +75,8 @@ def load_backend(name: str) -> ModuleType:
     ImportError
         If it can't be imported; the message says what to install.
     ValueError
-        If an environment variable that it reads is not allowed: "auto" does not go on to a slower
-        one in silence then.
+        If an environment variable that it reads has a value that is not allowed: "auto" then does
+        not silently go on to a slower backend.
     """
     if name == "auto":
         for name in BACKENDS:
@@ -102,20 +111,21 @@ def _import_backend(name: str) -> ModuleType | ImportError | ValueError:
         return error
 
 
-def resolve_backend(backend: str | None = None, X: object = None) -> Kernels:
-    """The kernels to use: the argument if there is one, else the config, else the environment.
+def resolve_backend(backend: str | None = None, X: Matrix | None = None) -> Kernels:
+    """The kernels to use: by the argument if there is one, else the config, else the environment.
 
-    For an X on a GPU, "auto" is "cuda", and nothing else will do. For an X on the host whose
-    numbers no backend takes as they are, the kernels convert a block of rows at a time.
+    X is the matrix as validation returned it. If it is on a GPU, "auto" stands for "cuda", and no
+    other backend is possible. If it is on the host and of a dtype that no backend takes, the
+    kernels convert a block of rows at a time.
     """
     return resolve(backend, X)[0]
 
 
 def resolve_threads(n_threads: int | None = None) -> int:
-    """The upper limit on threads: argument, config, environment, else what the process may use.
+    """The upper limit on threads: by the argument, else the config, else the environment.
 
-    Never more than there are processors to use: further threads would only take memory. The native
-    backend heeds OMP_NUM_THREADS and threadpoolctl too, in the kernel itself.
+    It is never above the number of processors that the process may use, since further threads
+    would only take memory. The native kernels obey OMP_NUM_THREADS and threadpoolctl too.
     """
     return _at_most_usable(check_n_threads(n_threads) or settings_in_force()[1])
 
@@ -125,8 +135,8 @@ def _at_most_usable(n_threads: int | None) -> int:
     return usable if n_threads is None else min(n_threads, usable)
 
 
-def resolve(backend: str | None = None, X: object = None) -> tuple[Kernels, int]:
-    """`resolve_backend` and `resolve_threads`, with one look at the settings."""
+def resolve(backend: str | None = None, X: Matrix | None = None) -> tuple[Kernels, int]:
+    """The results of `resolve_backend` and `resolve_threads`, from one look at the settings."""
     configured, n_threads = settings_in_force()
     name = configured if backend is None else check_backend_name(backend)
     on_device = type(X) is not np.ndarray and lives_on_device(X)
@@ -138,7 +148,7 @@ def resolve(backend: str | None = None, X: object = None) -> tuple[Kernels, int]
             )
         name = "cuda"
     kernels = cast(Kernels, load_backend(name))
-    if not on_device and isinstance(X, (np.ndarray, CSR)) and not takes(X):
+    if not on_device and X is not None and not takes(X):
         kernels = converting(kernels)
     return kernels, _at_most_usable(n_threads)
 

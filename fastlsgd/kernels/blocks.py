@@ -18,6 +18,7 @@ from typing import Literal
 
 import numpy as np
 
+from . import reference
 from .contract import (
     CSR,
     GROUP_ROWS,
@@ -177,8 +178,6 @@ class Blocks:
         self, data, w: np.ndarray, b: np.ndarray, epoch: Epoch, state: SGDState, n_threads: int
     ) -> float:
         """The update by a mini-batch larger than a block: its gradient is summed over blocks."""
-        from . import reference
-
         X, y, sample_weight, rows = data
         order = None if isinstance(rows, slice) else rows
         first = rows.start if isinstance(rows, slice) else 0
@@ -262,7 +261,7 @@ def _limit(X: Matrix) -> int:
 def _spans(
     X: Matrix, order: np.ndarray | None, n_visits: int, group: int, limit: int
 ) -> Iterator[tuple[int, int]]:
-    """Cut visits of rows into blocks of whole groups with at most `limit` numbers each.
+    """Cut the visits of rows into spans of whole groups, with at most `limit` numbers each.
 
     A group that is larger than that is a span by itself.
     """

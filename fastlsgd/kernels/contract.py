@@ -1,8 +1,8 @@
-"""The kernel contract: what every backend computes, in which shapes, to the letter.
+"""The kernel contract: what every backend computes, and the arrays that it takes.
 
-A backend is a module with the four functions of :class:`Kernels`. All of them are
-held to `reference.py` by `tests/kernels/test_kernels.py`. Kernels trust their input: the
-public door (`fastlsgd.functional` and the estimators) has validated it.
+A backend is a module with the four functions of :class:`Kernels`. `tests/kernels/test_kernels.py`
+compares each backend with `reference.py`. Kernels trust their input, which `fastlsgd.functional`
+and the estimators have validated.
 
 Notation: n rows, d features, t targets, m rows visited, S = sum of sample weights.
 
@@ -17,19 +17,19 @@ predict)
 w (sgd_epoch)       (t, d)      X's dtype; C-contiguous; updated in place
 b                   (t,)        float64
 order               (m,)        int64 row numbers in the order of the visit, or None for 0..n-1
-rates               (k,)        float64, one learning rate an update, k = ceil(m / batch_size)
+rates               (k,)        float64, one learning rate per update, k = ceil(m / batch_size)
 ==================  ==========  =============================================================
 
-Arithmetic: `loss_gradient`, `predict` and `gram` add up in float64 whatever X's dtype, so
-that a float32 X gives what float64 arithmetic gives on the same numbers. `sgd_epoch` works
-in X's dtype, with the scalars of an update (residual, rate, intercept) in float64.
+Arithmetic: `loss_gradient`, `predict` and `gram` add up in float64 whatever X's dtype, so that a
+float32 X gives what float64 arithmetic gives on the same numbers. `sgd_epoch` computes in X's
+dtype, with the scalars of an update (residual, rate, intercept) in float64.
 
-A row whose weight is 0 is as if it were not there: it adds nothing to any sum and no loss, whatever
-finite numbers it holds, be it that their squares are infinite. It still counts as a row of its
-mini-batch. y is never rounded to X's dtype.
+A row of weight 0 adds nothing to any sum and has no loss, whatever finite numbers it holds, even
+where their squares are infinite. It still counts as a row of its mini-batch. y is never rounded to
+X's dtype.
 
 An X of any other real dtype, byte order or alignment goes through `blocks.py`, which converts a
-block of rows at a time to `working_dtype(X)`; where the table says "X's dtype", that is meant then.
+block of rows at a time to `working_dtype(X)`; "X's dtype" in the table then stands for that.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-# In `sgd_epoch`, a `Prox` acts once a group: so many rows, or one mini-batch where that is
-# larger. It is part of the contract, since the result depends on it.
+# In `sgd_epoch`, a `Prox` acts at the end of each group of this many rows, or of each mini-batch
+# where that is larger. The number is part of the contract, since the result depends on it.
 GROUP_ROWS = 8
 
 
@@ -71,13 +71,13 @@ _KERNELS_OWN = (np.dtype(np.float64), np.dtype(np.float32))
 
 
 def working_dtype(X) -> np.dtype:
-    """The dtype that kernels compute with, for an X (array, CSR or dtype) as it was given.
+    """The dtype that kernels compute with, for an X (array, CSR or dtype) as the user gave it.
 
-    float32 for floats of at most 32 bits (float16 and bfloat16 too), float64 for all else. Weights,
-    predictions and what counts as rounding go by it, never by ``X.dtype`` itself.
+    It is float32 for floats of at most 32 bits (float16 and bfloat16 too) and float64 for all else.
+    Weights, predictions and tolerances of rounding depend on it, never on ``X.dtype`` itself.
     """
     dtype = X if isinstance(X, np.dtype) else X.dtype
-    if dtype in _KERNELS_OWN:  # the quick way for nearly all
+    if dtype in _KERNELS_OWN:  # the usual case
         return dtype
     is_float = dtype.kind == "f" or dtype.name == "bfloat16"
     return np.dtype(np.float32 if is_float and dtype.itemsize <= 4 else np.float64)
@@ -102,7 +102,7 @@ class Gram(NamedTuple):
 
 
 class Prox(NamedTuple):
-    """A separable penalty with its own weight for each coordinate.
+    """A separable penalty with a weight of its own for each coordinate.
 
     At the end of a group whose rates sum to h:
     ``w_j <- soft(w_j, h * soft_j) / (1 + h * shrink_j)``, which is the proximal step of
@@ -115,7 +115,7 @@ class Prox(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """One visit of the rows by `sgd_epoch`: what is done besides the data and the state.
+    """The options of one call of `sgd_epoch`, as `fastlsgd_epoch` has them in C.
 
     Attributes
     ----------
@@ -130,9 +130,9 @@ class Epoch:
     fit_intercept : bool
         Whether b is updated.
     prox : Prox or None
-        A penalty with a weight of its own for each coordinate.
+        A further penalty, with a weight of its own for each coordinate.
     implicit : bool
-        Whether the residual of an update is that after the update.
+        Whether updates take the residual after the step instead of before it.
     """
 
     order: np.ndarray | None
@@ -202,12 +202,12 @@ class OptimizerState:
                  where c is the sum of the rule's weights on all gradients so far: 1, but
                  (1 - beta1^k) / (1 - beta1) for "momentum", and for "nesterov" with k + 1
 
-    These are torch.optim's steps (and `clip_grad_norm_`'s) for `weight_decay` = l2, a parameter
-    group a target, and none for the intercept's decay. The proximal step of L1 is in the metric
-    D, and as large as the step that a constant gradient of its size would have come to, so that
+    These are torch.optim's steps (and `clip_grad_norm_`'s) for `weight_decay` = l2, one parameter
+    group per target, and no decay of the intercept. The proximal step of L1 is taken in the metric
+    D. It is as large as the step that a constant gradient of its size would have led to, so that
     it balances the gradient where the objective has its minimum (Duchi et al. 2011, section 4).
 
-    All is float64; w is rounded to X's dtype once an update.
+    All arithmetic is in float64; w is rounded to X's dtype once per update.
 
     Attributes
     ----------
@@ -217,9 +217,9 @@ class OptimizerState:
     max_norm : float
         inf: no clipping.
     steps : int
-        Updates so far.
+        Number of updates so far.
     coef_first, coef_second : float64 ndarrays of shape (t, d), C-contiguous, or None
-        The moments u and v, where the rule has them.
+        The moments u and v, if the rule has them.
     intercept_first, intercept_second : float64 ndarrays of shape (t,), or None
     """
 
@@ -237,23 +237,22 @@ class OptimizerState:
 
 @dataclass
 class SGDState:
-    """What an epoch hands to the next one; updated in place by `sgd_epoch`.
+    """What one epoch passes on to the next; `sgd_epoch` updates it in place.
 
     Attributes
     ----------
     l1_due : float
-        L1 penalty that each weight should have received so far, u in Tsuruoka et al. (2009).
+        The L1 penalty that each weight should have received so far: u in Tsuruoka et al. (2009).
     l1_paid : ndarray of shape (t, d), X's dtype, or None
-        Penalty that each weight has received, with its sign; q in the same paper.
+        The penalty that each weight has received, with its sign: q in the same paper.
     average_after : int or None
-        Number of updates still to come before the average takes in the weights.
-        None: no average is kept.
+        How many more updates pass before the average takes in the weights; None keeps no average.
     coef_sum, intercept_sum : float64 ndarrays of shape (t, d) and (t,), or None
-        Sums of the weights after each averaged update.
+        Sums of the weights after each of the averaged updates.
     n_summed : int
-        Number of updates in these sums.
+        How many updates these sums hold.
     optimizer : OptimizerState or None
-        None: plain descent.
+        None stands for plain descent.
     """
 
     l1_due: float = 0.0
@@ -266,18 +265,18 @@ class SGDState:
 
 
 def rows_per_group(batch_size: int) -> int:
-    """Rows between two proximal steps: whole mini-batches, `GROUP_ROWS` at most if they fit."""
+    """Rows between two proximal steps: the whole mini-batches in `GROUP_ROWS`, at least one."""
     return max(1, GROUP_ROWS // batch_size) * batch_size
 
 
 class Kernels(Protocol):
-    """The four hot loops. ``n_threads`` is an upper limit; a backend may use fewer.
+    """The four hot loops. `n_threads` is an upper limit; a backend may use fewer.
 
     Attributes
     ----------
     SUMS_ARE_SPLIT : bool
-        Whether `loss_gradient` adds rows up in hundreds of short sums of its own, so that what
-        rounding leaves does not grow with n, and a caller gains nothing by calling it for parts.
+        Whether `loss_gradient` adds up the rows in hundreds of short sums. Its rounding error then
+        does not grow with n, and a caller gains nothing by calling it for parts of the rows.
     """
 
     SUMS_ARE_SPLIT: bool
@@ -316,17 +315,17 @@ class Kernels(Protocol):
             b   <- b - sum_i g_i r_i                 where `fit_intercept`
             coef_sum += w, intercept_sum += b        once `average_after` updates are over
             L1: u += h alpha l1_ratio, then the cumulative penalty of Tsuruoka et al. (2009)
-            `prox` at the end of each group of `rows_per_group(batch_size)` rows; what it does
-            to w counts for coef_sum too, as part of the group's last update: so that the mean
-            of the weights is where gradient and penalty balance
+            `prox` at the end of each group of `rows_per_group(batch_size)` rows; coef_sum takes
+            in what it does to w, as part of the group's last update, so that the mean of the
+            weights is where gradient and penalty balance
 
-        With ``state.optimizer`` the update is that of `OptimizerState` instead; `prox` is None
-        and `implicit` False then, and the average takes in w after its L1 step but for "sgd".
+        With ``state.optimizer`` the update is that of `OptimizerState` instead; `prox` is then
+        None and `implicit` False, and the average takes in w after its L1 step except for "sgd".
         Such an update costs O(t d) on CSR rows too, since with moments or a penalty every weight
-        moves each time; a backend may leave out those that do not.
+        moves each time; a backend may leave out the weights that do not.
 
-        CSR and dense rows of the same numbers give the same weights. Returns the sum over
-        the visited rows of positive weight and the targets of r^2 / 2, unweighted, each taken
+        CSR and dense rows of the same numbers give the same weights. Returns the sum of r^2 / 2,
+        without weights, over the targets and the visited rows of positive weight, each taken
         before its update.
         """
 
@@ -345,9 +344,9 @@ class Kernels(Protocol):
 
 
 class DeviceKernels(Kernels, Protocol):
-    """What a backend does besides for an X on its device, so that solvers can leave it there.
+    """Two more functions of a backend for an X on its device, so that solvers can leave it there.
 
-    For X on the host, `solvers/rows.py` has the same in NumPy.
+    `solvers/rows.py` does in NumPy what they do, for an X on the host.
     """
 
     def transformed_rows(
@@ -364,8 +363,8 @@ class DeviceKernels(Kernels, Protocol):
         """One visit of the rows as z = T (x - shift): chunks of Z, y and weights, all float64.
 
         `transform` is T, (k, d), or its diagonal, (d,). Weights are divided by `weight_unit`.
-        All chunks but the last have a multiple of `multiple` rows, and each is valid until the
-        next is asked for.
+        Each chunk but the last has a multiple of `multiple` rows, and is valid until the next one
+        is requested.
         """
 
     def column_moments(

@@ -2,8 +2,8 @@
 # cython: freethreading_compatible=True
 """The contract over the C library in csrc/: arrays become pointers, and the GIL is released.
 
-Nothing is computed here. The arrays are taken as `contract.py` says they come; what C needs of
-them (shape, strides, dtype) is read off, never changed or copied.
+Nothing is computed here. The arrays are as `contract.py` describes them; what C needs to know of
+them (shape, strides, dtype) is read, and nothing is changed or copied. `native.pyi` has the types.
 """
 
 import os
@@ -17,9 +17,12 @@ from .contract import CSR, Gram, LossGradient
 
 cnp.import_array()
 
-__all__ = ["gram", "loss_gradient", "predict", "sgd_epoch"]
+__all__ = ["SUMS_ARE_SPLIT", "gram", "isa", "loss_gradient", "predict", "sgd_epoch"]
 
 SUMS_ARE_SPLIT = False
+
+
+# ------------------------------------------------ the structures of fastlsgd.h, from the contract's
 
 
 cdef int _matrix(object X, fastlsgd_matrix *out) except -1:
@@ -64,6 +67,20 @@ cdef inline cnp.ndarray _empty(int64_t rows, int64_t columns, int typenum):
     return cnp.PyArray_EMPTY(2 if columns >= 0 else 1, shape, typenum, 0)
 
 
+cdef int _epoch(object epoch, int64_t n_rows, fastlsgd_epoch *out) except -1:
+    cdef cnp.ndarray order = epoch.order
+    cdef object prox = epoch.prox
+    out.order = <const int64_t *>_data(order)
+    out.n_visits = n_rows if order is None else cnp.PyArray_DIM(order, 0)
+    out.rates = <const double *>_data(epoch.rates)
+    out.batch_size = epoch.batch_size
+    out.alpha, out.l1_ratio = epoch.alpha, epoch.l1_ratio
+    out.fit_intercept, out.implicit = epoch.fit_intercept, epoch.implicit
+    out.prox_soft = NULL if prox is None else _data(prox.soft)
+    out.prox_shrink = NULL if prox is None else _data(prox.shrink)
+    return 0
+
+
 cdef int _optimizer(object state, fastlsgd_optimizer *out) except -1:
     out.rule = <fastlsgd_rule><int>state.rule
     out.beta1, out.beta2, out.eps, out.max_norm = (state.beta1, state.beta2, state.eps,
@@ -74,6 +91,33 @@ cdef int _optimizer(object state, fastlsgd_optimizer *out) except -1:
     out.intercept_first = <double *>_data(state.intercept_first)
     out.intercept_second = <double *>_data(state.intercept_second)
     return 0
+
+
+cdef int _state(object state, fastlsgd_state *out, fastlsgd_optimizer *optimizer) except -1:
+    out.l1_due = state.l1_due
+    out.l1_paid = _data(state.l1_paid)
+    out.average_after = -1 if state.average_after is None else state.average_after
+    out.coef_sum = <double *>_data(state.coef_sum)
+    out.intercept_sum = <double *>_data(state.intercept_sum)
+    out.n_summed = state.n_summed
+    out.optimizer = NULL
+    if state.optimizer is not None:
+        _optimizer(state.optimizer, optimizer)
+        out.optimizer = optimizer
+    return 0
+
+
+cdef int _update_state(object state, const fastlsgd_state *carried) except -1:
+    """The numbers of `carried`; its arrays are those of `state`, where C has changed them."""
+    state.l1_due = carried.l1_due
+    state.average_after = None if carried.average_after < 0 else carried.average_after
+    state.n_summed = carried.n_summed
+    if carried.optimizer is not NULL:
+        state.optimizer.steps = carried.optimizer.steps
+    return 0
+
+
+# ------------------------------------------------------------------------------------ kernels
 
 
 def loss_gradient(X, cnp.ndarray y, cnp.ndarray w, cnp.ndarray b, cnp.ndarray sample_weight,
@@ -136,20 +180,6 @@ def gram(X, cnp.ndarray y, cnp.ndarray sample_weight, cnp.ndarray shift, int n_t
                 float(out[d + t, d + t]))
 
 
-cdef int _epoch(object epoch, int64_t n_rows, fastlsgd_epoch *out) except -1:
-    cdef cnp.ndarray order = epoch.order
-    cdef object prox = epoch.prox
-    out.order = <const int64_t *>_data(order)
-    out.n_visits = n_rows if order is None else cnp.PyArray_DIM(order, 0)
-    out.rates = <const double *>_data(epoch.rates)
-    out.batch_size = epoch.batch_size
-    out.alpha, out.l1_ratio = epoch.alpha, epoch.l1_ratio
-    out.fit_intercept, out.implicit = epoch.fit_intercept, epoch.implicit
-    out.prox_soft = NULL if prox is None else _data(prox.soft)
-    out.prox_shrink = NULL if prox is None else _data(prox.shrink)
-    return 0
-
-
 def sgd_epoch(X, cnp.ndarray y, cnp.ndarray w, cnp.ndarray b, cnp.ndarray sample_weight, epoch,
               state, int n_threads):
     cdef fastlsgd_matrix matrix
@@ -160,16 +190,7 @@ def sgd_epoch(X, cnp.ndarray y, cnp.ndarray w, cnp.ndarray b, cnp.ndarray sample
     _matrix(X, &matrix)
     _targets(y, &targets)
     _epoch(epoch, matrix.n_rows, &visit)
-    carried.l1_due = state.l1_due
-    carried.l1_paid = _data(state.l1_paid)
-    carried.average_after = -1 if state.average_after is None else state.average_after
-    carried.coef_sum = <double *>_data(state.coef_sum)
-    carried.intercept_sum = <double *>_data(state.intercept_sum)
-    carried.n_summed = state.n_summed
-    carried.optimizer = NULL
-    if state.optimizer is not None:
-        _optimizer(state.optimizer, &optimizer)
-        carried.optimizer = &optimizer
+    _state(state, &carried, &optimizer)
     cdef void *w_p = _data(w)
     cdef double *b_p = <double *>_data(b)
     cdef const void *s_p = _data(sample_weight)
@@ -180,12 +201,11 @@ def sgd_epoch(X, cnp.ndarray y, cnp.ndarray w, cnp.ndarray b, cnp.ndarray sample
                                     n_threads)
     if status != FASTLSGD_OK:
         raise MemoryError("sgd_epoch: no memory for a block of rows.")
-    state.l1_due = carried.l1_due
-    state.average_after = None if carried.average_after < 0 else carried.average_after
-    state.n_summed = carried.n_summed
-    if state.optimizer is not None:
-        state.optimizer.steps = optimizer.steps
+    _update_state(state, &carried)
     return loss
+
+
+# ---------------------------------------------------------------- instruction sets and threads
 
 
 def isas():
@@ -216,7 +236,7 @@ def set_isa(name):
 
 
 def max_threads():
-    """As many threads as OpenMP would start now: OMP_NUM_THREADS, threadpoolctl."""
+    """How many threads OpenMP would start now, as OMP_NUM_THREADS or threadpoolctl have it."""
     return fastlsgd_max_threads()
 
 

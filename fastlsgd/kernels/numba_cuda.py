@@ -54,6 +54,7 @@ from .contract import (
 from .device import DeviceArray, as_device_array, empty_like, is_device_array
 
 __all__ = [
+    "SUMS_ARE_SPLIT",
     "column_moments",
     "gram",
     "isa",

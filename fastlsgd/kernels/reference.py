@@ -19,9 +19,9 @@ from .contract import (
     rows_per_group,
 )
 
-__all__ = ["gram", "loss_gradient", "predict", "sgd_epoch"]
+__all__ = ["SUMS_ARE_SPLIT", "gram", "isa", "loss_gradient", "predict", "sgd_epoch"]
 
-BLOCK_ROWS = 1024  # nothing of the size of X is allocated
+BLOCK_ROWS = 1024  # rows are made dense a block at a time: nothing of the size of X is allocated
 SUMS_ARE_SPLIT = False
 
 

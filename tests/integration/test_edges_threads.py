@@ -181,8 +181,9 @@ def test_fewer_threads_than_asked_for(backend, limit):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="fork")
 @pytest.mark.parametrize("lock", ["ours", "Numba's"])
 def test_a_fork_waits_for_a_compilation(lock):
-    numba_cpu = pytest.importorskip("fastlsgd.kernels.numba_cpu")
-    lock = numba_cpu._lock if lock == "ours" else numba_cpu.global_compiler_lock
+    compiling = pytest.importorskip("fastlsgd.kernels.numba_cpu.compile")
+    numbas = pytest.importorskip("numba.core.compiler_lock").global_compiler_lock
+    lock = compiling.lock if lock == "ours" else numbas
     held, released = threading.Event(), threading.Event()
 
     def compile_for_a_while():
@@ -197,14 +198,13 @@ def test_a_fork_waits_for_a_compilation(lock):
         warnings.simplefilter("ignore", DeprecationWarning)  # about forks of processes with threads
         child = os.fork()
     if child == 0:
-        numbas = numba_cpu.global_compiler_lock._lock
-        taken = numba_cpu._lock.acquire(timeout=10) and numbas.acquire(timeout=10)
+        taken = compiling.lock.acquire(timeout=10) and numbas._lock.acquire(timeout=10)
         os._exit(0 if taken else 1)
     released.set()
     thread.join()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert numba_cpu._lock.acquire(timeout=1)  # and nothing has changed in the parent
-    numba_cpu._lock.release()
+    assert compiling.lock.acquire(timeout=1)  # and nothing has changed in the parent
+    compiling.lock.release()
 
 
 # ------------------------------------------------------------------- bad environments

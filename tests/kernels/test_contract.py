@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fastlsgd.kernels.contract import OptimizerRule
 
-HEADER = Path(__file__).parents[1] / "csrc" / "fastlsgd.h"
+HEADER = Path(__file__).parents[2] / "csrc" / "fastlsgd.h"
 
 
 def enumeration(name: str) -> dict[str, int]:

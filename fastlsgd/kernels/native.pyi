@@ -1,0 +1,38 @@
+import numpy as np
+
+from .contract import Epoch, Gram, LossGradient, Matrix, SGDState
+
+SUMS_ARE_SPLIT: bool
+
+def loss_gradient(
+    X: Matrix,
+    y: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray,
+    sample_weight: np.ndarray | None,
+    n_threads: int,
+) -> LossGradient: ...
+def predict(X: Matrix, w: np.ndarray, b: np.ndarray, n_threads: int) -> np.ndarray: ...
+def gram(
+    X: Matrix,
+    y: np.ndarray,
+    sample_weight: np.ndarray | None,
+    shift: np.ndarray | None,
+    n_threads: int,
+) -> Gram: ...
+def sgd_epoch(
+    X: Matrix,
+    y: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray,
+    sample_weight: np.ndarray | None,
+    epoch: Epoch,
+    state: SGDState,
+    n_threads: int,
+) -> float: ...
+def isas() -> list[str]: ...
+def isa() -> str: ...
+def set_isa(name: str) -> None: ...
+def max_threads() -> int: ...
+def set_max_threads(n_threads: int) -> None: ...
+def build_info() -> dict[str, str]: ...

@@ -1,0 +1,211 @@
+"""Second moments of the rows, in one pass over X."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import types
+
+from ..contract import CSR, Gram
+from .compile import SUMS, TABLE, csr_types, dense_types, fast_helper, helper, kernel, read
+from .rows import Rows, dense, locate, weights_or_none
+from .threads import add_up, chunk_bounds, in_chunks
+
+GRAM_ROWS = 32  # a panel of 32 rows and 64 columns of float64 is 16 KiB
+GRAM_COLUMNS = 64
+
+
+def gram(X, y, sample_weight, shift, n_threads) -> Gram:
+    """The contract's `gram`: the upper triangle by chunks of rows, mirrored at the end."""
+    (n, d), t = X.shape, y.shape[1]
+    s = weights_or_none(sample_weight, y.dtype)
+    c = np.zeros(d) if shift is None else shift
+    matrix: tuple
+    if isinstance(X, CSR):
+        # Products of entries alone where they are few and c = 0. Taking c off afterwards, as
+        # in xx - x c^T - c x^T + S c c^T, would cancel the digits that a shift is there to save.
+        entries = int(X.indptr[-1] - X.indptr[0])
+        sparse = shift is None and entries < n * d // 4
+        compiled = (csr_gram if sparse else csr_dense_gram)[X.dtype, X.indices.dtype, y.dtype]
+        matrix, work = (X.data, X.indices, X.indptr), entries // n if sparse else d
+    else:
+        compiled, matrix, work = dense_gram[X.dtype, y.dtype], dense(X), d
+
+    def chunk(low, high):
+        xx, sides, sums = np.zeros((d, d)), np.zeros((t + 1, d)), np.zeros(t + 1)
+        compiled(*matrix, y, s, c, low, high, xx, sides, sums)
+        return xx, sides, sums
+
+    n_threads = min(n_threads, n // GRAM_ROWS)  # each has d^2 sums of its own
+    xx, sides, sums = add_up(in_chunks(chunk, chunk_bounds(X, max(1, work), n_threads)))
+    xx += np.triu(xx, 1).T
+    return Gram(xx, np.ascontiguousarray(sides[:t].T), sides[t], sums[:t], float(sums[t]))
+
+
+def _common_types(g):
+    """The arguments after the matrix: y, s, shift, low, high, xx, sides, sums."""
+    return [
+        read(g, 2), read(g, 1, "C"), read(types.float64, 1), types.intp, types.intp,
+        TABLE, TABLE, SUMS,
+    ]  # fmt: skip
+
+
+@kernel(lambda f, g: [*dense_types(f), *_common_types(g)])
+def dense_gram(X, flat, offset, stride, y, s, shift, low, high, xx, sides, sums):
+    """xx += sum_i s_i (x_i - c)(x_i - c)^T, upper triangle; sides = (xy^T, x), sums = (y, S).
+
+    A block of rows becomes panels of float64 (`_panels_shape`), of which `_add_panels` takes all
+    pairs. Reads d numbers per row, d^2 flops for xx and 2 d (t + 1) for the sides.
+    """
+    scratch = np.empty(0 if flat.size > 0 else GRAM_ROWS * X.shape[1], X.dtype)
+    A = flat if flat.size > 0 else scratch
+    rows_of_X = Rows(X, flat, offset, stride, scratch, A)
+    at, every_row = np.empty(GRAM_ROWS, np.uintp), np.empty(0, np.int64)
+    panels, K = np.zeros(_panels_shape(X.shape[1])), np.zeros((GRAM_ROWS, sums.size))
+    tile = np.empty((4, GRAM_COLUMNS))
+    for first in range(low, high, GRAM_ROWS):
+        rows = min(GRAM_ROWS, high - first)
+        locate(rows_of_X, every_row, first, rows, at)
+        _fill_panels(A, at, rows, shift, panels)
+        _gram_factors(y, s, first, rows, K, sums)
+        _clear_rows_without_weight(panels, K)
+        _add_panels(panels, K, rows, tile, xx, sides)
+
+
+@helper
+def _fill_panels(A, at, rows, shift, panels):
+    """panels = x_i - c."""
+    for i in range(rows):
+        for p in range(panels.shape[0]):
+            first = p * GRAM_COLUMNS
+            for j in range(min(GRAM_COLUMNS, shift.size - first)):
+                panels[p, i, j] = A[at[i] + np.uintp(first + j)] - shift[first + j]
+
+
+@kernel(lambda f, i, g: [*csr_types(f, i), *_common_types(g)])
+def csr_dense_gram(data, indices, indptr, y, s, shift, low, high, xx, sides, sums):
+    """`dense_gram` of CSR rows made dense a block at a time: x_i - c has no zeros."""
+    panels, K = np.zeros(_panels_shape(shift.size)), np.zeros((GRAM_ROWS, sums.size))
+    tile = np.empty((4, GRAM_COLUMNS))
+    for first in range(low, high, GRAM_ROWS):
+        rows = min(GRAM_ROWS, high - first)
+        _fill_panels_sparse(data, indices, indptr, first, rows, shift, panels)
+        _gram_factors(y, s, first, rows, K, sums)
+        _clear_rows_without_weight(panels, K)
+        _add_panels(panels, K, rows, tile, xx, sides)
+
+
+@helper
+def _fill_panels_sparse(data, indices, indptr, first, rows, shift, panels):
+    """panels = x_i - c for rows `first` and on of a CSR matrix."""
+    for i in range(rows):
+        for j in range(shift.size):
+            panels[j // GRAM_COLUMNS, i, j % GRAM_COLUMNS] = -shift[j]
+        for k in range(indptr[first + i], indptr[first + i + 1]):
+            j = indices[k]
+            panels[j // GRAM_COLUMNS, i, j % GRAM_COLUMNS] += data[k]
+
+
+@kernel(lambda f, i, g: [*csr_types(f, i), *_common_types(g)])
+def csr_gram(data, indices, indptr, y, s, shift, low, high, xx, sides, sums):
+    """`dense_gram` of CSR rows for c = 0: products of entries alone, nnz^2 flops per row."""
+    K = np.zeros((1, sums.size))
+    for i in range(low, high):
+        _gram_factors(y, s, i, 1, K, sums)
+        _add_products(data, indices, indptr[i], indptr[i + 1], K, xx, sides)
+
+
+@helper
+def _add_products(data, indices, begin, end, K, xx, sides):
+    """xx += s x x^T, upper triangle, and sides += K[0] x^T for one row."""
+    for k in range(begin, end):
+        x, j = np.float64(data[k]), indices[k]
+        for c in range(sides.shape[0]):
+            sides[c, j] += K[0, c] * x
+        x *= K[0, sides.shape[0] - 1]
+        for other in range(k, end):  # in any order: rows need not be sorted
+            j2 = indices[other]
+            xx[min(j, j2), max(j, j2)] += x * data[other]
+
+
+@helper
+def _panels_shape(d):
+    """Panels [p, i, j] of GRAM_COLUMNS columns: rows at a constant distance, as LLVM wants it."""
+    return (d + GRAM_COLUMNS - 1) // GRAM_COLUMNS, GRAM_ROWS, GRAM_COLUMNS
+
+
+@helper
+def _gram_factors(y, s, start, rows, K, sums):
+    """K[i] = (s_i y_i, s_i), zero for rows beyond the last; sums += K[i]."""
+    t = y.shape[1]
+    for i in range(K.shape[0]):
+        si = 0.0
+        if i < rows:
+            si = np.float64(s[start + i]) if s.size > 0 else 1.0
+        for c in range(t):
+            K[i, c] = si * y[start + i, c] if i < rows else 0.0
+            sums[c] += K[i, c]
+        K[i, t] = si
+        sums[t] += si
+
+
+@helper
+def _clear_rows_without_weight(panels, K):
+    """Zeros in place of rows of weight 0: what they hold less the shift may be infinite."""
+    for i in range(K.shape[0]):
+        if K[i, K.shape[1] - 1] == 0.0:
+            for p in range(panels.shape[0]):
+                for j in range(GRAM_COLUMNS):
+                    panels[p, i, j] = 0.0
+
+
+@helper
+def _add_panels(panels, K, rows, tile, xx, sides):
+    """All pairs of panels p <= q into xx, and each panel into the sides.
+
+    Rows beyond the last are left from an earlier block; their weights in K are 0.
+    """
+    d = xx.shape[0]
+    for q in range(panels.shape[0]):
+        width = min(GRAM_COLUMNS, d - q * GRAM_COLUMNS)
+        for c in range(sides.shape[0]):
+            for i in range(rows):
+                for j in range(width):
+                    sides[c, q * GRAM_COLUMNS + j] += K[i, c] * panels[q, i, j]
+        for first in range(0, min(d, (q + 1) * GRAM_COLUMNS), 4):
+            left = panels[first // GRAM_COLUMNS]
+            _gram_tile(left, first % GRAM_COLUMNS, panels[q], K, width, tile)
+            for i in range(first, min(d, first + 4)):
+                for j in range(max(0, i - q * GRAM_COLUMNS), width):
+                    xx[i, q * GRAM_COLUMNS + j] += tile[i - first, j]
+
+
+@fast_helper
+def _gram_tile(left, column, right, K, width, tile):
+    """tile[a, j] = sum_i s_i left[i, column + a] right[i, j], for 4 columns and 4 rows at a time.
+
+    16 multiply-adds for 4 loads of rows and 4 loads and stores of the tile.
+    """
+    tile[:, :] = 0.0
+    for i in range(0, GRAM_ROWS, 4):
+        a = _weighted(left, K, i, column)
+        b = _weighted(left, K, i, column + 1)
+        c = _weighted(left, K, i, column + 2)
+        d = _weighted(left, K, i, column + 3)
+        for j in range(np.uintp(width)):
+            x0, x1, x2, x3 = right[i, j], right[i + 1, j], right[i + 2, j], right[i + 3, j]
+            tile[0, j] += a[0] * x0 + a[1] * x1 + a[2] * x2 + a[3] * x3
+            tile[1, j] += b[0] * x0 + b[1] * x1 + b[2] * x2 + b[3] * x3
+            tile[2, j] += c[0] * x0 + c[1] * x1 + c[2] * x2 + c[3] * x3
+            tile[3, j] += d[0] * x0 + d[1] * x1 + d[2] * x2 + d[3] * x3
+
+
+@fast_helper
+def _weighted(left, K, i, column):
+    """s left[:, column] for 4 rows from i on; the weights s are K's last column."""
+    s = K.shape[1] - 1
+    return (
+        K[i, s] * left[i, column],
+        K[i + 1, s] * left[i + 1, column],
+        K[i + 2, s] * left[i + 2, column],
+        K[i + 3, s] * left[i + 3, column],
+    )
