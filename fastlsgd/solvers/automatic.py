@@ -1,28 +1,28 @@
 """learning_rate="auto": stochastic descent whose step sizes come from the data.
 
-1. One pass takes the moments of X; they give a metric (`metric.py`). Where each column's own scale
-   is enough to converge within an epoch, the metric is diagonal; else, for up to
-   `FULL_METRIC_FEATURES` features, it is full and the problem becomes round.
+1. One pass takes the moments of X, from which a metric follows (`metric.py`). Where each column's
+   own scale is enough to converge within an epoch, the metric is diagonal; else, for up to
+   `FULL_METRIC_FEATURES` features, it is full and the condition number becomes 1.
 2. Rates. For mini-batches of m rows with mean square norm R^2 and largest curvature L, descent is
    stable below 2 m / (R^2 + (m - 1) L) (Jain et al. 2018, JMLR 18(223), theorem 1). Epoch e takes
-   m / (2 (1 + e) R^2 + (m - 1) L): the part that makes noise decays, the other does not.
-   Each row's step is implicit, rate / (1 + rate |z|^2): an outlier cannot throw the weights
-   (Toulis and Airoldi 2017, Annals of Statistics 45(4)).
+   m / (2 (1 + e) R^2 + (m - 1) L), in which only the part that makes noise decays. Each row's step
+   is implicit, rate / (1 + rate |z|^2), so that no outlier can throw the weights far off (Toulis
+   and Airoldi 2017, Annals of Statistics 45(4)).
 3. The weights reported are a mean over the updates, in which later epochs count more
-   (polynomial-decay averaging, Shamir and Zhang 2013, ICML): the noise of the steps cancels.
-4. The exact gradient at the mean of the epoch before is summed while a chunk is in cache, as an
-   SVRG snapshot would be (Johnson and Zhang 2013, NIPS). One proximal step along it takes out
-   what bias and noise the mean still has: rows of high leverage, whose implicit steps are short,
-   then count in full, and zeros under L1 are exact. In a full metric it is a Newton step.
-5. Should an epoch diverge all the same, it is taken back and run again with smaller rates.
-6. Where a few rows, of X or of the weights, are so large that float64 moments hold nothing but
-   them, the full metric comes from the rows themselves (`recursive.py`). Where columns are only
-   scaled, such a row counts as no more than so many ordinary ones.
+   (polynomial-decay averaging, Shamir and Zhang 2013, ICML), so that the noise of steps cancels.
+4. The exact gradient at the mean of the previous epoch is summed while a chunk is in cache, like an
+   SVRG snapshot (Johnson and Zhang 2013, NIPS). One proximal step along it removes the bias and
+   noise that the mean still has: rows of high leverage, whose implicit steps are short, then count
+   in full, and zeros under L1 are exact. In a full metric it is a Newton step.
+5. If an epoch diverges all the same, it is undone and repeated with smaller rates.
+6. Where a few rows or weights are so large that float64 moments hold nothing else, the full metric
+   comes from the rows themselves (`recursive.py`). Where columns are only scaled, the weight of
+   such a row is capped at that of so many ordinary rows.
 
 `partial_fit` has a method of its own, in `streaming.py`.
 
-The rows of X are moved to the metric's coordinates a chunk at a time, where X is; nothing of the
-size of X is ever allocated. Weights and chunks are float64 whatever X's dtype.
+The rows of X are moved to the metric's coordinates a chunk at a time, where X is. Nothing of the
+size of X is allocated. Weights and chunks are float64 whatever X's dtype.
 """
 
 from __future__ import annotations
@@ -59,20 +59,20 @@ AVERAGE_POWER = 3.0
 # A direction that explains less of the target's variance than this need not converge.
 NEGLIGIBLE_R2 = 1e-4
 MAX_RETRIES = 20
-# A mini-batch of more numbers than these is gone through in parts.
+# A mini-batch of more numbers than this is read in parts.
 BATCH_NUMBERS = 2**20
 
 
 @dataclass(frozen=True)
 class AutomaticMemory:
-    """What `partial_fit` goes on from: the rows of a fit, as far as its steps go by them."""
+    """What `partial_fit` continues from: what a fit knows of its rows."""
 
     moments: Moments
-    weight_unit: float  # a power of two, by which the weights in the moments are divided
-    rows: Triangle | None = None  # where a few rows rule the moments
+    weight_unit: float  # a power of two, by which the weights in the moments were divided
+    rows: Triangle | None = None  # where a few rows dominate the moments
 
     def triangle(self, coef: np.ndarray, intercept: np.ndarray, objective: Objective) -> Triangle:
-        """Rows that have these moments, and targets with which these weights are the best."""
+        """Return the triangle of rows with these moments, of which these weights are the best."""
         if self.rows is not None:
             return self.rows
         return triangle_of_moments(self.moments, coef, intercept, objective)
@@ -96,7 +96,7 @@ class AutomaticDescent:
     memory : AutomaticMemory
         For a stream of further rows.
     loss_scale : float
-        Loss of predicting the mean of y: the unit of a tolerance.
+        Loss of predicting the mean of y, which is the unit of a tolerance.
     """
 
     shuffles = True
@@ -122,7 +122,7 @@ class AutomaticDescent:
         self.batch_size = min(batch_size, self.moments.rows)
         self.metric = self._choose_metric()
         moments, l1 = self.moments, self.objective.l1
-        # Weights count beside each other: of mean 1, they leave the rates what they are.
+        # Sample weights count relative to each other: with mean 1, they leave the rates unchanged.
         self.mean_weight = moments.weight / moments.rows
         self.loss_scale = 0.5 * float(moments.y_variance().sum())
         self.soft = l1 * self.metric.transform if l1 > 0.0 else None
@@ -130,23 +130,23 @@ class AutomaticDescent:
         self.v, self.b = self._inwards(coef.astype(np.float64), intercept.astype(np.float64))
         self.mean_v, self.mean_b = self.v.copy(), self.b.copy()
         if fit_intercept:
-            # The rows are centred, so that this is the best intercept whatever the weights.
+            # Since the rows are centred, this is the best intercept whatever the weights.
             self.b = moments.y_origin + moments.y / moments.weight
         self.reported = self.mean_v, self.mean_b
-        self.epochs, self.damping = 0, 1.0  # damping: share of the rates that held
-        self.visited = False  # whether mean_v is of these rows
+        self.epochs, self.damping = 0, 1.0  # damping multiplies rates that did not hold
+        self.visited = False  # whether mean_v comes from these rows
         self.last_loss = np.inf
         self.last_rate = 0.0
 
     def epoch(self, order: np.ndarray | None) -> float:
-        """One visit of the rows; the mean loss, summed over targets.
+        """Visit the rows; return the mean loss, summed over targets.
 
-        In the first epoch it is that of the weights as they moved, then that of the mean
-        weights of the epoch before.
+        In the first epoch it is the loss of the weights as they moved, later that of the mean
+        weights of the previous epoch.
         """
         start_v, start_b = self.v.copy(), self.b.copy()
-        # Implicit steps can't diverge. Where rows are capped, the loss that they meet is of
-        # rows that do not count for so much.
+        # Implicit steps cannot diverge. Where rows are capped, their loss may be large, although
+        # they do not count for that much.
         limit = np.inf if self.capped else 10.0 * max(self.loss_scale, self.last_loss)
         for _ in range(MAX_RETRIES):
             rate = _rate(self.metric, self.batch_size, self.fit_intercept, self.epochs)
@@ -168,12 +168,12 @@ class AutomaticDescent:
         return loss
 
     def weights(self) -> tuple[np.ndarray, np.ndarray]:
-        """The averaged weights, float64, of X as it was given."""
+        """Return the averaged weights for X as it was given, in float64."""
         return self._outwards(*self.reported)
 
     @property
     def rate(self) -> float:
-        """That of the last epoch, in the metric's coordinates."""
+        """The rate of the last epoch, in the metric's coordinates."""
         return self.last_rate
 
     @property
@@ -181,11 +181,11 @@ class AutomaticDescent:
         return AutomaticMemory(self.moments, self.weight_unit, self.triangle)
 
     def lower_rate(self) -> bool:
-        """The schedule is its own: nothing to lower."""
+        """Return False: the schedule belongs to the method, and is not lowered from outside."""
         return False
 
     def _choose_metric(self) -> Metric:
-        """The diagonal one where it converges within an epoch, or for L1; else the full one."""
+        """Return the diagonal metric for L1 or if it converges in an epoch, else the full one."""
         moments, objective, centred = self.moments, self.objective, self.fit_intercept
         eps, l2 = float(np.finfo(working_dtype(self.X)).eps), objective.l2
         if ruled_by_few(moments, self.sample_weight):
@@ -205,7 +205,7 @@ class AutomaticDescent:
         return full_metric(moments, l2, centred, eps)
 
     def _metric_of_rows(self, eps: float) -> Metric:
-        """The full one from the rows themselves: a few of them rule their second moments."""
+        """Return the full metric from the rows, since a few of them dominate the moments."""
         X, y, s = self.X, self.y, self.sample_weight
         order = None if s is None else np.flatnonzero(s)
         triangle = empty_triangle(X.shape[1], y.shape[1])
@@ -215,7 +215,7 @@ class AutomaticDescent:
         return metric_of(triangle, self.objective, eps)
 
     def _cap_rows(self) -> None:
-        """Where columns are only scaled, no row may count as more than so many ordinary ones."""
+        """Cap the weight of large rows at that of so many ordinary rows."""
         X, y, s = self.X, self.y, self.sample_weight
         share = capped_shares(X, self.moments)
         self.sample_weight = share if s is None else share * np.asarray(s, dtype=np.float64)
@@ -227,7 +227,7 @@ class AutomaticDescent:
             )
 
     def _penalty(self) -> Prox | None:
-        """L2 in the metric's coordinates; L1 too, where they are the columns', scaled."""
+        """Return L2 in the metric's coordinates, and L1 where these are scaled columns."""
         shrink = self.metric.shrink
         if self.soft is None and not shrink.any():
             return None
@@ -269,7 +269,7 @@ class AutomaticDescent:
         return total / n, state, gradient
 
     def _visit_by_parts(self, order, n: int, state: SGDState, gradient: _Gradient | None) -> float:
-        """`_visit` where a mini-batch would take much memory: its gradient is summed over parts."""
+        """Visit the rows where a mini-batch would take much memory, by sums over its parts."""
         total, X, y, s = 0.0, self.X, self.y, self.sample_weight
         for start in range(0, n, self.batch_size):
             stop = min(start + self.batch_size, n)
@@ -289,9 +289,9 @@ class AutomaticDescent:
         return total / n
 
     def _chunks(self, order: np.ndarray | None, group: int):
-        """The rows in the metric's coordinates, their targets and weights, a chunk at a time.
+        """Yield rows in the metric's coordinates, with targets and weights, a chunk at a time.
 
-        Of whole groups of rows each, so that results do not depend on the chunks' size.
+        A chunk consists of whole groups of rows, so that results do not depend on its size.
         """
         return self._transformed(self.X, self.y, self.sample_weight, order, group)
 
@@ -320,7 +320,7 @@ class AutomaticDescent:
         return self.kernels.sgd_epoch(Z, y, self.v, self.b, s, epoch, state, self.n_threads)
 
     def _average(self, state: SGDState) -> None:
-        """Polynomial decay, an epoch at a time; epoch 0 takes the place of the start."""
+        """Average with polynomial decay, an epoch at a time; epoch 0 replaces the start."""
         assert state.coef_sum is not None
         assert state.intercept_sum is not None
         e = self.epochs
@@ -330,7 +330,7 @@ class AutomaticDescent:
 
 
 class _Gradient:
-    """Loss and gradient at weights that stay, summed a chunk at a time."""
+    """Loss and gradient at fixed weights, summed a chunk at a time."""
 
     def __init__(
         self, kernels: Kernels, n_threads: int, v: np.ndarray, b: np.ndarray, fit_intercept: bool
@@ -340,13 +340,13 @@ class _Gradient:
         self.dv, self.db = np.zeros_like(v), np.zeros_like(b)
         self.weight = self.rows = 0.0
         self.square = 0.0
-        self.capped = False  # whether the loss to report weighs the rows
+        self.capped = False  # whether the reported loss weights the rows
 
     def add(self, Z: np.ndarray, y: np.ndarray, s: np.ndarray | None) -> None:
         weight = float(len(y) if s is None else s.sum())
         self.rows += len(y)
         if s is not None and not self.capped:
-            # The loss that is reported does not weigh the rows.
+            # The reported loss does not weight the rows.
             self.square += sum_of_squares(self.kernels, Z, y, self.v, self.b, self.n_threads)
         if weight == 0.0:
             return
@@ -362,7 +362,7 @@ class _Gradient:
         return 0.5 * self.square / self.rows
 
     def step(self, metric: Metric, soft: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """The weights after a proximal step of one over the largest curvature along it."""
+        """Return the weights after a proximal step, of length 1 / (largest curvature)."""
         curvature = max(metric.curvature_bound, float(self.fit_intercept))
         v = self.v - (self.dv / self.weight + metric.shrink * self.v) / curvature
         if soft is not None:
@@ -371,8 +371,8 @@ class _Gradient:
 
 
 def _rate(metric: Metric, batch_size: int, fit_intercept: bool, epoch: int) -> float:
-    """Rate of an epoch: at most half of the largest stable one (Jain et al. 2018)."""
-    square_norm = metric.trace + fit_intercept or 1.0  # or: where all is zero, so is each step
+    """Return the rate of an epoch, at most half the largest stable one (Jain et al. 2018)."""
+    square_norm = metric.trace + fit_intercept or 1.0  # if all is zero, any rate will do
     largest = max(metric.largest, float(fit_intercept))
     return batch_size / (2.0 * (1.0 + epoch) * square_norm + (batch_size - 1) * largest)
 
@@ -380,7 +380,7 @@ def _rate(metric: Metric, batch_size: int, fit_intercept: bool, epoch: int) -> f
 def _slowest_curvature(
     diagonal: Metric, moments: Moments, slope: np.ndarray, l2: float, centred: bool
 ) -> float:
-    """Smallest curvature, in the diagonal metric, among the directions that matter for R2."""
+    """Return the smallest curvature in the diagonal metric of directions that matter for R2."""
     t = diagonal.transform
     H = t[:, None] * moments.curvature(centred) * t + np.diag(diagonal.shrink)
     values, vectors = eigh(H)

@@ -1,12 +1,13 @@
-"""Cross-validation of least squares from sums: where they are right, no fold is fitted by itself.
+"""Cross-validation of least squares from sums, so that most folds need no fit of their rows.
 
-The Gram matrix of the rows outside a fold is that of all rows less the fold's. Each is fitted in
-d^3, whatever the number of rows, and judged by the fold's own sums:
+The Gram matrix of the rows outside a fold is that of all rows minus the fold's. Each fit costs d^3,
+whatever the number of rows, and is judged by the fold's own sums:
 |X w + b - y|^2 = w^T X^T X w - 2 w^T X^T y + y^T y, about the mean of all rows.
 
-Differences of sums cancel: where one is small beside what it was taken from, or the columns'
-condition too large for a Gram matrix, the fold is fitted from its rows (`refits.py`), and an error
-that is small beside its terms is taken from the residuals. Leave-one-out is in `leave_one_out.py`.
+Differences of sums cancel. Where one is small compared with its terms, or the columns are too
+ill-conditioned for a Gram matrix, the fold is fitted from its rows (`refits.py`). An error that is
+small compared with its terms is computed from the residuals. Leave-one-out is in
+`leave_one_out.py`.
 """
 
 from __future__ import annotations
@@ -26,15 +27,17 @@ from .refits import Task, pieces, refit_errors, restricted, squared_errors
 from .regression import make_system
 from .system import System
 
-# A sum that is so much smaller than what it is the difference of has lost too much.
+# A difference that is this many times smaller than its terms has lost too many digits.
 CANCELLED = 100.0
 
 
 def default_alphas(
     kernels: Kernels, problem: Problem, n_threads: int, count: int = 100
 ) -> np.ndarray:
-    """Strong penalties first. With L1, from the one at which all weights are zero down to 1e-3
-    of it; else from far above the mean square of the largest column to far below the least's.
+    """Return the penalties to try, strong ones first.
+
+    With L1 they range from the one at which all weights are zero down to 1e-3 of it, else from far
+    above the mean square of the largest column to far below that of the smallest.
 
     Raises
     ------
@@ -53,7 +56,7 @@ def default_alphas(
     if problem.l1_ratio > 0.0:
         slope = xy if problem.positive else np.abs(xy)
         largest = float(slope.max(initial=0.0)) / (system.weight * problem.l1_ratio)
-        # Where all weights are zero at any penalty, none is better than another.
+        # Where all weights are zero whatever the penalty, all penalties are equally good.
         return (max(largest, TINY) if largest > 0.0 else 1.0) * np.geomspace(1.0, 1e-3, count)
     squares = squares[varies]
     if len(squares) == 0:
@@ -69,7 +72,7 @@ def _no_scale(what: str) -> ValueError:
 
 
 def _rest_is_constant(system: System, squares: np.ndarray) -> bool:
-    """Whether columns whose squares are next to nothing hold nothing else than their mean."""
+    """Return whether the columns whose squares are tiny are constant, but for rounding."""
     small = np.flatnonzero(squares < 1e-140)
     if len(small) == 0:
         return True
@@ -80,9 +83,9 @@ def _rest_is_constant(system: System, squares: np.ndarray) -> bool:
 def k_fold(
     task: Task, alphas: Sequence[float], folds: Iterable[tuple[np.ndarray, np.ndarray]]
 ) -> np.ndarray:
-    """Mean squared error on each fold, (n_alphas, n_folds), mean over targets.
+    """Return the mean squared error on each fold, (n_alphas, n_folds), as the mean over targets.
 
-    `folds`: numbers of the rows to fit and of those to judge, which may come more than once.
+    `folds` has the numbers of the rows to fit and of those to judge, in which rows may repeat.
     """
     whole = make_system(task.kernels, task.problem, task.n_threads)
     whole.find_centre()
@@ -103,7 +106,7 @@ def k_fold(
 
 @dataclass
 class _FoldSums:
-    """Of some rows, about the mean of all rows, so that little cancels."""
+    """Sums over some rows, about the mean of all rows, so that little cancels."""
 
     xx: np.ndarray  # (d, d)
     xy: np.ndarray  # (d, t)
@@ -129,7 +132,10 @@ class _FoldSums:
         return _FitMoments(xx, xy, x, y)
 
     def errors(self, coefs: np.ndarray, intercepts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Sums of squared residuals of weights (k, t, d), over targets, and of their terms."""
+        """Return the squared residuals of weights (k, t, d), summed over rows and targets.
+
+        The second value has the sums of the absolute terms.
+        """
         quadratic = np.einsum("ktd,ktd->kt", coefs @ self.xx, coefs)
         cross = 2.0 * np.einsum("ktd,dt->kt", coefs, self.xy)
         slope, offset = 2.0 * intercepts * (coefs @ self.x), 2.0 * intercepts * self.y
@@ -144,7 +150,7 @@ class _FoldSums:
 
 @dataclass
 class _FitMoments:
-    """Means of rows to fit: of squares and products, about their own mean with an intercept."""
+    """Means of squares and products of the rows to fit; with an intercept, about their mean."""
 
     xx: np.ndarray  # (d, d)
     xy: np.ndarray  # (d, t)
@@ -153,7 +159,7 @@ class _FitMoments:
 
 
 def _sums(task: Task, rows: np.ndarray, whole: System) -> _FoldSums:
-    """Of these rows; a few of them are copied at a time."""
+    """Return the sums over these rows, of which a few are copied at a time."""
     total = None
     for X, y, where in pieces(task.problem, rows):
         weights = task.weights[rows[where]]
@@ -161,7 +167,7 @@ def _sums(task: Task, rows: np.ndarray, whole: System) -> _FoldSums:
         if task.problem.sample_weight is not None:
             s = weights.astype(task.problem.y.dtype)
         y = np.asarray(y)
-        if y.dtype == np.float64:  # else its own digits are all it has
+        if y.dtype == np.float64:  # float32 numbers would be rounded by the subtraction
             y = y - whole.y_centre
         found = call_gram(task.kernels, X, y, s, whole.centre, task.n_threads)
         xy, centred = found.xy, y
@@ -182,7 +188,7 @@ class _Fold:
         self.task, self.whole, self.train, self.test = task, whole, train, test
 
     def errors(self, total: _FoldSums, alphas: np.ndarray) -> np.ndarray:
-        """Sums of squared errors for each alpha: from sums, from residuals, or by refits."""
+        """Return the sum of squared errors for each alpha, from sums, residuals or refits."""
         judged = _sums(self.task, self.test, self.whole)
         moments = self._moments(total, judged)
         errors = np.full(len(alphas), np.nan)
@@ -197,7 +203,7 @@ class _Fold:
         return errors
 
     def _moments(self, total: _FoldSums, judged: _FoldSums) -> _FitMoments | None:
-        """Of the rows to fit; None where their squares don't fit a number."""
+        """Return the moments of the rows to fit; None where their squares overflow."""
         whole, task = self.whole, self.task
         if self._is_divided():
             moments = self._subtracted(total, judged)
@@ -213,13 +219,13 @@ class _Fold:
         return _FitMoments(xx / part.weight, xy / part.weight, x, y)
 
     def _is_divided(self) -> bool:
-        """Whether the rows to fit are all that are not judged, once each."""
+        """Return whether the rows to fit are exactly those that are not judged, once each."""
         n, seen = self.whole.n, np.zeros(self.whole.n, dtype=bool)
         seen[self.train] = seen[self.test] = True
         return len(self.train) + len(self.test) == n and bool(seen.all())
 
     def _subtracted(self, total: _FoldSums, judged: _FoldSums) -> _FitMoments | None:
-        """The sums of all rows less the fold's; None where too much of them cancels."""
+        """Return the moments of all rows less the fold's; None where too much cancels."""
         rest = total - judged
         if not rest.weight * CANCELLED > total.weight:
             return None
@@ -231,7 +237,7 @@ class _Fold:
         return moments
 
     def _fits(self, moments: _FitMoments, alphas: np.ndarray):
-        """Which alphas the moments serve, weights (k, t, d) for them, and their relative noise."""
+        """Return for which alphas the moments suffice, weights (k, t, d), and relative noise."""
         weight = float(self.task.weights[self.train].sum())
         squares = np.diag(moments.xx).copy()
         if not in_range(squares):
@@ -242,7 +248,7 @@ class _Fold:
         return _sparse_fits(self.task, moments, squares, alphas)
 
     def _judged(self, moments: _FitMoments, judged: _FoldSums, coefs: np.ndarray, noise: float):
-        """Errors of these fits; NaN where the moments' rounding would show in them."""
+        """Return the errors of these fits; NaN where the moments' rounding would show."""
         whole = self.whole
         intercepts = np.zeros(coefs.shape[:2])
         if whole.fit_intercept:
@@ -271,7 +277,10 @@ def _ridge_fits(moments: _FitMoments, squares: np.ndarray, alphas: np.ndarray):
 
 
 def _sparse_fits(task: Task, moments: _FitMoments, squares: np.ndarray, alphas: np.ndarray):
-    """A path, each alpha from the one before; it is trusted where the columns in use allow."""
+    """Fit a path, each alpha from the one before.
+
+    A solution is trusted where the columns of nonzero weight are well-conditioned.
+    """
     out = squares == 0.0
     H, c = moments.xx.copy(), moments.xy.T.copy()
     H[out], H[:, out], c[:, out] = 0.0, 0.0, 0.0
@@ -296,7 +305,7 @@ def _sparse_fits(task: Task, moments: _FitMoments, squares: np.ndarray, alphas: 
 
 
 def _is_round(H: np.ndarray, squares: np.ndarray, where: np.ndarray, l2: float) -> bool:
-    """Whether a Gram matrix serves these columns."""
+    """Return whether a Gram matrix is accurate enough for these columns."""
     part = H[np.ix_(where, where)]
     if len(where) == 0:
         return True

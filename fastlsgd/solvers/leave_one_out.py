@@ -2,13 +2,13 @@
 
 The residual of row i, were it left out, is r_i / (1 - h_i), with h_i = a_i^T (A^T A + lambda I)^-1
 a_i its leverage (Allen 1974, Technometrics 16(1); Golub, Heath and Wahba 1979, Technometrics
-21(2)); rows a_i = sqrt(s_i) (x_i - mean), and the intercept adds s_i / S to h_i. Both are taken at
-the penalty that the fit without the row has: alpha goes with the mean over rows, so that lambda is
-alpha (S - s_i).
+21(2)). The rows are a_i = sqrt(s_i) (x_i - mean), and the intercept adds s_i / S to h_i. Both are
+taken at the penalty of the fit without the row: alpha belongs to the mean over rows, so that lambda
+is alpha (S - s_i).
 
-In a basis U with U^T A^T A U = I and U^T U diagonal, all penalties cost one pass over X. U comes
-from the Gram matrix where its condition leaves the errors right, else from a QR decomposition, and
-rows that neither can tell about are left out by a fit without them.
+In a basis U with U^T A^T A U = I and U^T U diagonal, all penalties together cost one pass over X. U
+comes from the Gram matrix where that is accurate enough, else from a QR decomposition. Rows for
+which neither is accurate enough are left out by a refit.
 """
 
 from __future__ import annotations
@@ -26,20 +26,22 @@ from .orthogonal import QR_BLOCK_NUMBERS
 from .refits import Task, refit_errors, restricted
 from .regression import make_system
 
-# Relative error that rounding may leave of a mean squared error.
+# The relative error that rounding may cause in a mean squared error.
 ACCURACY = 1e-9
-# Conditions of the scaled columns: up to the first, a Gram matrix keeps `ACCURACY`; up to the
-# second, a QR decomposition tells the rank of the columns, which are dependent from the third on.
+# Up to the first of these conditions of the scaled columns, a Gram matrix keeps `ACCURACY`. Up to
+# the second, a QR decomposition determines the rank. Singular values below the third, relative to
+# the largest, are zero.
 FORMULA_CONDITION = 1e3
 CLEAR_CONDITION = 1e7
 NULL = 1e-14
-# Squares of the columns' scales that differ by less serve `eigh`, which has small eigenvalues to
-# rounding of the largest; singular values, which are their roots, serve the range of the second.
+# `eigh`, whose small eigenvalues have the rounding of the largest, is used where the squares of the
+# columns' scales differ by less than the first. Singular values, which are the roots, are accurate
+# enough for the range of the second.
 EIGH_RANGE = 1e4
 SHRINK_RANGE = 1e8
-# A penalty beyond it makes all weights zero.
+# All weights are zero with a penalty beyond this.
 LARGEST_PENALTY = 1e280
-MOST_TERMS = 12  # of a power series over the rows' weights
+MOST_TERMS = 12  # the largest number of terms in a power series over the rows' weights
 
 
 @dataclass
@@ -55,24 +57,25 @@ class Basis:
     slopes: np.ndarray  # (k, t)  U^T A^T y
     base: float
     noise: float  # what rounding may have added to a coordinate of norm 1
-    tells_rank: bool = False  # whether what U leaves out is null, and base zero
+    tells_rank: bool = False  # whether U leaves out only the null space, and base is zero
 
     def serves(self, penalties: np.ndarray) -> np.ndarray:
-        """Which penalties rounding in the small numbers among `shrink` does not show in."""
+        """Return for which penalties the rounding of the small numbers in `shrink` is harmless."""
         largest = self.shrink.max(initial=0.0)
         if largest <= SHRINK_RANGE * self.shrink.min(initial=np.inf):
             return np.ones(len(penalties), dtype=bool)
         return (penalties - self.base) * largest <= SHRINK_RANGE
 
     def factors(self, penalties: np.ndarray) -> np.ndarray:
-        """1 / (1 + (lambda - base) shrink), one column a penalty."""
+        """Return 1 / (1 + (lambda - base) shrink), with one column per penalty."""
         return 1.0 / (1.0 + np.multiply.outer(self.shrink, penalties - self.base))
 
 
 def leave_one_out(task: Task, alphas: Sequence[float]) -> np.ndarray:
-    """Mean squared error of each row's prediction without it, (n_alphas,), mean over targets.
+    """Return the mean squared error of each row's prediction without it, (n_alphas,).
 
-    Cost: a Gram matrix, its eigenvalues, and one pass with 2 n d^2 flops for all alphas.
+    It is the mean over targets too. The cost is a Gram matrix, its eigenvalues, and one pass of
+    2 n d^2 flops for all alphas.
     """
     counted = int(np.count_nonzero(task.weights))
     if counted < 2:
@@ -88,17 +91,17 @@ def leave_one_out(task: Task, alphas: Sequence[float]) -> np.ndarray:
 
 
 def penalties_without(task: Task, alphas, weight) -> np.ndarray:
-    """Penalties on the sum over the rows but those of this weight."""
+    """Return the penalties on the sum over the rows without one of this weight."""
     return np.minimum(alphas * (task.total_weight - weight), LARGEST_PENALTY)
 
 
 def in_range(squares: np.ndarray) -> bool:
-    """Whether squares of columns, and their products, are far from overflow and underflow."""
+    """Return whether squares of columns and their products are far from over- and underflow."""
     return bool(((squares == 0.0) | ((squares > 1e-140) & (squares < 1e140))).all())
 
 
 def is_trusted(xx: np.ndarray, squares: np.ndarray, penalty: float) -> bool:
-    """Whether a Gram matrix with this penalty keeps `ACCURACY`."""
+    """Return whether a Gram matrix with this penalty keeps `ACCURACY`."""
     counts = squares > 0.0
     scale = np.where(counts, 1.0 / np.sqrt(squares + penalty + ~counts), 0.0)
     try:
@@ -108,12 +111,12 @@ def is_trusted(xx: np.ndarray, squares: np.ndarray, penalty: float) -> bool:
 
 
 def _answering_interrupts(function, xx: np.ndarray, *args):
-    """`interruptible`, where there are so many columns that it takes long."""
+    """Call the function, with `interruptible` where the columns are so many that it takes long."""
     return interruptible(function, xx, *args) if len(xx) >= LONG else function(xx, *args)
 
 
 def _n_trusted(xx: np.ndarray, squares: np.ndarray, penalties: np.ndarray) -> int:
-    """How many of these falling penalties a Gram matrix serves."""
+    """Return for how many of these falling penalties a Gram matrix is accurate enough."""
     low, high = 0, len(penalties)
     if high and _answering_interrupts(is_trusted, xx, squares, float(penalties[-1])):
         return high
@@ -129,10 +132,11 @@ def _n_trusted(xx: np.ndarray, squares: np.ndarray, penalties: np.ndarray) -> in
 def gram_bases(
     xx: np.ndarray, xy: np.ndarray, squares: np.ndarray, penalties: np.ndarray
 ) -> Iterator[tuple[slice, Basis]]:
-    """Bases from A^T A and A^T y, and which of these falling penalties each serves.
+    """Yield bases from A^T A and A^T y, and for which of these falling penalties each is good.
 
-    `squares`, of the columns, is 0 for those that are left out. One basis serves all, but where
-    columns differ much in scale; penalties that are too small for a Gram matrix have none.
+    `squares`, those of the columns, are 0 for columns that are left out. One basis is good for all
+    penalties, unless columns differ much in scale. For penalties that are too small for a Gram
+    matrix there is none.
     """
     stop = _n_trusted(xx, squares, penalties)
     while stop > 0:
@@ -152,7 +156,7 @@ def _basis_of_gram(xx: np.ndarray, xy: np.ndarray, squares: np.ndarray, base: fl
     whiten = scale[:, None] * (vectors / np.sqrt(values))
     if scale.max(initial=0.0) ** 2 <= EIGH_RANGE * scale.min(initial=np.inf) ** 2:
         shrink, turn = eigh(product(whiten.T, whiten))
-    else:  # whose small eigenvalues would drown
+    else:  # the small eigenvalues would be lost in the rounding of the largest
         _, roots, turned = svd(whiten)
         shrink, turn = roots**2, turned.T
     U = np.zeros((len(squares), len(scale)))
@@ -162,7 +166,7 @@ def _basis_of_gram(xx: np.ndarray, xy: np.ndarray, squares: np.ndarray, base: fl
 
 
 def _turned(W, R, c, base: float, noise: float, *, tells_rank: bool = False) -> Basis:
-    """W in coordinates in which W^T W is diagonal too; `tells_rank` as in `Basis`."""
+    """Return the basis W, turned such that W^T W is diagonal too."""
     _, roots, turn = svd(W)
     U = product(W, turn.T)
     return Basis(U, roots**2, product(R, U).T @ c, base, noise, tells_rank)
@@ -178,14 +182,14 @@ def _upper(rows: np.ndarray) -> np.ndarray:
 
 
 class _LeaveOneOut:
-    """The errors, by the quickest way that can tell them: Gram matrix, QR, or fits."""
+    """The errors, from a Gram matrix, QR or fits, whichever is the first to be accurate."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
         self.system = make_system(task.kernels, task.problem, task.n_threads)
 
     def errors(self, alphas: np.ndarray) -> np.ndarray:
-        """Means over rows and targets, one an alpha."""
+        """Return the means over rows and targets, one per alpha."""
         task, system = self.task, self.system
         sums = np.full(len(alphas), np.nan)
         for way in (self._from_gram, self._from_qr, self._from_penalised_qr):
@@ -218,7 +222,7 @@ class _LeaveOneOut:
         return penalties_without(self.task, alphas, float(self.task.weights.max()))
 
     def _from_gram(self, alphas: np.ndarray) -> tuple[slice, Basis] | None:
-        """Which of these falling alphas the Gram matrix serves, and a basis for them."""
+        """Return for which of these falling alphas the Gram matrix is good, and their basis."""
         system = self.system
         try:
             xx, xy = system.centred_gram()
@@ -235,7 +239,7 @@ class _LeaveOneOut:
 
     @cached_property
     def _triangle(self) -> np.ndarray | None:
-        """R of [A, y], a block of rows at a time; None where numbers are too large or small."""
+        """R of [A, y], by blocks of rows; None where numbers are too large or too small."""
         system = self.system
         system.find_centre()
         width = system.d + system.t
@@ -246,14 +250,14 @@ class _LeaveOneOut:
         return upper if np.isfinite(upper).all() and in_range(squares[: system.d]) else None
 
     def _from_qr(self, alphas: np.ndarray) -> tuple[np.ndarray, Basis] | None:
-        """A basis from R alone, if it tells the rank of the columns."""
+        """Return a basis from R alone, if R determines the rank of the columns."""
         system, d = self.system, self.system.d
         if self._triangle is None:
             return None
         R, c = self._triangle[:, :d], self._triangle[:, d:]
         scale = system.columns_scale(np.einsum("ij,ij->j", R, R))
         if np.count_nonzero(self.task.weights) <= d:
-            scale = (scale > 0.0) * 1.0  # of least norm in the columns' own units
+            scale = (scale > 0.0) * 1.0  # for the least norm in the columns' own units
         _, values, Vt = svd(R * scale)
         keep = values > NULL * max(d, 50) * values.max(initial=0.0)
         if keep.any() and values[keep][-1] * CLEAR_CONDITION < values[0]:
@@ -261,7 +265,7 @@ class _LeaveOneOut:
         condition = float(values[0] / values[keep][-1]) if keep.any() else 1.0
         W = scale[:, None] * (Vt[keep].T / values[keep])
         if not keep.all() and len(values) == d:
-            # Weights have no part in the null space of A.
+            # The weights of least norm have no component in the null space of A.
             null, _ = np.linalg.qr(scale[:, None] * Vt[~keep].T)
             W -= null @ (null.T @ W)
         basis = _turned(W, R, c, 0.0, EPS * condition, tells_rank=True)
@@ -269,7 +273,7 @@ class _LeaveOneOut:
         return (which, basis) if len(which) else None
 
     def _from_penalised_qr(self, alphas: np.ndarray) -> tuple[np.ndarray, Basis] | None:
-        """A basis from R with rows of the least penalty below it, if that is large enough."""
+        """Return a basis from R above the rows of the least penalty, if that is large enough."""
         d = self.system.d
         penalties = self._least_penalties(alphas)
         base = float(penalties[-1])
@@ -289,9 +293,9 @@ class _LeaveOneOut:
         return np.flatnonzero(basis.serves(penalties)), basis
 
     def _sums(self, basis: Basis, alphas: np.ndarray, *, by_gram: bool) -> np.ndarray:
-        """Sums of squared errors for each alpha; NaN where the Gram matrix leaves them to QR.
+        """Return the sum of squared errors for each alpha; NaN where QR is needed instead.
 
-        Rows about which a basis from QR says nothing are left out by a fit.
+        Rows for which a basis from QR is not accurate enough are left out by a refit.
         """
         task, system = self.task, self.system
         total, refused = np.zeros(len(alphas)), np.zeros(len(alphas), dtype=bool)
@@ -312,7 +316,7 @@ class _LeaveOneOut:
                 which = np.flatnonzero(~told[i])
                 total[which] += self._refit_row(start + int(i), alphas[which])
         if by_gram:
-            # Columns whose sums have cancelled, and errors that are small beside y.
+            # Leave to QR what depends on sums that have cancelled, or is small compared with y.
             xx, kept = np.diag(system.centred_gram()[0]), basis.U.any(axis=1)
             refused |= (np.abs(squares - xx)[kept] > 1e-2 * ACCURACY * xx[kept]).any()
             refused |= total < (basis.noise / ACCURACY) ** 2 * y_squares
@@ -321,17 +325,17 @@ class _LeaveOneOut:
 
 
 def _left_out(task: Task, basis: Basis, alphas, Z, y, weights):
-    """Residuals of rows left out (rows, n_alphas, t), and which are to be trusted (rows, n_alphas).
+    """Return residuals of rows left out (rows, n_alphas, t), and which of them are accurate.
 
-    Where a row is all that some direction has, r_i and 1 - h_i are both sums of penalty times
-    G = shrink / (1 + penalty shrink), and the penalty, zero perhaps, goes from their ratio.
+    Where a direction has a single row, r_i and 1 - h_i are both sums over the penalty times
+    G = shrink / (1 + penalty shrink), and the penalty, which may be zero, cancels from their ratio.
     """
     own = weights / task.total_weight if task.problem.fit_intercept else np.zeros(len(Z))
     squared, noise = Z * Z, basis.noise
     fitted, leverage = _at_penalties(task, basis, alphas, Z, squared, weights)
     numerator, rest = y[:, None, :] - fitted, 1.0 - own[:, None] - leverage
     told = rest >= np.clip(noise / ACCURACY, 1e-8, 1e-2)
-    beyond = 1.0 - own - squared.sum(axis=1)  # of the row outside the space of the columns
+    beyond = 1.0 - own - squared.sum(axis=1)  # the row's part outside the space of the columns
     if basis.tells_rank:
         for i in np.flatnonzero(beyond < max(100.0 * noise, 1e-13)):
             penalties = penalties_without(task, alphas, weights[i])
@@ -344,15 +348,15 @@ def _left_out(task: Task, basis: Basis, alphas, Z, y, weights):
 
 
 def _at_penalties(task: Task, basis: Basis, alphas, Z, squared, weights):
-    """Fitted values (rows, n_alphas, t) and leverages (rows, n_alphas), each row's own penalty.
+    """Return fitted values (rows, n_alphas, t) and leverages (rows, n_alphas), row by row.
 
-    The penalties of rows differ little where no weight is much of the sum: so 1 / (1 + (penalty -
-    base) shrink) is a short power series about that of the middle weight, a product of matrices a
-    term. Else it is formed for each row.
+    Each row has a penalty of its own. They differ little where no weight is much of the sum, and
+    1 / (1 + (penalty - base) shrink) is then a short power series about that of the middle weight,
+    with one product of matrices per term. Else it is formed for each row.
     """
     rows, t = len(Z), basis.slopes.shape[1]
     middle = 0.5 * float(weights.max() + weights.min())
-    shift = (middle - weights) / max(task.total_weight - middle, TINY)  # relative, of the penalty
+    shift = (middle - weights) / max(task.total_weight - middle, TINY)  # relative to the penalty
     reach = float(np.abs(shift).max())
     n_terms = 1 if reach == 0.0 else 1 + int(np.log(0.1 * EPS) / np.log(min(reach, 0.99)))
     fitted, leverage = np.zeros((rows, len(alphas), t)), np.zeros((rows, len(alphas)))

@@ -2,16 +2,16 @@
 
     J(w) = 1/(2 S) |A w - y|^2 + l1 |w|_1 + l2/2 |w|^2,     w >= 0 where `positive`
 
-With H = A^T A / S at hand, J is minimised over w alone, without X, by an active-set method: guess
-which weights are not zero and their signs, solve for those, guess anew (the primal-dual active set,
-which is a semismooth Newton method: Hintermueller, Ito and Kunisch 2002, SIAM J. Optim. 13(3)). The
-guess is that of a proximal step, so that a set that repeats itself is the solution. Where it runs
-in circles, or a set is singular to rounding, `active_set.py` goes on from the best weights, which
-never raises J. Sets are small at strong penalties, and each solve is of a set's size only.
+Once H = A^T A / S is known, J is minimised over w without X by an active-set method: guess which
+weights are not zero and their signs, solve for these, and guess again (the primal-dual active set
+method, which is a semismooth Newton method: Hintermueller, Ito and Kunisch 2002, SIAM J. Optim.
+13(3)). The guess is that of a proximal step, so that a set that repeats itself is the solution.
+Where the guesses cycle, or a set is singular to rounding, `active_set.py` continues from the best
+weights and never raises J. Sets are small at strong penalties, and each solve has a set's size.
 
-The gradient of the data at what comes out then corrects H w - c, and w is solved for again: what
-rounding has done to H and c is gone after a pass or two. Where the columns are too ill-conditioned
-for a Gram matrix, the same search ends on the triangle of a QR decomposition of the rows.
+The gradient of the data at the result then corrects H w - c, and w is solved for again: the effect
+of rounding in H and c is gone after a pass or two. Where the columns are too ill-conditioned for a
+Gram matrix, the same search ends on the triangle of a QR decomposition of the rows.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from .system import System
 
 # d^2 numbers of H, and d^3 multiply-adds of the largest set.
 GRAM_FEATURES = 4096
-SETS = 20  # guesses before J itself is watched
-# Of the logarithm of l1, on a path that leads to one at which guesses fail.
+SETS = 20  # the number of guesses before J itself is watched
+# Steps of log(l1), on a path to a penalty at which the guesses fail.
 PATH_STEP, LEAST_STEP = 0.5, 0.01
-# Levels of it that may fail: of nearly collinear columns every other one does, without an end.
+# How many levels may fail: with nearly collinear columns every other one does, endlessly.
 MOST_FAILURES = 20
-# Of a path's set: beyond it, sums alone leave too few digits, and the data's gradient corrects.
+# Beyond this condition of a path's set, sums leave too few digits without the data's gradient.
 SUMS_CONDITION = 1e4
-# What J may seem to rise by, relative to what it is summed from.
+# The apparent rise of J, relative to its terms, that counts as rounding.
 SLACK = 1e-10
 
 
@@ -54,16 +54,16 @@ class Quadratic:
         self.condition = 1.0  # of the scaled columns of the last set, with its penalty
 
     def gradient(self, w: np.ndarray) -> np.ndarray:
-        """H w - c, from the columns where w is not zero."""
+        """Return H w - c, from the columns where w is not zero."""
         where = np.flatnonzero(w)
         if len(where) * 2 > len(w):
             return self.H @ w - self.c
         return w[where] @ self.H[where] - self.c
 
     def minimise(self, penalty: Penalty, start: np.ndarray, tol: float) -> tuple[np.ndarray, int]:
-        """Weights that violate optimality by at most `tol`, or as little as rounding allows.
+        """Return weights that violate optimality by at most `tol`, or as rounding allows.
 
-        J is never larger than at `start`. The second value counts linear solves.
+        J is never larger than at `start`. The second value is the number of linear solves.
         """
         w, done, n_solves = self._active_sets(penalty, start, tol)
         if not done and penalty.l1 > 0.0:
@@ -75,10 +75,11 @@ class Quadratic:
         return w, n_solves
 
     def _from_above(self, penalty: Penalty, w, tol) -> tuple[np.ndarray, bool, int]:
-        """The same by a path of its own, from the l1 at which all weights are zero.
+        """Minimise along a path that begins at the l1 at which all weights are zero.
 
-        A first guess of a set may be far too large, and more columns than there are rows are
-        singular; sets of a path grow by little. Where it fails, the better of its end and w.
+        A first guess of the set may be far too large, and more columns than rows are singular, but
+        along a path the sets grow slowly. Where the path fails, the better of its end and w is
+        returned.
         """
         c = self.c if penalty.positive else np.abs(self.c)
         left = float(np.log(max(float(c.max(initial=0.0)) / penalty.l1, 1.0)))
@@ -100,9 +101,10 @@ class Quadratic:
         return self._value(penalty, w, self.gradient(w))[0]
 
     def _active_sets(self, penalty, w, tol) -> tuple[np.ndarray, bool, int]:
-        """Guess and solve, `SETS` times at most; whether a set was its own successor.
+        """Guess and solve, at most `SETS` times; also return whether a set repeated itself.
 
-        What violates optimality least is returned, of weights at which J is not above the start.
+        Of the weights at which J is not above its start, those that violate optimality least are
+        returned.
         """
         curvature = self.diagonal + penalty.l2
         counts = curvature > TINY
@@ -126,15 +128,15 @@ class Quadratic:
         return best, False, SETS
 
     def _value(self, penalty: Penalty, w, gradient) -> tuple[float, float]:
-        """J less its value at zero, and the size of its summands. `gradient` is H w - c."""
+        """Return J less its value at zero, and the size of its terms. `gradient` is H w - c."""
         fit = 0.5 * float(w @ (gradient - self.c))
         paid = penalty.value(w)
         return fit + paid, abs(float(w @ gradient)) + float(np.abs(w) @ np.abs(self.c)) + paid
 
     def _solve(self, penalty: Penalty, signs: np.ndarray) -> np.ndarray | None:
-        """w with these signs held: zero outside, (H + l2) w = c - l1 signs inside.
+        """Return w with (H + l2) w = c - l1 signs in the set of these signs, and zero outside.
 
-        None where the matrix is singular to rounding.
+        The result is None where the matrix is singular to rounding.
         """
         where = np.flatnonzero(signs)
         w = np.zeros(len(signs))
@@ -159,7 +161,7 @@ class Quadratic:
         return w if np.isfinite(w).all() else None
 
     def _watched_steps(self, penalty: Penalty, w: np.ndarray) -> tuple[np.ndarray, int]:
-        """The same by `active_set.py`, in the range that H has in spite of rounding."""
+        """Minimise by `active_set.py`, in the range of H that exceeds rounding."""
         scale = column_scale(self.diagonal + np.where(self.diagonal > 0.0, penalty.l2, 0.0))
         H = self.H * scale * scale[:, None]
         H[np.diag_indices_from(H)] += penalty.l2 * scale**2
@@ -175,7 +177,7 @@ class Quadratic:
 
 
 def _divided(w: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """w / scale; 0 for columns that are left out."""
+    """Return w / scale, and 0 for columns that are left out."""
     return np.where(scale > 0.0, w / np.where(scale > 0.0, scale, 1.0), 0.0)
 
 
@@ -187,11 +189,11 @@ def fit_path(
     tol: float,
     max_iter: int,
 ) -> list[Solution]:
-    """The solutions for these penalties, each from the one before.
+    """Return the solutions for these penalties, each started from the one before.
 
-    A single one is refined by passes over X until the violation of optimality is `tol`; those of
-    a path have what the Gram matrix gives, if their columns are so well-conditioned that this is
-    as good. Where no Gram matrix can be trusted, the rows' triangle is asked.
+    A single solution is refined by passes over X until the violation of optimality is `tol`. Those
+    of a path are taken from the Gram matrix, if their columns are so well-conditioned that this is
+    as good. Where a Gram matrix cannot be trusted, the triangle of the rows is used.
 
     Raises
     ------
@@ -231,7 +233,7 @@ class _Optimality:
 
 
 class _GramPath:
-    """Solutions from H and c, which passes over the data correct."""
+    """Solutions from H and c, corrected by passes over the data."""
 
     def __init__(self, system: System) -> None:
         self.system = system
@@ -243,13 +245,13 @@ class _GramPath:
         self.H[self.scale == 0.0] = 0.0
         self.H[:, self.scale == 0.0] = 0.0
         self.c[:, self.scale == 0.0] = 0.0
-        self.size = np.sqrt(np.diag(self.H))  # of the columns, as a root mean square
+        self.size = np.sqrt(np.diag(self.H))  # root mean square of each column
         self.variance = system.target_squares() / system.weight
 
     def solution(
         self, penalty: Penalty, coef: np.ndarray, tol: float, max_iter: int, is_path: bool
     ) -> tuple[Solution, bool]:
-        """And whether it can do without the rows' triangle."""
+        """Return a solution, and whether it is good enough without the triangle of the rows."""
         problems = [Quadratic(self.H, row) for row in self.c]
         if is_path:
             coef, n_iter, condition = _solve_all(problems, penalty, coef, tol)
@@ -267,7 +269,7 @@ class _GramPath:
         return point
 
     def _refined(self, problems, penalty, coef, tol, max_iter) -> tuple[Solution, bool]:
-        """Active sets on the data's own gradient, until optimality or rounding."""
+        """Correct by the gradient of the data until the solution is optimal up to rounding."""
         system = self.system
         losses: list[float] = []
         best: Solution | None = None
@@ -296,10 +298,10 @@ class _GramPath:
         return best, is_solved and not self._hides_more(penalty, optimality)
 
     def _test(self, penalty: Penalty, point: Solution, gradient, squares, tol) -> _Optimality:
-        """Whether each violation is within the tolerance, or else what rounding leaves.
+        """Compare the violation of each weight with the tolerance, and with its rounding.
 
-        A backward error: the share `tol` of |A_j| |r|, and of the largest gradient at zero.
-        Residuals and the sums over them are rounded in proportion to what they are taken from.
+        The tolerance is a backward error: `tol` times |A_j| |r|, and times the largest gradient at
+        zero. The rounding of residuals, and of sums over them, is proportional to their terms.
         """
         counts, eps = self.scale > 0.0, float(np.finfo(working_dtype(self.system.X)).eps)
         violation = np.array(
@@ -323,10 +325,10 @@ class _GramPath:
         )
 
     def _hides_more(self, penalty: Penalty, optimality: _Optimality) -> bool:
-        """Whether rounding can hide columns that would still lower J.
+        """Return whether rounding can hide columns that would still lower J.
 
-        Only of ill-conditioned columns, with a residual that is far above its own rounding though
-        the gradient is not.
+        That happens with ill-conditioned columns only, if the residual is far above its rounding
+        though the gradient is not.
         """
         if optimality.is_tight or not optimality.holds or optimality.has_no_residual:
             return False
@@ -338,14 +340,14 @@ class _GramPath:
 
 
 def refuse_target_range(system: System) -> None:
-    """Targets whose squares leave the range of float64."""
+    """Raise NotTrustworthy for targets whose squares leave the range of float64."""
     largest = system.largest_target()
     if np.isfinite(largest) and largest > 0.0 and not 1e-100 < largest < 1e100:
         raise NotTrustworthy("squares of y overflow or underflow")
 
 
 def _solve_all(problems, penalty: Penalty, coef: np.ndarray, tol: float):
-    """Weights, the most linear solves, and the worst condition of a set."""
+    """Return the weights, the largest number of linear solves, and the worst condition."""
     solutions = [
         problem.minimise(penalty, w, tol * _unit(penalty, problem.c))
         for problem, w in zip(problems, coef, strict=True)
@@ -355,12 +357,12 @@ def _solve_all(problems, penalty: Penalty, coef: np.ndarray, tol: float):
 
 
 def _unit(penalty: Penalty, c: np.ndarray) -> float:
-    """The largest gradient at zero, of which a violation of optimality is a share."""
+    """Return the largest gradient at zero, the unit of a violation of optimality."""
     return float(np.maximum(np.abs(c).max(initial=0.0), penalty.l1))
 
 
 def _objective(system: System, penalty: Penalty, coef, squares) -> float:
-    """J as a sum over rows."""
+    """Return J as a sum over rows."""
     return system.weight * (0.5 * float(squares.sum()) + penalty.value(coef))
 
 
@@ -389,7 +391,7 @@ class _TrianglePath:
             return self._judged(penalty, found)
 
     def _minimum(self, k: int, penalty: Penalty, start: np.ndarray) -> active_set.Minimum:
-        """For target k. In units: u = 2^units w / scale / 2^y_unit."""
+        """Minimise for target k, in the units u = 2^units w / scale / 2^y_unit."""
         system, d, y_unit = self.system, self.system.d, self.y_units[k]
         R, q = self.R, self.upper[:d, d + k]
         if penalty.l2 > 0.0:
@@ -406,7 +408,7 @@ class _TrianglePath:
         return replace(found, u=np.ldexp(found.u * unit, y_unit - self.units))
 
     def _judged(self, penalty: Penalty, found: list[active_set.Minimum]) -> Solution:
-        """Certificates from a pass over the data, from the triangle where that overflows."""
+        """Return the solution, certified by a pass over the data, or the triangle on overflow."""
         system, d = self.system, self.system.d
         coef = np.array([minimum.u for minimum in found])
         v = np.ldexp(coef, self.units - self.y_units[:, None])
@@ -442,10 +444,10 @@ class _TrianglePath:
 
 
 def judged(system, penalty, coef, gradient, squares, c, n_iter=0, solver="gram") -> Solution:
-    """A solution with its certificates.
+    """Return a solution with its certificates.
 
-    `gradient` (t, d) is of the loss alone, `squares` (t,) the mean of r^2, `c` (t, d) minus the
-    gradient at zero.
+    `gradient` (t, d) is that of the loss alone, `squares` (t,) the mean of r^2, and `c` (t, d)
+    minus the gradient at zero.
     """
     squares = np.maximum(squares, 0.0)
     violation = [
@@ -469,12 +471,12 @@ def judged(system, penalty, coef, gradient, squares, c, n_iter=0, solver="gram")
 
 
 def dual_gap(w: np.ndarray, gradient: np.ndarray, squares: float, penalty: Penalty) -> float:
-    """J(w) minus the dual objective at the residual, scaled until it is feasible.
+    """Return J(w) minus the dual objective at the residual, scaled until it is feasible.
 
     The L2 part counts as further rows of A (Zou and Hastie 2005, JRSS B 67(2), lemma 1), so that
-    the dual is the lasso's: 1/2 |y|^2 - 1/2 |y - theta|^2 with |A^T theta| <= l1. All from sums:
-    with r = y - A w, <r, y> = |r|^2 + <A^T r, w>. `gradient` is of the loss alone, `squares` the
-    mean of r^2. Says nothing without an L1 penalty.
+    the dual is the lasso's: 1/2 |y|^2 - 1/2 |y - theta|^2 with |A^T theta| <= l1. It is computed
+    from sums: with r = y - A w, <r, y> = |r|^2 + <A^T r, w>. `gradient` is that of the loss alone,
+    and `squares` the mean of r^2. The gap says nothing without an L1 penalty.
     """
     slope = -(gradient + penalty.l2 * w)  # A^T r of the extended rows
     norm = float((slope if penalty.positive else np.abs(slope)).max(initial=0.0))

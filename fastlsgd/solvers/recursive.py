@@ -1,13 +1,13 @@
-"""A stream of rows as a triangle: least squares of all rows seen so far, after each of them.
+"""Least squares of a stream of rows, after each of them, from a triangular factor.
 
-The rows [1, x, y], each times the root of its weight, are kept as their triangular factor R
-(Golub and Van Loan 2013, section 5.3; Gentleman 1974). R is a function of the rows and not of how
-they were cut into calls, and nothing is squared: a row of 1e10 leaves the others ten digits of
-numbers that a matrix of second moments would have lost.
+The rows [1, x, y], each times the root of its weight, are kept as their triangular factor R (Golub
+and Van Loan 2013, section 5.3; Gentleman 1974). R depends on the rows and not on how they were cut
+into calls. Nothing is squared: beside a row of 1e10, the other rows keep digits that a matrix of
+second moments would have lost.
 
-Bringing rows into R, and the coordinates z of `metric.py` from it, costs O(d^3). It is done at
-counts of rows that grow by an eighth (`next_border`), the same however rows are cut. The rows that
-came since then wait, as z, and correct the weights by the identity of Woodbury: d^2 a row.
+Adding rows to R, and finding the coordinates z of `metric.py` from it, costs O(d^3). It is done
+whenever the number of rows has grown by an eighth (`next_border`), however the rows are cut. The
+rows since then wait, as z, and correct the weights by Woodbury's identity, at d^2 per row.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from .problem import Penalty
 from .proximal_newton import Quadratic
 from .training import Objective
 
-# Of the solution under L1: relative to the gradient of zero weights.
+# Of the solution under L1, relative to the gradient at zero weights.
 L1_TOLERANCE = 1e-11
 
 
 @dataclass(frozen=True)
 class Triangle:
-    """R, (1 + d, 1 + d + t), and what tells the size of ordinary rows from that of a few."""
+    """R, (1 + d, 1 + d + t), and sums that distinguish ordinary rows from a few large ones."""
 
-    R: np.ndarray  # [1, x, y] of at most 1 + d rows
+    R: np.ndarray  # of the rows [1, x, y]; it has at most 1 + d rows
     rows: int
     weight: float
-    last: np.ndarray  # (d,): the row before
-    # Sums of fourth roots, of distances between successive rows and of the weights: one row in
-    # many, however large, leaves them the size that the others have.
+    last: np.ndarray  # (d,): the last row
+    # Sums of the fourth roots of distances between successive rows, and of the weights. A single
+    # row among many, however large, hardly changes them.
     roughness: np.ndarray  # (d,)
     weight_roots: float
 
@@ -44,16 +44,19 @@ class Triangle:
         return len(self.last)
 
     def ordinary_scale(self) -> np.ndarray:
-        """One over the spread of each column; 0 where it never varied."""
+        """Return the reciprocal of each column's spread; 0 where it never varied."""
         spread = (self.roughness / max(self.rows, 1)) ** 4
         return np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 0.0)
 
     def ordinary_weight(self) -> float:
-        """The total weight, were all rows like most of them; never above the true one."""
+        """Return the total weight if all rows were like most; at most the true weight."""
         return min(self.weight, self.rows * (self.weight_roots / max(self.rows, 1)) ** 4)
 
     def rounding(self) -> float:
-        """Of R, relative to its largest number: that of one QR, growing as a random walk does."""
+        """Return the rounding of R, relative to its largest number.
+
+        It is that of one QR, and grows like a random walk.
+        """
         d = self.n_features
         return 4.0 * d * float(np.finfo(np.float64).eps) * np.sqrt(1.0 + self.rows / max(32, d))
 
@@ -63,7 +66,7 @@ def empty_triangle(d: int, t: int) -> Triangle:
 
 
 def with_rows(triangle: Triangle, X: np.ndarray, y: np.ndarray, s: np.ndarray) -> Triangle:
-    """The triangle of these rows too, which are float64, with weights above zero."""
+    """Return the triangle with these rows added, which are float64 and of positive weight."""
     if len(y) == 0:
         return triangle
     before = triangle.last[None] if triangle.rows else X[:1]
@@ -72,7 +75,7 @@ def with_rows(triangle: Triangle, X: np.ndarray, y: np.ndarray, s: np.ndarray) -
     A = np.hstack([np.ones((len(y), 1)), X, y])
     R = np.asarray(np.linalg.qr(np.vstack([triangle.R, root * A]), mode="r"))
     return Triangle(
-        # Rows further down have the residuals of y alone.
+        # The rows below these hold only residuals of y.
         R[: 1 + X.shape[1]],
         triangle.rows + len(y),
         triangle.weight + float(s.sum()),
@@ -84,12 +87,12 @@ def with_rows(triangle: Triangle, X: np.ndarray, y: np.ndarray, s: np.ndarray) -
 
 @dataclass(frozen=True)
 class _Waiting:
-    """Rows since the last border."""
+    """The rows since the last border."""
 
     X: np.ndarray  # (m, d)
     y: np.ndarray  # (m, t)
     s: np.ndarray  # (m,)
-    Z: np.ndarray  # (m, k): in the coordinates of the solution
+    Z: np.ndarray  # (m, k): the rows in the coordinates of the solution
 
     def __len__(self) -> int:
         return len(self.s)
@@ -97,7 +100,7 @@ class _Waiting:
 
 @dataclass(frozen=True)
 class _Solution:
-    """Weights at the last border, and the coordinates in which J is round there."""
+    """The weights at the last border, and coordinates in which the Hessian of J is 1 there."""
 
     metric: Metric
     coef: np.ndarray  # (t, d)
@@ -106,11 +109,11 @@ class _Solution:
 
 @dataclass(frozen=True)
 class RecursiveMemory:
-    """All that a stream leaves behind. Its arrays are never written to."""
+    """What is kept of a stream. The arrays are never written to."""
 
-    start: tuple[np.ndarray, np.ndarray]  # weights before the first row, where rows say nothing
+    start: tuple[np.ndarray, np.ndarray]  # weights before the first row
     triangle: Triangle  # of the rows up to the last border
-    border: int  # the next one
+    border: int  # the next border
     waiting: _Waiting
     coef: np.ndarray  # (t, d): of all rows
     intercept: np.ndarray  # (t,)
@@ -124,12 +127,12 @@ class RecursiveMemory:
 
 
 def next_border(rows: int, d: int) -> int:
-    """The count of rows at which R and the coordinates are next brought up to date."""
+    """Return the number of rows at which R and the coordinates are next updated."""
     return rows + min(max(rows // 8, 1), max(32, d))
 
 
 def recursive_memory(coef, intercept, objective, eps, triangle=None) -> RecursiveMemory:
-    """Before the first row, or going on from the triangle of others."""
+    """Return the memory before the first row, or after the rows of a given triangle."""
     (t, d), k = coef.shape, 0
     waiting = _Waiting(np.zeros((0, d)), np.zeros((0, t)), np.zeros(0), np.zeros((0, k)))
     triangle = empty_triangle(d, t) if triangle is None else triangle
@@ -140,15 +143,15 @@ def recursive_memory(coef, intercept, objective, eps, triangle=None) -> Recursiv
 
 
 class RecursiveLeastSquares:
-    """Takes rows in any cuts; `memory` is what the next call goes on from.
+    """Takes rows, however they are cut; `memory` is what the next call continues from.
 
     Parameters
     ----------
     memory : RecursiveMemory
-        Left as it is.
+        It is left unchanged.
     objective : Objective
     n_rows : int
-        How many rows of positive weight will come: what tells the last border among them.
+        How many rows of positive weight will come, which determines the last border among them.
     """
 
     def __init__(self, memory: RecursiveMemory, objective: Objective, n_rows: int) -> None:
@@ -159,14 +162,14 @@ class RecursiveLeastSquares:
         d = memory.triangle.n_features
         total = memory.triangle.rows + len(memory.waiting) + n_rows
         border = memory.border
-        self.settled = memory.triangle.rows  # rows that will be in R in the end
+        self.settled = memory.triangle.rows  # how many rows will be in R in the end
         while border <= total:
             self.settled = border
             border = next_border(border, d)
         self.border = border
 
     def add(self, X: np.ndarray, y: np.ndarray, s: np.ndarray) -> None:
-        """Rows in float64, no more than a block of them at a time."""
+        """Add a block of rows, which are float64."""
         memory = self.memory
         waiting, triangle = memory.waiting, memory.triangle
         if self.settled > triangle.rows:
@@ -186,7 +189,7 @@ class RecursiveLeastSquares:
         self.memory = memory
 
     def finish(self) -> None:
-        """The weights of all rows so far."""
+        """Find the weights of all rows so far."""
         memory = self.memory
         if memory.objective.l1 > 0.0:
             coef, intercept = _sparse_weights(memory)
@@ -210,9 +213,9 @@ def _joined(memory: RecursiveMemory, X, y, s) -> _Waiting:
 
 
 def _split(triangle: Triangle, objective: Objective, intercept: np.ndarray):
-    """The rows of R as a regression: those of x, those of y, the means of both, 1 / sqrt(S).
+    """Return R as a regression: the rows of x and of y, times 1 / sqrt(S), and the means of both.
 
-    The first row of R is that of the intercept, and the others are free of it.
+    The first row of R belongs to the intercept, and the others do not depend on it.
     """
     d, root = triangle.n_features, 1.0 / np.sqrt(triangle.weight)
     ones, X, y = triangle.R[:, :1], triangle.R[:, 1 : 1 + d], triangle.R[:, 1 + d :]
@@ -223,14 +226,14 @@ def _split(triangle: Triangle, objective: Objective, intercept: np.ndarray):
 
 
 def _solved(memory: RecursiveMemory) -> RecursiveMemory:
-    """The weights of the rows in R, by its singular values."""
+    """Return the memory with the weights of the rows in R, by its singular values."""
     objective, triangle = memory.objective, memory.triangle
     if objective.l1 > 0.0:
         return replace(memory, solution=None, waiting=_without_coordinates(memory.waiting))
     start, b = memory.start
     A, right, x_mean, y_mean = _split(triangle, objective, b)
     metric, basis = _metric(triangle, objective, memory.eps, A, x_mean)
-    # The change of the weights in z: against the rows, and against the penalty of the start.
+    # The change of the weights in z, due to the rows and to the penalty at the start.
     target = np.vstack([right - A @ start.T, -np.sqrt(objective.l2) * start.T])
     change = basis.T @ target[: len(basis)]
     coef = start + change.T @ metric.transform
@@ -244,7 +247,7 @@ def _solved(memory: RecursiveMemory) -> RecursiveMemory:
 
 
 def metric_of(triangle: Triangle, objective: Objective, eps: float) -> Metric:
-    """The full metric of the rows in R."""
+    """Return the full metric of the rows in R."""
     A, _, x_mean, _ = _split(triangle, objective, np.zeros(1))
     return _metric(triangle, objective, eps, A, x_mean)[0]
 
@@ -257,7 +260,7 @@ def _metric(triangle, objective, eps, A, x_mean) -> tuple[Metric, np.ndarray]:
 
 
 def triangle_of_moments(moments: Moments, coef, intercept, objective: Objective) -> Triangle:
-    """Rows that have these moments, with targets for which these weights minimise J."""
+    """Return the triangle of rows with these moments, of which these weights minimise J."""
     H = moments.curvature(centred=True)
     d, weight, mean = len(H), moments.weight, moments.x_mean()
     deviation = np.sqrt(np.maximum(np.diag(H), 0.0))
@@ -266,7 +269,7 @@ def triangle_of_moments(moments: Moments, coef, intercept, objective: Objective)
     keep = values > RANK_TOLERANCE * max(values[-1], np.finfo(np.float64).tiny)
     root = np.sqrt(np.where(keep, values, 0.0))[:, None]
     A = root * vectors.T * deviation
-    # A^T q = A^T A w + l2 w, the condition of the minimum with L2.
+    # The condition of the minimum with L2 is A^T q = A^T A w + l2 w.
     inverse = np.divide(1.0, root, out=np.zeros_like(root), where=root > 0.0)
     q = A @ coef.T + objective.l2 * (inverse * vectors.T * scale) @ coef.T
     unit = np.sqrt(weight)
@@ -292,10 +295,10 @@ def _without_coordinates(waiting: _Waiting) -> _Waiting:
 
 
 def _corrected(memory: RecursiveMemory) -> tuple[np.ndarray, np.ndarray]:
-    """The weights at the border, corrected for the rows that wait.
+    """Return the weights at the border, corrected for the rows that wait.
 
-    In z, J is 1/2 |v - v0|^2 there, and grows by the squares of these rows and by their share of
-    the penalty, which is diagonal too.
+    In z, J at the border is 1/2 |v - v0|^2. The waiting rows add their squared residuals and their
+    share of the penalty, which is diagonal too.
     """
     waiting, solution, objective = memory.waiting, memory.solution, memory.objective
     assert solution is not None
@@ -314,7 +317,7 @@ def _corrected(memory: RecursiveMemory) -> tuple[np.ndarray, np.ndarray]:
     inner = Z / curvature
     K = inner @ Z.T
     K[np.diag_indices(len(K))] += 1.0
-    # Of unit diagonal, so that one large row does not make the others look singular.
+    # K is scaled to a unit diagonal, so that one large row does not make it look singular.
     unit = 1.0 / np.sqrt(np.diag(K))
     dual = unit[:, None] * np.linalg.solve(unit[:, None] * K * unit, unit[:, None] * residual)
     change -= inner.T @ dual
@@ -323,7 +326,7 @@ def _corrected(memory: RecursiveMemory) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _sparse_weights(memory: RecursiveMemory) -> tuple[np.ndarray, np.ndarray]:
-    """Under L1: the minimum of the quadratic that the triangle of all rows stands for."""
+    """Return the minimum under L1 of the quadratic that the triangle of all rows represents."""
     waiting, objective = memory.waiting, memory.objective
     triangle = with_rows(memory.triangle, waiting.X, waiting.y, waiting.s)
     if triangle.rows == 0:

@@ -1,8 +1,8 @@
-"""Cross-validation the long way: fits of some of the rows, and their errors on others.
+"""Cross-validation by refits: fits of some of the rows, and their errors on others.
 
-What the formulas of `cross_validation.py` and `leave_one_out.py` stand for, and what they give way
-to where rounding would spoil them. Nothing of X's size is copied: rows that are left out of a large
-X have weight zero, and errors are added up a chunk of rows at a time.
+The formulas of `cross_validation.py` and `leave_one_out.py` give the same errors at less cost, and
+are replaced by these fits where rounding would spoil them. Nothing of X's size is copied: rows that
+are left out of a large X have weight zero, and errors are added up a chunk of rows at a time.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from .proximal_newton import fit_path
 from .regression import fit_regression, make_system
 from .rows import as_dense, row_slice, stored_numbers, take_rows
 
-PIECE_NUMBERS = 2**20  # of rows that are copied or made dense at a time: 8 MB
-COPIED_NUMBERS = 2**21  # of rows that may be copied for a fit of their own: 16 MB
+PIECE_NUMBERS = 2**20  # numbers that are copied or made dense at a time: 8 MB
+COPIED_NUMBERS = 2**21  # numbers in rows that may be copied for a fit of their own: 16 MB
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Task:
 
     @cached_property
     def weights(self) -> np.ndarray:
-        """Of the rows, (n,), float64, on the host."""
+        """The weights of the rows, (n,), float64, on the host."""
         s = self.problem.sample_weight
         return np.ones(len(self.problem.y)) if s is None else np.asarray(s).astype(np.float64)
 
@@ -47,7 +47,7 @@ class Task:
 
 
 def restricted(problem: Problem, counts: np.ndarray) -> Problem:
-    """The problem of its rows as often as `counts` (n,) says; those of weight zero are out."""
+    """Return the problem with each row as often as `counts` (n,) says; rows of weight 0 are out."""
     s, dtype = problem.sample_weight, problem.y.dtype
     own = counts.astype(np.float64) if s is None else counts * np.asarray(s)
     rows = np.flatnonzero(own)
@@ -68,8 +68,10 @@ def _numbers(X: Matrix, rows: np.ndarray) -> float:
 
 
 def pieces(problem: Problem, rows: np.ndarray) -> Iterator[tuple[Matrix, np.ndarray, slice]]:
-    """X and y of these rows, a few at a time, and which of `rows` they are; views where the rows
-    follow on each other."""
+    """Yield X and y of these rows, a few at a time, and which of `rows` they are.
+
+    They are views where the rows are consecutive.
+    """
     if len(rows) and rows[-1] - rows[0] + 1 == len(rows) and (np.diff(rows) == 1).all():
         first, stop = int(rows[0]), int(rows[-1]) + 1
         yield row_slice(problem.X, first, stop), problem.y[first:stop], slice(0, len(rows))
@@ -84,7 +86,7 @@ def pieces(problem: Problem, rows: np.ndarray) -> Iterator[tuple[Matrix, np.ndar
 def squared_errors(
     task: Task, rows: np.ndarray, coefs: np.ndarray, intercepts: np.ndarray
 ) -> np.ndarray:
-    """Sums of s r^2 over these rows and all targets, (k,), from the residuals themselves.
+    """Return the sums of s r^2 over these rows and all targets, (k,), from the residuals.
 
     `coefs` is (k, t, d), `intercepts` (k, t).
     """
@@ -105,14 +107,14 @@ def squared_errors(
 def refit_errors(
     task: Task, counts: np.ndarray, test: np.ndarray, alphas: np.ndarray
 ) -> np.ndarray:
-    """Sums of squared errors on the rows `test` of fits to rows as often as `counts` says."""
+    """Return the sums of squared errors on the rows `test`, of fits to rows by their `counts`."""
     fits = list(_fits(task, restricted(task.problem, counts), alphas.tolist()))
     coefs = np.array([coef for coef, _ in fits])
     return squared_errors(task, test, coefs, np.array([intercept for _, intercept in fits]))
 
 
 def _fits(task: Task, problem: Problem, alphas: list[float]):
-    """Weights and intercept for each alpha, as LeastSquaresRegressor has them of that one."""
+    """Yield weights and intercept for each alpha, as LeastSquaresRegressor would find them."""
     if problem.is_smooth(alphas):
         for found in _regression(task, problem, alphas, None):
             yield found.coef, found.intercept

@@ -1,9 +1,9 @@
-"""Least squares with any penalty of the estimators: which solver minimises it.
+"""Least squares with any penalty that the estimators offer: which solver minimises it.
 
     J = 1/(2 S) sum_i s_i (x_i . w + b - y_i)^2 + alpha (l1_ratio |w|_1 + (1 - l1_ratio)/2 |w|_2^2)
 
-Without L1 and sign constraints, `least_squares.py`; with them, `proximal_newton.py` where the Gram
-matrix fits, else `full_batch.py`.
+Without L1 and sign constraints that is `least_squares.py`; with them, `proximal_newton.py` where
+the Gram matrix fits into memory, else `full_batch.py`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .training import TrainingData
 SOLVERS = (*DIRECT_SOLVERS, "nesterov")
 NONSMOOTH_SOLVERS = ("auto", "gram", "nesterov")
 
-# Multiply-adds of a CSR's Gram matrix for each stored number: beyond it, descent is quicker.
+# If the Gram matrix of a CSR X takes more multiply-adds per stored number, descent is quicker.
 SPARSE_GRAM_COST = 3e4
 
 
@@ -48,7 +48,7 @@ def fit_regression(
     max_iter: int,
     n_threads: int,
 ) -> list[Solution]:
-    """A solution for each alpha, each from the one before; the first from `coef`.
+    """Return a solution for each alpha, each started from the one before, the first from `coef`.
 
     The `losses` of a solution are means over rows, as J is.
 
@@ -112,8 +112,10 @@ def _by_gram(kernels, problem: Problem, alphas, request: Request, n_threads) -> 
     )
 
 
-def _by_descent(kernels, problem: Problem, alphas, request: Request, n_threads) -> list[Solution]:
-    """Nesterov's descent; the direct solvers where squares leave the range, or hide directions."""
+def _by_descent(
+    kernels, problem: Problem, alphas, request: Request, n_threads: int
+) -> list[Solution]:
+    """Solve by Nesterov's descent, or directly where squares overflow or hide directions."""
     try:
         with np.errstate(over="ignore", invalid="ignore"):
             return _descended(kernels, problem, alphas, request, n_threads)
@@ -133,7 +135,7 @@ def _by_descent(kernels, problem: Problem, alphas, request: Request, n_threads) 
 
 
 def _descended(kernels, problem: Problem, alphas, request: Request, n_threads) -> list[Solution]:
-    """Descent to each alpha, and its certificates from one pass more."""
+    """Descend for each alpha, and take the certificates from one more pass."""
     system = make_system(kernels, problem, n_threads)
     refuse_target_range(system)
     system.find_centre()
@@ -178,12 +180,12 @@ def _descended(kernels, problem: Problem, alphas, request: Request, n_threads) -
 
 
 def _confirm(gradient: np.ndarray, result: FullBatchResult) -> None:
-    """The gradient in the columns' own scales, since a metric may have dropped directions.
+    """Check the gradient in the columns' own scales, since a metric may have dropped directions.
 
     Raises
     ------
     NotTrustworthy
-        If it is larger than the descent has seen.
+        If it is larger than the descent allowed.
     """
     d = gradient.shape[1]
     if np.linalg.norm(gradient * result.scale) > 4.0 * np.sqrt(d) * result.allowed:

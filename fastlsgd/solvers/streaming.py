@@ -1,13 +1,13 @@
-"""learning_rate="auto" for rows that come in calls: `partial_fit`.
+"""learning_rate="auto" for rows that come in calls of `partial_fit`.
 
-What a call leaves is a function of the rows seen so far and of their order, not of how they were
+The result of a call depends on the rows seen so far and on their order, but not on how they were
 cut into calls. For up to `FULL_METRIC_FEATURES` features the weights are those of least squares on
-all of them (`recursive.py`). For more, `DiagonalStream` descends with steps that go by the count of
-rows: groups of `GROUP_ROWS` rows, whichever calls they came in, and columns measured anew whenever
-there are a tenth more rows. What a call leaves of a group waits, at most seven rows, and moves the
-weights for the time being.
+all these rows (`recursive.py`). For more features, `DiagonalStream` takes steps that depend on the
+number of rows alone: it visits groups of `GROUP_ROWS` rows, whichever calls they came in, and
+measures the columns anew whenever there are a tenth more rows. An incomplete group, of at most
+seven rows, waits for the next call, and its effect on the weights is provisional.
 
-Either costs what its rows cost: a call of one row does not look at all that came before.
+The cost of a call depends on its own rows: a call of one row does not read earlier ones.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from .rows import rows_on_host
 from .training import Objective, TrainingData
 from .weights import power_of_two
 
-# A row may count in the columns' scales as this many times a typical one.
+# In the columns' scales, a row counts at most this many times as much as a typical one.
 LARGEST_SHARE = 100.0
 GROWTH = 1.1
 
 
 @dataclass(frozen=True)
 class StreamMemory:
-    """What `partial_fit` keeps between its calls."""
+    """What `partial_fit` keeps between calls."""
 
-    weight_unit: float  # a power of two: that of the first row's weight
+    weight_unit: float  # a power of two, near the weight of the first row
     part: RecursiveMemory | DiagonalMemory
 
 
@@ -55,7 +55,7 @@ class StreamingDescent:
     loss_scale = 1.0
     shuffles = True
     gap = math.inf
-    rate = 1.0  # of a step in the stream's own coordinates
+    rate = 1.0  # the length of a step in the stream's own coordinates
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class StreamingDescent:
         self.memory: StreamMemory = memory
 
     def _begin(self, fitted: AutomaticMemory | None) -> StreamMemory:
-        """From nothing, or from what a fit on other rows knows."""
+        """Return the memory of an empty stream, or of one that continues a fit."""
         unit = 1.0 if fitted is None else fitted.weight_unit
         if self.X.shape[1] > metric.FULL_METRIC_FEATURES:
             return StreamMemory(unit, diagonal_memory(self.coef, self.intercept, fitted))
@@ -118,22 +118,22 @@ class StreamingDescent:
 
 @dataclass(frozen=True)
 class DiagonalMemory:
-    """Where a descent in scaled columns stands. Its arrays are never written to."""
+    """The state of a descent in scaled columns. Its arrays are never written to."""
 
-    # Weights as they move, in the columns' own units, and their mean over segments that ended.
+    # The weights as they move, in the columns' own units, and their mean over past segments.
     moving: tuple[np.ndarray, np.ndarray]
     mean: tuple[np.ndarray, np.ndarray]
-    # What to report.
+    # The weights to report.
     coef: np.ndarray  # (t, d)
     intercept: np.ndarray  # (t,)
-    # Of complete groups of rows; in the moments no row counts as more than LARGEST_SHARE others.
+    # Sums over complete groups. In the moments no row counts as more than LARGEST_SHARE others.
     rows: int
     weight_roots: float  # sum of fourth roots of the weights
     weight: float
     x_mean: np.ndarray  # (d,)
     squares: np.ndarray  # (d,), about x_mean
     segment: _Segment
-    # Rows of a group that is not complete.
+    # The rows of an incomplete group.
     waiting: tuple[np.ndarray, np.ndarray, np.ndarray]
 
     @property
@@ -143,20 +143,20 @@ class DiagonalMemory:
 
 @dataclass(frozen=True)
 class _Segment:
-    """Rows that see the columns in the same scales."""
+    """A range of rows for which the columns have the same scales."""
 
     scale: np.ndarray  # (d,)
     shift: np.ndarray  # (d,)
-    unit: float  # of the weights of rows
-    end: int  # count of rows
-    # Of the weights after each update, in z.
+    unit: float  # by which the rows' weights are divided
+    end: int  # the number of rows at which the segment ends
+    # Sums of the weights after each update, in z.
     coef_sum: np.ndarray
     intercept_sum: np.ndarray
     n_summed: int = 0
 
 
 def diagonal_memory(coef, intercept, fitted: AutomaticMemory | None) -> DiagonalMemory:
-    """Before the first row, or going on from a fit."""
+    """Return the memory before the first row, or after a fit."""
     (t, d), start = coef.shape, (coef, intercept)
     nothing = np.zeros(d)
     segment = _Segment(nothing, nothing, 1.0, 0, np.zeros((t, d)), np.zeros(t))
@@ -179,9 +179,9 @@ def diagonal_memory(coef, intercept, fitted: AutomaticMemory | None) -> Diagonal
 class DiagonalStream:
     """Implicit descent in columns of unit variance, at a constant rate, with averaged weights.
 
-    A constant rate with averaging has the best rate of a single pass (Bach and Moulines 2013,
-    NIPS 26; Jain et al. 2018). Rows count in the mean by how many came before them, so that
-    what the weights were in the beginning is forgotten.
+    A constant rate with averaging converges as fast as a single pass can (Bach and Moulines 2013,
+    NIPS 26; Jain et al. 2018). In the mean, rows are weighted by the number of rows before them, so
+    that the first weights are forgotten.
     """
 
     def __init__(
@@ -205,7 +205,7 @@ class DiagonalStream:
         self.memory = replace(memory, waiting=(X[whole:], y[whole:], s[whole:]))
 
     def finish(self) -> None:
-        """The weights to report: with the rows that wait, but for the time being."""
+        """Find the weights to report, in which the waiting rows count provisionally."""
         memory, (X, y, s) = self.memory, self.memory.waiting
         if len(s):
             if memory.rows >= memory.segment.end:
@@ -215,7 +215,7 @@ class DiagonalStream:
         self.memory = replace(self.memory, coef=coef, intercept=intercept)
 
     def _stepped(self, memory: DiagonalMemory, X, y, s) -> DiagonalMemory:
-        """After updates by these rows of a segment."""
+        """Return the memory after updates by these rows of a segment."""
         segment, objective = memory.segment, self.objective
         scale, Z = segment.scale, (X - segment.shift) * segment.scale
         v, b = _inwards(memory)
@@ -243,7 +243,7 @@ class DiagonalStream:
 
 
 def _measured(memory: DiagonalMemory, X, Z, s) -> DiagonalMemory:
-    """The moments of these rows added, none of which counts for more than its share."""
+    """Return the memory with the moments of these rows added, each up to its largest share."""
     size = np.einsum("ij,ij->i", Z, Z) / max(1, np.count_nonzero(memory.segment.scale))
     u = s * np.minimum(1.0, LARGEST_SHARE / np.maximum(size, LARGEST_SHARE))
     added = float(u.sum())
@@ -261,7 +261,10 @@ def _measured(memory: DiagonalMemory, X, Z, s) -> DiagonalMemory:
 
 
 def _next_segment(memory: DiagonalMemory, X: np.ndarray, objective: Objective) -> DiagonalMemory:
-    """The scales from the rows before; of the first segment from its own rows, by medians."""
+    """Return the memory at a new segment, whose scales come from the rows before it.
+
+    The first segment takes them from medians of its own rows.
+    """
     mean, segment = _mean(memory), memory.segment
     shift, unit, rows = memory.x_mean, 1.0, memory.rows
     if rows:
@@ -297,7 +300,7 @@ def _inwards(memory: DiagonalMemory) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _outwards(memory: DiagonalMemory, v, b) -> tuple[np.ndarray, np.ndarray]:
-    """In the columns' own units; a column that has not varied yet keeps the weight it had."""
+    """Return weights in the columns' own units; those of constant columns stay as they are."""
     scale = memory.segment.scale
     coef = np.where(scale > 0.0, v * scale, memory.moving[0])
     return coef, b - coef @ memory.segment.shift
