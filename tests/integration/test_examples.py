@@ -1,5 +1,7 @@
-"""The examples run as a reader would run them."""
+"""The examples, of the folder and of the docstrings, run as a reader would run them."""
 
+import doctest
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -42,3 +44,17 @@ def test_example_runs(script, tmp_path):
 
 def test_every_example_is_run():
     assert {path.name for path in EXAMPLES.glob("*.py")} == set(RUNS)
+
+
+def modules_with_examples() -> list[str]:
+    package = Path(fastlsgd.__file__).parent
+    paths = [path for path in package.rglob("*.py") if ">>>" in path.read_text("utf-8")]
+    names = [path.relative_to(package.parent).with_suffix("").parts for path in paths]
+    return sorted(".".join(part for part in name if part != "__init__") for name in names)
+
+
+@pytest.mark.parametrize("module", modules_with_examples())
+def test_examples_in_docstrings(module):
+    failed, attempted = doctest.testmod(importlib.import_module(module))
+    assert attempted > 0
+    assert failed == 0
