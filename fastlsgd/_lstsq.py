@@ -75,7 +75,7 @@ def lstsq(
     info : LstsqInfo
         With `return_info`: named tuple of ``solver_`` (what gave the answer), ``n_iter_`` (passes
         over A after the set-up), ``condition_`` (estimated, of the columns scaled to norm 1) and
-        ``residual_norm_`` (square root of the weighted sum of squares; one a target).
+        ``residual_norm_`` (square root of the weighted sum of squares; one per target).
 
     Raises
     ------

@@ -92,7 +92,7 @@ def loss_gradient(
     -------
     result : LossGradient
         Named tuple of ``loss`` (float, summed over targets), ``coef`` (the gradient, of the
-        shape of `coef` and the dtype of X) and ``intercept`` (float, or one a target).
+        shape of `coef` and the dtype of X) and ``intercept`` (float, or one per target).
 
     Raises
     ------

@@ -1,10 +1,10 @@
 """The compiled module of the installed package, for a Python that is started in a clone.
 
-There `import fastlsgd` takes the folder of sources, which hides the installed package and the
-module `native` that was compiled with it. So the package `fastlsgd.kernels` also looks into the
-folder of the installed one, provided that this was built from the very C and Cython sources of the
-clone: CMakeLists.txt leaves their digest beside the module. A build from other sources is not
-loaded, and the error says so.
+There, `import fastlsgd` imports the directory of sources, which hides the installed package and
+its compiled module `native`. So the package `fastlsgd.kernels` also searches the directory of the
+installed one, provided that it was built from the same C and Cython sources as the clone has:
+CMakeLists.txt stores their digest next to the module. A build from other sources is not loaded, and
+the error says so.
 
 An editable install needs none of this: its importer finds the module itself.
 """
@@ -29,7 +29,7 @@ def look_for_native(path: list[str]) -> str | None:
     in_clone = (_ROOT / "csrc").is_dir()
     if not in_clone or find_spec("fastlsgd.kernels.native") is not None:
         return None
-    from importlib import metadata  # slow to import, as hashlib is
+    from importlib import metadata  # slow to import, like hashlib
 
     reason = None
     for distribution in metadata.distributions(name="fastlsgd"):
@@ -46,7 +46,7 @@ def look_for_native(path: list[str]) -> str | None:
 
 
 def _digest_of_sources() -> str:
-    """As CMakeLists.txt computes it."""
+    """The digest of the sources, as CMakeLists.txt computes it."""
     import hashlib
 
     csrc = _ROOT / "csrc"

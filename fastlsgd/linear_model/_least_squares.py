@@ -1,4 +1,4 @@
-"""Least squares to rounding behind scikit-learn's contract: parameters and fitted attributes."""
+"""`LeastSquaresRegressor`: least squares to rounding, with any penalty of the solvers."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ class LeastSquaresRegressor(LinearRegressor):
     def _problem(self, X, y, s) -> Problem:
         return Problem(
             X,
-            sent_to(y, X),  # once: a kernel would fetch them from the host at each pass
+            sent_to(y, X),  # once: kernels would copy them from the host in each pass
             sent_to(s, X),
             float(self.l1_ratio),
             bool(self.positive),
@@ -270,7 +270,7 @@ class LeastSquaresRegressor(LinearRegressor):
             )
 
     def _why_not(self, found: Solution) -> str:
-        """What ended a fit that has not converged, and what helps."""
+        """Why a fit has not converged, and what helps."""
         if found.n_iter >= self.max_iter:
             return f"max_iter={self.max_iter} ended the fit: raise it, or tol."
         return (
@@ -336,7 +336,7 @@ class LeastSquaresRegressor(LinearRegressor):
         return not isinstance(self.alpha, Real)
 
     def _check_parameters(self) -> list[float]:
-        """What `alpha` asks for, as a list."""
+        """The values of `alpha` as a list, after the checks of all parameters."""
         if self._is_path():
             alphas = check_alphas(self.alpha, "alpha")
         else:
@@ -362,7 +362,7 @@ class LeastSquaresRegressor(LinearRegressor):
 
 
 def check_alphas(value, name: str) -> list[float]:
-    """Strengths of a path."""
+    """The values of alpha along a path, checked."""
     if not isinstance(value, (list, tuple, np.ndarray)) or np.ndim(value) != 1 or not len(value):
         raise ValueError(f"{name} must be a number or a list of numbers, got {value!r}.")
     return [check.check_real(number, name, 0.0) for number in value]

@@ -1,4 +1,4 @@
-"""One-vs-rest classes by full-batch least squares: LeastSquaresRegressor on targets of -1 and 1."""
+"""`LeastSquaresClassifier`: one-vs-rest by LeastSquaresRegressor on targets of -1 and 1."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..kernels.contract import working_dtype
 from ._base import LinearClassifier, all_or_nothing, beside, check_class_weight, check_classes
 from ._least_squares import LeastSquaresRegressor
 
-# What the fit of the targets leaves, and this estimator shows as its own.
+# Attributes of the fit of the targets that this estimator has too.
 REGRESSOR_ATTRIBUTES = (
     "coef_",
     "intercept_",
@@ -28,12 +28,12 @@ REGRESSOR_ATTRIBUTES = (
 
 
 class LeastSquaresClassifier(LinearClassifier):
-    """Linear classifier: least squares to one target a class, to a tolerance that is checked.
+    """Linear classifier: least squares to one target per class, to a tolerance that is checked.
 
     Each class has a target that is 1 in its own rows and -1 in all others; with two classes there
     is one target, 1 for ``classes_[1]``. The targets are fitted together as by
-    :class:`LeastSquaresRegressor`, and the class with the highest score is predicted. Of labels
-    that don't exclude each other (multilabel: y of zeros and ones, a column a label) each is
+    :class:`LeastSquaresRegressor`, and the class with the highest score is predicted. Where labels
+    don't exclude each other (multilabel: y of zeros and ones, one column per label), each one is
     predicted where its score is positive.
 
     Parameters
@@ -177,7 +177,7 @@ class LeastSquaresClassifier(LinearClassifier):
         if warm:
             regressor.__dict__.update({name: getattr(self, name) for name in REGRESSOR_ATTRIBUTES})
             start = regressor._start(X.shape[1], targets.shape[1])
-        # As its `fit`, but for a second look at X, and for targets, which it wants on the host.
+        # Its `fit` would check X a second time, and would need the targets on the host.
         regressor._solve(
             kernels, regressor._problem(X, targets, s), alphas, start, one_target=False
         )
@@ -186,7 +186,7 @@ class LeastSquaresClassifier(LinearClassifier):
         return self
 
     def _weights(self, labels, sample_weight, X):
-        """Weights of the rows on the host, as the solvers take them, with those of the classes."""
+        """Weights of the rows on the host, multiplied by those of the classes."""
         n = X.shape[0]
         s = check.as_sample_weight(check.on_host(sample_weight, "sample_weight"), n)
         if self.class_weight is not None:

@@ -1,4 +1,4 @@
-"""Least squares whose penalty is chosen by cross-validation, behind scikit-learn's contract."""
+"""`LeastSquaresCV`: least squares whose penalty is chosen by cross-validation."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ class LeastSquaresCV(RoutedSplitter, LeastSquaresRegressor):
 
 
 def _refuse_out_of_range(errors: np.ndarray, targets) -> None:
-    """Squares of y that a double does not hold say nothing about the penalties."""
+    """Refuse y whose squares a double cannot hold, since they cannot rank penalties."""
     if not np.isfinite(errors).all():
         raise ValueError("The errors of rows left out are not finite: rescale X or y.")
     if errors.max() < 1e-280:

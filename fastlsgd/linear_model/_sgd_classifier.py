@@ -24,7 +24,7 @@ from ._stochastic import BaseSGD, Call, Start
 
 
 class SGDClassifier(LinearClassifier, BaseSGD):
-    """Linear classifier: least squares to one target a class, by stochastic gradient descent.
+    """Linear classifier: least squares to one target per class, by stochastic gradient descent.
 
     Each class has a target that is 1 in its own rows and -1 in all others (one-vs-rest); with two
     classes there is one target, 1 for ``classes_[1]``. The targets are fitted as by

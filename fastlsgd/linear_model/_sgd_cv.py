@@ -1,4 +1,4 @@
-"""The strength of the penalty by cross-validation: a path of warm starts in each fold."""
+"""`SGDRegressorCV`: cross-validation of the penalty, by a path of warm starts in each fold."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ._base import LinearRegressor, all_or_nothing
 from ._folds import RoutedSplitter, folds_of
 from ._sgd import SGDRegressor
 
-# What the fit on all rows leaves, and this estimator shows as its own.
+# Attributes of the fit on all rows that this estimator has too.
 BEST_ATTRIBUTES = ("coef_", "intercept_", "n_iter_", "loss_curve_", "backend_", "n_features_in_")
 
 
@@ -143,10 +143,10 @@ class SGDRegressorCV(RoutedSplitter, LinearRegressor):
         if not isinstance(model, SGDRegressor):
             raise ValueError(f"estimator must be an SGDRegressor or None, got {model!r}.")
         scorer = get_scorer("neg_mean_squared_error" if self.scoring is None else self.scoring)
-        # X is checked once, with the names of its columns; the folds are parts of what is left.
+        # X is checked once, with the names of its columns; folds are parts of the result.
         matrix, targets, s, one_target = self._validate(X, y, sample_weight, reset=True, ravel=True)
         self._refuse_non_finite(resolve_backend(self.backend, matrix), matrix)
-        # What scorers and splitters are handed is on the host; a GPU's X, y and s stay there.
+        # Scorers and splitters get arrays on the host; X, y and s on a GPU stay there.
         y_judged = check.on_host(targets)
         y_judged = y_judged[:, 0] if one_target else y_judged
         on_device = lives_on_device(X)
@@ -159,7 +159,7 @@ class SGDRegressorCV(RoutedSplitter, LinearRegressor):
         path = clone(model).set_params(warm_start=True)
         if model.n_jobs is None:
             path.set_params(n_jobs=max(1, resolve_threads() // n_workers))
-        # A callable need not take weights.
+        # A callable need not accept weights.
         s_judged = None if callable(self.scoring) else check.on_host(s)
         data = _Data(rows, targets, s, y_judged, s_judged)
         columns = Parallel(n_jobs=n_workers, require="sharedmem")(
@@ -189,7 +189,7 @@ class SGDRegressorCV(RoutedSplitter, LinearRegressor):
             check.check_real(float(alpha), "alphas", 0.0)
         return np.sort(alphas)[::-1]
 
-    # Of the fitted model, which predicts.
+    # Attributes of the fitted model, which makes the predictions.
 
     @property
     def backend(self):
@@ -200,7 +200,7 @@ class SGDRegressorCV(RoutedSplitter, LinearRegressor):
 
 
 def _best(means: np.ndarray, alphas: np.ndarray) -> int:
-    """Number of the first strength of largest mean score; NaN ranks last, with a warning."""
+    """The index of the first alpha with the largest mean score; NaN ranks last, with a warning."""
     known = np.flatnonzero(~np.isnan(means))
     if len(known) == 0:
         raise ValueError("The scores of all alphas are NaN: scoring must give numbers.")
@@ -214,7 +214,7 @@ def _best(means: np.ndarray, alphas: np.ndarray) -> int:
 
 
 class _Judged:
-    """A model as scorers by name take it, which ask for predictions alone.
+    """The model for scikit-learn's named scorers, which need only predictions.
 
     X is handed to them as the numbers of its rows, which are predicted a few at a time; what is
     predicted of rows on a GPU is on the host.
@@ -235,7 +235,7 @@ class _Judged:
 
 
 class _JudgedOnHost:
-    """A model as a callable takes it: what it predicts of rows on a GPU is on the host."""
+    """The model for callable scorers: its predictions for rows on a GPU are on the host."""
 
     def __init__(self, model):
         self._model = model
@@ -251,14 +251,14 @@ _SCIPY_DIVIDES = tuple(map(np.dtype, "?bBhHiIlL"))
 
 
 def _divisible(X, matrix):
-    """X as `_rows_of` divides it into folds."""
+    """X in the form that `_rows_of` divides into folds."""
     if hasattr(X, "tocsr"):
         return X.tocsr()
     return matrix if isinstance(matrix, DeviceArray) else np.asarray(X)
 
 
 def _rows_of(X, rows: np.ndarray):
-    """These rows; a view where they follow on each other."""
+    """The rows with these numbers; a view where the numbers are consecutive."""
     if lives_on_device(X):
         return X[rows]
     if hasattr(X, "tocsr") and not (X.dtype in check.FLOATS or X.dtype in _SCIPY_DIVIDES):
@@ -278,7 +278,7 @@ def _score_by_callable(scorer, model, X, rows, y, **more) -> float:
 
 
 def _rows_of_other_dtype(X, rows: np.ndarray):
-    """As `_rows_of`, for CSR whose numbers SciPy does not divide: float16, big-endian, objects."""
+    """`_rows_of` for CSR of dtypes that SciPy cannot slice: float16, big-endian, objects."""
     part = take_rows(CSR(X.data, X.indices, X.indptr, X.shape), rows)
     assert isinstance(part, CSR)
     out = csr_array(part.shape)
@@ -287,13 +287,13 @@ def _rows_of_other_dtype(X, rows: np.ndarray):
 
 
 class _Data(NamedTuple):
-    """What the folds are parts of."""
+    """The data that are divided into folds."""
 
     X: Any
     y: Any
     sample_weight: Any
-    y_judged: np.ndarray  # y as scorers take it: on the host
-    judged_weight: np.ndarray | None  # the weights that scorers are given
+    y_judged: np.ndarray  # y for the scorers, on the host
+    judged_weight: np.ndarray | None  # the weights for the scorers
 
 
 def _scores_of_path(model, data: _Data, alphas, fold, score) -> list[float]:
@@ -308,10 +308,10 @@ def _scores_of_path(model, data: _Data, alphas, fold, score) -> list[float]:
 
 
 def _fit_rows(model, data: _Data, train) -> None:
-    """Fit these rows, without a copy of them where they are many.
+    """Fit the model to these rows, without copying them where they are many.
 
-    learning_rate="auto" then gets all rows, with weight zero where they are not to be fitted, which
-    is to it as if they were absent. Other rates are given the numbers of the rows to visit. With
+    learning_rate="auto" then gets all rows, with weight zero for those not to be fitted, which have
+    no effect on it. Descents at other rates get the numbers of the rows to visit. With
     early stopping the rows are always copied, since it would hold out some of the others.
     """
     X, y, s = data.X, data.y, data.sample_weight
