@@ -18,7 +18,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import pytest
 from hypothesis import HealthCheck, settings
 
-from fastlsgd.kernels import BACKENDS, load_backend
+from fastlsgd.kernels import BACKENDS, load_backend, usable_processors
 
 # Each run has the same examples. There is no deadline: first calls compile, machines are shared.
 settings.register_profile(
@@ -49,27 +49,18 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """Run the whole suite in one process per processor; a part of it, or with -n, as asked."""
+    options = config.option
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    if whole and getattr(options, "numprocesses", 0) is None and not options.usepdb:
+        options.numprocesses, options.dist = usable_processors(), "worksteal"
+
+
 def pytest_configure(config):
     # A mark that scikit-learn's own tests use, which test_sklearn_own.py runs.
     config.addinivalue_line("markers", "no_check_spmatrix: of scikit-learn's own tests")
-
-
-# test_cuda_without_gpu.py waits for processes that run while all other tests do.
-
-
-def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: hasattr(item.module, "begin"))
-
-
-def pytest_collection_finish(session):
-    if not session.config.option.collectonly:
-        for module in {item.module for item in session.items if hasattr(item.module, "begin")}:
-            module.begin(session)
-
-
-def pytest_sessionfinish(session):
-    for module in {item.module for item in session.items if hasattr(item.module, "end")}:
-        module.end()
 
 
 ALLOW_MISSING = os.environ.get("FASTLSGD_TEST_ALLOW_MISSING") == "1"

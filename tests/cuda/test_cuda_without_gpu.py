@@ -2,8 +2,11 @@
 
 The suites run twice: compiled for a GPU and run by the PTX machine in `ptx/`, and on Numba's
 simulator. Either must be chosen before Numba is imported, so that the suites need separate
-processes. As many of these as there are processors run at a time, while all other tests do. They
-run with -P, since the sources in the current directory would hide the installed package.
+processes. They run with -P, since the sources in the current directory would hide the installed
+package. `pytest -n auto tests/cuda` runs as many of them at a time as there are processors.
+
+They need what the extra "test-cuda" installs, and skip without it; with FASTLSGD_TEST_CUDA=1, as
+in .ci/run, they fail.
 
 The PTX machine also runs bench/gpu_check.py on small data, which would otherwise never run without
 a GPU.
@@ -17,7 +20,6 @@ import os
 import shutil
 import subprocess
 import sys
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -32,19 +34,35 @@ pytestmark = pytest.mark.skipif(
 TESTS = Path(__file__).resolve().parents[1]
 
 
+INSTALL = 'pip install ".[test-cuda]"'
+REQUIRED = os.environ.get("FASTLSGD_TEST_CUDA") == "1"
+
+
 def no_ptx_machine() -> str | None:
     """Why the PTX machine can't be built here, or None if it can."""
-    if importlib.util.find_spec("numba_cuda") is None:
-        return "numba-cuda is not installed"
-    if shutil.which(os.environ.get("CC", "gcc")) is None:
-        return "no C compiler"
     if not sys.platform.startswith("linux"):
         return "the machine is written for Linux"
+    if importlib.util.find_spec("numba_cuda") is None:
+        return f"numba-cuda is not installed: {INSTALL}"
+    if shutil.which(os.environ.get("CC", "gcc")) is None:
+        return "no C compiler"
     return None
 
 
-needs_ptx_machine = pytest.mark.skipif(no_ptx_machine() is not None, reason=str(no_ptx_machine()))
+def no_simulator() -> str | None:
+    """Why Numba's simulator can't be used here, or None if it can."""
+    for name in ("numba", "greenlet"):
+        if importlib.util.find_spec(name) is None:
+            return f"{name} is not installed: {INSTALL}"
+    return None
 
+
+def needs(why_not: str | None):
+    """Skip for this reason, except where nothing may be missing."""
+    return pytest.mark.skipif(why_not is not None and not REQUIRED, reason=str(why_not))
+
+
+needs_ptx_machine, needs_simulator = needs(no_ptx_machine()), needs(no_simulator())
 
 # A part of the longest suite: the SGD kernels take minutes to compile; `pytest -m long` has them.
 PARTS = {
@@ -64,51 +82,24 @@ def runs():
         run = "FASTLSGD_TEST_PTX", suite, part
         yield pytest.param(run, id=f"PTX-{suite} {part}", marks=marks)
     for suite in ("kernels/test_kernels.py", "cuda/test_device_arrays.py"):
-        yield pytest.param(("NUMBA_ENABLE_CUDASIM", suite, ""), id=f"simulator-{suite}")
+        run = "NUMBA_ENABLE_CUDASIM", suite, ""
+        yield pytest.param(run, id=f"simulator-{suite}", marks=needs_simulator)
 
 
-pool = ThreadPoolExecutor(os.cpu_count())
-results: dict[tuple, Future] = {}
-running: list[subprocess.Popen] = []
-
-
-def begin(session) -> None:
-    """Start the processes for which the selected tests wait (conftest.py)."""
-    for item in session.items:
-        if item.module.__name__ == __name__ and item.function.__name__ == "test_cuda":
-            run = item.callspec.params["run"]
-            if not any(mark.args[0] for mark in item.iter_markers("skipif")):
-                results[run] = pool.submit(outcome, run)
-
-
-def end() -> None:
-    """End the processes if the session ends early."""
-    pool.shutdown(wait=False, cancel_futures=True)
-    for process in running:
-        process.kill()
-
-
-def outcome(run) -> tuple[int, str]:
-    """Exit status and output of a suite, which runs at low priority."""
+@pytest.mark.parametrize("run", list(runs()))
+def test_cuda(run):
     switch, suite, part = run
-    process = subprocess.Popen(
-        ["nice", sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider",
+    finished = subprocess.run(
+        [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider",
          "--disable-warnings", "-k", part, str(TESTS / suite)],
         env=os.environ | {switch: "1", "OPENBLAS_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        timeout=1800,
     )  # fmt: skip
-    running.append(process)
-    output, _ = process.communicate(timeout=1800)
-    return process.returncode, output
-
-
-@pytest.mark.parametrize("run", list(runs()))
-def test_cuda(run):
-    status, output = results[run].result()
-    assert status == 0, output[-7000:]
-    assert " passed" in output
+    assert finished.returncode == 0, finished.stdout[-7000:]
+    assert " passed" in finished.stdout
 
 
 GPU_CHECK = TESTS.parent / "bench" / "gpu_check.py"
