@@ -53,7 +53,8 @@ def check_n_threads(n_threads: object) -> int | None:
     """Return `n_threads` as an int (None: as many as there are), else raise ValueError."""
     if n_threads is None:
         return None
-    whole = isinstance(n_threads, Integral) and not isinstance(n_threads, (bool, np.timedelta64))
-    if whole and int(n_threads) >= 1:
-        return int(n_threads)
+    if isinstance(n_threads, Integral) and not isinstance(n_threads, (bool, np.timedelta64)):
+        whole = int(n_threads)
+        if whole >= 1:
+            return whole
     raise ValueError(f"n_threads must be None or a whole number >= 1, got {n_threads!r}.")

@@ -11,16 +11,10 @@ from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.metrics import accuracy_score, r2_score
-from sklearn.utils.validation import (
-    _check_feature_names,
-    _check_n_features,
-    _check_y,
-    check_consistent_length,
-    check_is_fitted,
-    column_or_1d,
-)
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
 from .. import _validation as check
+from .._sklearn_compat import check_feature_names, check_n_features, check_y
 from .._sparse_structure import check_structure
 from .._version import __version__
 from ..kernels import BACKENDS, resolve_backend, resolve_threads, usable_processors
@@ -110,11 +104,11 @@ class LinearModel(BaseEstimator):
         Whether its numbers are finite shows in the results of the kernels.
         """
         if not lives_on_device(X):
-            _check_feature_names(self, X, reset=reset)
+            check_feature_names(self, X, reset=reset)
         elif reset:
             self.__dict__.pop("feature_names_in_", None)
         X = check.as_matrix(X)
-        _check_n_features(self, X, reset=reset)
+        check_n_features(self, X, reset=reset)
         return X
 
     def _refuse_non_finite(self, kernels: Kernels, X: Matrix) -> None:
@@ -328,7 +322,7 @@ class LinearClassifier(ClassifierMixin, LinearModel):
         check_labels(y, "y")
         if isinstance(y, np.ndarray) and y.dtype.isbuiltin == 2:
             y = y.astype(np.float64)  # a dtype of ml_dtypes, which scikit-learn does not support
-        y = _check_y(y, multi_output=multi_output, estimator=self)
+        y = check_y(y, multi_output=multi_output, estimator=self)
         check_consistent_length(X, y)
         return X, y
 

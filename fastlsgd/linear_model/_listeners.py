@@ -6,31 +6,16 @@ where the installed version has them (SLEP 23).
 
 from __future__ import annotations
 
-import functools
 import shutil
 import sys
 import time
 from collections.abc import Callable
 from typing import TextIO
 
+from .._sklearn_compat import callback_context
 from ..solvers.stochastic import EpochReport
 
-try:
-    from sklearn.callback import CallbackSupportMixin, with_callbacks
-except ImportError:  # scikit-learn before 1.9
-
-    class CallbackSupportMixin:  # type: ignore[no-redef]
-        """A stand-in for versions of scikit-learn without callbacks."""
-
-    def with_callbacks(method):
-        @functools.wraps(method)
-        def as_deep_in_the_stack(estimator, *args, **kwargs):
-            return method(estimator, *args, **kwargs)
-
-        return as_deep_in_the_stack
-
-
-__all__ = ["CallbackSupportMixin", "Progress", "ScikitLearnCallbacks", "with_callbacks"]
+__all__ = ["Progress", "ScikitLearnCallbacks"]
 
 REDRAW_SECONDS = 0.05
 
@@ -100,7 +85,7 @@ class ScikitLearnCallbacks:
         self.estimator = estimator
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         self.data = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
-        self.fit = estimator._init_callback_context(max_subtasks=estimator.max_iter)
+        self.fit = callback_context(estimator, max_subtasks=estimator.max_iter)
         self.fit.call_on_fit_task_begin(**self.data)
 
     def begin_epoch(self) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from .._sklearn_compat import with_callbacks
 from ._base import LinearRegressor, all_or_nothing
-from ._listeners import with_callbacks
 from ._stochastic import BaseSGD, Call, Start
 
 

@@ -8,6 +8,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 
 from .. import _validation as check
+from .._sklearn_compat import with_callbacks
 from ..kernels.contract import working_dtype
 from ..solvers.holdout import Holdout, class_numbers
 from ._base import (
@@ -19,7 +20,6 @@ from ._base import (
     check_labels,
     signed_targets,
 )
-from ._listeners import with_callbacks
 from ._stochastic import BaseSGD, Call, Start
 
 

@@ -11,9 +11,9 @@ from joblib import Parallel, delayed, effective_n_jobs
 from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.metrics import get_scorer
-from sklearn.utils import _safe_indexing
 
 from .. import _validation as check
+from .._sklearn_compat import safe_indexing
 from .._threads import carried
 from ..kernels import resolve_backend, resolve_threads
 from ..kernels.contract import CSR
@@ -265,7 +265,7 @@ def _rows_of(X, rows: np.ndarray):
         return _rows_of_other_dtype(X, rows)
     if rows[-1] - rows[0] + 1 == len(rows) and (np.diff(rows) == 1).all():
         return X[int(rows[0]) : int(rows[-1]) + 1]
-    return _safe_indexing(X, rows)
+    return safe_indexing(X, rows)
 
 
 def _score_by_name(scorer, model, X, rows, y, **more) -> float:

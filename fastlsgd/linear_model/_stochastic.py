@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model._base import SparseCoefMixin
 from sklearn.model_selection import ShuffleSplit
 from sklearn.utils import check_random_state
 
 from .. import _validation as check
+from .._sklearn_compat import CallbackSupportMixin, SparseCoefMixin, has_callbacks
 from ..kernels import resolve_backend
 from ..kernels.contract import Kernels, Matrix, working_dtype
 from ..kernels.device import sent_to
@@ -45,7 +45,7 @@ from ._base import (
     cast_coef,
     overflow_explained,
 )
-from ._listeners import CallbackSupportMixin, Progress, ScikitLearnCallbacks
+from ._listeners import Progress, ScikitLearnCallbacks
 from ._sgd_parameters import SGDParameters
 
 
@@ -125,7 +125,7 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
         if callback is not None and not callable(callback):
             raise ValueError(f"callback must be a callable or None, got {callback!r}.")
         callbacks = None
-        if hasattr(self, "_skl_callbacks") or hasattr(self, "_parent_callback_ctx"):
+        if has_callbacks(self):
             self._check_parameters()
             callbacks = ScikitLearnCallbacks(self, X, y, sample_weight)
         call = Call(start=start, rows=rows, callback=callback, callbacks=callbacks)
