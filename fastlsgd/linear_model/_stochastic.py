@@ -78,7 +78,7 @@ class Call(NamedTuple):
         return cls(partial=True, go_on=hasattr(estimator, "coef_"))
 
 
-class Rows(NamedTuple):
+class TrainingRows(NamedTuple):
     """Validated data, and the rows of them to fit."""
 
     X: Matrix
@@ -156,7 +156,7 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
             raise ValueError("class_weight and sample_weight are zero together in all rows.")
         if self._automatic:
             visited = counted_rows(weights, visited)
-        rows = Rows(X, y, weights, visited, score, one_target)
+        rows = TrainingRows(X, y, weights, visited, score, one_target)
         with overflow_explained(X, y):
             descent = self._descent(kernels, rows, call, warm, n_threads)
             result = self._descended(descent, rows, call, random_state)
@@ -193,7 +193,7 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
     # ------------------------------------------------------------------ from data to a descent
 
     def _descent(
-        self, kernels: Kernels, rows: Rows, call: Call, warm: bool, n_threads: int
+        self, kernels: Kernels, rows: TrainingRows, call: Call, warm: bool, n_threads: int
     ) -> Descent:
         """Return one descent for all targets, or one per target if they weight rows differently."""
         coef, intercept = self._start(rows, warm, call.start)
@@ -222,11 +222,11 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
     def _one_descent(
         self, data: TrainingData, visited, coef, intercept, memory, call: Call
     ) -> Descent:
-        objective = self._objective
-        if self._automatic and call.partial:
+        objective, automatic = self._objective, self._automatic
+        if automatic and call.partial:
             return StreamingDescent(data, objective, coef, intercept, memory)
         batch_size = min(int(self.batch_size), data.X.shape[0])  # a larger batch means all rows
-        if self._automatic:
+        if automatic:
             return automatic_descent(data, objective, visited, batch_size, coef, intercept)
         # A kernel would copy y and the weights to the device in each epoch: copy them once.
         y, weights = sent_to(data.y, data.X), sent_to(data.sample_weight, data.X)
@@ -243,7 +243,7 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
     def _updates_done(self, call: Call) -> int:
         return int(self.t_) - 1 if call.go_on else 0
 
-    def _start(self, rows: Rows, warm: bool, given: Start) -> tuple[np.ndarray, np.ndarray]:
+    def _start(self, rows: TrainingRows, warm: bool, given: Start) -> tuple[np.ndarray, np.ndarray]:
         """Return the weights to start from, (t, d) and (t,), in the shapes that the data need."""
         n_targets, d = rows.y.shape[1], rows.X.shape[1]
         coef, intercept = np.zeros((n_targets, d)), np.zeros(n_targets)
@@ -289,7 +289,7 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
         return memory._replace(sums=None)
 
     def _descended(
-        self, descent: Descent, rows: Rows, call: Call, random_state
+        self, descent: Descent, rows: TrainingRows, call: Call, random_state
     ) -> StochasticResult:
         """Run the descent to its end; if it fails, the error names the cause."""
         s = rows.largest_weights
@@ -330,7 +330,7 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
 
     # ----------------------------------------------------------------- from a descent to attributes
 
-    def _record(self, result: StochasticResult, rows: Rows, call: Call) -> None:
+    def _record(self, result: StochasticResult, rows: TrainingRows, call: Call) -> None:
         n_visits = rows.n_visits
         n_updates = result.n_iter * -(-n_visits // int(self.batch_size))
         before = self.loss_curve_ if call.go_on else []

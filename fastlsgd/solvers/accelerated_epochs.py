@@ -16,7 +16,7 @@ from .automatic import AutomaticMemory
 from .scaled_problem import ScaledProblem
 
 POWER_STEPS = 4  # products with the curvature before the first step
-SAFETY = 1.05  # a factor on the largest curvature that they show
+CURVATURE_SAFETY = 1.05  # a factor on the largest curvature that they show
 
 
 class AcceleratedDescent:
@@ -54,7 +54,7 @@ class AcceleratedDescent:
         """Do one step for all targets; returns the mean loss at the gradient's point, summed."""
         problem, ahead = self.problem, self.ahead
         if self.curvature == 0.0:
-            self.curvature = SAFETY * self._largest_curvature()
+            self.curvature = CURVATURE_SAFETY * self._largest_curvature()
         objective, gradient = problem.gradient(ahead)
         penalty = 0.5 * problem.objective.l2 * float(np.einsum("td,td->", ahead, ahead))
         loss = max(float(objective.sum()) - penalty, 0.0)

@@ -42,7 +42,7 @@ from ..kernels.contract import (
 )
 from .batches import Batch
 from .eigen import eigh
-from .metric import Metric, Moments, diagonal_metric, full_metric, take_moments
+from .metric import ColumnMoments, Metric, diagonal_metric, full_metric, take_moments
 from .ordinary_rows import capped_shares, ruled_by_few
 from .recursive import (
     Triangle,
@@ -67,7 +67,7 @@ BATCH_NUMBERS = 2**20
 class AutomaticMemory:
     """What `partial_fit` continues from: what a fit knows of its rows."""
 
-    moments: Moments
+    moments: ColumnMoments
     weight_unit: float  # a power of two, by which the weights in the moments were divided
     rows: Triangle | None = None  # where a few rows dominate the moments
 
@@ -378,7 +378,7 @@ def _rate(metric: Metric, batch_size: int, fit_intercept: bool, epoch: int) -> f
 
 
 def _slowest_curvature(
-    diagonal: Metric, moments: Moments, slope: np.ndarray, l2: float, centred: bool
+    diagonal: Metric, moments: ColumnMoments, slope: np.ndarray, l2: float, centred: bool
 ) -> float:
     """Return the smallest curvature in the diagonal metric of directions that matter for R2."""
     t = diagonal.transform

@@ -21,8 +21,8 @@ from ..kernels.contract import Kernels, Matrix, working_dtype
 from .factors import EPS, NotTrustworthy
 from .interrupt import call_kernel
 from .metric import (
+    ColumnMoments,
     Metric,
-    Moments,
     diagonal_metric,
     full_metric,
     standard_scale,
@@ -165,7 +165,7 @@ def fit_full_batch(
     return _accelerate(objective, start, test, scale, max_iter)
 
 
-def _variances(moments: Moments, centred: bool) -> np.ndarray:
+def _variances(moments: ColumnMoments, centred: bool) -> np.ndarray:
     with np.errstate(over="ignore", invalid="ignore"):
         curvature = moments.curvature(centred)
     variance = np.diag(curvature) if moments.is_full else curvature
@@ -201,7 +201,7 @@ class _Rounding:
     targets: float  # that of y
 
     @classmethod
-    def of(cls, moments: Moments, scale, variance, centred: bool, eps: float) -> _Rounding:
+    def of(cls, moments: ColumnMoments, scale, variance, centred: bool, eps: float) -> _Rounding:
         mean, offset = moments.x_mean(), 1.0
         if centred:
             offset = max(1.0, float(np.abs(mean * scale).max()))
@@ -234,7 +234,7 @@ class _Test:
         return norm / unit if unit > 0.0 else 0.0
 
 
-def _choose_metric(moments: Moments, penalty: Penalty, centred: bool, eps: float) -> Metric:
+def _choose_metric(moments: ColumnMoments, penalty: Penalty, centred: bool, eps: float) -> Metric:
     """Return the full metric where d allows it; L1 and signs need a diagonal, separable one."""
     if moments.is_full and penalty.l1 == 0.0 and not penalty.positive:
         return full_metric(moments, penalty.l2, centred, eps)

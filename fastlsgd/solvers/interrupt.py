@@ -62,13 +62,19 @@ def interruptible(function: Callable[..., T], *args, **kwargs) -> T:
 
 
 def call_kernel(kernel: Callable[..., T], per_number: int, X: Matrix, *args) -> T:
-    """`kernel(X, *args)`; interruptible if it is long, at `per_number` multiply-adds for each
-    number of X. On a GPU a thread has a stream of its own, and kernels are quick: not there."""
+    """Return `kernel(X, *args)`, called by `interruptible` if it takes long.
+
+    It takes `per_number` multiply-adds per number of X. On a GPU it is always called directly: there
+    each thread would have a stream of its own, and kernels are quick.
+    """
     return call_long(stored_numbers(X), kernel, per_number, X, *args)
 
 
 def call_long(numbers: float, kernel: Callable[..., T], per_number: int, X: Matrix, *args) -> T:
-    """The same for a call that reads so many numbers, be they some of X or X several times."""
+    """Return `kernel(X, *args)` as `call_kernel` does, where the call reads so many numbers.
+
+    They may be a part of X, or X several times.
+    """
     is_short = numbers < LONG_READ and numbers * max(per_number, 1) < LONG_WORK
     if is_short or lives_on_device(X):
         return kernel(X, *args)
@@ -83,7 +89,7 @@ def call_gram(
     shift: np.ndarray | None,
     n_threads: int,
 ) -> Gram:
-    """`kernels.gram`, interruptible if it is long: at (d + t)^2 multiply-adds for a dense row."""
+    """Return the sums of `kernels.gram`, which takes (d + t)^2 multiply-adds per dense row."""
     d, t = X.shape[1], y.shape[1]
     per_number = (d + t) * (d + t) // d
     return call_kernel(kernels.gram, per_number, X, y, sample_weight, shift, n_threads)

@@ -31,7 +31,7 @@ FULL_METRIC_FEATURES = 512
 # If the gram pass of a metric costs more multiply-adds than this, it takes a sample of the rows.
 GRAM_BUDGET = 8e9
 # Numbers in a chunk of the sample, which is a copy.
-GRAM_NUMBERS = 2**20
+GRAM_CHUNK_NUMBERS = 2**20
 # How many rows, and numbers in them, are looked at to see what ordinary rows are like.
 SAMPLE_ROWS = 256
 SAMPLE_NUMBERS = 2**20
@@ -45,7 +45,7 @@ RANK_TOLERANCE = 1e-12
 
 
 @dataclass
-class Moments:
+class ColumnMoments:
     """Weighted sums over the rows of positive weight, about the origins c of x and e of y."""
 
     x_origin: np.ndarray  # (d,)
@@ -125,7 +125,7 @@ def take_moments(
     n_threads: int,
     *,
     full: bool | None = None,
-) -> Moments:
+) -> ColumnMoments:
     """Return the moments of the rows of positive weight.
 
     By default they are full for at most `FULL_METRIC_FEATURES` features. If a sample of the rows is
@@ -140,7 +140,7 @@ def take_moments(
     x_origin, spread, y_origin = _of_a_few(X, y, s, full)
     if isinstance(X, CSR) and not full and not lives_on_device(X):
         spread = _spread_of_stored(X, rows)
-    moments = Moments(x_origin, y_origin, rows, total, np.zeros(d),
+    moments = ColumnMoments(x_origin, y_origin, rows, total, np.zeros(d),
                       np.zeros((d, d) if full else d), np.zeros(t), np.zeros(t), spread,
                       np.zeros((d, t)) if full else None)  # fmt: skip
     with np.errstate(over="ignore", invalid="ignore"):
@@ -186,13 +186,13 @@ def _spread_of_stored(X: CSR, n_rows: int) -> np.ndarray:
     return (roots / np.maximum(counts, 1.0)) ** 4 * np.sqrt(np.minimum(counts / n_rows, 1.0))
 
 
-def _add_gram(kernels, X, y, s, n_threads, moments: Moments) -> None:
+def _add_gram(kernels, X, y, s, n_threads, moments: ColumnMoments) -> None:
     """Add the sums of `gram`, over a sample of the rows where that is enough."""
     d, n = X.shape[1], moments.rows
     every = max(1, min(int(n * d * d / GRAM_BUDGET), n // (20 * d)))
     if every > 1:
         rows = random_rows(X.shape[0], n // every, s)
-        step, seen = max(1, GRAM_NUMBERS // d), 0.0
+        step, seen = max(1, GRAM_CHUNK_NUMBERS // d), 0.0
         for start in range(0, len(rows), step):
             part = rows[start : start + step]
             weights = None if s is None else np.ascontiguousarray(s[part])
@@ -204,7 +204,7 @@ def _add_gram(kernels, X, y, s, n_threads, moments: Moments) -> None:
     _add_rows(kernels, X, y, s, n_threads, moments)
 
 
-def _add_rows(kernels, X, y, s, n_threads, moments: Moments) -> float:
+def _add_rows(kernels, X, y, s, n_threads, moments: ColumnMoments) -> float:
     xx, xy, x, _, weight = call_gram(kernels, X, y, s, moments.x_origin, n_threads)
     moments.xx += xx
     moments.x += x
@@ -212,7 +212,7 @@ def _add_rows(kernels, X, y, s, n_threads, moments: Moments) -> float:
     return float(weight)
 
 
-def _sees_all(kernels, X, s, moments: Moments, scale: float) -> bool:
+def _sees_all(kernels, X, s, moments: ColumnMoments, scale: float) -> bool:
     """Scale the sums over a sample up to all rows; return whether the sample represents them.
 
     It does if each column has the same size in the sample as in all rows. A sample may miss a
@@ -235,7 +235,7 @@ def _sees_all(kernels, X, s, moments: Moments, scale: float) -> bool:
     return bool(same.all())
 
 
-def _add_targets(y: np.ndarray, s: np.ndarray | None, moments: Moments) -> None:
+def _add_targets(y: np.ndarray, s: np.ndarray | None, moments: ColumnMoments) -> None:
     for start in range(0, len(y), 65536):
         r = y[start : start + 65536].astype(np.float64) - moments.y_origin
         sr = r if s is None else r * s[start : start + 65536, None]
@@ -273,7 +273,7 @@ class Metric:
         return minimum_norm(self.transform.T, coef.T).T
 
 
-def standard_scale(moments: Moments, variance: np.ndarray, eps: float) -> np.ndarray:
+def standard_scale(moments: ColumnMoments, variance: np.ndarray, eps: float) -> np.ndarray:
     """Return the reciprocal of each column's standard deviation; 0 for a constant column.
 
     A variance that rounding to X's dtype, of relative size eps, would leave counts as none.
@@ -283,7 +283,7 @@ def standard_scale(moments: Moments, variance: np.ndarray, eps: float) -> np.nda
     return np.where(varies, 1.0 / np.sqrt(np.where(varies, variance, 1.0)), 0.0)
 
 
-def diagonal_metric(moments: Moments, l2: float, centred: bool, eps: float) -> Metric:
+def diagonal_metric(moments: ColumnMoments, l2: float, centred: bool, eps: float) -> Metric:
     """Return the metric that scales each column by its own standard deviation and penalty."""
     curvature = moments.curvature(centred)
     variance = np.diag(curvature) if moments.is_full else curvature
@@ -303,7 +303,7 @@ def diagonal_metric(moments: Moments, l2: float, centred: bool, eps: float) -> M
     )
 
 
-def full_metric(moments: Moments, l2: float, centred: bool, eps: float) -> Metric:
+def full_metric(moments: ColumnMoments, l2: float, centred: bool, eps: float) -> Metric:
     """Return T with T (H + l2 I) T^T = I and T T^T diagonal, so that the penalty separates in z.
 
     Columns are scaled first: the eigenvalues of the correlation matrix are accurate to rounding,
@@ -372,5 +372,5 @@ def factor_metric(
     return Metric(shift, whiten * scale, shrink, trace, largest), basis
 
 
-def _shift(moments: Moments, centred: bool) -> np.ndarray:
+def _shift(moments: ColumnMoments, centred: bool) -> np.ndarray:
     return moments.x_mean() if centred else np.zeros_like(moments.x)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..kernels.contract import Matrix
-from .metric import Moments
+from .metric import ColumnMoments
 from .rows import CHUNK_NUMBERS, as_dense, random_rows, row_slice
 
 # Weights whose mean is more than this many times their median are dominated by a few rows.
@@ -14,7 +14,7 @@ FEW_WEIGHTS_RATIO = 1e6
 LARGEST_DISTANCE = 10.0
 
 
-def ruled_by_few(moments: Moments, sample_weight: np.ndarray | None) -> bool:
+def ruled_by_few(moments: ColumnMoments, sample_weight: np.ndarray | None) -> bool:
     """Return whether float64 moments may hold a few rows and nothing of the others."""
     if moments.ruled_by_few():
         return True
@@ -25,7 +25,7 @@ def ruled_by_few(moments: Moments, sample_weight: np.ndarray | None) -> bool:
     return moments.weight > FEW_WEIGHTS_RATIO * typical * moments.rows
 
 
-def capped_shares(X: Matrix, moments: Moments) -> np.ndarray:
+def capped_shares(X: Matrix, moments: ColumnMoments) -> np.ndarray:
     """Return the share of each row's weight that counts, (n,), which is 1 for all but a few.
 
     With it, no row counts as farther from the others than `LARGEST_DISTANCE` times their spread.

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .eigen import eigh
-from .metric import RANK_TOLERANCE, Metric, Moments, factor_metric
+from .metric import RANK_TOLERANCE, ColumnMoments, Metric, factor_metric
 from .problem import Penalty
 from .proximal_newton import Quadratic
 from .training import Objective
@@ -259,7 +259,7 @@ def _metric(triangle, objective, eps, A, x_mean) -> tuple[Metric, np.ndarray]:
     )
 
 
-def triangle_of_moments(moments: Moments, coef, intercept, objective: Objective) -> Triangle:
+def triangle_of_moments(moments: ColumnMoments, coef, intercept, objective: Objective) -> Triangle:
     """Return the triangle of rows with these moments, of which these weights minimise J."""
     H = moments.curvature(centred=True)
     d, weight, mean = len(H), moments.weight, moments.x_mean()

@@ -188,7 +188,7 @@ def stored_by_chunks(X: CSR) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 def range_of_stored(X: CSR) -> tuple[float, float]:
-    """The least and the largest size of the numbers of a sparse X on the host that are not zero."""
+    """Return the least and the largest |x| of the nonzero numbers of a sparse X on the host."""
     least, largest = np.inf, 0.0
     first, last = np.asarray(X.indptr[:: X.shape[0]]).tolist()
     for start in range(first, last, CHUNK_NUMBERS):
@@ -204,7 +204,7 @@ def range_of_stored(X: CSR) -> tuple[float, float]:
 def _add_sparse_moments(
     X: CSR, s: np.ndarray | None, first: np.ndarray, second: np.ndarray
 ) -> None:
-    """By SciPy's products with the transpose, of as many rows as hold what the sums do."""
+    """Add the sums by SciPy's products with the transpose, for a few rows at a time."""
     n, d = X.shape
     ends = np.asarray(X.indptr)
     step = max(1, max(CHUNK_NUMBERS, 4 * d) * n // max(n, int(ends[-1]) - int(ends[0])))

@@ -35,7 +35,7 @@ class ScaledProblem:
 
     Attributes
     ----------
-    moments : Moments
+    moments : ColumnMoments
         The moments of each column.
     weight_unit : float
         A power of two by which the sample weights are divided.
