@@ -64,8 +64,8 @@ def interruptible(function: Callable[..., T], *args, **kwargs) -> T:
 def call_kernel(kernel: Callable[..., T], per_number: int, X: Matrix, *args) -> T:
     """Return `kernel(X, *args)`, called by `interruptible` if it takes long.
 
-    It takes `per_number` multiply-adds per number of X. On a GPU it is always called directly: there
-    each thread would have a stream of its own, and kernels are quick.
+    It takes `per_number` multiply-adds per number of X. For X on a GPU it is always called
+    directly: each thread would have a stream of its own there, and kernels are quick.
     """
     return call_long(stored_numbers(X), kernel, per_number, X, *args)
 
