@@ -26,7 +26,7 @@ from ..kernels.contract import working_dtype
 from .factors import EPS, TINY
 from .system import System
 
-# The gradient, relative to that at zero, below which weights of X's dtype no longer change.
+# Below this gradient, relative to that at zero, weights of X's dtype no longer change.
 ROUNDING = {"float64": EPS, "float32": 1e-9}
 # How far the conjugate gradients of one stage reduce the gradient.
 STAGE_REDUCTION = {"float64": 1e-8, "float32": 5e-10}
@@ -35,7 +35,7 @@ LOOK_BACK = 10  # iterations whose rate predicts how many are still to come
 # Where rounding ends the descent, the gradient may be this many times the size of its terms.
 FLOOR_EPS = {"float64": 100.0 * EPS, "float32": float(np.finfo(np.float32).eps)}
 ROUND = 100.0  # up to this condition, columns of norm 1 are as good as a sharp R
-# A step that is expected to end this far below what is asked is not checked by another pass.
+# A step that is expected to end this far below the goal is not checked by another pass.
 SAFETY = 1e3
 
 
@@ -61,7 +61,7 @@ class Iterate:
     squares: np.ndarray = field(default_factory=lambda: np.zeros(0))  # (t,) sum s r^2
     relative_gradient: float = np.inf
     losses: list[float] = field(default_factory=list)  # the objective before each pass
-    condition: float = np.nan  # in the factor's coordinates, as conjugate gradients saw it
+    condition: float = np.nan  # in the factor's coordinates, estimated by conjugate gradients
     converged: bool = False
     has_stalled: bool = False  # whether a stage no longer halved the gradient, due to rounding
     at_floor: bool = False  # whether the gradient is no larger than rounding makes it
@@ -150,7 +150,7 @@ class _Stages:
         self.sharp = self.sharp and (is_first or ratio <= SHARP * last)
         done = best.converged or best.has_stalled or not np.isfinite(ratio)
         if done or left <= (0 if self.sharp else 1):  # a product and the gradient after it
-            if self.sharp and best.coef is self.coef:  # a step for free
+            if self.sharp and best.coef is self.coef:  # one more step costs nothing
                 best.coef, best.intercept = self._moved(z)
             return False
         if self.sharp:

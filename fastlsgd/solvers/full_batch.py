@@ -196,9 +196,9 @@ class _Rounding:
     they are.
     """
 
-    products: float  # times the residuals' root mean square
+    products: float  # to be multiplied by the residuals' root mean square
     size: np.ndarray  # (d,)  root mean square of the columns, about zero
-    targets: float  # that of y
+    targets: float  # root mean square of y
 
     @classmethod
     def of(cls, moments: ColumnMoments, scale, variance, centred: bool, eps: float) -> _Rounding:
@@ -220,7 +220,7 @@ class _Test:
     """The test of convergence: how small the gradient mapping must be."""
 
     tol: float
-    at_zero: float  # its norm at zero weights
+    at_zero: float  # norm of the gradient mapping at zero weights
     rounding: _Rounding
 
     def allowed(self, objective: _Objective, at: _Point, loss: float) -> float:
@@ -260,9 +260,9 @@ def _accelerate(
 ) -> FullBatchResult:
     curvature = _first_curvature(objective.metric)
     here, ahead, momentum = start, start, 1.0
-    last: tuple[_Point, _Point] | None = None  # where the last gradient was taken, and it
+    last: tuple[_Point, _Point] | None = None  # the point of the last gradient, and it
     best, best_norm, losses, converged, allowed = start, np.inf, [], False, 0.0
-    residual = 0.0  # at the best
+    residual = 0.0  # at the best point
     for _ in range(max_iter):
         loss, gradient = objective.smooth(ahead)
         losses.append(loss + objective.penalty(ahead))

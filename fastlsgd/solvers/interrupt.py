@@ -22,9 +22,9 @@ from .rows import stored_numbers
 T = TypeVar("T")
 
 POLL_SECONDS = 0.1
-# Multiply-adds that take a tenth of a second or so, beside which a thread costs nothing.
+# These multiply-adds take about 0.1 s, compared with which starting a thread costs nothing.
 LONG_WORK = 1e9
-# Numbers that memory takes as long to hand out. On a machine under load both take ten times that.
+# Memory takes as long to deliver these numbers. Under load both take ten times as long.
 LONG_READ = 5e7
 
 
@@ -96,6 +96,6 @@ def call_gram(
 
 
 def product(A: np.ndarray, B: np.ndarray) -> np.ndarray:
-    """A B of two matrices; interruptible if it is long."""
+    """Return A B of two matrices, computed by `interruptible` if it takes long."""
     long = float(A.shape[0]) * A.shape[1] * B.shape[1] >= LONG_WORK
     return interruptible(np.matmul, A, B) if long else A @ B

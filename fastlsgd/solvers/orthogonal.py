@@ -284,10 +284,10 @@ def _solve_triangle(system: System, data: np.ndarray, exponents: np.ndarray) -> 
     common, singular = units, None
     if factor is not None:
         z = c.T
-        if _penalty_rules(system, data[:, :d], units):  # and Q^T y keeps few digits of its share
+        if _penalty_rules(system, data[:, :d], units):  # few digits of Q^T y are the data's
             z = factor.whiten((data[:, :d].T @ data[:, d:]).T)
         v, rank, condition = factor.unwhiten(z), int((scale > 0.0).sum()), factor.condition
-    else:  # of least norm in the columns' own units
+    else:  # the solution of least norm in the columns' own units
         singular = SingularFactor(R * scale, np.ldexp(scale, -units))
         common = np.full(d, units[scale > 0.0].max(initial=0))
         R = np.ldexp(R, np.maximum(units - common, -(2**12)))

@@ -32,7 +32,7 @@ from .problem import Penalty
 from .solution import Solution
 from .system import System
 
-# d^2 numbers of H, and d^3 multiply-adds of the largest set.
+# H takes d^2 numbers of memory, and the largest set d^3 multiply-adds.
 GRAM_FEATURES = 4096
 SETS = 20  # the number of guesses before J itself is watched
 # Steps of log(l1), on a path to a penalty at which the guesses fail.
@@ -51,7 +51,7 @@ class Quadratic:
     def __init__(self, H: np.ndarray, c: np.ndarray) -> None:
         self.H, self.c = H, c
         self.diagonal = np.diag(H).copy()
-        self.condition = 1.0  # of the scaled columns of the last set, with its penalty
+        self.condition = 1.0  # that of the scaled columns of the last set, with its penalty
 
     def gradient(self, w: np.ndarray) -> np.ndarray:
         """Return H w - c, from the columns where w is not zero."""
@@ -226,9 +226,9 @@ def fit_path(
 
 @dataclass(frozen=True)
 class _Optimality:
-    is_tight: bool  # within the tolerance
-    holds: bool  # or within what rounding leaves of the gradient
-    has_no_residual: bool  # but rounding
+    is_tight: bool  # whether each violation is within the tolerance
+    holds: bool  # whether each is within the tolerance or the rounding of the gradient
+    has_no_residual: bool  # whether the residual consists of rounding
     relative: float  # the largest violation, in units of the tolerance
 
 

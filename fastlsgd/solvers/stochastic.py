@@ -70,10 +70,10 @@ class Visits:
 
     n_rows: int  # of X
     rows: np.ndarray | None = None  # numbers of the rows to visit; None: all
-    random_state: np.random.RandomState | None = None  # shuffles them; None: as they come
+    random_state: np.random.RandomState | None = None  # shuffles the rows; None: no shuffling
 
     def order(self) -> np.ndarray | None:
-        """Return the order of the next epoch; None: all rows as they come."""
+        """Return the order of the next epoch; None stands for all rows as they are stored."""
         if self.random_state is None:
             return self.rows
         shuffled = self.random_state.permutation(self.n_rows if self.rows is None else self.rows)

@@ -34,8 +34,8 @@ DOUBT_EPS = 2.0**14
 # A row whose share of the weight is below this may be lost in the rounding of a mean.
 LEAST_WEIGHT = 1e-16
 PROBES = 4  # random directions that show how large rows are
-GRADIENT_PARTS = 64  # the error falls with the square root of their number,
-GRADIENT_PART_NUMBERS = 2**18  # and a part of fewer numbers would take longer to call than to do
+GRADIENT_PARTS = 64  # the error falls with the square root of the number of parts
+GRADIENT_PART_NUMBERS = 2**18  # for a smaller part, the call would take longer than the work
 
 
 class Gradient(NamedTuple):
