@@ -95,32 +95,27 @@ def sgd_arguments(
     state: SGDState,
 ) -> list:
     """y, s, a `Plan`, a `Model` and the L1 due so far, one by one."""
-    order, n_updates = epoch.order, len(epoch.rates)
+    order, l1, n_updates = epoch.order, epoch.l1, len(epoch.rates)
     skipped = n_updates if state.average_after is None else min(state.average_after, n_updates)
-    plan = Plan(
+    summed = skipped < n_updates
+    return [
+        y,
+        weights_or_none(sample_weight, y.dtype),
         np.empty(0, np.int64) if order is None else order,
         X.shape[0] if order is None else len(order),
         epoch.rates,
         epoch.batch_size,
         epoch.l2,
-        epoch.l1,
+        l1,
         epoch.fit_intercept,
         skipped,
-    )
-    summed = skipped < n_updates
-    model = Model(
         w,
         b,
-        _where(epoch.l1 > 0.0, state.l1_paid, np.empty((0, 0), w.dtype)),
-        _where(summed, state.coef_sum, np.empty((0, 0))),
-        _where(summed, state.intercept_sum, np.empty(len(b))),
-    )
-    return [y, weights_or_none(sample_weight, y.dtype), *plan, *model, state.l1_due]
-
-
-def _where(needed: bool, array: np.ndarray | None, nothing: np.ndarray) -> np.ndarray:
-    """The array, if it is needed and there."""
-    return array if needed and array is not None else nothing
+        state.l1_paid if l1 > 0.0 else np.empty((0, 0), w.dtype),
+        state.coef_sum if summed else np.empty((0, 0)),
+        state.intercept_sum if summed else np.empty(len(b)),
+        state.l1_due,
+    ]
 
 
 def proximal_types(f):
@@ -128,11 +123,11 @@ def proximal_types(f):
     return [types.boolean, read(f, 1), read(f, 1), types.intp]
 
 
-def proximal_arguments(epoch: Epoch, dtype: np.dtype) -> Proximal:
+def proximal_arguments(epoch: Epoch, dtype: np.dtype) -> tuple:
     """What `proximal_types` declares."""
     nothing = np.empty(0, dtype)
     soft, shrink = (nothing, nothing) if epoch.prox is None else epoch.prox
-    return Proximal(epoch.implicit, soft, shrink, rows_per_group(epoch.batch_size))
+    return epoch.implicit, soft, shrink, rows_per_group(epoch.batch_size)
 
 
 # -------------------------------------------------------------------- from rows to steps

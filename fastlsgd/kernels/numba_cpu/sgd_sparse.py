@@ -89,17 +89,19 @@ def _updates(X, targets, plan, prox, model, lazy, touched, work):
     loss, pending, grouped, now = 0.0, 0.0, 0, 0
     for k in range(plan.rates.size):
         first = k * plan.batch_size
-        size, n_touched = min(plan.batch_size, plan.visits - first), 0
+        size, n_touched, begin, end = min(plan.batch_size, plan.visits - first), 0, 0, 0
         for visit in range(first, first + size):
             rate = plan.rates[k] / size
-            loss += _row_steps(X, targets, plan, prox, model, lazy, work, (visit, now, rate))
+            at = visit, now, rate
+            part, begin, end = _row_steps(X, targets, plan, prox, model, lazy, work, at)
+            loss += part
             if plan.batch_size > 1:
-                n_touched = _add_row(X, plan, block, step, touched, visit, k, n_touched)
+                n_touched = _add_row(X, (begin, end), block.R, step.G, touched, k, n_touched)
         now = _next_line(model, lazy, plan, now, k)
         if plan.batch_size > 1:
             _descend_by_sums(model.w, step.G, touched.columns, n_touched, lazy.trail[now, P])
         else:
-            _descend_along(X, visited_row(plan.order, first), model.w, block.R, lazy.trail[now, P])
+            _descend_along(X, (begin, end), model.w, block.R, lazy.trail[now, P])
         shift_intercept(model.b, step.db, plan.fit_intercept)
         if k >= plan.skipped:
             add_intercepts(model.b, model.intercept_sum)
@@ -116,7 +118,7 @@ def _updates(X, targets, plan, prox, model, lazy, touched, work):
 
 @helper
 def _row_steps(X, targets, plan, prox, model, lazy, work, at):
-    """The steps of one row, in the block's R and the step's db; its r^2 / 2."""
+    """The steps of one row, in the block's R and the step's db; its r^2 / 2, and its entries."""
     (data, indices, indptr), (y, s), (block, step), (visit, now, rate) = X, targets, work, at
     row = visited_row(plan.order, visit)
     begin, end = indptr[row], indptr[row + 1]
@@ -128,7 +130,7 @@ def _row_steps(X, targets, plan, prox, model, lazy, work, at):
     if prox.implicit:
         block.at[0] = begin
         dampen(data, block.at, (0, 1), end - begin, rate, plan.fit_intercept, block.S)
-    return take_steps(block.R, block.Y, block.S, (0, 1), rate, step.db)
+    return take_steps(block.R, block.Y, block.S, (0, 1), rate, step.db), begin, end
 
 
 @helper
@@ -158,17 +160,15 @@ def sparse_predict(X, begin, end, w, scale, b, R):
 
 
 @helper
-def _add_row(X, plan, block, step, touched, visit, k, n_touched):
+def _add_row(X, entries, R, G, touched, k, n_touched):
     """The mini-batch takes in the steps of one row; the number of weights that it has touched."""
-    data, indices, indptr = X
-    row = visited_row(plan.order, visit)
-    begin, end = indptr[row], indptr[row + 1]
-    sparse_spread(data, indices, begin, end, block.R, step.G)
+    (data, indices, _), (begin, end), (columns, last) = X, entries, touched
+    sparse_spread(data, indices, begin, end, R, G)
     for place in range(begin, end):
         j = indices[place]
-        if touched.last[j] != k:
-            touched.last[j] = k
-            touched.columns[n_touched] = j
+        if last[j] != k:
+            last[j] = k
+            columns[n_touched] = j
             n_touched += 1
     return n_touched
 
@@ -184,10 +184,9 @@ def _descend_by_sums(w, G, columns, n_touched, scale):
 
 
 @helper
-def _descend_along(X, row, w, R, scale):
+def _descend_along(X, entries, w, R, scale):
     """v_c -= R[0, c] / scale x."""
-    data, indices, indptr = X
-    begin, end = indptr[row], indptr[row + 1]
+    (data, indices, _), (begin, end) = X, entries
     for c in range(w.shape[0]):
         step = R[0, c] / scale
         for k in range(np.uintp(begin), np.uintp(end)):
