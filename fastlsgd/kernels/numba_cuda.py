@@ -29,8 +29,10 @@ import math
 import threading
 import warnings
 import zlib
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache, lru_cache, partial
+from pathlib import Path
 from types import FunctionType
 from typing import Any, NamedTuple
 
@@ -671,13 +673,26 @@ def _stream_for(X, *others):
 # ----------------------------------------------------------------------------------------------
 
 
+def digest_of_sources(files: Iterable[Path]) -> int:
+    """A checksum of the names and the text of these files."""
+    checksum = 0
+    for file in sorted(files):
+        checksum = zlib.crc32(file.read_bytes(), zlib.crc32(file.name.encode(), checksum))
+    return checksum
+
+
+_SOURCES = digest_of_sources([Path(__file__)])
+
+
 class _Kernel:
     """A kernel that is compiled, or found in Numba's cache, when arguments of such dtypes come.
 
     Numba keeps all forms of one function under one index, which processes that compile at the
     same time overwrite: an entry may then lead to another's code (numba issue 4807). So each form
-    has a name, and a file, of its own. What closures hold must be numbers and names: Numba takes
-    a function there for another one in each process.
+    has a name, and a file, of its own. The name includes a checksum of the backend's sources, since
+    Numba itself asks only whether the kernel's own file has changed: a device function in another
+    file may have. What closures hold must be numbers and names: Numba takes a function there for
+    another one in each process.
     """
 
     def __init__(self, function, **options) -> None:
@@ -700,7 +715,7 @@ class _Kernel:
         f = self.function
         copy = FunctionType(f.__code__, f.__globals__, f.__name__, f.__defaults__, f.__closure__)
         constants = [cell.cell_contents for cell in f.__closure__ or ()]
-        what = f"{constants} {cuda.get_current_device().compute_capability}"
+        what = f"{constants} {cuda.get_current_device().compute_capability} {_SOURCES}"
         copy.__qualname__ = f"{f.__name__}_{''.join(dtypes)}_{zlib.crc32(what.encode()):08x}"
         copy.__module__, copy.__doc__ = f.__module__, f.__doc__
         dispatcher = cuda.jit(**self.options)(copy)
