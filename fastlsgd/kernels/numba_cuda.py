@@ -1,78 +1,60 @@
-"""The contract on a GPU, compiled by Numba CUDA: for X in the device's memory, or streamed there.
-
-What to know before changing this file:
-
-* X, y, weights and order may be arrays on the device (`device.DeviceArray`) or on the host. Host
-  rows travel in blocks of `BLOCK_BYTES` through two pinned buffers, so that copies overlap the
-  kernels and X may be larger than the device's memory. w, b and the state are small and always on
-  the host; a call takes them there and back, and returns when the device is done.
-* Sums are float64, also where X is float32. A Hopper multiprocessor converts 16 numbers and does
-  64 float64 multiply-adds a cycle, while memory brings it about 4 float32: there is room. On
-  consumer cards, with 2 of each, float32 data come at about half of the memory's speed.
-* Every reduction has one order, which depends on shapes and the launch alone: no floating-point
-  atomics. The results of the same call on the same device are the same bits.
-* Every thread of a block goes through the same loops the same number of times, with what lies
-  outside the data masked: a warp's exchange and a block's barrier are met by all. Numba's
-  simulator has no warp shuffles; there `_from_lane` goes by way of shared memory, in the same
-  order. That is the only difference, but for the sizes just below.
-* Rows are found by 64-bit arithmetic: a matrix may have more than 2^31 numbers.
-* Device functions are in the file of their kernels: Numba's cache asks whether a kernel's own file
-  has changed, and no other. They are inlined, so that numbers that a kernel hands to them (its
-  plan, its number of targets) are constants there.
-* Loops over `cuda.local.array` have constant bounds, so that they unroll and the array is
-  registers: `bench/gpu_check.py --compile` looks for spills without a GPU.
-"""
+"""The contract on a GPU. The shared pieces are in `cuda/`, where the families are moving."""
 
 from __future__ import annotations
 
 import math
-import threading
-import warnings
-import zlib
-from collections.abc import Iterable
-from contextlib import suppress
-from functools import cache, lru_cache, partial
-from pathlib import Path
-from types import FunctionType
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba.core import config
 
-# The one place that chooses the compiler: numba-cuda, which puts itself behind this import.
-# numba-cuda-mlir 0.6, its successor, has no simulator, and compiles a shuffle of a float64 to one
-# of a float32: sums would lose half of their digits without a word. See docs/cuda.md.
-from numba import cuda  # isort: skip
-
-from .contract import (
-    CSR,
-    Epoch,
-    Gram,
-    LossGradient,
-    OptimizerRule,
-    SGDState,
-    rows_per_group,
-)
-from .device import DeviceArray, as_device_array, empty_like, is_device_array
+from .contract import CSR, Epoch, Gram, LossGradient, OptimizerRule, SGDState, rows_per_group
+from .cuda import gather
+from .cuda.blocks import blocks as _blocks
+from .cuda.compile import SIMULATED, cuda
+from .cuda.compile import Kernel as _Kernel
+from .cuda.compile import device_function as _helper
+from .cuda.compile import launch as _launch
+from .cuda.context import build_info, isa
+from .cuda.context import lock as _lock
+from .cuda.context import multiprocessors as _multiprocessors
+from .cuda.context import on_device_of as _on
+from .cuda.gather import copy_to_host, take
+from .cuda.memory import allocate as _new
+from .cuda.memory import allocate_beside as _empty_beside
+from .cuda.memory import free_workspace
+from .cuda.memory import native as _native
+from .cuda.memory import reserve as _room
+from .cuda.memory import workspace as _workspace
+from .cuda.rows import Block as _Block
+from .cuda.rows import Rows as _Rows
+from .cuda.rows import Sparse as _Sparse
+from .cuda.rows import matrix_of as _matrix
+from .cuda.rows import order_arguments
+from .cuda.rows import resident as _there
+from .cuda.rows import stream_for as _stream_for
+from .cuda.transfer import copy_beside as _sent
+from .cuda.transfer import copy_to_device as send_as_device_array
+from .cuda.transfer import download as _get
+from .cuda.transfer import to_numba_array as send
+from .cuda.transfer import upload as _put
+from .cuda.transfer import upload_order as _order_on_device
+from .cuda.warp import THREADS, WARP, WARPS
+from .cuda.warp import from_lane as _from_lane
+from .cuda.warp import grid_for as _grid
+from .cuda.warp import load_16_bytes as _load_16_bytes
+from .cuda.warp import sum_of_blocks as _added_up
+from .cuda.warp import sum_of_lanes as _sum_of_lanes
+from .cuda.warp import sync_warp as _sync_warp
+from .device import DeviceArray, empty_like
 
 __all__ = [
-    "SUMS_ARE_SPLIT",
-    "column_moments",
-    "gram",
-    "isa",
-    "loss_gradient",
-    "predict",
-    "sgd_epoch",
-    "transformed_rows",
-]
+    "build_info", "column_moments", "copy_to_host", "free_workspace", "gram", "isa",
+    "loss_gradient", "predict", "send", "send_as_device_array", "sgd_epoch", "take",
+    "transformed_rows", "_workspace",
+]  # fmt: skip
 
-SIMULATED = bool(getattr(config, "ENABLE_CUDASIM", 0))
-
-# A block of threads. The simulator's threads are slow; the code is the same with few of them.
-WARP = 4 if SIMULATED else 32
-THREADS = 8 if SIMULATED else 256
-WARPS = THREADS // WARP
-FULL = 0xFFFFFFFF  # all lanes of a warp
+SUMS_ARE_SPLIT = True  # over the threads of many blocks
 
 MOST_PER_LANE = 16  # numbers of a row that a lane holds in registers, in `_gradient_of_rows`
 ROWS_IN_FLIGHT = 32  # numbers that a lane has asked for at a time: several rows
@@ -101,688 +83,14 @@ GRAM_BYTES = 128 << 20  # rows made float64 at a time: enough for the device to 
 TURNED = WARP * (WARP + 1)  # a square of numbers in shared memory; the 1 is for its banks
 LEFT_STRIP = GRAM_TILE * GRAM_PITCH
 
-BLOCK_BYTES = 64 << 20  # of host rows, or of rows in random order, that are on their way
 # Of `transformed_rows`. A chunk costs some 30 launches and small copies, of 10 microseconds each.
 CHUNK_BYTES = 256 << 20
 CUBLAS_PRODUCTS = 1e8  # multiply-adds from which cuBLAS is worth its call
 TINY_SCALE = 1e-4
-OLDEST = (7, 0)  # compute capability
-SUMS_ARE_SPLIT = True  # over the threads of many blocks
-
-
-# ----------------------------------------------------------------------------------------------
-# The device
-# ----------------------------------------------------------------------------------------------
-
-
-def _check_device() -> None:
-    """Raise ImportError with the reason why there is no GPU to use."""
-    if SIMULATED:
-        return
-    if getattr(cuda, "implementation", "") == "Built-in":
-        raise ImportError("numba-cuda is not installed")
-    try:
-        devices = len(cuda.gpus)
-    except Exception as error:  # of the driver, or its loader: whatever they raise
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ImportError(f"no CUDA driver that works: {reason}") from error
-    if devices == 0:
-        raise ImportError("no CUDA device is visible to this process")
-    device = cuda.gpus[0]  # asking the current one would make a context
-    if tuple(device.compute_capability) < OLDEST:
-        major, minor = device.compute_capability
-        raise ImportError(
-            f"the GPU is too old: compute capability {major}.{minor}, below {OLDEST[0]}.{OLDEST[1]}"
-        )
-
-
-_check_device()
-
-# One call at a time: the workspace is shared, and the simulator runs one kernel at a time.
-_lock = threading.RLock()
-_workspace: dict[tuple, Any] = {}
-_views: dict[tuple, DeviceArray] = {}  # what was last asked of each
-_in_flight: dict[tuple, np.ndarray] = {}  # what copies from host memory may still read
-_in_use: list[int] = []  # devices of the calls that run
-
-
-def isa() -> str:
-    """The GPU in use."""
-    if SIMULATED:
-        return "Numba's CUDA simulator"
-    device = cuda.get_current_device()
-    name = device.name.decode() if isinstance(device.name, bytes) else device.name
-    major, minor = device.compute_capability
-    return f"{name}, compute capability {major}.{minor}"
-
-
-def build_info() -> dict[str, str]:
-    """What a bug report should tell of the device."""
-    if SIMULATED:
-        return {}
-    free, total = cuda.current_context().get_memory_info()
-    driver = ".".join(map(str, getattr(cuda.cudadrv.driver, "driver").get_version()))  # noqa: B009
-    return {
-        "devices": str(len(cuda.gpus)),
-        "processors": str(_multiprocessors()),
-        "memory": f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free",
-        "driver": f"CUDA {driver}",
-    }
-
-
-def _device() -> int:
-    """Number of the device in use; `_on` has asked for it, once a call."""
-    return _in_use[-1]
-
-
-@cache
-def _multiprocessors_of(device: int) -> int:
-    return 2 if SIMULATED else int(cuda.gpus[device].MULTIPROCESSOR_COUNT)
-
-
-def _multiprocessors() -> int:
-    return _multiprocessors_of(_device())
-
-
-def _stream(handle: int):
-    """The stream with this handle, as Numba launches on it; the same object each time."""
-    return _stream_on(_device(), handle)
-
-
-@lru_cache(maxsize=64)
-def _stream_on(device: int, handle: int):
-    if SIMULATED:
-        return cuda.stream()
-    if handle in (0, 1):
-        return cuda.default_stream()
-    if handle == 2:
-        return cuda.per_thread_default_stream()
-    return cuda.external_stream(handle)
-
-
-def _native(array: DeviceArray):
-    """A `DeviceArray` as Numba's kernels take it: some 10 microseconds, the first time."""
-    if array.native is None:
-        # Of the owner's: an array that owned itself would keep the user's memory until Python
-        # looks for cycles.
-        array.native = (
-            _simulated(array)
-            if SIMULATED
-            else cuda.from_cuda_array_interface(
-                array.__cuda_array_interface__, owner=array.owner, sync=False
-            )
-        )
-    return array.native
-
-
-def _simulated(array: DeviceArray):
-    import ctypes
-
-    from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
-
-    low, start = array.span()
-    memory = (ctypes.c_byte * low.nbytes).from_address(low.address)
-    flat: Any = np.frombuffer(memory, array.dtype)  # type: ignore[call-overload]
-    return FakeCUDAArray(np.lib.stride_tricks.as_strided(flat[start:], array.shape, array.strides))
-
-
-def _own_stream(purpose: str):
-    """A stream of ours, made once a purpose and device."""
-    key = purpose, "stream", _device()
-    if key not in _workspace:
-        _workspace[key] = cuda.stream()
-    return _workspace[key]
-
-
-def copy_to_host(array: DeviceArray) -> np.ndarray:
-    """The numbers of an array on the device, in C order."""
-    if array.size == 0:
-        return np.empty(array.shape, array.dtype)
-    with _lock, _on(array):
-        if array.c_contiguous:
-            native, stream = _native(array), _stream(array.stream)
-            out = np.empty(array.shape, array.dtype)
-            native.copy_to_host(out, stream=stream)
-            stream.synchronize()
-            return out
-        rows = array if array.ndim == 2 else array[:, None]
-        out = np.empty(rows.shape, array.dtype)
-        step = max(1, BLOCK_BYTES // max(1, rows.shape[1] * array.itemsize))
-        for first in range(0, len(rows), step):
-            part = rows[first : first + step]
-            packed = _gather(_Rows.of(part), None, 0, len(part), _stream(array.stream))
-            out[first : first + step] = copy_to_host(packed)
-        return out.reshape(array.shape)
-
-
-def take(array: DeviceArray, rows: np.ndarray) -> DeviceArray:
-    """These rows, in this order, as a new array on the device."""
-    matrix = array if array.ndim == 2 else array[:, None]
-    with _lock, _on(array):
-        stream = _stream(array.stream)
-        out = _new((len(rows), matrix.shape[1]), array.dtype)
-        if out.size:
-            order = _put("order", rows, stream, np.int64)
-            _gather_into(out, _Rows.of(matrix), order, 0, len(rows), stream)
-        stream.synchronize()
-    return out if array.ndim == 2 else out.reshape(len(rows))
-
-
-def send(array: np.ndarray, device: int):
-    """A host array on the device, as Numba's own kind of array."""
-    if SIMULATED:
-        return cuda.to_device(array)
-    with cuda.gpus[device]:
-        return cuda.to_device(array)
-
-
-def _launch(kernel: _Kernel, grid, threads, stream):
-    """A kernel with its grid, to be called."""
-
-    def call(*arguments):
-        form = kernel.form(arguments)
-        if SIMULATED:  # where the kernel itself keeps its grid
-            form[grid, threads, stream](*arguments)
-        else:
-            _configured(form, grid, threads, stream)(*arguments)
-
-    return call
-
-
-@lru_cache(maxsize=1024)
-def _configured(kernel, grid, threads, stream):
-    """Without Numba's warning that a small grid is small."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Grid size")
-        return kernel[grid, threads, stream]
-
-
-def send_as_device_array(array: np.ndarray, device: int) -> DeviceArray:
-    """The same for kernels."""
-    return _own(send(array, device), device)
-
-
-class _on:
-    """Makes the device of an array the current one."""
-
-    def __init__(self, array) -> None:
-        parts = array if isinstance(array, tuple) else (array,)
-        where = next((part for part in parts if isinstance(part, DeviceArray)), None)
-        self.context = None if SIMULATED or where is None else cuda.gpus[where.device]
-
-    def __enter__(self):
-        if self.context is not None:
-            self.context.__enter__()
-        _in_use.append(0 if SIMULATED else cuda.get_current_device().id)
-
-    def __exit__(self, *error):
-        _in_use.pop()
-        if self.context is not None:
-            self.context.__exit__(*error)
-
-
-# ----------------------------------------------------------------------------------------------
-# Memory of our own: allocated once a purpose and device, and kept
-# ----------------------------------------------------------------------------------------------
-
-
-def _room(purpose: str, size: int, dtype=np.float64) -> DeviceArray:
-    """`size` numbers on the device; the same memory at the next call for this purpose.
-
-    Allocation stops the device and takes longer than most launches. Callers hold the lock, and a
-    call ends when the device is done with what it launched.
-    """
-    device = _device()
-    key = purpose, device, np.dtype(dtype)
-    array = _workspace.get(key)
-    if array is None or array.size < size:
-        _workspace.pop(key, None)
-        _views.pop(key, None)
-        memory = cuda.device_array(max(1, size), dtype)
-        _workspace[key] = array = _own(memory, device)
-    view = _views.get(key)
-    if view is None or view.size != size:
-        _views[key] = view = array[:size]
-    return view
-
-
-def _own(memory, device: int) -> DeviceArray:
-    if SIMULATED:
-        address = memory._ary.__array_interface__["data"][0]
-        return DeviceArray(address, memory._ary.shape, memory._ary.dtype, owner=memory)
-    array = as_device_array(memory)
-    array.device = device
-    return array
-
-
-def _pinned(purpose: str, size: int, dtype) -> np.ndarray:
-    """Host memory that the device reads by itself."""
-    key = purpose, "pinned", np.dtype(dtype)
-    array = _workspace.get(key)
-    if array is None or array.size < size:
-        _workspace[key] = array = cuda.pinned_array(max(1, size), dtype)
-    return array[:size]
-
-
-def _put(purpose: str, values: np.ndarray, stream, dtype=np.float64) -> DeviceArray:
-    """Small numbers from the host."""
-    values = np.ascontiguousarray(values, dtype).reshape(-1)
-    room = _room(purpose, max(1, values.size), dtype)
-    if values.size:
-        # Kept until the next of its purpose, when the call is over: where host and device share
-        # page tables, the copy may be read from here later.
-        _in_flight[purpose, room.dtype] = values
-        _native(room).copy_to_device(values, stream=stream)
-    return room
-
-
-def _get(room: DeviceArray, stream) -> np.ndarray:
-    out = np.empty(room.shape, room.dtype)
-    _native(room).copy_to_host(out, stream=stream)
-    stream.synchronize()
-    return out
-
-
-def free_workspace() -> None:
-    """Give the workspace back to the device."""
-    with _lock:
-        _views.clear()
-        _in_flight.clear()
-        _workspace.clear()
-        if not SIMULATED:  # Numba frees memory when there is more of it to free
-            cuda.current_context().memory_manager.deallocations.clear()
-
-
-# ----------------------------------------------------------------------------------------------
-# Rows, wherever they lie
-# ----------------------------------------------------------------------------------------------
-
-
-class _Rows(NamedTuple):
-    """A dense matrix on the device: entry (i, j) is flat[start + i * row + j * column]."""
-
-    flat: DeviceArray
-    start: int
-    row: int
-    column: int
-    shape: tuple[int, int]
-
-    @classmethod
-    def of(cls, X: DeviceArray) -> _Rows:
-        if X.rows is None:
-            flat, start = X.span()
-            strides = [stride // X.itemsize for stride in X.strides]
-            n, d = X.shape
-            X.rows = cls(flat, start, strides[0], strides[1], (n, d))
-        return X.rows
-
-    @property
-    def column_major(self) -> bool:
-        return self.shape[1] > 1 and abs(self.row) < abs(self.column)
-
-    @property
-    def contiguous_rows(self) -> bool:
-        return self.column == 1 or self.shape[1] == 1
-
-    @property
-    def arguments(self) -> tuple:
-        return _native(self.flat), self.start, self.row, self.column
-
-    def vector(self) -> int:
-        """Numbers in a load of 16 bytes, where all rows are aligned for it; else 1."""
-        wide = 16 // self.flat.itemsize
-        aligned = (self.flat.address + self.start * self.flat.itemsize) % 16 == 0
-        fits = aligned and self.row % wide == 0 and self.shape[1] % wide == 0
-        return wide if fits and self.contiguous_rows else 1
-
-
-class _Sparse(NamedTuple):
-    """A CSR matrix on the device."""
-
-    data: DeviceArray
-    indices: DeviceArray
-    indptr: DeviceArray
-    shape: tuple[int, int]
-    order: DeviceArray | None  # of the visits; None where it is that of the rows
-
-    @property
-    def arguments(self) -> tuple:
-        return _native(self.data), _native(self.indices), _native(self.indptr)
-
-
-class _Block(NamedTuple):
-    """Rows on the device, with what belongs to them."""
-
-    X: _Rows | _Sparse
-    y: _Rows | None
-    s: DeviceArray | None
-    first: int  # row, or visit, that the first one is
-    stream: Any
-
-    @property
-    def n(self) -> int:
-        return self.X.shape[0]
-
-    @property
-    def weights(self) -> tuple:
-        """The weights and whether there are any; else something of their type."""
-        if self.s is not None:
-            return _native(self.s), 1
-        return _native(self.X.flat if isinstance(self.X, _Rows) else self.X.data), 0
-
-
-def _blocks(X, y, s, stream, order=None, multiple: int = 1, packed: bool = False):
-    """The rows of X, or the visits of `order`, as blocks on the device.
-
-    Rows that are there already are one block; host rows, and visits in random order, come in
-    blocks of at most `BLOCK_BYTES` whose sizes are multiples of `multiple`. `packed`: rows whose
-    numbers do not lie together are packed too.
-    """
-    on_device = is_device_array(_matrix(X))
-    if on_device:
-        y, s = _beside("targets", y, stream), _beside("weights", s, stream)
-    if isinstance(X, CSR):
-        yield from (_device_csr if on_device else _host_csr)(X, y, s, stream, order, multiple)
-        return
-    if not on_device:
-        yield from _host_blocks(X, y, s, stream, order, multiple)
-        return
-    rows, targets = _Rows.of(X), None if y is None else _Rows.of(y)
-    if order is None and (rows.contiguous_rows or not packed):
-        yield _Block(rows, targets, s, 0, stream)
-        return
-    n = len(X) if order is None else len(order)
-    order = _order_on_device(order, stream)
-    step = _block_rows(X.shape[1], X.itemsize, multiple)
-    for first in range(0, n, step):
-        visits = min(step, n - first)
-        A = _gather(rows, order, first, visits, stream)
-        t = None
-        if targets is not None:
-            t = _Rows.of(_gather(targets, order, first, visits, stream, "gathered targets"))
-        weights = None
-        if s is not None:
-            column = _Rows(s, 0, 1, 1, (len(s), 1))
-            weights = _gather(column, order, first, visits, stream, "gathered weights").reshape(-1)
-        yield _Block(_Rows.of(A), t, weights, first, stream)
-
-
-def _beside(name: str, part, stream):
-    """Targets or weights, taken to where the rows are if they are on the host."""
-    if part is None or isinstance(part, DeviceArray):
-        return part
-    return _put(f"{name} beside", part, stream, part.dtype)[: part.size].reshape(*part.shape)
-
-
-def _order_on_device(order, stream):
-    if order is None or isinstance(order, DeviceArray):
-        return order
-    return _put("order", order, stream, np.int64)
-
-
-def _block_rows(d: int, itemsize: int, multiple: int) -> int:
-    return max(1, BLOCK_BYTES // (d * itemsize) // multiple) * multiple
-
-
-def _gather(rows: _Rows, order, first: int, visits: int, stream, purpose="gathered rows"):
-    """These visits' rows in C order, in the workspace."""
-    d = rows.shape[1]
-    out = _room(purpose, visits * d, rows.flat.dtype).reshape(visits, d)
-    _gather_into(out, rows, order, first, visits, stream)
-    return out
-
-
-def _gather_into(out: DeviceArray, rows: _Rows, order, first: int, visits: int, stream) -> None:
-    d = rows.shape[1]
-    if visits * d == 0:
-        return
-    visit = _nothing() if order is None else _native(order)
-    grid = _grid(visits * (1 if rows.column_major else WARP))
-    _launch(_gather_kernel(rows.column_major, _scalar(rows.flat)), grid, THREADS, stream)(
-        *rows.arguments, d, visit, int(order is not None), first, visits,
-        _native(out.reshape(visits * d)),
-    )  # fmt: skip
-
-
-def _nothing():
-    """An order, where there is none."""
-    return _native(_room("nothing", 1, np.int64))
-
-
-def _grid(work: int) -> int:
-    """Blocks for so many independent pieces; each thread strides over the grid."""
-    return max(1, min(-(-work // THREADS), 16 * _multiprocessors()))
-
-
-def _host_blocks(X, y, s, stream, order, multiple):
-    """Rows of host memory by way of pinned buffers, two of each, so that copies overlap kernels.
-
-    While the kernels work on one block, the next is packed here and sent on a stream of its own.
-    """
-    n, d = X.shape if order is None else (len(order), X.shape[1])
-    step = min(_block_rows(d, X.itemsize, multiple), -(-n // multiple) * multiple)
-    copies = _own_stream("copies")
-    used = [cuda.event(), cuda.event()]
-    waiting = None
-    for k, first in enumerate(range(0, n, step)):
-        visits, turn = min(step, n - first), k % 2
-        if k >= 2:
-            used[turn].synchronize()
-        rows = slice(first, first + visits) if order is None else order[first : first + visits]
-        sent = [
-            None if part is None else _send(part, rows, f"host {name} {turn}", copies)
-            for name, part in (("rows", X), ("targets", y), ("weights", s))
-        ]
-        copied = cuda.event()
-        copied.record(copies)
-        if waiting is not None:
-            yield from _when_copied(*waiting)
-        targets = None if sent[1] is None else _Rows.of(sent[1])
-        block = _Block(_Rows.of(sent[0]), targets, sent[2], first, stream)
-        waiting = block, copied, used[turn], stream
-    assert waiting is not None
-    yield from _when_copied(*waiting)
-
-
-def _when_copied(block: _Block, copied, used, stream):
-    copied.wait(stream)
-    yield block
-    used.record(stream)
-
-
-def _send(part: np.ndarray, rows, purpose: str, copies) -> DeviceArray:
-    """These rows of a host array, on the device in C order."""
-    shape = part[rows].shape if isinstance(rows, slice) else (len(rows), *part.shape[1:])
-    size = int(np.prod(shape))
-    room = _room(purpose, max(1, size), part.dtype)
-    if size:
-        staged = _pinned(purpose, size, part.dtype)
-        if isinstance(rows, slice):
-            np.copyto(staged.reshape(shape), part[rows])
-        else:
-            np.take(part, rows, axis=0, out=staged.reshape(shape), mode="clip")
-        _native(room[:size]).copy_to_device(staged, stream=copies)
-    return room[:size].reshape(*shape)
-
-
-def _device_csr(X: CSR, y, s, stream, order, multiple):
-    ends: Any = _beside("indptr", X.indptr, stream)  # on the host where rows have been taken
-    data: Any = X.data
-    indices: Any = X.indices
-    matrix = _Sparse(data, indices, ends, X.shape, _order_on_device(order, stream))
-    yield _Block(matrix, None if y is None else _Rows.of(y), s, 0, stream)
-
-
-def _host_csr(X: CSR, y, s, stream, order, multiple):
-    """A CSR matrix in blocks of rows, in the order of the visits."""
-    n = X.shape[0] if order is None else len(order)
-    entries = X.indptr[1:] - X.indptr[:-1] if order is None else _entries(X.indptr, order)
-    ends = np.concatenate([[0], np.cumsum(entries, dtype=np.int64)])
-    most = max(1, BLOCK_BYTES // (X.data.itemsize + X.indices.itemsize))
-    first = 0
-    while first < n:
-        last = int(np.searchsorted(ends, ends[first] + most, side="right")) - 1
-        last = min(n, first + max(1, (last - first) // multiple) * multiple)
-        rows = slice(first, last) if order is None else order[first:last]
-        parts = [
-            _put(f"csr {name}", values, stream, values.dtype)
-            for name, values in zip(_Sparse._fields, _csr_rows(X, rows), strict=False)
-        ]
-        targets = None
-        if y is not None:
-            part = np.ascontiguousarray(y[rows])
-            sent = _put("csr targets", part, stream, y.dtype)
-            targets = _Rows.of(sent[: part.size].reshape(*part.shape))
-        weights = None if s is None else _put("csr weights", s[rows], stream, s.dtype)
-        data, indices, indptr = parts
-        matrix = _Sparse(data, indices, indptr, (last - first, X.shape[1]), None)
-        yield _Block(matrix, targets, weights, first, stream)
-        stream.synchronize()  # the buffers are filled anew
-        first = last
-
-
-def _entries(indptr: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    return indptr[rows + 1] - indptr[rows]
-
-
-def _csr_rows(X: CSR, rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """data, indices and indptr of these rows, indptr from 0."""
-    if isinstance(rows, slice):
-        ends = X.indptr[rows.start : rows.stop + 1]
-        span = slice(int(ends[0]), int(ends[-1]))
-        return X.data[span], X.indices[span], ends - ends[0]
-    counts = _entries(X.indptr, rows)
-    ends = np.concatenate([[0], np.cumsum(counts)]).astype(X.indptr.dtype)
-    where = np.repeat(X.indptr[rows] - ends[:-1], counts) + np.arange(ends[-1])
-    return X.data[where], X.indices[where], ends
-
-
-def _stream_for(X, *others):
-    """The stream on which X is made; what the others are made on is waited for."""
-    matrix = X.data if isinstance(X, CSR) else X
-    if not isinstance(matrix, DeviceArray):
-        return _own_stream("work")
-    for other in others:
-        if isinstance(other, DeviceArray) and other.stream != matrix.stream:
-            _stream(other.stream).synchronize()
-    return _stream(matrix.stream)
-
-
-# ----------------------------------------------------------------------------------------------
-# What all kernels share
-# ----------------------------------------------------------------------------------------------
-
-
-def digest_of_sources(files: Iterable[Path]) -> int:
-    """A checksum of the names and the text of these files."""
-    checksum = 0
-    for file in sorted(files):
-        checksum = zlib.crc32(file.read_bytes(), zlib.crc32(file.name.encode(), checksum))
-    return checksum
-
-
-_SOURCES = digest_of_sources([Path(__file__)])
-
-
-class _Kernel:
-    """A kernel that is compiled, or found in Numba's cache, when arguments of such dtypes come.
-
-    Numba keeps all forms of one function under one index, which processes that compile at the
-    same time overwrite: an entry may then lead to another's code (numba issue 4807). So each form
-    has a name, and a file, of its own. The name includes a checksum of the backend's sources, since
-    Numba itself asks only whether the kernel's own file has changed: a device function in another
-    file may have. What closures hold must be numbers and names: Numba takes a function there for
-    another one in each process.
-    """
-
-    def __init__(self, function, **options) -> None:
-        self.function, self.options = function, options
-        self.forms: dict[tuple, Any] = {}
-
-    def form(self, arguments: tuple):
-        """For arrays of the dtypes that these have; numbers are always of the same type."""
-        if SIMULATED:
-            dtypes: tuple = ()
-        else:
-            dtypes = tuple(part.dtype.char for part in arguments if hasattr(part, "dtype"))
-        if dtypes not in self.forms:
-            self.forms[dtypes] = self._form(dtypes)
-        return self.forms[dtypes]
-
-    def _form(self, dtypes: tuple):
-        if SIMULATED:
-            return cuda.jit(self.function)
-        f = self.function
-        copy = FunctionType(f.__code__, f.__globals__, f.__name__, f.__defaults__, f.__closure__)
-        constants = [cell.cell_contents for cell in f.__closure__ or ()]
-        what = f"{constants} {cuda.get_current_device().compute_capability} {_SOURCES}"
-        copy.__qualname__ = f"{f.__name__}_{''.join(dtypes)}_{zlib.crc32(what.encode()):08x}"
-        copy.__module__, copy.__doc__ = f.__module__, f.__doc__
-        dispatcher = cuda.jit(**self.options)(copy)
-        with suppress(RuntimeError):  # no folder that can be written to: compile in each process
-            dispatcher.enable_caching()
-        return dispatcher
-
 
 _kernel = _Kernel
-_helper = cuda.jit(device=True)
 # 65,536 registers of a multiprocessor for a block of `CHAIN_THREADS`.
 _small_kernel = partial(_Kernel, max_registers=65_536 // CHAIN_THREADS)
-
-if SIMULATED:
-
-    @_helper
-    def _from_lane(value, offset, scratch):
-        """The value that the lane at ``lane ^ offset`` has; all lanes of the block call this."""
-        thread = cuda.threadIdx.x
-        scratch[thread] = value
-        cuda.syncthreads()
-        other = scratch[thread ^ offset]
-        cuda.syncthreads()
-        return other
-
-    @_helper
-    def _sync_warp():
-        cuda.syncthreads()
-
-    @_helper
-    def _load_16_bytes(flat, at):
-        return flat[at : at + 16 // flat.itemsize]
-
-else:
-    import numba
-    from llvmlite import ir
-    from numba.cuda.extending import intrinsic
-
-    # Older numba-cuda has no types of its own.
-    types = cuda.types if hasattr(cuda.types, "UniTuple") else numba.types
-
-    @_helper
-    def _from_lane(value, offset, scratch):
-        """The value that the lane at ``lane ^ offset`` has; all lanes of the warp call this."""
-        return cuda.shfl_xor_sync(FULL, value, offset)
-
-    @_helper
-    def _sync_warp():
-        cuda.syncwarp()
-
-    @intrinsic
-    def _load_16_bytes(typing_context, flat, at):
-        """flat[at : at + 4] (or 2 float64) in one load; its address is a multiple of 16."""
-        count = 128 // flat.dtype.bitwidth
-
-        def emit(context, builder, signature, arguments):
-            data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-            vector = ir.VectorType(context.get_value_type(signature.args[0].dtype), count)
-            place = builder.bitcast(builder.gep(data, [arguments[1]]), vector.as_pointer())
-            numbers = builder.load(place, align=16)
-            parts = [
-                builder.extract_element(numbers, ir.Constant(ir.IntType(32), i))
-                for i in range(count)
-            ]
-            return context.make_tuple(builder, signature.return_type, parts)
-
-        return types.UniTuple(flat.dtype, count)(flat, types.intp), emit
 
 
 @_helper
@@ -795,73 +103,9 @@ def _sync_grid():
     cuda.cg.this_grid().sync()
 
 
-@_helper
-def _sum_of_lanes(value, lanes, scratch):
-    """The sum over each group of `lanes` neighbours, known to all of them: a butterfly."""
-    offset = lanes // 2
-    while offset > 0:
-        value += _from_lane(value, offset, scratch)
-        offset //= 2
-    return value
-
-
-@cache
-def _gather_kernel(column_major: bool, scalar):
-    @_kernel
-    def gather(flat, start, row, column, d, order, ordered, first, visits, out):
-        """out[i, j] = X[order[first + i], j], reading along the smaller of X's strides.
-
-        Four numbers are asked for before the first is written: a store might be to what the next
-        load reads, so that the compiler would not do it.
-        """
-        held = cuda.local.array(4, scalar)
-        lane, mine = 0, cuda.grid(1)
-        apart, ahead = cuda.gridsize(1), 1
-        if not column_major:  # a warp a row
-            lane, mine = mine % WARP, mine // WARP
-            apart, ahead = apart // WARP, WARP
-        for i in range(mine, visits, apart):
-            which = first + i
-            if ordered:
-                which = order[which]
-            at = start + which * row
-            for j0 in range(lane, d, 4 * ahead):
-                for k in range(4):
-                    j = j0 + k * ahead
-                    if j < d:
-                        held[k] = flat[at + j * column]
-                for k in range(4):
-                    j = j0 + k * ahead
-                    if j < d:
-                        out[i * d + j] = held[k]
-
-    return gather
-
-
-@_kernel
-def _add_up(parts, blocks, m, out):
-    """out[j] = sum over blocks g of parts[g, j]: by warps, each a share of the blocks in order."""
-    scratch = cuda.shared.array(THREADS, np.float64)
-    thread = cuda.threadIdx.x
-    lane, warp = thread % WARP, thread // WARP
-    j = cuda.blockIdx.x * WARP + lane
-    total = 0.0
-    if j < m:
-        for g in range(warp, blocks, WARPS):
-            total += parts[g * m + j]
-    scratch[thread] = total
-    cuda.syncthreads()
-    if warp == 0 and j < m:
-        total = 0.0
-        for k in range(WARPS):
-            total += scratch[k * WARP + lane]
-        out[j] = total
-
-
-def _added_up(parts: DeviceArray, blocks: int, m: int, stream) -> np.ndarray:
-    out = _room("sums", m)
-    _launch(_add_up, -(-m // WARP), THREADS, stream)(_native(parts), blocks, m, _native(out))
-    return _get(out, stream)
+def _nothing():
+    """An order, where there is none."""
+    return order_arguments(None)[0]
 
 
 # ----------------------------------------------------------------------------------------------
@@ -885,10 +129,6 @@ def loss_gradient(X, y, w, b, sample_weight, n_threads) -> LossGradient:
     coef, loss, intercept = np.split(total[:-1], [t * d, t * d + t])
     coef = coef.reshape(t, d)
     return LossGradient(loss / total[-1], coef / total[-1], intercept / total[-1])
-
-
-def _matrix(X):
-    return X.data if isinstance(X, CSR) else X
 
 
 def _sums_of_block(block: _Block, weights: DeviceArray, t: int, m: int) -> np.ndarray:
@@ -1266,11 +506,6 @@ def predict(X, w, b, n_threads):
         return host
 
 
-def _new(shape: tuple[int, ...], dtype) -> DeviceArray:
-    """A result that its user owns."""
-    return _own(cuda.device_array(shape, dtype), _device())
-
-
 def _predict_block(block: _Block, weights: DeviceArray, t: int, out: DeviceArray) -> None:
     n, d = block.X.shape
     if isinstance(block.X, _Sparse):
@@ -1565,32 +800,6 @@ class _Change(NamedTuple):
             _launch(_scale_rows, grid, THREADS, stream)(
                 *self.rows.arguments, *shape, lanes, *numbers
             )
-
-
-def _sent(values, like: DeviceArray, stream) -> DeviceArray:
-    """Numbers of the host in memory of their own beside `like`; those on the device as they are."""
-    if isinstance(values, DeviceArray):
-        return values
-    array = _empty_beside(values.shape, values.dtype, like)
-    if array.size:  # flat: Numba takes an axis whose stride is 0 for one that repeats numbers
-        flat = np.ascontiguousarray(values).reshape(-1)
-        _native(array.reshape(array.size)).copy_to_device(flat, stream=stream)
-    return array
-
-
-def _empty_beside(shape: tuple[int, ...], dtype, like: DeviceArray) -> DeviceArray:
-    array = _new(shape, dtype)
-    array.stream = like.stream
-    return array
-
-
-def _there(X, stream) -> _Rows | _Sparse:
-    """X, which is on the device, as the kernels take it."""
-    if not isinstance(X, CSR):
-        return _Rows.of(X)
-    data: Any = X.data
-    indices: Any = X.indices
-    return _Sparse(data, indices, _sent(X.indptr, data, stream), X.shape, None)
 
 
 def transformed_rows(X, y, sample_weight, order, multiple, shift, transform, weight_unit):
@@ -2840,7 +2049,7 @@ def _launch_triangles(
     assert isinstance(block.X, _Rows)
     dtype = block.X.flat.dtype
     per_block = _rows_of_block(descent)
-    most = max(1, BLOCK_BYTES // (TRIANGLE * TRIANGLE * dtype.itemsize))
+    most = max(1, gather.BLOCK_BYTES // (TRIANGLE * TRIANGLE * dtype.itemsize))
     targets = (_native(block.y.flat), block.y.start, block.y.row, block.y.column)
     solve, threads, more = _solving(block.X, block.y, descent, t)
     for base in range(0, -(-n // per_block), most):
