@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .contract import CSR, Epoch, Gram, LossGradient, OptimizerRule, SGDState, rows_per_group
+from .contract import CSR, Epoch, Gram, OptimizerRule, SGDState, rows_per_group
 from .cuda import gather
 from .cuda.blocks import blocks as _blocks
 from .cuda.compile import SIMULATED, cuda
@@ -20,6 +20,7 @@ from .cuda.context import lock as _lock
 from .cuda.context import multiprocessors as _multiprocessors
 from .cuda.context import on_device_of as _on
 from .cuda.gather import copy_to_host, take
+from .cuda.loss_gradient import loss_gradient
 from .cuda.memory import allocate as _new
 from .cuda.memory import allocate_beside as _empty_beside
 from .cuda.memory import free_workspace
@@ -108,55 +109,6 @@ def _nothing():
     return order_arguments(None)[0]
 
 
-# ----------------------------------------------------------------------------------------------
-# loss_gradient
-# ----------------------------------------------------------------------------------------------
-#
-# Each block of threads has sums of its own, of m = t d + 2 t + 1 numbers: the gradient (t, d), the
-# loss (t,), the residuals (t,) and the weights; `_add_up` adds the blocks' up in order.
-
-
-def loss_gradient(X, y, w, b, sample_weight, n_threads) -> LossGradient:
-    """The contract's `loss_gradient`."""
-    t, d = w.shape
-    m = t * d + 2 * t + 1
-    total = np.zeros(m)
-    with _lock, _on(_matrix(X)):
-        stream = _stream_for(X, y, sample_weight)
-        weights = _put("weights", np.concatenate([w.reshape(-1), b]), stream)
-        for block in _blocks(X, y, sample_weight, stream):
-            total += _sums_of_block(block, weights, t, m)
-    coef, loss, intercept = np.split(total[:-1], [t * d, t * d + t])
-    coef = coef.reshape(t, d)
-    return LossGradient(loss / total[-1], coef / total[-1], intercept / total[-1])
-
-
-def _sums_of_block(block: _Block, weights: DeviceArray, t: int, m: int) -> np.ndarray:
-    n, d = block.X.shape
-    assert block.y is not None
-    targets = (_native(block.y.flat), block.y.start, block.y.row, block.y.column)
-    shape: tuple[int, ...]
-    if isinstance(block.X, _Sparse):
-        blocks = max(1, min(2 * _multiprocessors(), -(-n // TILE_ROWS), CSR_SUMS_BYTES // (8 * m)))
-        kernel = _gradient_of_csr(min(t, TARGETS))
-        shape = (n, d, t)
-    elif t == 1 and (plan := _lanes_for(block.X)) is not None:
-        groups, rows = THREADS // plan.lanes, plan.rows
-        blocks = max(1, min(2 * _multiprocessors(), -(-n // (groups * rows))))
-        kernel = _gradient_of_rows(_scalar(block.X.flat), _scalar(block.y.flat), *plan)
-        shape = (n, d)
-    else:
-        tile = _tile_rows(block.X)
-        blocks = max(1, min(2 * _multiprocessors(), -(-n // tile)))
-        kernel = _gradient_of_tiles(block.X.column_major, min(t, TARGETS))
-        shape = (n, d, t, tile)
-    parts = _room("parts", blocks * m)
-    _launch(kernel, blocks, THREADS, block.stream)(
-        *block.X.arguments, *shape, *targets, *block.weights, _native(weights), _native(parts)
-    )
-    return _added_up(parts, blocks, m, block.stream)
-
-
 class _Plan(NamedTuple):
     """How `_gradient_of_rows` lays a row over the lanes of a warp."""
 
@@ -186,13 +138,6 @@ def _scalar(array: DeviceArray) -> Any:
     return array.dtype.type
 
 
-def _tile_rows(X: _Rows) -> int:
-    if X.column_major:
-        return THREADS
-    row = X.shape[1] * X.flat.itemsize
-    return max(1, min(TILE_ROWS, TILE_BYTES // row))
-
-
 @_helper
 def _column_of(e, lane, vector, lanes):
     """The column of a lane's e-th number, where `_load_row` has laid out a row."""
@@ -216,268 +161,12 @@ def _load_row(flat, at, lane, d, inside, x, base, vector, chunks, lanes):
                 x[base + k * vector + e] = 0.0
 
 
-@cache
-def _gradient_of_rows(scalar, of_target, vector: int, chunks: int, lanes: int, rows: int):
-    per_lane, groups = vector * chunks, THREADS // lanes
-    in_flight = rows * per_lane
-
-    @_kernel
-    def gradient_of_rows(
-        flat, start, row_stride, column, n, d,
-        y, y_start, y_row, y_column, s, weighted, w, parts,
-    ):  # fmt: skip
-        """One target: r = x . w + b - y, then the gradient's share s r x, from the same registers.
-
-        A group of `lanes` threads has a row between them, and asks for `rows` of them before
-        it uses the first, 16 bytes a thread where X is aligned so. Weights and gradient stay in
-        registers as float64. Reads d numbers a row, once; 4 d flops.
-        """
-        scratch = cuda.shared.array(THREADS, np.float64)
-        v = cuda.local.array(per_lane, np.float64)
-        g = cuda.local.array(per_lane, np.float64)
-        x = cuda.local.array(in_flight, scalar)
-        # Made float64 where they are used: a conversion would wait for its load, and x for that.
-        target = cuda.local.array(rows, of_target)
-        weight = cuda.local.array(rows, of_target)
-        thread = cuda.threadIdx.x
-        lane, group = thread % lanes, thread // lanes
-        for e in range(per_lane):
-            j = _column_of(e, lane, vector, lanes)
-            v[e] = w[j] if j < d else 0.0
-            g[e] = 0.0
-        intercept = w[d]
-        loss = 0.0
-        residuals = 0.0
-        weights = 0.0
-        apart = cuda.gridDim.x * groups
-        mine = cuda.blockIdx.x * groups + group
-        for step in range((n + apart * rows - 1) // (apart * rows)):
-            for r in range(rows):
-                i = (step * rows + r) * apart + mine
-                inside = i < n
-                target[r] = y[y_start + i * y_row] if inside else of_target(0.0)
-                weight[r] = of_target(1.0) if inside else of_target(0.0)
-                if weighted and inside:
-                    weight[r] = s[i]
-                at = start + i * row_stride
-                _load_row(flat, at, lane, d, inside, x, r * per_lane, vector, chunks, lanes)
-            for r in range(rows):
-                dot = 0.0
-                for e in range(per_lane):
-                    dot += v[e] * x[r * per_lane + e]
-                dot = _sum_of_lanes(dot, lanes, scratch)
-                # Of a row of weight 0 the residual may be infinite.
-                if (step * rows + r) * apart + mine < n and weight[r] != 0.0:
-                    residual = dot + intercept - np.float64(target[r])
-                    c = np.float64(weight[r]) * residual
-                    loss += 0.5 * c * residual
-                    residuals += c
-                    weights += np.float64(weight[r])
-                    for e in range(per_lane):
-                        g[e] += c * x[r * per_lane + e]
-        base = cuda.blockIdx.x * (d + 3)
-        for e in range(per_lane):
-            scratch[thread] = g[e]
-            cuda.syncthreads()
-            j = _column_of(e, lane, vector, lanes)
-            if group == 0 and j < d:
-                total = 0.0
-                for k in range(groups):
-                    total += scratch[k * lanes + lane]
-                parts[base + j] = total
-            cuda.syncthreads()
-        for which in range(3):
-            scratch[thread] = loss if which == 0 else (residuals if which == 1 else weights)
-            cuda.syncthreads()
-            if thread == 0:
-                total = 0.0
-                for k in range(groups):
-                    total += scratch[k * lanes]
-                parts[base + d + which] = total
-            cuda.syncthreads()
-
-    return gradient_of_rows
-
-
 @_helper
 def _clear(parts, base, m):
     """Zero a block's own sums."""
     for k in range(cuda.threadIdx.x, m, THREADS):
         parts[base + k] = 0.0
     cuda.syncthreads()
-
-
-@_helper
-def _tally(c_of, q_of, rows, targets, c0, d, t, first, s, weighted, parts, base):
-    """Add a tile's losses, residuals and weights to the block's sums, a thread each."""
-    thread = cuda.threadIdx.x
-    if thread < targets and c0 + thread < t:
-        loss = 0.0
-        residuals = 0.0
-        for r in range(rows):
-            loss += q_of[r * targets + thread]
-            residuals += c_of[r * targets + thread]
-        parts[base + t * d + c0 + thread] += loss
-        parts[base + t * d + t + c0 + thread] += residuals
-    elif thread == THREADS - 1 and c0 == 0:
-        weights = np.float64(rows)
-        if weighted:
-            weights = 0.0
-            for r in range(rows):
-                weights += np.float64(s[first + r])
-        parts[base + t * d + 2 * t] += weights
-
-
-@cache
-def _gradient_of_tiles(column_major: bool, targets: int):
-    room = (THREADS if column_major else TILE_ROWS) * targets
-
-    @_kernel
-    def gradient_of_tiles(
-        flat, start, row_stride, column, n, d, t, tile,
-        y, y_start, y_row, y_column, s, weighted, w, parts,
-    ):  # fmt: skip
-        """Any strides, width and number of targets: a tile of rows at a time.
-
-        Its residuals are made, then its share of the gradient is added to the block's sums in
-        global memory while the tile is in the nearest cache that holds it. Both go along the
-        smaller stride: a warp has a row, or each thread one; then a thread has a column, or a
-        warp. Reads d numbers a row from memory, 4 d t flops.
-        """
-        scratch = cuda.shared.array(THREADS, np.float64)
-        c_of = cuda.shared.array(room, np.float64)
-        q_of = cuda.shared.array(room, np.float64)
-        sums = cuda.local.array(targets, np.float64)
-        thread = cuda.threadIdx.x
-        lane, warp = thread % WARP, thread // WARP
-        m = t * d + 2 * t + 1
-        base = cuda.blockIdx.x * m
-        _clear(parts, base, m)
-        for number in range(cuda.blockIdx.x, (n + tile - 1) // tile, cuda.gridDim.x):
-            first = number * tile
-            rows = min(tile, n - first)
-            for c0 in range(0, t, targets):
-                # residuals
-                for step in range(1 if column_major else (rows + WARPS - 1) // WARPS):
-                    r = thread if column_major else step * WARPS + warp
-                    for c in range(targets):
-                        sums[c] = 0.0
-                    if r < rows:
-                        at = start + (first + r) * row_stride
-                        for j in range(0 if column_major else lane, d, 1 if column_major else WARP):
-                            x = np.float64(flat[at + j * column])
-                            for c in range(targets):
-                                sums[c] += x * w[min(c0 + c, t - 1) * d + j]
-                    for c in range(targets):
-                        dot = sums[c]
-                        if not column_major:
-                            dot = _sum_of_lanes(dot, WARP, scratch)
-                        if r < rows and c0 + c < t and (column_major or lane == 0):
-                            i = first + r
-                            weight = 1.0
-                            if weighted:
-                                weight = np.float64(s[i])
-                            residual = (
-                                dot + w[t * d + c0 + c]
-                                - y[y_start + i * y_row + (c0 + c) * y_column]
-                            )  # fmt: skip
-                            if weight == 0.0:  # it may be infinite
-                                residual = 0.0
-                            c_of[r * targets + c] = weight * residual
-                            q_of[r * targets + c] = 0.5 * weight * residual * residual
-                cuda.syncthreads()
-                _tally(c_of, q_of, rows, targets, c0, d, t, first, s, weighted, parts, base)
-                # their share of the gradient
-                width = WARPS if column_major else THREADS
-                for step in range((d + width - 1) // width):
-                    j = step * width + (warp if column_major else thread)
-                    for c in range(targets):
-                        sums[c] = 0.0
-                    if j < d:
-                        at = start + first * row_stride + j * column
-                        for r in range(
-                            lane if column_major else 0, rows, WARP if column_major else 1
-                        ):
-                            x = np.float64(flat[at + r * row_stride])
-                            for c in range(targets):
-                                sums[c] += c_of[r * targets + c] * x
-                    for c in range(targets):
-                        share = sums[c]
-                        if column_major:
-                            share = _sum_of_lanes(share, WARP, scratch)
-                        if j < d and c0 + c < t and (lane == 0 or not column_major):
-                            parts[base + (c0 + c) * d + j] += share
-                cuda.syncthreads()
-
-    return gradient_of_tiles
-
-
-@cache
-def _gradient_of_csr(targets: int):
-    room = TILE_ROWS * targets
-
-    @_kernel
-    def gradient_of_csr(
-        data, indices, indptr, n, d, t,
-        y, y_start, y_row, y_column, s, weighted, w, parts,
-    ):  # fmt: skip
-        """As `gradient_of_tiles` for CSR. A warp owns each so-many-th column.
-
-        For the gradient every warp goes through all entries of the tile, row by row, and adds
-        those of its own columns to the block's sums: no two threads meet, and the order is fixed,
-        without atomics. The entries come from memory once, then from the first-level cache.
-        """
-        scratch = cuda.shared.array(THREADS, np.float64)
-        c_of = cuda.shared.array(room, np.float64)
-        q_of = cuda.shared.array(room, np.float64)
-        sums = cuda.local.array(targets, np.float64)
-        thread = cuda.threadIdx.x
-        lane, warp = thread % WARP, thread // WARP
-        m = t * d + 2 * t + 1
-        base = cuda.blockIdx.x * m
-        _clear(parts, base, m)
-        for number in range(cuda.blockIdx.x, (n + TILE_ROWS - 1) // TILE_ROWS, cuda.gridDim.x):
-            first = number * TILE_ROWS
-            rows = min(TILE_ROWS, n - first)
-            for c0 in range(0, t, targets):
-                for step in range((rows + WARPS - 1) // WARPS):
-                    r = step * WARPS + warp
-                    for c in range(targets):
-                        sums[c] = 0.0
-                    if r < rows:
-                        for k in range(indptr[first + r] + lane, indptr[first + r + 1], WARP):
-                            x = np.float64(data[k])
-                            for c in range(targets):
-                                sums[c] += x * w[min(c0 + c, t - 1) * d + indices[k]]
-                    for c in range(targets):
-                        dot = _sum_of_lanes(sums[c], WARP, scratch)
-                        if r < rows and c0 + c < t and lane == 0:
-                            i = first + r
-                            weight = 1.0
-                            if weighted:
-                                weight = np.float64(s[i])
-                            residual = (
-                                dot + w[t * d + c0 + c]
-                                - y[y_start + i * y_row + (c0 + c) * y_column]
-                            )  # fmt: skip
-                            if weight == 0.0:  # it may be infinite
-                                residual = 0.0
-                            c_of[r * targets + c] = weight * residual
-                            q_of[r * targets + c] = 0.5 * weight * residual * residual
-                cuda.syncthreads()
-                _tally(c_of, q_of, rows, targets, c0, d, t, first, s, weighted, parts, base)
-                for r in range(rows):
-                    for k in range(indptr[first + r] + lane, indptr[first + r + 1], WARP):
-                        j = indices[k]
-                        if j % WARPS == warp:
-                            x = np.float64(data[k])
-                            for c in range(targets):
-                                if c0 + c < t:
-                                    parts[base + (c0 + c) * d + j] += c_of[r * targets + c] * x
-                    _sync_warp()  # the next row's entries may be other lanes' of the same columns
-                cuda.syncthreads()
-
-    return gradient_of_csr
 
 
 # ----------------------------------------------------------------------------------------------
