@@ -21,12 +21,12 @@ from .cuda.context import multiprocessors as _multiprocessors
 from .cuda.context import on_device_of as _on
 from .cuda.gather import copy_to_host, take
 from .cuda.loss_gradient import loss_gradient
-from .cuda.memory import allocate as _new
 from .cuda.memory import allocate_beside as _empty_beside
 from .cuda.memory import free_workspace
 from .cuda.memory import native as _native
 from .cuda.memory import reserve as _room
 from .cuda.memory import workspace as _workspace
+from .cuda.predict import predict
 from .cuda.rows import Block as _Block
 from .cuda.rows import Rows as _Rows
 from .cuda.rows import Sparse as _Sparse
@@ -47,7 +47,7 @@ from .cuda.warp import load_16_bytes as _load_16_bytes
 from .cuda.warp import sum_of_blocks as _added_up
 from .cuda.warp import sum_of_lanes as _sum_of_lanes
 from .cuda.warp import sync_warp as _sync_warp
-from .device import DeviceArray, empty_like
+from .device import DeviceArray
 
 __all__ = [
     "build_info", "column_moments", "copy_to_host", "free_workspace", "gram", "isa",
@@ -167,94 +167,6 @@ def _clear(parts, base, m):
     for k in range(cuda.threadIdx.x, m, THREADS):
         parts[base + k] = 0.0
     cuda.syncthreads()
-
-
-# ----------------------------------------------------------------------------------------------
-# predict
-# ----------------------------------------------------------------------------------------------
-
-
-def predict(X, w, b, n_threads):
-    """The contract's `predict`; of an X on the device, the result is there too."""
-    n, t = X.shape[0], w.shape[0]
-    matrix = _matrix(X)
-    with _lock, _on(matrix):
-        stream = _stream_for(X)
-        weights = _put("weights", np.concatenate([w.reshape(-1), b]), stream)
-        if isinstance(matrix, DeviceArray):
-            out = empty_like((n, t), X.dtype, matrix) or _new((n, t), X.dtype)
-            for block in _blocks(X, None, None, stream):
-                _predict_block(block, weights, t, out)
-            stream.synchronize()
-            return out
-        host = np.empty((n, t), X.dtype)
-        for block in _blocks(X, None, None, stream):
-            out = _room("predictions", block.n * t, X.dtype)
-            _predict_block(block, weights, t, out)
-            host[block.first : block.first + block.n] = _get(out, stream).reshape(-1, t)
-        return host
-
-
-def _predict_block(block: _Block, weights: DeviceArray, t: int, out: DeviceArray) -> None:
-    n, d = block.X.shape
-    if isinstance(block.X, _Sparse):
-        kernel = _predict_csr
-    else:
-        kernel = _predict_columns if block.X.column_major else _predict_rows
-    per_block = THREADS if kernel is _predict_columns else WARPS
-    blocks = max(1, min(16 * _multiprocessors(), -(-n // per_block)))
-    flat = _native(out.reshape(n * t))
-    _launch(kernel, blocks, THREADS, block.stream)(
-        *block.X.arguments, n, d, t, _native(weights), flat
-    )
-
-
-@_kernel
-def _predict_rows(flat, start, row_stride, column, n, d, t, w, out):
-    """out = X w + b, a warp a row. Reads d numbers a row (again for each target, from cache)."""
-    scratch = cuda.shared.array(THREADS, np.float64)
-    lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
-    apart = cuda.gridDim.x * WARPS
-    for step in range((n + apart - 1) // apart):
-        i = step * apart + cuda.blockIdx.x * WARPS + warp
-        for c in range(t):
-            dot = 0.0
-            if i < n:
-                for j in range(lane, d, WARP):
-                    x = np.float64(flat[start + i * row_stride + j * column])
-                    dot += x * w[c * d + j]
-            dot = _sum_of_lanes(dot, WARP, scratch)
-            if i < n and lane == 0:
-                out[i * t + c] = dot + w[t * d + c]
-
-
-@_kernel
-def _predict_columns(flat, start, row_stride, column, n, d, t, w, out):
-    """As `_predict_rows`, a thread a row: for columns that lie together."""
-    for i in range(cuda.grid(1), n, cuda.gridsize(1)):
-        for c in range(t):
-            dot = 0.0
-            for j in range(d):
-                dot += np.float64(flat[start + i * row_stride + j * column]) * w[c * d + j]
-            out[i * t + c] = dot + w[t * d + c]
-
-
-@_kernel
-def _predict_csr(data, indices, indptr, n, d, t, w, out):
-    """As `_predict_rows`, of the entries of a row."""
-    scratch = cuda.shared.array(THREADS, np.float64)
-    lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
-    apart = cuda.gridDim.x * WARPS
-    for step in range((n + apart - 1) // apart):
-        i = step * apart + cuda.blockIdx.x * WARPS + warp
-        for c in range(t):
-            dot = 0.0
-            if i < n:
-                for k in range(indptr[i] + lane, indptr[i + 1], WARP):
-                    dot += np.float64(data[k]) * w[c * d + indices[k]]
-            dot = _sum_of_lanes(dot, WARP, scratch)
-            if i < n and lane == 0:
-                out[i * t + c] = dot + w[t * d + c]
 
 
 # ----------------------------------------------------------------------------------------------
