@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .contract import CSR, Epoch, Gram, OptimizerRule, SGDState, rows_per_group
+from .contract import CSR, Epoch, OptimizerRule, SGDState, rows_per_group
 from .cuda import gather
 from .cuda.blocks import blocks as _blocks
 from .cuda.compile import SIMULATED, cuda
@@ -20,6 +20,7 @@ from .cuda.context import lock as _lock
 from .cuda.context import multiprocessors as _multiprocessors
 from .cuda.context import on_device_of as _on
 from .cuda.gather import copy_to_host, take
+from .cuda.gram import gram
 from .cuda.loss_gradient import loss_gradient
 from .cuda.memory import allocate_beside as _empty_beside
 from .cuda.memory import free_workspace
@@ -27,6 +28,7 @@ from .cuda.memory import native as _native
 from .cuda.memory import reserve as _room
 from .cuda.memory import workspace as _workspace
 from .cuda.predict import predict
+from .cuda.products import cupy_for, cupy_stream
 from .cuda.rows import Block as _Block
 from .cuda.rows import Rows as _Rows
 from .cuda.rows import Sparse as _Sparse
@@ -167,182 +169,6 @@ def _clear(parts, base, m):
     for k in range(cuda.threadIdx.x, m, THREADS):
         parts[base + k] = 0.0
     cuda.syncthreads()
-
-
-# ----------------------------------------------------------------------------------------------
-# gram
-# ----------------------------------------------------------------------------------------------
-
-
-def gram(X, y, sample_weight, shift, n_threads) -> Gram:
-    """The contract's `gram`: all of it is Z^T Z for rows z = sqrt(s) (x - c, y, 1).
-
-    A stretch of rows at a time becomes Z in float64, whose products are added up by cuBLAS
-    where CuPy is installed, else by `_products`.
-    """
-    d, t = X.shape[1], y.shape[1]
-    width = d + t + 1
-    total = np.zeros((width, width))
-    with _lock, _on(_matrix(X)):
-        stream = _stream_for(X, y, sample_weight)
-        c = _put("shift", np.zeros(d) if shift is None else shift, stream)
-        for block in _blocks(X, y, sample_weight, stream):
-            total += _products_of_block(block, c, width, stream)
-    total = np.triu(total) + np.triu(total, 1).T
-    xx, xy = np.ascontiguousarray(total[:d, :d]), np.ascontiguousarray(total[:d, d:-1])
-    return Gram(xx, xy, total[:d, -1].copy(), total[d:-1, -1].copy(), float(total[-1, -1]))
-
-
-def _products_of_block(block: _Block, c: DeviceArray, width: int, stream) -> np.ndarray:
-    n, step = block.n, max(1, GRAM_BYTES // (8 * width))
-    stretches = [(first, min(step, n - first)) for first in range(0, n, step)]
-    Z = _room("Z", min(step, n) * width)
-    cupy = _cupy() if n * width * width > CUBLAS_PRODUCTS else None
-    if cupy is not None:
-        return _products_by_cublas(cupy, block, c, width, stream, stretches, Z)
-    tiles = -(-width // GRAM_TILE)
-    pairs = tiles * (tiles + 1) // 2
-    splits = max(1, min(4 * _multiprocessors() // pairs, -(-min(step, n) // (4 * GRAM_DEPTH))))
-    parts = _room("parts", splits * width * width)
-    for k, (first, rows) in enumerate(stretches):
-        _fill(block, c, first, rows, width, Z)
-        _launch(_products, (pairs, splits), SIDE * SIDE, stream)(
-            _native(Z), rows, width, int(k == 0), _native(parts)
-        )
-    return _added_up(parts, splits, width * width, stream).reshape(width, width)
-
-
-def _cupy():
-    """CuPy, for its cuBLAS; None where it isn't installed."""
-    if SIMULATED:
-        return None
-    try:
-        import cupy
-    except ImportError:
-        return None
-    return cupy
-
-
-def _cupy_stream(cupy, stream):
-    """The same stream, for CuPy to work on."""
-    return cupy.cuda.ExternalStream(int(getattr(stream.handle, "value", stream.handle) or 0))
-
-
-def _products_by_cublas(cupy, block, c, width, stream, stretches, Z) -> np.ndarray:
-    with _cupy_stream(cupy, stream):
-        total = cupy.zeros((width, width))
-        for first, rows in stretches:
-            _fill(block, c, first, rows, width, Z)
-            part = cupy.asarray(Z[: rows * width].reshape(rows, width))
-            total += part.T @ part
-        return cupy.asnumpy(total)
-
-
-def _fill(block: _Block, c: DeviceArray, first: int, rows: int, width: int, Z: DeviceArray) -> None:
-    """Z of these rows of the block."""
-    assert block.y is not None
-    targets = (_native(block.y.flat), block.y.start, block.y.row, block.y.column)
-    kernel = _fill_csr if isinstance(block.X, _Sparse) else _fill_dense
-    grid = _grid(rows * WARP)
-    d = block.X.shape[1]
-    _launch(kernel, grid, THREADS, block.stream)(
-        *block.X.arguments, *targets, *block.weights, _native(c), first, rows, d, width, _native(Z)
-    )
-
-
-@_kernel
-def _fill_dense(
-    flat, start, row_stride, column, y, y_start, y_row, y_column, s, weighted, shift,
-    first, rows, d, width, Z,
-):  # fmt: skip
-    """Z[i] = sqrt(s_i) (x_i - c, y_i, 1) for some rows, a warp a row."""
-    lane, mine = cuda.grid(1) % WARP, cuda.grid(1) // WARP
-    for r in range(mine, rows, cuda.gridsize(1) // WARP):
-        i = first + r
-        root = 1.0
-        if weighted:
-            root = math.sqrt(np.float64(s[i]))
-        for j in range(lane, width, WARP):
-            value = 1.0
-            if j < d:
-                value = np.float64(flat[start + i * row_stride + j * column]) - shift[j]
-            elif j < width - 1:
-                value = np.float64(y[y_start + i * y_row + (j - d) * y_column])
-            if root == 0.0:  # less the shift it may be infinite
-                value = 0.0
-            Z[r * width + j] = root * value
-
-
-@_kernel
-def _fill_csr(
-    data, indices, indptr, y, y_start, y_row, y_column, s, weighted, shift,
-    first, rows, d, width, Z,
-):  # fmt: skip
-    """As `_fill_dense`, a warp a row: what it has no entry for, then its entries."""
-    lane = cuda.threadIdx.x % WARP
-    apart = cuda.gridDim.x * WARPS
-    for step in range((rows + apart - 1) // apart):
-        r = step * apart + cuda.blockIdx.x * WARPS + cuda.threadIdx.x // WARP
-        i = first + r
-        root = 1.0
-        if r < rows:
-            if weighted:
-                root = math.sqrt(np.float64(s[i]))
-            for j in range(lane, width, WARP):
-                value = 1.0
-                if j < d:
-                    value = -shift[j]
-                elif j < width - 1:
-                    value = np.float64(y[y_start + i * y_row + (j - d) * y_column])
-                Z[r * width + j] = root * value
-        _sync_warp()
-        if r < rows:
-            for k in range(indptr[i] + lane, indptr[i + 1], WARP):
-                if root != 0.0:
-                    Z[r * width + indices[k]] = root * (np.float64(data[k]) - shift[indices[k]])
-
-
-@_kernel
-def _products(Z, rows, width, fresh, parts):
-    """parts[split] += Z^T Z of the split's rows, in tiles on and above the diagonal.
-
-    Each thread has 4 x 4 products; `GRAM_DEPTH` rows of two tiles of columns lie in shared
-    memory. 2 loads from there for 4 multiply-adds, rows * width^2 flops in all.
-    """
-    left = cuda.shared.array(GRAM_STRIP, np.float64)
-    right = cuda.shared.array(GRAM_STRIP, np.float64)
-    total = cuda.local.array(16, np.float64)
-    thread, split, splits = cuda.threadIdx.x, cuda.blockIdx.y, cuda.gridDim.y
-    tx, ty = thread % SIDE, thread // SIDE
-    tile = GRAM_TILE
-    q = 0  # the pair p <= q of tiles
-    p = cuda.blockIdx.x
-    while p > q:
-        p -= q + 1
-        q += 1
-    for k in range(16):
-        total[k] = 0.0
-    for base in range(split * GRAM_DEPTH, rows, splits * GRAM_DEPTH):
-        for place in range(thread, GRAM_DEPTH * tile, SIDE * SIDE):
-            r, j = base + place // tile, place % tile
-            inside = r < rows and p * tile + j < width
-            left[place] = Z[r * width + p * tile + j] if inside else 0.0
-            inside = r < rows and q * tile + j < width
-            right[place] = Z[r * width + q * tile + j] if inside else 0.0
-        cuda.syncthreads()
-        for r in range(GRAM_DEPTH):
-            for a in range(4):
-                x = left[r * tile + ty + a * SIDE]
-                for b in range(4):
-                    total[4 * a + b] += x * right[r * tile + tx + b * SIDE]
-        cuda.syncthreads()
-    for a in range(4):
-        for b in range(4):
-            i, j = p * tile + ty + a * SIDE, q * tile + tx + b * SIDE
-            if i < width and j < width:
-                at = (split * width + i) * width + j
-                before = 0.0 if fresh else parts[at]
-                parts[at] = before + total[4 * a + b]
 
 
 # ----------------------------------------------------------------------------------------------
@@ -516,9 +342,9 @@ def _scale_csr(data, indices, indptr, d, order, ordered, first, visits, shift, s
 
 def _multiply_into(out, A, B, n: int, d: int, k: int, stream) -> None:
     """out = A B, of shapes (n, d) and (d, k): by cuBLAS where CuPy is installed and it pays."""
-    cupy = _cupy() if n * d * k > CUBLAS_PRODUCTS else None
+    cupy = cupy_for(n * d * k)
     if cupy is not None:
-        with _cupy_stream(cupy, stream):
+        with cupy_stream(cupy, stream):
             left, right = cupy.asarray(A.reshape(n, d)), cupy.asarray(B.reshape(d, k))
             cupy.dot(left, right, out=cupy.asarray(out.reshape(n, k)))
         return
