@@ -11,6 +11,7 @@ import numpy as np
 from .contract import CSR, Epoch, OptimizerRule, SGDState, rows_per_group
 from .cuda import gather
 from .cuda.blocks import blocks as _blocks
+from .cuda.column_moments import column_moments
 from .cuda.compile import SIMULATED, cuda
 from .cuda.compile import Kernel as _Kernel
 from .cuda.compile import device_function as _helper
@@ -22,31 +23,25 @@ from .cuda.context import on_device_of as _on
 from .cuda.gather import copy_to_host, take
 from .cuda.gram import gram
 from .cuda.loss_gradient import loss_gradient
-from .cuda.memory import allocate_beside as _empty_beside
 from .cuda.memory import free_workspace
 from .cuda.memory import native as _native
 from .cuda.memory import reserve as _room
 from .cuda.memory import workspace as _workspace
 from .cuda.predict import predict
-from .cuda.products import cupy_for, cupy_stream
 from .cuda.rows import Block as _Block
 from .cuda.rows import Rows as _Rows
 from .cuda.rows import Sparse as _Sparse
 from .cuda.rows import matrix_of as _matrix
 from .cuda.rows import order_arguments
-from .cuda.rows import resident as _there
 from .cuda.rows import stream_for as _stream_for
-from .cuda.transfer import copy_beside as _sent
 from .cuda.transfer import copy_to_device as send_as_device_array
 from .cuda.transfer import download as _get
 from .cuda.transfer import to_numba_array as send
 from .cuda.transfer import upload as _put
-from .cuda.transfer import upload_order as _order_on_device
+from .cuda.transformed_rows import transformed_rows
 from .cuda.warp import THREADS, WARP, WARPS
 from .cuda.warp import from_lane as _from_lane
-from .cuda.warp import grid_for as _grid
 from .cuda.warp import load_16_bytes as _load_16_bytes
-from .cuda.warp import sum_of_blocks as _added_up
 from .cuda.warp import sum_of_lanes as _sum_of_lanes
 from .cuda.warp import sync_warp as _sync_warp
 from .device import DeviceArray
@@ -161,315 +156,6 @@ def _load_row(flat, at, lane, d, inside, x, base, vector, chunks, lanes):
         else:
             for e in range(vector):
                 x[base + k * vector + e] = 0.0
-
-
-@_helper
-def _clear(parts, base, m):
-    """Zero a block's own sums."""
-    for k in range(cuda.threadIdx.x, m, THREADS):
-        parts[base + k] = 0.0
-    cuda.syncthreads()
-
-
-# ----------------------------------------------------------------------------------------------
-# Rows in other coordinates, and the moments of columns: what solvers need so that X can stay
-# ----------------------------------------------------------------------------------------------
-
-
-class _Change(NamedTuple):
-    """Rows on the device, and what they become in float64: ((x - shift) scale) turn."""
-
-    rows: _Rows | _Sparse
-    shift: DeviceArray  # (d,)
-    scale: DeviceArray  # (d,)
-    turn: DeviceArray | None  # (d, width), flat; None: no product
-    width: int
-
-    @classmethod
-    def of(cls, matrix, shift, scale, like: DeviceArray, stream, turn=None) -> _Change:
-        d = matrix.shape[1]
-        both = _sent(np.stack([shift, scale]), like, stream).reshape(2 * d)
-        if turn is None:
-            return cls(matrix, both[:d], both[d:], None, d)
-        flat = _sent(turn, like, stream).reshape(turn.size)
-        return cls(matrix, both[:d], both[d:], flat, turn.shape[1])
-
-    def into(self, out: DeviceArray, order, first: int, n: int, stream) -> None:
-        """out (flat) = the n rows from `first` on: of the matrix, or those that `order` names."""
-        if self.turn is None:
-            self._scale_into(out, order, first, n, stream)
-            return
-        d = self.rows.shape[1]
-        step = max(1, GRAM_BYTES // (8 * d))
-        for base in range(0, n, step):
-            part = min(step, n - base)
-            A = _room("centred rows", part * d)
-            self._scale_into(A, order, first + base, part, stream)
-            turned = out[base * self.width : (base + part) * self.width]
-            _multiply_into(turned, A, self.turn, part, d, self.width, stream)
-
-    def _scale_into(self, out: DeviceArray, order, first: int, n: int, stream) -> None:
-        d = self.rows.shape[1]
-        visit = _nothing() if order is None else _native(order)
-        shape = d, visit, int(order is not None), first, n
-        numbers = _native(self.shift), _native(self.scale), _native(out)
-        if isinstance(self.rows, _Sparse):
-            grid = _grid(n * WARP)
-            _launch(_scale_csr, grid, THREADS, stream)(*self.rows.arguments, *shape, *numbers)
-        elif self.rows.column_major:
-            grid = _grid(-(-n // WARP) * -(-d // WARP) * THREADS)
-            _launch(_scale_columns, grid, THREADS, stream)(*self.rows.arguments, *shape, *numbers)
-        else:
-            lanes = 1
-            while lanes < min(WARP, d):
-                lanes *= 2
-            grid = _grid(n * lanes)
-            _launch(_scale_rows, grid, THREADS, stream)(
-                *self.rows.arguments, *shape, lanes, *numbers
-            )
-
-
-def transformed_rows(X, y, sample_weight, order, multiple, shift, transform, weight_unit):
-    """The contract's `transformed_rows`.
-
-    The memory of the chunks is the visit's own and not of the workspace, since other calls come
-    in between, of other threads too.
-    """
-    matrix, n, t = _matrix(X), X.shape[0] if order is None else len(order), y.shape[1]
-    with _lock, _on(matrix):
-        stream = _stream_for(X, y, sample_weight, order)
-        scale, turn = transform, None
-        if transform.ndim == 2:
-            scale, turn = np.ones(X.shape[1]), transform.T
-        targets = _Rows.of(_sent(y, matrix, stream))
-        changes = [
-            _Change.of(_there(X, stream), shift, scale, matrix, stream, turn),
-            _Change.of(targets, np.zeros(t), np.ones(t), matrix, stream),
-        ]
-        if sample_weight is not None:
-            weights = _Rows.of(_sent(sample_weight, matrix, stream)[:, None])
-            unit = np.full(1, 1.0 / weight_unit)
-            changes.append(_Change.of(weights, np.zeros(1), unit, matrix, stream))
-        width = sum(change.width for change in changes)
-        step = min(n, max(1, CHUNK_BYTES // (8 * width) // multiple) * multiple)
-        memory = _empty_beside((step * width,), np.float64, matrix)
-    for first in range(0, n, step):
-        rows = min(step, n - first)
-        with _lock, _on(matrix):
-            visits = None if order is None else order[first : first + rows]
-            chunk = _changed(changes, memory, step, visits, first, rows, stream)
-        yield chunk
-
-
-def _changed(changes, memory, step: int, visits, first: int, rows: int, stream):
-    """The chunk of these rows, (Z, y, s or None), each in its own part of the memory."""
-    order, begin, parts = None, 0, []
-    if visits is not None:
-        order, first = _order_on_device(visits, stream), 0
-    for change in changes:
-        out = memory[step * begin : step * begin + rows * change.width]
-        change.into(out, order, first, rows, stream)
-        parts.append(out.reshape(rows, change.width))
-        begin += change.width
-    stream.synchronize()  # the workspace is other threads' from here on
-    Z, y, *s = parts
-    return Z, y, s[0].reshape(rows) if s else None
-
-
-@_kernel
-def _scale_rows(
-    flat, start, row, column, d, order, ordered, first, visits, lanes, shift, scale, out
-):
-    """out[i, j] = (X[order[first + i], j] - shift[j]) scale[j]: `lanes` threads a row."""
-    lane, mine = cuda.grid(1) % lanes, cuda.grid(1) // lanes
-    for i in range(mine, visits, cuda.gridsize(1) // lanes):
-        which = first + i
-        if ordered:
-            which = order[which]
-        for j in range(lane, d, lanes):
-            out[i * d + j] = (np.float64(flat[start + which * row + j * column]) - shift[j]) * (
-                scale[j]
-            )
-
-
-@_kernel
-def _scale_columns(flat, start, row, column, d, order, ordered, first, visits, shift, scale, out):
-    """As `_scale_rows`, where columns lie together.
-
-    A square of numbers is turned in shared memory, so that a warp reads a stretch of a column
-    and writes a stretch of a row.
-    """
-    square = cuda.shared.array(TURNED, np.float64)
-    lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
-    across = (d + WARP - 1) // WARP
-    for q in range(cuda.blockIdx.x, (visits + WARP - 1) // WARP * across, cuda.gridDim.x):
-        i0, j0 = q // across * WARP, q % across * WARP
-        i = i0 + lane
-        which = first + i
-        if ordered and i < visits:
-            which = order[which]
-        for c in range(warp, WARP, WARPS):
-            j = j0 + c
-            if i < visits and j < d:
-                x = np.float64(flat[start + which * row + j * column])
-                square[lane * (WARP + 1) + c] = (x - shift[j]) * scale[j]
-        cuda.syncthreads()
-        for r in range(warp, WARP, WARPS):
-            if i0 + r < visits and j0 + lane < d:
-                out[(i0 + r) * d + j0 + lane] = square[r * (WARP + 1) + lane]
-        cuda.syncthreads()
-
-
-@_kernel
-def _scale_csr(data, indices, indptr, d, order, ordered, first, visits, shift, scale, out):
-    """As `_scale_rows`, a warp a CSR row: what zeros become, then its entries."""
-    lane = cuda.threadIdx.x % WARP
-    apart = cuda.gridDim.x * WARPS
-    for step in range((visits + apart - 1) // apart):
-        i = step * apart + cuda.blockIdx.x * WARPS + cuda.threadIdx.x // WARP
-        which = first + i
-        if i < visits:
-            if ordered:
-                which = order[which]
-            for j in range(lane, d, WARP):
-                out[i * d + j] = (0.0 - shift[j]) * scale[j]
-        _sync_warp()
-        if i < visits:
-            for e in range(indptr[which] + lane, indptr[which + 1], WARP):
-                j = indices[e]
-                out[i * d + j] = (np.float64(data[e]) - shift[j]) * scale[j]
-
-
-def _multiply_into(out, A, B, n: int, d: int, k: int, stream) -> None:
-    """out = A B, of shapes (n, d) and (d, k): by cuBLAS where CuPy is installed and it pays."""
-    cupy = cupy_for(n * d * k)
-    if cupy is not None:
-        with cupy_stream(cupy, stream):
-            left, right = cupy.asarray(A.reshape(n, d)), cupy.asarray(B.reshape(d, k))
-            cupy.dot(left, right, out=cupy.asarray(out.reshape(n, k)))
-        return
-    tiles = -(-n // GRAM_TILE), -(-k // GRAM_TILE)
-    _launch(_multiply, tiles, SIDE * SIDE, stream)(_native(A), _native(B), n, d, k, _native(out))
-
-
-@_kernel
-def _multiply(A, B, n, d, k, out):
-    """out = A B, a tile a block of threads, as in `_products`: 4 x 4 products each."""
-    left = cuda.shared.array(LEFT_STRIP, np.float64)
-    right = cuda.shared.array(GRAM_STRIP, np.float64)
-    total = cuda.local.array(16, np.float64)
-    thread, tile = cuda.threadIdx.x, GRAM_TILE
-    tx, ty = thread % SIDE, thread // SIDE
-    i0, j0 = cuda.blockIdx.x * tile, cuda.blockIdx.y * tile
-    for q in range(16):
-        total[q] = 0.0
-    for base in range(0, d, GRAM_DEPTH):
-        for place in range(thread, tile * GRAM_DEPTH, SIDE * SIDE):
-            r, c = place // GRAM_DEPTH, place % GRAM_DEPTH
-            inside = i0 + r < n and base + c < d
-            left[r * GRAM_PITCH + c] = A[(i0 + r) * d + base + c] if inside else 0.0
-            r, c = place // tile, place % tile
-            inside = base + r < d and j0 + c < k
-            right[place] = B[(base + r) * k + j0 + c] if inside else 0.0
-        cuda.syncthreads()
-        for c in range(GRAM_DEPTH):
-            for a in range(4):
-                x = left[(ty + a * SIDE) * GRAM_PITCH + c]
-                for b in range(4):
-                    total[4 * a + b] += x * right[c * tile + tx + b * SIDE]
-        cuda.syncthreads()
-    for a in range(4):
-        for b in range(4):
-            i, j = i0 + ty + a * SIDE, j0 + tx + b * SIDE
-            if i < n and j < k:
-                out[i * k + j] = total[4 * a + b]
-
-
-def column_moments(X, sample_weight, shift) -> tuple[np.ndarray, np.ndarray]:
-    """The contract's `column_moments`."""
-    matrix, d = _matrix(X), X.shape[1]
-    with _lock, _on(matrix):
-        stream = _stream_for(X, sample_weight)
-        s = None if sample_weight is None else _sent(sample_weight, matrix, stream)
-        rows = _there(X, stream)
-        if isinstance(rows, _Sparse):
-            sums = _csr_moments(rows, s, stream)
-        else:
-            change = _Change.of(rows, shift, np.ones(d), matrix, stream)
-            sums = _dense_moments(change, s, stream)
-    return sums[:d], sums[d:]
-
-
-def _dense_moments(change: _Change, s, stream) -> np.ndarray:
-    """A stretch of rows at a time: centred, then summed."""
-    n, d = change.rows.shape
-    step = min(n, max(1, GRAM_BYTES // (8 * d)))
-    across = -(-d // THREADS)
-    splits = max(1, min(8 * _multiprocessors() // across, step // 8))
-    parts = _room("parts", splits * 2 * d)
-    for first in range(0, n, step):
-        rows = min(step, n - first)
-        A = _room("centred rows", rows * d)
-        change.into(A, None, first, rows, stream)
-        weights = A if s is None else s[first : first + rows]
-        _launch(_column_sums, (across, splits), THREADS, stream)(
-            _native(A), rows, d, _native(weights), int(s is not None), int(first == 0),
-            _native(parts),
-        )  # fmt: skip
-    return _added_up(parts, splits, 2 * d, stream)
-
-
-@_kernel
-def _column_sums(A, rows, d, s, weighted, fresh, parts):
-    """parts[split] += sums of s a and s a^2 over the split's rows, a thread a column."""
-    j = cuda.blockIdx.x * THREADS + cuda.threadIdx.x
-    split, splits = cuda.blockIdx.y, cuda.gridDim.y
-    if j < d:
-        at = split * 2 * d + j
-        first = 0.0 if fresh else parts[at]
-        second = 0.0 if fresh else parts[at + d]
-        for r in range(split, rows, splits):
-            a = A[r * d + j]
-            weight = 1.0
-            if weighted:
-                weight = np.float64(s[r])
-            first += weight * a
-            second += weight * a * a
-        parts[at] = first
-        parts[at + d] = second
-
-
-def _csr_moments(rows: _Sparse, s, stream) -> np.ndarray:
-    n, d = rows.shape
-    blocks = max(1, min(2 * _multiprocessors(), -(-n // TILE_ROWS), CSR_SUMS_BYTES // (16 * d)))
-    parts = _room("parts", blocks * 2 * d)
-    weights = rows.data if s is None else s
-    _launch(_csr_column_sums, blocks, THREADS, stream)(
-        *rows.arguments, n, d, _native(weights), int(s is not None), _native(parts)
-    )
-    return _added_up(parts, blocks, 2 * d, stream)
-
-
-@_kernel
-def _csr_column_sums(data, indices, indptr, n, d, s, weighted, parts):
-    """Each block's sums of s x and s x^2; a warp owns each so-many-th column of them.
-
-    As in `gradient_of_csr`, all warps go through all entries.
-    """
-    lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
-    base = cuda.blockIdx.x * 2 * d
-    _clear(parts, base, 2 * d)
-    for i in range(cuda.blockIdx.x, n, cuda.gridDim.x):
-        weight = 1.0
-        if weighted:
-            weight = np.float64(s[i])
-        for e in range(indptr[i] + lane, indptr[i + 1], WARP):
-            j = indices[e]
-            if j % WARPS == warp:
-                x = np.float64(data[e])
-                parts[base + j] += weight * x
-                parts[base + d + j] += weight * x * x
-        _sync_warp()  # the next row's entries may be other lanes' of the same columns
 
 
 # ----------------------------------------------------------------------------------------------
