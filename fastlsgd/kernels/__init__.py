@@ -18,7 +18,7 @@ from .._threads import usable_processors
 from ._installed_build import look_for_native
 from .blocks import converting, takes
 from .contract import Kernels, Matrix
-from .device import lives_on_device
+from .device import Transfers, lives_on_device, provide_transfers
 
 __all__ = [
     "BACKENDS",
@@ -52,19 +52,19 @@ BACKENDS = {
     "reference": Backend("fastlsgd.kernels.reference", "pip install --force-reinstall fastlsgd"),
     # After "reference", which always exists, so that "auto" takes it only for arrays on a GPU.
     "cuda": Backend(
-        "fastlsgd.kernels.numba_cuda",
+        "fastlsgd.kernels.cuda",
         'pip install "fastlsgd[cuda]", on a machine with an NVIDIA GPU and its driver',
     ),
 }
 
 if TYPE_CHECKING:  # mypy checks each module against its protocol
-    from . import native, numba_cpu, numba_cuda, reference
+    from . import cuda, native, numba_cpu, reference
     from .contract import DeviceKernels
 
     _native: Kernels = native
     _numba: Kernels = numba_cpu
     _reference: Kernels = reference
-    _cuda: DeviceKernels = numba_cuda
+    _cuda: DeviceKernels = cuda
 
 
 def load_backend(name: str) -> ModuleType:
@@ -109,6 +109,9 @@ def _import_backend(name: str) -> ModuleType | ImportError | ValueError:
         return ImportError(_stale_build) if name == "native" and _stale_build else error
     except (ImportError, ValueError) as error:
         return error
+
+
+provide_transfers(lambda: cast(Transfers, load_backend("cuda")))
 
 
 def resolve_backend(backend: str | None = None, X: Matrix | None = None) -> Kernels:

@@ -5,7 +5,9 @@ and dtype, and views of its rows. The numbers stay on the device. NumPy function
 `DeviceArray` by copying it to the host (`__array__`), so that solvers, which pass only targets and
 chunks of rows to NumPy, need not ask where their data are.
 
-This module can be imported without a GPU, and without any package that needs one.
+This module can be imported without a GPU, and without any package that needs one. What has to be
+done on the device is left to the CUDA backend, which the dispatcher makes known
+(`provide_transfers`).
 """
 
 from __future__ import annotations
@@ -13,11 +15,42 @@ from __future__ import annotations
 import ctypes
 import math
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
 
 CUDA_MEMORY = (2, 13)  # kDLCUDA and kDLCUDAManaged; pinned host memory (3) counts as host memory
+
+
+class Transfers(Protocol):
+    """What a `DeviceArray` needs of the backend whose device it is on."""
+
+    def copy_to_host(self, array: DeviceArray) -> np.ndarray:
+        """The numbers, in C order, on the host."""
+
+    def copy_to_device(self, array: np.ndarray, device: int) -> DeviceArray:
+        """A copy of a host array."""
+
+    def to_numba_array(self, array: np.ndarray, device: int) -> Any:
+        """A copy of a host array, as the array that users of Numba have."""
+
+    def take(self, array: DeviceArray, rows: np.ndarray) -> DeviceArray:
+        """These rows, in this order, as a new array."""
+
+
+_load_transfers: Callable[[], Transfers] | None = None
+
+
+def provide_transfers(load: Callable[[], Transfers]) -> None:
+    """Set where transfers come from: `load` is called at each, and may raise ImportError."""
+    global _load_transfers
+    _load_transfers = load
+
+
+def _transfers() -> Transfers:
+    assert _load_transfers is not None, "the dispatcher provides them when it is imported"
+    return _load_transfers()
 
 
 def is_device_array(value: object) -> bool:
@@ -157,9 +190,7 @@ class DeviceArray:
     def __getitem__(self, key) -> DeviceArray:
         """A view, for slices and new axes; a new array, for row numbers."""
         if isinstance(key, np.ndarray):
-            from .numba_cuda import take
-
-            return take(self, key)
+            return _transfers().take(self, key)
         keys = key if isinstance(key, tuple) else (key,)
         if not all(isinstance(part, slice) or part is None for part in keys):
             raise TypeError("a DeviceArray takes slices, or an array of row numbers")
@@ -223,11 +254,9 @@ class DeviceArray:
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         """A copy of the numbers on the host."""
-        from .numba_cuda import copy_to_host
-
         if copy is False:
             raise ValueError("numbers on a GPU can't be seen from the host without a copy")
-        array = copy_to_host(self)
+        array = _transfers().copy_to_host(self)
         return array if dtype is None else array.astype(dtype, copy=False)
 
 
@@ -304,19 +333,15 @@ def handed_back(array: np.ndarray | DeviceArray, like: object) -> Any:
     if kind == "jax":
         owner: Any = like.owner if isinstance(like, DeviceArray) else like
         return library.device_put(array, next(iter(owner.devices())))
-    from .numba_cuda import send
-
-    return send(array, device)
+    return _transfers().to_numba_array(array, device)
 
 
-def sent_to(array: Any, X: Any) -> Any:
+def placed_beside(array: Any, X: Any) -> Any:
     """`array`, or a copy on X's device if X is on one and the array is on the host."""
     matrix = getattr(X, "data", None) if isinstance(X, tuple) else X
     if array is None or isinstance(array, DeviceArray) or not isinstance(matrix, DeviceArray):
         return array
-    from .numba_cuda import send_as_device_array
-
-    return send_as_device_array(array, matrix.device)
+    return _transfers().copy_to_device(array, matrix.device)
 
 
 def converted(value: Any, name: str, dtype) -> DeviceArray:
@@ -354,9 +379,7 @@ def repeated(value: float, shape: tuple[int, ...], like: np.ndarray | DeviceArra
     strides, number = (0,) * len(shape), np.full(1, value, like.dtype)
     if not isinstance(like, DeviceArray):
         return np.lib.stride_tricks.as_strided(number, shape, strides)
-    from .numba_cuda import send_as_device_array
-
-    there = send_as_device_array(number, like.device)
+    there = _transfers().copy_to_device(number, like.device)
     return DeviceArray(
         there.address, shape, there.dtype, strides=strides,
         owner=there.owner, device=like.device, stream=like.stream,

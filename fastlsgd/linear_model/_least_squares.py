@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from .. import _validation as check
 from ..kernels import resolve_backend
 from ..kernels.contract import working_dtype
-from ..kernels.device import sent_to
+from ..kernels.device import placed_beside
 from ..solvers.inference import gather_evidence, infer
 from ..solvers.problem import Problem
 from ..solvers.regression import NONSMOOTH_SOLVERS, SOLVERS, fit_regression
@@ -187,8 +187,8 @@ class LeastSquaresRegressor(LinearRegressor):
     def _problem(self, X, y, s) -> Problem:
         return Problem(
             X,
-            sent_to(y, X),  # once: kernels would copy them from the host in each pass
-            sent_to(s, X),
+            placed_beside(y, X),  # once: kernels would copy them from the host in each pass
+            placed_beside(s, X),
             float(self.l1_ratio),
             bool(self.positive),
             bool(self.fit_intercept),

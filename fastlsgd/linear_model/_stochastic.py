@@ -18,7 +18,7 @@ from .. import _validation as check
 from .._sklearn_compat import CallbackSupportMixin, SparseCoefMixin, has_callbacks
 from ..kernels import resolve_backend
 from ..kernels.contract import Kernels, Matrix, working_dtype
-from ..kernels.device import sent_to
+from ..kernels.device import placed_beside
 from ..solvers.automatic import AutomaticMemory
 from ..solvers.automatic_choice import automatic_descent
 from ..solvers.divergence import Diverged, divergence_explained
@@ -229,7 +229,7 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
         if automatic:
             return automatic_descent(data, objective, visited, batch_size, coef, intercept)
         # A kernel would copy y and the weights to the device in each epoch: copy them once.
-        y, weights = sent_to(data.y, data.X), sent_to(data.sample_weight, data.X)
+        y, weights = placed_beside(data.y, data.X), placed_beside(data.sample_weight, data.X)
         return PlainDescent(
             data._replace(y=y, sample_weight=weights),
             objective,

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from ..kernels.contract import Matrix
-from ..kernels.device import sent_to
+from ..kernels.device import placed_beside
 from .weights import normalised_weights
 
 # The sum of the weights times alpha, a power of two to which squares of columns are added, may
@@ -70,7 +70,7 @@ class Problem:
         exponent += exponent % 2
         s = self.sample_weight
         s = np.ones(len(self.y), self.y.dtype) if s is None else np.asarray(s)
-        return replace(self, sample_weight=sent_to(np.ldexp(s, -exponent), self.X)), exponent
+        return replace(self, sample_weight=placed_beside(np.ldexp(s, -exponent), self.X)), exponent
 
     def penalty(self, alpha: float) -> Penalty:
         return Penalty(alpha * self.l1_ratio, alpha * (1.0 - self.l1_ratio), self.positive)

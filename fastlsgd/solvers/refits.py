@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from ..kernels.contract import Kernels, Matrix
-from ..kernels.device import lives_on_device, sent_to
+from ..kernels.device import lives_on_device, placed_beside
 from .factors import NotTrustworthy
 from .problem import Problem
 from .proximal_newton import fit_path
@@ -59,7 +59,7 @@ def restricted(problem: Problem, counts: np.ndarray) -> Problem:
         X, y = take_rows(problem.X, rows), problem.y[rows]
     else:
         return replace(problem, sample_weight=own.astype(dtype))
-    s = None if plain else sent_to(own[rows].astype(dtype), problem.X)
+    s = None if plain else placed_beside(own[rows].astype(dtype), problem.X)
     return replace(problem, X=X, y=y, sample_weight=s)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..kernels.contract import Matrix
-from ..kernels.device import DeviceArray, extremes, sent_to
+from ..kernels.device import DeviceArray, extremes, placed_beside
 
 # Weights whose largest is beyond this power of two, or below its inverse, are brought near 1.
 WEIGHT_EXPONENT = 30
@@ -38,7 +38,7 @@ def normalised_weights(sample_weight: Any, X: Matrix, alpha: float = 0.0) -> tup
             UserWarning,
             stacklevel=2,
         )
-    return sent_to(weights, X), exponent
+    return placed_beside(weights, X), exponent
 
 
 def power_of_two(value: float) -> float:

@@ -11,12 +11,17 @@ from __future__ import annotations
 
 import random
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 from greenlet import getcurrent, greenlet
 from numba.cuda.simulator import kernel, kernelapi
 from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
+
+import fastlsgd.kernels
+
+KERNELS = Path(fastlsgd.kernels.__file__).parent / "cuda"
 
 
 class Thread(greenlet):
@@ -37,8 +42,9 @@ def _where(frame):
     """The line numbers of the kernel and its device functions on the call stack."""
     lines = []
     while frame is not None and frame.f_code is not run_block.__code__:
-        if frame.f_code.co_filename.endswith("numba_cuda.py"):
-            lines.append(frame.f_lineno)
+        file = Path(frame.f_code.co_filename)
+        if file.parent == KERNELS:
+            lines.append((file.name, frame.f_lineno))
         frame = frame.f_back
     return tuple(lines)
 

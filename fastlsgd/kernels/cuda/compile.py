@@ -51,15 +51,16 @@ def _check_device() -> None:
 _check_device()
 
 
-def digest_of_sources(folder: Path) -> int:
-    """A checksum of all Python files in a folder; 0 where they can't be listed, as in a zip."""
+def digest_of_sources(*files: Path) -> int:
+    """A checksum of the names and the text of these files; those in a zip archive do not count."""
     checksum = 0
-    for file in sorted(folder.glob("*.py")):
+    for file in sorted(file for file in files if file.exists()):
         checksum = zlib.crc32(file.read_bytes(), zlib.crc32(file.name.encode(), checksum))
     return checksum
 
 
-_SOURCES = digest_of_sources(Path(__file__).parent)
+_HERE = Path(__file__).parent
+_SOURCES = digest_of_sources(*_HERE.glob("*.py"), _HERE.parent / "formulas.py")
 
 
 class Kernel:
@@ -71,8 +72,8 @@ class Kernel:
       same time overwrite, so that an entry may lead to another form's code (numba issue 4807).
       Hence each form has a name, and a file, of its own.
     * Numba checks only whether a kernel's own file has changed. Hence the name includes a checksum
-      of all sources of this folder: after a change of a device function in another file, the
-      kernels that call it are compiled anew.
+      of all sources of this folder and of the formulas: after a change of a device function in
+      another file, the kernels that call it are compiled anew.
 
     The variables that a kernel closes over must be numbers, types or named tuples of numbers:
     Numba takes a function there for a different one in each process, and would never find the
