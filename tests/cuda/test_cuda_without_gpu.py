@@ -72,26 +72,29 @@ PARTS = {
 }
 
 
+ON_DEVICE = tuple(f"cuda/test_device_{what}.py" for what in ("kernels", "functions", "classifiers"))
+
+
 def runs():
-    """(switch, suite, selection of tests) of each run, the longest first."""
-    for suite, part, marks in (
-        *(("kernels/test_kernels.py", part, marks) for part, marks in PARTS.items()),
-        ("cuda/test_device_arrays.py", "", [needs_ptx_machine]),
-        ("cuda/test_ptx_machine.py", "", [needs_ptx_machine]),
+    """(switch, suites, selection of tests) of each run, the longest first."""
+    for suites, part, marks in (
+        *((("kernels/test_kernels.py",), part, marks) for part, marks in PARTS.items()),
+        (ON_DEVICE, "", [needs_ptx_machine]),
+        (("cuda/test_ptx_machine.py",), "", [needs_ptx_machine]),
     ):
-        run = "FASTLSGD_TEST_PTX", suite, part
-        yield pytest.param(run, id=f"PTX-{suite} {part}", marks=marks)
-    for suite in ("kernels/test_kernels.py", "cuda/test_device_arrays.py"):
-        run = "NUMBA_ENABLE_CUDASIM", suite, ""
-        yield pytest.param(run, id=f"simulator-{suite}", marks=needs_simulator)
+        run = "FASTLSGD_TEST_PTX", suites, part
+        yield pytest.param(run, id=f"PTX-{suites[0]} {part}", marks=marks)
+    for suites in (("kernels/test_kernels.py",), ON_DEVICE):
+        run = "NUMBA_ENABLE_CUDASIM", suites, ""
+        yield pytest.param(run, id=f"simulator-{suites[0]}", marks=needs_simulator)
 
 
 @pytest.mark.parametrize("run", list(runs()))
 def test_cuda(run):
-    switch, suite, part = run
+    switch, suites, part = run
     finished = subprocess.run(
         [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider",
-         "--disable-warnings", "-k", part, str(TESTS / suite)],
+         "--disable-warnings", "-k", part, *(str(TESTS / suite) for suite in suites)],
         env=os.environ | {switch: "1", "OPENBLAS_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -155,8 +158,18 @@ def test_gpu_check_weighs_kernels(tmp_path):
 def gpu_check():
     spec = importlib.util.spec_from_file_location("gpu_check", GPU_CHECK)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    spec.loader.exec_module(module)  # which puts the folder of its parts on the path
     return module
+
+
+@pytest.fixture
+def parts(gpu_check):
+    """The parts of it that need no GPU."""
+    return SimpleNamespace(
+        Report=gpu_check.Report,
+        weigh=importlib.import_module("gpu.compiled").weigh,
+        judges=importlib.import_module("gpu.other_judges"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -165,7 +178,7 @@ def gpu_check():
      (16, 20, 0, ["k spills registers"])],
 )  # fmt: skip
 def test_gpu_check_finds_arrays_on_the_stack_and_spills(
-    gpu_check, tmp_path, frame, spilt, called, failed
+    parts, tmp_path, frame, spilt, called, failed
 ):
     told = f"""ptxas info    : Compiling entry function '_Zk' for 'sm_90a'
 ptxas info    : Function properties for _Zk
@@ -175,19 +188,19 @@ ptxas         .     {called} bytes stack frame, 0 bytes spill stores, 0 bytes sp
 ptxas info    : Used 167 registers, used 1 barriers, {frame + called} bytes cumulative stack size
 """
     library = SimpleNamespace(get_cubin=lambda cc: None, get_linkerinfo=lambda cc: told)
-    report = gpu_check.Report(tmp_path)
-    gpu_check.weigh(report, "k", SimpleNamespace(_codelibrary=library))
+    report = parts.Report(tmp_path)
+    parts.weigh(report, "k", SimpleNamespace(_codelibrary=library))
     assert report.failed == failed
     assert report.parts["k"]["registers"] == 167
 
 
-def test_gpu_check_says_when_a_sanitizer_ran_out_of_time(gpu_check, tmp_path, monkeypatch):
+def test_gpu_check_says_when_a_sanitizer_ran_out_of_time(parts, tmp_path, monkeypatch):
     def run(*args, timeout, **options):
         raise subprocess.TimeoutExpired(args, timeout)
 
-    monkeypatch.setattr(gpu_check.shutil, "which", lambda name: sys.executable)
-    monkeypatch.setattr(gpu_check.subprocess, "run", run)
-    report = gpu_check.Report(tmp_path)
-    gpu_check.sanitize(report, "memcheck")
+    monkeypatch.setattr(parts.judges.shutil, "which", lambda name: sys.executable)
+    monkeypatch.setattr(parts.judges.subprocess, "run", run)
+    report = parts.Report(tmp_path)
+    parts.judges.sanitize(report, "memcheck")
     assert report.failed == []
     assert report.parts["compute-sanitizer memcheck"] == "ran out of time"

@@ -12,7 +12,8 @@
  *   streams   work waits until something asks for it, or for a random while: copies from pinned
  *             memory that is filled again too early, and waits that are missing, show
  *
- * A failed check is told on stderr, and the launch fails as on a GPU: at the next call that waits.
+ * A failed check is reported on stderr, and the launch fails as on a GPU, at the next call that
+ * waits.
  */
 #define _GNU_SOURCE
 #undef _FORTIFY_SOURCE
@@ -55,497 +56,11 @@ static uint32_t draw(uint32_t below) {
   return random_state % below;
 }
 
-/* ------------------------------------------------------------------------------------------ */
-/* Memory                                                                                     */
-/* ------------------------------------------------------------------------------------------ */
-
-/* Who touched a word last. A time is one of a launch, and counts the barriers of all its grid; the
- * barriers of a block and a warp since are beside it. */
-typedef struct {
-  uint32_t launch, grid, block, warp, thread; /* thread: number in the grid, plus 1; 0 is nobody */
-} visit;
-
-typedef struct {
-  visit writer, reader;
-  uint32_t readers; /* 1: `reader` alone; 2: several of its warp; 3: of its block; 4: of any */
-} word;
-
-typedef struct allocation {
-  char *base;
-  size_t size;
-  int pinned;
-  word *words; /* one for 4 bytes; made when first touched */
-} allocation;
-
-static allocation *allocations; /* sorted by address */
-static int n_allocations, room_for_allocations;
-
-static int allocation_at(uint64_t address) { /* the last one that begins at or below */
-  int low = 0, high = n_allocations;
-  while (low < high) {
-    int middle = (low + high) / 2;
-    if ((uint64_t)allocations[middle].base <= address) low = middle + 1;
-    else high = middle;
-  }
-  return low - 1;
-}
-
-static allocation *find(uint64_t address) {
-  int at = allocation_at(address);
-  if (at < 0) return NULL;
-  allocation *a = &allocations[at];
-  return address < (uint64_t)a->base + a->size ? a : NULL;
-}
-
-static void *allocate(size_t size, int pinned) {
-  char *base = aligned_alloc(256, (size + 511) / 256 * 256); /* 256 bytes or more of no one's */
-  if (!base) return NULL;
-  memset(base, 0xFF, size);
-  if (n_allocations == room_for_allocations) {
-    room_for_allocations = 2 * room_for_allocations + 64;
-    allocations = realloc(allocations, room_for_allocations * sizeof *allocations);
-  }
-  int at = allocation_at((uint64_t)base) + 1;
-  memmove(allocations + at + 1, allocations + at, (n_allocations - at) * sizeof *allocations);
-  allocations[at] = (allocation){base, size, pinned, NULL};
-  n_allocations++;
-  return base;
-}
-
-static int release(uint64_t address) {
-  int at = allocation_at(address);
-  if (at < 0 || (uint64_t)allocations[at].base != address) return INVALID_VALUE;
-  free(allocations[at].words);
-  free(allocations[at].base);
-  n_allocations--;
-  memmove(allocations + at, allocations + at + 1, (n_allocations - at) * sizeof *allocations);
-  return SUCCESS;
-}
-
-/* ------------------------------------------------------------------------------------------ */
-/* Threads                                                                                    */
-/* ------------------------------------------------------------------------------------------ */
-
-enum state { READY, AT_BLOCK, AT_WARP, AT_SHUFFLE, AT_GRID, ENDED };
-
-typedef struct fiber {
-  thread thread; /* first: translated code holds a pointer to it */
-  enum state state;
-  uint32_t number, block, lane_value, lane_offset;
-  uint32_t block_barriers, warp_barriers;
-  int started;
-  jmp_buf here;
-  char *stack;
-} fiber;
-
-static struct {
-  const kernel *kernel;
-  uint32_t launch, grid_barriers, threads, first_block, blocks;
-  char *shared; /* of all blocks that live at a time */
-  word *shared_words;
-} now;
-
-static fiber *fibers;
-static int n_fibers;
-static jmp_buf scheduler;
-static fiber *starting;
-
-static void enter(void) {
-  fiber *f = starting;
-  now.kernel->body(&f->thread);
-  f->state = ENDED;
-  longjmp(scheduler, 1);
-}
-
-static void resume(fiber *f) {
-  if (setjmp(scheduler)) return;
-  if (f->started) longjmp(f->here, 1);
-  f->started = 1;
-  starting = f;
-  ucontext_t context;
-  getcontext(&context);
-  context.uc_stack.ss_sp = f->stack;
-  context.uc_stack.ss_size = STACK;
-  context.uc_link = NULL;
-  makecontext(&context, enter, 0);
-  setcontext(&context);
-}
-
-static void wait_as(thread *t, enum state state) {
-  fiber *f = (fiber *)t;
-  f->state = state;
-  if (!setjmp(f->here)) longjmp(scheduler, 1);
-}
-
-void ptx_block_barrier(thread *t) { wait_as(t, AT_BLOCK); }
-void ptx_grid_barrier(thread *t) { wait_as(t, AT_GRID); }
-
-void ptx_warp_barrier(thread *t, uint32_t mask) {
-  if (mask != 0xFFFFFFFF) fail("a barrier of part of a warp, %08x", mask);
-  wait_as(t, AT_WARP);
-}
-
-uint32_t ptx_shuffle_xor(thread *t, uint32_t value, uint32_t offset, uint32_t clamp,
-                         uint32_t mask) {
-  fiber *f = (fiber *)t;
-  if (mask != 0xFFFFFFFF || clamp != 31) fail("a shuffle of part of a warp, %08x %u", mask, clamp);
-  f->lane_value = value;
-  f->lane_offset = offset;
-  wait_as(t, AT_SHUFFLE);
-  return f->lane_value;
-}
-
-void ptx_trap(thread *t, int line) {
-  fail("trap at line %d, thread %u of block %u", line, t->tid[0], t->ctaid[0]);
-}
-
-/* Whether all threads [first, last) wait so; an error where some do and others never will. */
-static int all_wait(int first, int last, enum state state, const char *where) {
-  int waiting = 0, ended = 0;
-  for (int i = first; i < last; i++) {
-    waiting += fibers[i].state == state;
-    ended += fibers[i].state == ENDED;
-  }
-  if (waiting && ended) fail("%s: %d threads wait, %d have ended", where, waiting, ended);
-  return waiting == last - first;
-}
-
-static void go_on(int first, int last) {
-  for (int i = first; i < last; i++) fibers[i].state = READY;
-}
-
-static void shuffle(int first, int last) {
-  uint32_t values[WARP];
-  for (int i = first; i < last; i++) values[i - first] = fibers[i].lane_value;
-  for (int i = first; i < last; i++) {
-    uint32_t from = (i - first) ^ fibers[i].lane_offset;
-    if (from < (uint32_t)(last - first)) fibers[i].lane_value = values[from];
-    else if (from < WARP) fail("a shuffle from lane %u, which is not there", from);
-  }
-}
-
-static int meet_in_warps(void) {
-  int met = 0;
-  for (int block = 0; block < n_fibers; block += now.threads)
-    for (uint32_t at = 0; at < now.threads; at += WARP) {
-      int first = block + at, last = block + (at + WARP < now.threads ? at + WARP : now.threads);
-      if (all_wait(first, last, AT_SHUFFLE, "shuffle")) shuffle(first, last);
-      else if (all_wait(first, last, AT_WARP, "barrier of a warp"))
-        for (int i = first; i < last; i++) fibers[i].warp_barriers++;
-      else continue;
-      go_on(first, last);
-      met = 1;
-    }
-  return met;
-}
-
-static int meet_in_blocks(void) {
-  int met = 0;
-  for (int first = 0; first < n_fibers; first += now.threads)
-    if (all_wait(first, first + now.threads, AT_BLOCK, "barrier of a block")) {
-      for (uint32_t i = first; i < first + now.threads; i++) fibers[i].block_barriers++;
-      go_on(first, first + now.threads);
-      met = 1;
-    }
-  return met;
-}
-
-/* All fibers to their end. */
-static void run_fibers(void) {
-  int *order = malloc(n_fibers * sizeof *order), ended = 0;
-  for (int i = 0; i < n_fibers; i++) order[i] = i;
-  while (ended < n_fibers) {
-    int ran = 0;
-    for (int i = n_fibers - 1; i > 0; i--) {
-      int j = draw(i + 1), kept = order[i];
-      order[i] = order[j];
-      order[j] = kept;
-    }
-    for (int i = 0; i < n_fibers; i++)
-      if (fibers[order[i]].state == READY) {
-        resume(&fibers[order[i]]);
-        ended += fibers[order[i]].state == ENDED;
-        ran = 1;
-      }
-    if (meet_in_warps() || meet_in_blocks()) continue;
-    if (ended == n_fibers) break;
-    if (all_wait(0, n_fibers, AT_GRID, "barrier of the grid")) {
-      now.grid_barriers++;
-      go_on(0, n_fibers);
-    } else if (!ran) {
-      int states[6] = {0};
-      for (int i = 0; i < n_fibers; i++) states[fibers[i].state]++;
-      fail("deadlock: %d threads at a barrier of a block, %d of a warp, %d at a shuffle, %d at a "
-           "barrier of the grid, %d have ended", states[AT_BLOCK], states[AT_WARP],
-           states[AT_SHUFFLE], states[AT_GRID], states[ENDED]);
-    }
-  }
-  free(order);
-}
-
-/* ------------------------------------------------------------------------------------------ */
-/* Races                                                                                      */
-/* ------------------------------------------------------------------------------------------ */
-
-static visit visit_of(const fiber *f) {
-  return (visit){now.launch, now.grid_barriers, f->block_barriers, f->warp_barriers, f->number + 1};
-}
-
-/* Whether what was done then is sure to come before what `f` does now. `readers` as in `word`. */
-static int before(const visit *then, const fiber *f, uint32_t readers) {
-  if (!then->thread || then->launch != now.launch || then->grid != now.grid_barriers) return 1;
-  uint32_t who = then->thread - 1;
-  int same_block = who / now.threads == f->number / now.threads;
-  int same_warp = same_block && who % now.threads / WARP == f->number % now.threads / WARP;
-  if (who == f->number && readers < 2) return 1;
-  if (same_warp && readers < 3 && then->warp != f->warp_barriers) return 1;
-  return same_block && readers < 4 && then->block != f->block_barriers;
-}
-
-/* A reader beside an earlier one: kept as the wider of the groups that hold both. */
-static void read_by(word *w, const fiber *f) {
-  visit *then = &w->reader;
-  uint32_t readers = 1, who = then->thread - 1;
-  if (!before(then, f, w->readers)) {
-    if (who / now.threads != f->number / now.threads) readers = 4;
-    else if (who % now.threads / WARP != f->number % now.threads / WARP) readers = 3;
-    else readers = who == f->number ? 1 : 2;
-    if (readers < w->readers) readers = w->readers;
-  }
-  w->readers = readers;
-  *then = visit_of(f);
-}
-
-static void check_race(fiber *f, word *words, size_t offset, int bytes, int writes, int line,
-                       const char *where) {
-  for (size_t k = offset / 4; k < (offset + bytes + 3) / 4; k++) {
-    word *w = &words[k];
-    const visit *other = !before(&w->writer, f, 1) ? &w->writer : NULL;
-    if (!other && writes && !before(&w->reader, f, w->readers)) other = &w->reader;
-    if (other)
-      fail("race in %s memory, line %d of %s: thread %u of block %u %s what thread %u of block %u "
-           "%s", where, line, now.kernel->name, f->number % now.threads, f->number / now.threads,
-           writes ? "writes" : "reads", (other->thread - 1) % now.threads,
-           (other->thread - 1) / now.threads, other == &w->writer ? "has written" : "reads");
-    if (writes) w->writer = visit_of(f);
-    else read_by(w, f);
-  }
-}
-
-void *ptx_global(thread *t, uint64_t address, int bytes, int writes, int line) {
-  static int last; /* most accesses are to where the one before was */
-  allocation *a = last < n_allocations ? &allocations[last] : NULL;
-  if (!a || address < (uint64_t)a->base || address >= (uint64_t)a->base + a->size) {
-    a = find(address);
-    if (a) last = a - allocations;
-  }
-  if (!a || address + bytes > (uint64_t)a->base + a->size || a->pinned)
-    fail("line %d of %s: thread %u of block %u %s %d bytes at %#lx, which nobody allocated", line,
-         now.kernel->name, t->tid[0], t->ctaid[0], writes ? "writes" : "reads", bytes, address);
-  if (address % bytes) fail("line %d of %s: %d bytes at %#lx", line, now.kernel->name, bytes,
-                            address);
-  if (!a->words) a->words = calloc((a->size + 3) / 4 + 4, sizeof(word));
-  check_race((fiber *)t, a->words, address - (uint64_t)a->base, bytes, writes, line, "global");
-  return (void *)address;
-}
-
-void *ptx_shared(thread *t, uint64_t address, int bytes, int writes, int line) {
-  fiber *f = (fiber *)t;
-  const kernel *k = now.kernel;
-  if (address % bytes || address + bytes > (uint64_t)k->shared_bytes ||
-      !k->shared_in_use[address] || !k->shared_in_use[address + bytes - 1])
-    fail("line %d of %s: thread %u of block %u %s %d bytes at %#lx of shared memory", line,
-         k->name, t->tid[0], t->ctaid[0], writes ? "writes" : "reads", bytes, address);
-  size_t slot = f->block - now.first_block, base = slot * k->shared_bytes;
-  check_race(f, now.shared_words + slot * (k->shared_bytes / 4 + 1), address, bytes, writes, line,
-             "shared");
-  return now.shared + base + address;
-}
-
-/* ------------------------------------------------------------------------------------------ */
-/* Launches                                                                                   */
-/* ------------------------------------------------------------------------------------------ */
-
-typedef struct {
-  const kernel *kernel;
-  uint32_t grid[3], block[3];
-  int cooperative;
-  char *parameters;
-} launch;
-
-static void prepare(fiber *f, const launch *l, uint32_t block, uint32_t at) {
-  char *stack = f->stack;
-  memset(f, 0, sizeof *f);
-  f->stack = stack;
-  f->block = block;
-  f->number = block * now.threads + at;
-  memcpy(f->thread.ntid, l->block, sizeof l->block);
-  memcpy(f->thread.nctaid, l->grid, sizeof l->grid);
-  f->thread.tid[0] = at % l->block[0];
-  f->thread.tid[1] = at / l->block[0] % l->block[1];
-  f->thread.tid[2] = at / l->block[0] / l->block[1];
-  f->thread.ctaid[0] = block % l->grid[0];
-  f->thread.ctaid[1] = block / l->grid[0] % l->grid[1];
-  f->thread.ctaid[2] = block / l->grid[0] / l->grid[1];
-  f->thread.parameters = l->parameters;
-}
-
-static void run_blocks(const launch *l, uint32_t first, uint32_t count) {
-  static int with_stack, room;
-  now.first_block = first;
-  n_fibers = count * now.threads;
-  if (n_fibers > room) {
-    fibers = realloc(fibers, n_fibers * sizeof *fibers);
-    room = n_fibers;
-  }
-  for (; with_stack < n_fibers; with_stack++)
-    fibers[with_stack].stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE,
-                                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  for (int i = 0; i < n_fibers; i++)
-    prepare(&fibers[i], l, first + i / now.threads, i % now.threads);
-  size_t bytes = (size_t)l->kernel->shared_bytes;
-  now.shared = malloc(count * bytes + 16);
-  memset(now.shared, 0xFF, count * bytes);
-  now.shared_words = calloc(count * (bytes / 4 + 1), sizeof(word));
-  run_fibers();
-  free(now.shared);
-  free(now.shared_words);
-}
-
-/* All blocks together where they may meet; else one after the other, in random order. */
-static void run_launch(launch *l) {
-  if (failed) return;
-  uint32_t blocks = l->grid[0] * l->grid[1] * l->grid[2];
-  now.kernel = l->kernel;
-  now.launch++;
-  now.grid_barriers = 0;
-  now.threads = l->block[0] * l->block[1] * l->block[2];
-  now.blocks = blocks;
-  running = 1;
-  if (!setjmp(abandon)) {
-    if (l->cooperative) run_blocks(l, 0, blocks);
-    else {
-      uint32_t start = draw(blocks);
-      for (uint32_t k = 0; k < blocks; k++) run_blocks(l, (start + k) % blocks, 1);
-    }
-  }
-  running = 0;
-}
-
-/* ------------------------------------------------------------------------------------------ */
-/* Streams                                                                                    */
-/* ------------------------------------------------------------------------------------------ */
-
-typedef struct stream stream;
-typedef struct { stream *stream; long count; } moment; /* when so many works of a stream are done */
-
-typedef struct work {
-  struct work *next;
-  enum { COPY, FILL, LAUNCH } kind;
-  char *to;
-  const char *from;
-  char *staged; /* what `from` held at the call, where it may change at once */
-  size_t bytes;
-  int value;
-  launch launch;
-  int n_after;
-  moment after[16]; /* works of other streams that come before */
-} work;
-
-struct stream {
-  stream *next;
-  int blocking, busy; /* blocking: the default stream waits for it and it for the default stream */
-  long queued, done;
-  work *first, *last;
-  int n_waits;
-  moment waits[8]; /* what the next work waits for */
-};
-
-typedef struct { moment recorded; } event;
-
-static stream default_stream = {.blocking = 1};
-static stream *streams = &default_stream;
-
-static stream *stream_of(void *handle) {
-  uintptr_t number = (uintptr_t)handle;
-  return number <= 2 ? &default_stream : handle;
-}
-
-static void run_until(stream *s, long count) {
-  if (s->busy) return;
-  s->busy = 1;
-  while (s->first && s->done < count) {
-    work *w = s->first;
-    for (int k = 0; k < w->n_after; k++) run_until(w->after[k].stream, w->after[k].count);
-    if (w->kind == COPY) memcpy(w->to, w->staged ? w->staged : w->from, w->bytes);
-    else if (w->kind == FILL) memset(w->to, w->value, w->bytes);
-    else run_launch(&w->launch);
-    s->first = w->next;
-    if (!s->first) s->last = NULL;
-    s->done++;
-    free(w->staged);
-    free(w->launch.parameters);
-    free(w);
-  }
-  s->busy = 0;
-}
-
-static int finish(stream *s) {
-  run_until(s, s->queued);
-  return failed;
-}
-
-static int finish_all(void) {
-  for (stream *s = streams; s; s = s->next) finish(s);
-  return failed;
-}
-
-static void wait_for(work *w, stream *other, long count) {
-  if (count <= other->done) return;
-  if (w->n_after == 16) fail("too many waits");
-  w->after[w->n_after++] = (moment){other, count};
-}
-
-static void queue(stream *s, work *w) {
-  for (int k = 0; k < s->n_waits; k++) wait_for(w, s->waits[k].stream, s->waits[k].count);
-  s->n_waits = 0;
-  if (s == &default_stream) {
-    for (stream *o = streams; o; o = o->next)
-      if (o != s && o->blocking) wait_for(w, o, o->queued);
-  } else if (s->blocking) wait_for(w, &default_stream, default_stream.queued);
-  if (s->last) s->last->next = w;
-  else s->first = w;
-  s->last = w;
-  s->queued++;
-  if (draw(4) == 0) /* some streams are quicker than their callers */
-    for (stream *o = streams; o; o = o->next)
-      if (draw(2)) run_until(o, o->done + draw(4));
-}
-
-static int copy(uint64_t to, uint64_t from, size_t bytes, stream *s, int stage, int at_once) {
-  if (!bytes) return failed;
-  work *w = calloc(1, sizeof *w);
-  w->kind = COPY;
-  w->to = (char *)to;
-  w->from = (const char *)from;
-  w->bytes = bytes;
-  if (stage) {
-    w->staged = malloc(bytes);
-    memcpy(w->staged, w->from, bytes);
-  }
-  queue(s, w);
-  return at_once ? finish(s) : failed;
-}
-
-static int on_device(uint64_t address, size_t bytes) {
-  allocation *a = bytes ? find(address) : NULL;
-  return !bytes || (a && !a->pinned && address + bytes <= (uint64_t)a->base + a->size);
-}
-
-static int is_pinned(uint64_t address) {
-  allocation *a = find(address);
-  return a && a->pinned;
-}
+#include "allocations.h"
+#include "fibers.h"
+#include "races.h"
+#include "launches.h"
+#include "streams.h"
 
 /* ------------------------------------------------------------------------------------------ */
 /* The functions of the driver                                                                */
@@ -585,7 +100,10 @@ API cuDeviceGetAttribute(int *value, int attribute, int device) {
   return SUCCESS;
 }
 
-API cuDevicePrimaryCtxRetain(void **context, int device) { *context = &the_context; return SUCCESS; }
+API cuDevicePrimaryCtxRetain(void **context, int device) {
+  *context = &the_context;
+  return SUCCESS;
+}
 API cuDevicePrimaryCtxRelease_v2(int device) { return SUCCESS; }
 API cuDevicePrimaryCtxReset_v2(int device) { return finish_all(); }
 API cuDevicePrimaryCtxGetState(int device, unsigned *flags, int *active) {
@@ -737,7 +255,7 @@ API cuStreamWaitEvent(void *handle, void *what, unsigned flags) {
   return failed;
 }
 
-/* For the machine's own tests: what failed, and as if it had not. */
+/* For the machine's own tests: what failed; the error is then forgotten. */
 __attribute__((visibility("default"))) const char *ptx_failure(void) {
   failed = SUCCESS;
   return told;
@@ -782,7 +300,11 @@ API cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *blocks, void *k, i
 typedef struct {
   unsigned grid[3], block[3], dynamic_shared;
   void *stream;
-  struct { int what; char padding[4]; union { char room[64]; int cooperative; } value; } *attributes;
+  struct {
+    int what;
+    char padding[4];
+    union { char room[64]; int cooperative; } value;
+  } *attributes;
   unsigned n_attributes;
 } launch_config;
 
@@ -821,12 +343,13 @@ API cuGetErrorName(int error, const char **name) {
   return SUCCESS;
 }
 API cuGetErrorString(int error, const char **text) {
-  *text = "see what the PTX machine told on stderr";
+  *text = "see what the PTX machine reported on stderr";
   return SUCCESS;
 }
 
 /* Functions are asked for by name; those with a newer form here carry its suffix. */
-API cuGetProcAddress_v2(const char *name, void **function, int version, uint64_t flags, int *status) {
+API cuGetProcAddress_v2(const char *name, void **function, int version, uint64_t flags,
+                        int *status) {
   char full[128];
   for (int newest = 2; newest >= 0; newest--) {
     snprintf(full, sizeof full, newest == 2 ? "%s_v2" : "%s", name);
