@@ -31,11 +31,11 @@ def sgd_epoch(X, y, w, b, sample_weight, epoch: Epoch, state: SGDState, n_thread
         descent = Descent.begin(w, b, epoch, state, stream)
         optimizer = None
         if state.optimizer is not None:
-            optimizer = Optimizer.begin(state.optimizer, *w.shape, stream)
+            optimizer = Optimizer.begin(state.optimizer, w.shape[0], w.shape[1], stream)
         run, multiple = _way(X, descent, len(epoch.rates), w.shape, optimizer)
         for block in blocks(X, y, sample_weight, stream, epoch.order, multiple, packed=True):
             run(block, descent, block.first // epoch.batch_size, len(b), optimizer)
-        if optimizer is not None:
+        if state.optimizer is not None and optimizer is not None:
             optimizer.end(state.optimizer, len(epoch.rates), stream)
         return descent.end(w, b, epoch, state, stream)
 
