@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from conftest import SIMULATED
 from device_arrays import (
     Sent,
     cuda,
@@ -51,6 +52,21 @@ def test_conformance_of_rows_that_lie_on_the_device(send, layout, dtype):
         for batch_size, options in ((1, {}), (8, {"alpha": 0.3, "l1_ratio": 0.4, "prox": True})):
             epochs = [make_epoch(problem, batch_size, k > 0, seed=k, **options) for k in range(2)]
             check_epochs(there, problem, epochs)
+
+
+def test_the_names_of_cached_kernels_tell_their_sources(tmp_path):
+    """Numba checks the file of a kernel, but not those of the device functions that it calls."""
+    files = tmp_path / "kernel.py", tmp_path / "device_function.py"
+    for file in files:
+        file.write_text("x = 1")
+    digest = cuda.compile.digest_of_sources(*files)
+    assert digest == cuda.compile.digest_of_sources(*reversed(files))
+    files[1].write_text("x = 2")
+    assert digest != cuda.compile.digest_of_sources(*files)
+
+
+def test_build_info_needs_no_call_before():
+    assert SIMULATED or int(cuda.build_info()["processors"]) > 0
 
 
 @pytest.mark.parametrize("layout", ["C", "F", "row steps"])
