@@ -74,16 +74,14 @@ def _rows_on_host(X, y, s, stream, order, multiple):
             used[turn].synchronize()
         last = min(n, first + step)
         rows = slice(first, last) if order is None else order[first:last]
-        A, targets, weights = (
-            None if part is None else stage(part, rows, f"host {name} {turn}", copies)
-            for name, part in (("rows", X), ("targets", y), ("weights", s))
-        )
+        A = Rows.of(stage(X, rows, f"host rows {turn}", copies))
+        targets = None if y is None else Rows.of(stage(y, rows, f"host targets {turn}", copies))
+        weights = None if s is None else stage(s, rows, f"host weights {turn}", copies)
         copied = cuda.event()
         copied.record(copies)
         if waiting is not None:
             yield from _once_copied(*waiting)
-        targets = None if targets is None else Rows.of(targets)
-        block = Block(Rows.of(A), targets, weights, first, stream)
+        block = Block(A, targets, weights, first, stream)
         waiting = block, copied, used[turn], stream
     assert waiting is not None
     yield from _once_copied(*waiting)

@@ -247,7 +247,7 @@ def _tally(tile, problem, parts, base):
         parts[at + tile.c0 + thread] += loss
         parts[at + t + tile.c0 + thread] += residuals
     elif thread == THREADS - 1 and tile.c0 == 0:
-        weights = np.float64(tile.rows)
+        weights = float(tile.rows)
         if problem.s.given:
             weights = 0.0
             for r in range(tile.rows):
