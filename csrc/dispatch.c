@@ -1,4 +1,4 @@
-/* Picks the instruction set when the library is loaded, and sends each call to its kernels. */
+/* Chooses the instruction set when the library is loaded, and passes each call to its kernels. */
 
 #include "table.h"
 
@@ -14,7 +14,7 @@ extern const fastlsgd_kernels fastlsgd_table_avx512[2][2];
 #endif
 
 #ifdef FASTLSGD_X86
-/* __builtin_cpu_supports asks the operating system too, whether it saves the registers. */
+/* __builtin_cpu_supports also checks that the operating system saves the registers. */
 static int has_avx2(void) {
   __builtin_cpu_init();
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
@@ -30,7 +30,7 @@ static int always(void) { return 1; }
 static const struct {
   const char *name;
   int (*supported)(void);
-  const fastlsgd_kernels (*kernels)[2]; /* by X's dtype, then y's */
+  const fastlsgd_kernels (*kernels)[2]; /* by the dtype of X, then that of y */
 } isas[] = {
 #ifdef FASTLSGD_X86
     {"sse2", always, fastlsgd_table_baseline},

@@ -1,11 +1,11 @@
 /* fastlsgd: least-squares kernels in C.
  *
- * The same contract as fastlsgd/kernels/contract.py, for callers in C, C++ and Cython.
- * Arguments are trusted: shapes, indices and finiteness are the caller's to check.
- * Every function returns FASTLSGD_OK, or FASTLSGD_NO_MEMORY with nothing written.
+ * This is the contract of fastlsgd/kernels/contract.py for callers in C, C++ and Cython.
+ * Arguments are trusted: the caller has to check shapes, indices and finiteness.
+ * Every kernel returns FASTLSGD_OK, or FASTLSGD_NO_MEMORY with nothing written.
  *
  * n rows, d features, t targets. Strides are in elements, and may be zero or negative.
- * S is the sum of the sample weights. Of a row of weight 0 nothing is added, whatever it holds.
+ * S is the sum of the sample weights. A row of weight 0 adds nothing, whatever numbers it holds.
  */
 #ifndef FASTLSGD_H
 #define FASTLSGD_H
@@ -20,7 +20,7 @@ enum { FASTLSGD_OK = 0, FASTLSGD_NO_MEMORY = 1 };
 
 typedef enum { FASTLSGD_F32 = 0, FASTLSGD_F64 = 1 } fastlsgd_dtype;
 
-/* X (n, d): dense where `indices` is NULL, else CSR. */
+/* X (n, d): dense where `indices` is NULL, and CSR otherwise. */
 typedef struct {
   int64_t n_rows, n_cols;
   fastlsgd_dtype dtype;
@@ -31,14 +31,14 @@ typedef struct {
   int index_bytes;                /* CSR: 4 or 8, of both indices and indptr */
 } fastlsgd_matrix;
 
-/* y (n, t). Its dtype may be another than X's, and is that of the sample weights too. */
+/* y (n, t). Its dtype may differ from that of X, and is that of the sample weights too. */
 typedef struct {
   const void *data;
   int64_t n_targets, row_stride, col_stride;
   fastlsgd_dtype dtype;
 } fastlsgd_targets;
 
-/* What an epoch of SGD is made of; the meaning of each is in contract.py. */
+/* The order, the rates and the penalty of an epoch of SGD; contract.py defines each field. */
 typedef struct {
   const int64_t *order; /* (n_visits,) or NULL for 0..n_visits-1 */
   int64_t n_visits;
@@ -60,7 +60,7 @@ typedef enum {
   FASTLSGD_ADAMW
 } fastlsgd_rule;
 
-/* An optimizer and its moments; steps and moments are updated in place. */
+/* An optimizer and its moments. `steps` and the moments are updated in place. */
 typedef struct {
   fastlsgd_rule rule;
   double beta1, beta2, eps, max_norm;         /* 0 <= beta < 1, eps > 0, max_norm may be infinite */
@@ -69,7 +69,7 @@ typedef struct {
   double *intercept_first, *intercept_second; /* (t,), alike */
 } fastlsgd_optimizer;
 
-/* What an epoch hands to the next; updated in place. */
+/* What one epoch passes on to the next; updated in place. */
 typedef struct {
   double l1_due;
   void *l1_paid;         /* (t, d) of X's dtype; needed where alpha * l1_ratio > 0 */
@@ -95,29 +95,31 @@ int fastlsgd_predict(void *out, const fastlsgd_matrix *X, const double *w, const
 int fastlsgd_gram(double *out, const fastlsgd_matrix *X, const fastlsgd_targets *y,
                   const void *sample_weight, const double *shift, int n_threads);
 
-/* w (t, d) of X's dtype, b (t,) and state change in place; *loss is the sum of r^2 / 2 over the rows
- * visited, but for those of weight 0. */
+/* w (t, d) of X's dtype, b (t,) and state are updated in place; *loss receives the sum of r^2 / 2
+ * over the visited rows whose weight is not 0. */
 int fastlsgd_sgd_epoch(double *loss, void *w, double *b, const fastlsgd_matrix *X,
                        const fastlsgd_targets *y, const void *sample_weight,
                        const fastlsgd_epoch *epoch, fastlsgd_state *state, int n_threads);
 
-/* The instruction sets that were built, from the plainest; NULL beyond the last. */
+/* The name of instruction set k, from the plainest to the best; NULL beyond the last. */
 const char *fastlsgd_isa_name(int k);
-/* Whether this machine (processor and operating system) runs it. */
+/* Whether this machine (processor and operating system) supports it. */
 int fastlsgd_isa_supported(int k);
-/* The one in use: at load the best that is supported. */
+/* The instruction set in use: at load, the best that is supported. */
 int fastlsgd_isa(void);
-/* Use another; 0 if it is not supported, and then nothing changes. Not for use while a kernel runs. */
+/* Chooses another; returns 0 and changes nothing if it is not supported. Must not be called while
+ * a kernel runs. */
 int fastlsgd_set_isa(int k);
 
-/* Text on how the library was built. */
+/* The compiler that the library was built with, and its version. */
 const char *fastlsgd_compiler(void);
 int fastlsgd_has_openmp(void);
-/* As many threads as OpenMP would start now (OMP_NUM_THREADS, threadpoolctl); 1 without it. */
+/* How many threads OpenMP would start now (OMP_NUM_THREADS, threadpoolctl); 1 without OpenMP. */
 int fastlsgd_max_threads(void);
-/* Sets that for the calling thread: OpenMP's limits are a thread's own. */
+/* Sets that number for the calling thread: each thread has its own limit in OpenMP. */
 void fastlsgd_set_max_threads(int n_threads);
-/* To be called in a child after fork: OpenMP's threads do not survive it, so use one only. */
+/* To be called in a child after fork, which OpenMP's threads do not survive: kernels then use one
+ * thread. */
 void fastlsgd_after_fork(void);
 
 #ifdef __cplusplus

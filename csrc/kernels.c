@@ -1,8 +1,8 @@
 /* The kernels of one instruction set, for both dtypes of X and both of y.
  *
- * Compiled once an instruction set, with its compiler flags and
- *   ISA     its name, which ends the name of the table
- *   VBYTES  bytes of a vector register: 16, 32 or 64
+ * This file is compiled once per instruction set, with the compiler flags of that set and
+ *   ISA     its name, with which the name of the table ends
+ *   VBYTES  the bytes of a vector register: 16, 32 or 64
  */
 
 #include "table.h"
@@ -22,7 +22,7 @@
 #include "simd.inc"
 #include "syrk.inc"
 
-/* SCALAR is X's dtype, TARGET that of y and the sample weights. */
+/* SCALAR is the dtype of X, and TARGET that of y and the sample weights. */
 #define SCALAR float
 #define SIMD(x) PASTE(x, f32)
 #define TARGET float
@@ -63,10 +63,10 @@
 #undef SIMD
 
 #define KERNELS_OF(dtypes) \
-  {PASTE(loss_gradient, dtypes), PASTE(predict, dtypes), PASTE(gram, dtypes), \
-   PASTE(sgd_epoch, dtypes)}
+  PASTE(loss_gradient, dtypes), PASTE(predict, dtypes), PASTE(gram, dtypes), \
+      PASTE(sgd_epoch, dtypes)
 
 const fastlsgd_kernels PASTE(fastlsgd_table, ISA)[2][2] = {
-    {KERNELS_OF(f32_f32), KERNELS_OF(f32_f64)},
-    {KERNELS_OF(f64_f32), KERNELS_OF(f64_f64)},
+    {{KERNELS_OF(f32_f32)}, {KERNELS_OF(f32_f64)}},
+    {{KERNELS_OF(f64_f32)}, {KERNELS_OF(f64_f64)}},
 };

@@ -1,14 +1,16 @@
-/* What each instruction set offers to dispatch.c: one entry a dtype of X and of y. Not installed. */
+/* The kernels of one instruction set for one dtype of X and one of y, as dispatch.c calls them, and
+ * what the .c files share. Not installed. */
 #ifndef FASTLSGD_TABLE_H
 #define FASTLSGD_TABLE_H
 
 #include "fastlsgd.h"
 
-/* Set in a child after fork, where no thread may be started: the parts of the work, and so the bits
- * of the result, stay those of the parent. */
+/* Set in a child after fork, where no thread may be started. The work is still divided into the
+ * same parts, so that results have the same bits as in the parent. */
 extern int fastlsgd_forked __attribute__((visibility("hidden")));
 
-/* Threads of a team for work in so many parts: fewer where no more can be started (threads.c). */
+/* How many threads to give to OpenMP for `parts` parts of work: fewer than that where no more can
+ * be started (threads.c). */
 int fastlsgd_team(int parts) __attribute__((visibility("hidden")));
 
 typedef struct {
