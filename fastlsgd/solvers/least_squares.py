@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..kernels.contract import CSR
+from ..kernels.device import lives_on_device
 from .conjugate import Goal, Iterate, descend
 from .factors import (
     DiagonalFactor,
@@ -34,8 +35,9 @@ from .solution import Solution
 from .system import DENSE_NUMBERS, ORIGIN_ROWS, System
 from .training import TrainingData
 from .weights import normalised_weights
+from .wide import MOST_ROWS, solve_dual, solve_rows_by_qr
 
-DIRECT_SOLVERS = ("auto", "gram", "sketch", "cg", "qr")
+DIRECT_SOLVERS = ("auto", "gram", "dual", "sketch", "cg", "qr")
 
 # Up to this condition a float64 Gram matrix is a good metric: eps times its square is small.
 GRAM_CONDITION = 3e6
@@ -190,6 +192,8 @@ def _first_to_be_trusted(system: System, request: Request, solver: str) -> Solut
 def _plan(system: System) -> list[Callable[[System, Request], Solution]]:
     """Return the solvers that "auto" tries, in order; QR comes after them."""
     n, d = system.n, system.d
+    if n < d and not lives_on_device(system.X):
+        return _wide_plan(system)
     if d > FACTOR_FEATURES:
         return [_by_cg]
     if n < d and system.alpha == 0.0:
@@ -198,6 +202,18 @@ def _plan(system: System) -> list[Callable[[System, Request], Solution]]:
     if n >= SKETCH_ROWS * d:
         ways.append(_by_sketch)
     return [_by_quick_cg, *ways] if _gram_passes(system) > PATIENCE else ways
+
+
+def _wide_plan(system: System) -> list[Callable[[System, Request], Solution]]:
+    """The same for fewer rows than columns."""
+    ways: list[Callable[[System, Request], Solution]] = [_by_dual]
+    if isinstance(system.X, CSR) and system.n > MOST_ROWS:
+        ways = [_by_cg]
+    return ways
+
+
+def _by_dual(system: System, request: Request) -> Solution:
+    return solve_dual(system, tol=request.tol, max_iter=request.max_iter)
 
 
 def _gram_passes(system: System) -> float:
@@ -388,6 +404,12 @@ def _chunk_rows(system: System) -> int:
 
 
 def _by_qr(system: System, request: Request) -> Solution:
+    if system.n < system.d:
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):
+                return solve_rows_by_qr(system, tol=request.tol, max_iter=request.max_iter)
+        except NotTrustworthy:
+            pass
     if system.d > FACTOR_FEATURES:
         raise np.linalg.LinAlgError(f"QR of {system.d} columns would not fit in memory")
     system.find_centre()
@@ -419,6 +441,7 @@ def _by_qr(system: System, request: Request) -> Solution:
 
 _ATTEMPTS: dict[str, Callable[[System, Request], Solution]] = {
     "gram": _by_gram,
+    "dual": _by_dual,
     "sketch": _by_sketch,
     "cg": _by_cg,
     "qr": _by_qr,

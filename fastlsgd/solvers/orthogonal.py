@@ -79,7 +79,7 @@ def sketch_factor(system: System, seed: int) -> Sketch:
     if system.alpha > 0.0:
         penalty = np.zeros((d, upper.shape[1]))
         penalty[:, :d] = np.diag(np.sqrt(system.alpha) * scale)
-        upper = _upper_of_both(upper, penalty)
+        upper = upper_of_both(upper, penalty)
     if len(upper) < d:
         raise NotTrustworthy("fewer rows than columns")
     if not scale.all():
@@ -111,7 +111,7 @@ def _mixed_triangle(system: System, seed: int) -> np.ndarray:
         call_all(calls, lambda: pool, stop)
     upper = np.zeros((0, shape[1]))
     while parts:
-        upper = _upper_of_both(upper, parts.pop(0))
+        upper = upper_of_both(upper, parts.pop(0))
     return upper
 
 
@@ -154,7 +154,7 @@ def _upper(rows: np.ndarray) -> np.ndarray:
     return np.tril(packed[: min(rows.shape)].T).T  # keeps the columns contiguous
 
 
-def _upper_of_both(upper: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def upper_of_both(upper: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Return R of a triangle and further rows below it."""
     both = np.empty((len(upper) + len(rows), rows.shape[1]), order="F")
     _fill(both[: len(upper)], upper)
@@ -271,7 +271,7 @@ def _with_penalty(system: System, upper: np.ndarray, units: np.ndarray) -> np.nd
         return upper
     penalty = np.zeros((system.d, upper.shape[1]))
     penalty[:, : system.d] = np.diag(np.ldexp(np.sqrt(system.alpha), -units))
-    return _upper_of_both(upper, penalty)
+    return upper_of_both(upper, penalty)
 
 
 def _solve_triangle(system: System, data: np.ndarray, exponents: np.ndarray) -> Orthogonal:

@@ -96,6 +96,9 @@ class System:
         self.passes = 0
         self.loss_exponents = np.zeros(self.t, dtype=int)
         self._gram: tuple[np.ndarray, np.ndarray] | None = None
+        # What wide.py keeps from one penalty to the next: its view of A, and A A^T by dtype.
+        self.wide: Any = None
+        self.row_grams: dict[str, np.ndarray] = {}
 
     def centre_at(self, x_mean: np.ndarray, y_mean: np.ndarray) -> None:
         """Count the rows from their mean, if there is an intercept."""

@@ -1,0 +1,551 @@
+"""Fewer rows than columns: weights A^T u, from the n x n matrix K = A A^T.
+
+    (K + alpha I) u = y,   w = A^T u
+
+has the ridge solution, and for alpha = 0 the one of least norm, in n^2 d operations where A^T A
+would take n d^2. The Cholesky factor of K, its rows scaled to norm 1, is only a metric: u is
+corrected by the residuals y - A w - alpha u of the weights as they are (iterative refinement of
+the seminormal equations; Demmel and Higham 1993, BIT 33), so that float32 products serve float32
+data. Where K's condition, which is the square of A's, leaves nothing of a factor, R comes from a
+QR decomposition of A^T, and its singular values tell the rank.
+
+With an intercept the rows count from their mean, and K has the roots q of the weights as a null
+vector; it is filled by a multiple of q q^T, which no y - mean has a share of.
+
+Cost: K, n^3 / 3, and two or three passes over X. Memory: n^2, and a block of columns of X.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+
+import numpy as np
+from scipy import sparse
+from scipy.linalg import blas, lapack
+
+from ..kernels.contract import CSR, working_dtype
+from ..kernels.device import lives_on_device
+from .conjugate import FLOOR_EPS, ROUNDING
+from .eigen import svd
+from .factors import NotTrustworthy, SingularFactor, TriangularFactor, column_scale
+from .graded import GRADED
+from .interrupt import interruptible
+from .orthogonal import rank_tolerance, upper_of_both
+from .rows import as_dense, random_rows, row_slice, take_rows
+from .solution import Solution
+from .system import System
+
+BLOCK_NUMBERS = 2**20  # of a block of columns: 8 MB
+# Rows from which on a Cholesky factorisation takes so long that Ctrl-C must not wait for it.
+LONG_CHOLESKY = 2500
+# n^2 numbers of K, its factor and what is between them must fit in memory.
+MOST_ROWS = 16384
+# The conditions of A up to which K, of float32 or float64 products, is a good metric.
+CONDITION = {"float32": 300.0, "float64": 3e6}
+# Squares of rows in this range neither overflow nor underflow where they are summed.
+RANGE = {"float32": (1e-18, 1e30), "float64": (1e-200, 1e200)}
+# Squares of rows that differ by less are of alike size, as `graded.py` has it.
+ALIKE = GRADED**2
+REFINEMENTS = 2  # by singular values, which are good to eps times the condition
+# Weights that differ by more would make the rounding of an intercept's mean a large number.
+WEIGHT_RANGE = 1e8
+SAMPLE_ROWS = 16  # in which a column that is not constant shows it, most often
+# Up to so many numbers of X, a fit keeps what standard errors need.
+EVIDENCE_NUMBERS = 2**17
+# A sparse K whose rows lose more than this when their mean is taken out has lost digits too.
+CANCELLATION = 1e4
+# Multiply-adds, or stored numbers, of a sparse K that are quick, and fit in memory.
+SPARSE_NUMBERS = 2**22
+
+
+class WideRows:
+    """A = S^(1/2) (X - 1 c^T), rows of weight zero left out, as a matrix of few rows.
+
+    Attributes
+    ----------
+    root : ndarray of shape (n, 1)
+        Roots of the weights.
+    null : ndarray of shape (n,) or None
+        q: the unit vector that is orthogonal to all columns of A, with an intercept.
+    constant : ndarray of shape (k,)
+        Numbers of the columns that vary by rounding alone, whose weights are zero.
+    """
+
+    def __init__(self, system: System) -> None:
+        if lives_on_device(system.X):
+            raise NotTrustworthy("X is not where BLAS is")
+        self.system, self.rows = system, None
+        s = system.host_weights
+        self.n, self.root = system.n, np.ones((system.n, 1))
+        if s is not None:
+            kept = np.flatnonzero(s)
+            self.rows = kept if len(kept) < system.n else None
+            self.n, self.root = len(kept), np.sqrt(s[kept].astype(np.float64))[:, None]
+        if self.n > MOST_ROWS:
+            raise NotTrustworthy("A A^T would not fit in memory")
+        if system.fit_intercept and self.root.max() > WEIGHT_RANGE**0.5 * self.root.min():
+            raise NotTrustworthy("rows differ too much in weight")
+        system.find_centre()
+        if not np.isfinite(system.centre).all():
+            raise NotTrustworthy("means overflow")
+        self.null = None
+        if system.fit_intercept:
+            self.null = self.root[:, 0] / np.sqrt(system.weight)
+        self.constant = self._constant_columns() if system.fit_intercept else np.zeros(0, int)
+
+    def targets(self) -> np.ndarray:
+        """S^(1/2) (y - mean), (n, t)."""
+        y = np.asarray(self.system.y if self.rows is None else self.system.y[self.rows])
+        out = y.astype(np.float64) - self.system.y_centre
+        out *= self.root
+        return self.without_null(out)
+
+    def _constant_columns(self) -> np.ndarray:
+        """Those that vary by rounding alone, among those that hardly vary in a sample."""
+        system = self.system
+        rows = random_rows(system.n, SAMPLE_ROWS, system.host_weights)
+        apart = np.abs(as_dense(take_rows(system.X, rows)) - system.centre).max(axis=0)
+        doubtful = np.flatnonzero(apart <= 2.0**20 * system.eps * np.abs(system.centre))
+        if len(doubtful) == 0:
+            return doubtful
+        norms = np.full(system.d, np.inf)
+        norms[doubtful] = np.sqrt(self._squares(doubtful))
+        constant, hidden = system.constant_columns(norms)
+        if len(hidden):
+            raise NotTrustworthy("rows differ too much in weight")
+        return constant
+
+    def _squares(self, columns: np.ndarray) -> np.ndarray:
+        """Of these columns of A."""
+        total = np.zeros(len(columns))
+        for _, _, A, _ in self.system.chunks():
+            part = A[:, columns]
+            total += np.einsum("ij,ij->j", part, part)
+        return total
+
+    # ------------------------------------------------------------------------------- passes
+
+    def gram(self, dtype: str) -> np.ndarray:
+        """The upper triangle of K in products of this dtype, its null vector filled.
+
+        Raises
+        ------
+        NotTrustworthy
+            If squares overflow or underflow.
+        """
+        K = self._sparse_gram(dtype) if isinstance(self.system.X, CSR) else self._gram(dtype)
+        squares = K.diagonal()
+        low, high = RANGE[dtype]
+        if not ((squares > low) & (squares < high)).all():
+            raise NotTrustworthy("squares of rows overflow or underflow, or a row is zero")
+        if self.null is not None:
+            filled = (np.sqrt(squares.mean(dtype=np.float64)) * self.null).astype(dtype)
+            syr = blas.ssyr if dtype == "float32" else blas.dsyr
+            K = syr(1.0, filled, a=K, overwrite_a=1)
+        return K
+
+    def _gram(self, dtype: str) -> np.ndarray:
+        syrk = blas.ssyrk if dtype == "float32" else blas.dsyrk
+        K, root = np.zeros((self.n, self.n), dtype, order="F"), self.root.astype(dtype)
+        for _, B in self.centred_blocks(dtype, root):
+            K = syrk(1.0, B.T, beta=1.0, c=K, trans=1, overwrite_c=1)
+        return K
+
+    def centred_blocks(
+        self, dtype: str, root: np.ndarray, least: int = 8
+    ) -> Iterator[tuple[slice, np.ndarray]]:
+        """Blocks of `least` columns of A or more, each valid until the next is asked for."""
+        weighted, centre = bool((root != 1.0).any()), self.system.centre.astype(dtype)
+        step = max(least, self._step)
+        buffer = np.empty(self.n * min(step, self.system.d), dtype)
+        for columns in self._slices(step):
+            width = columns.stop - columns.start
+            B = buffer[: self.n * width].reshape(self.n, width)
+            if self.system.fit_intercept and B.dtype == working_dtype(self.system.X):
+                np.subtract(self._part(columns), centre[columns], out=B)
+            else:
+                B[:] = self._part(columns)
+                B -= centre[columns]
+            if weighted:
+                B *= root
+            first, last = np.searchsorted(self.constant, (columns.start, columns.stop))
+            B[:, self.constant[first:last] - columns.start] = 0.0
+            yield columns, B
+
+    @property
+    def _step(self) -> int:
+        return max(8, BLOCK_NUMBERS // self.n)
+
+    def _slices(self, step: int) -> Iterator[slice]:
+        for start in range(0, self.system.d, step):
+            yield slice(start, min(start + step, self.system.d))
+
+    def _part(self, columns: slice) -> np.ndarray:
+        X = self.system.X
+        if isinstance(X, CSR):
+            return self._sparse[:, columns].toarray()
+        return X[:, columns] if self.rows is None else X[self.rows, columns]
+
+    @cached_property
+    def _sparse(self) -> sparse.csr_array:
+        return _as_scipy(self._sparse_rows(0, self.n), working_dtype(self.system.X))
+
+    def without_null(self, columns: np.ndarray) -> np.ndarray:
+        """(n, k) columns, which are changed, without their share of q: the mean, or its rounding.
+
+        The mean of float32 rows may be no better than float32.
+        """
+        if self.null is not None:
+            columns -= np.outer(self.null, self.null @ columns)
+        return columns
+
+    def move(self, coef: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Add A^T u to coef (t, d); A coef^T, (n, t), and the intercept that goes with it.
+
+        One pass over dense X, two over sparse.
+        """
+        u = u * self.root
+        if isinstance(self.system.X, CSR):
+            out = self._sparse_move(coef, u)
+        else:
+            out = np.zeros(u.shape)
+            total = u.sum(axis=0)
+            for columns in self._slices(max(8, self._step // 4)):
+                B = np.asarray(self._part(columns), np.float64)
+                part = coef[:, columns] + u.T @ B - np.outer(total, self.system.centre[columns])
+                first, last = np.searchsorted(self.constant, (columns.start, columns.stop))
+                part[:, self.constant[first:last] - columns.start] = 0.0
+                coef[:, columns] = part
+                out += B @ part.T
+        out -= coef @ self.system.centre
+        out *= self.root
+        intercept = self.system.intercept_for(coef)
+        if self.null is not None:
+            intercept -= (self.null @ out) / np.sqrt(self.system.weight)
+        return self.without_null(out), intercept
+
+    def evidence(self) -> SingularFactor | None:
+        """What standard errors need, of a fit whose A is small enough to be kept."""
+        system = self.system
+        small = self.n * system.d <= EVIDENCE_NUMBERS
+        if not small or system.alpha > 0.0 or system.t > 1:
+            return None
+        A = np.empty((self.n, system.d))
+        for columns, B in self.centred_blocks("float64", self.root):
+            A[:, columns] = B
+        scale = column_scale(np.einsum("ij,ij->j", A, A))
+        return SingularFactor(A * scale, scale)
+
+    # ------------------------------------------------------------------------------- sparse
+
+    def _sparse_move(self, coef: np.ndarray, u: np.ndarray) -> np.ndarray:
+        out = np.empty(u.shape)
+        for rows, A in self._sparse_chunks():
+            coef += (A.T @ u[rows]).T
+        coef -= np.outer(u.sum(axis=0), self.system.centre)
+        coef[:, self.constant] = 0.0
+        for rows, A in self._sparse_chunks():
+            out[rows] = A @ coef.T
+        return out
+
+    def _sparse_chunks(self) -> Iterator[tuple[slice, sparse.csr_array]]:
+        """Rows of X that count, in float64, a few at a time."""
+        step = max(1, SPARSE_NUMBERS * self.n // (4 * max(self.system.stored, 1)))
+        for start in range(0, self.n, step):
+            stop = min(start + step, self.n)
+            yield slice(start, stop), _as_scipy(self._sparse_rows(start, stop), np.float64)
+
+    def _sparse_rows(self, start: int, stop: int) -> CSR:
+        if self.rows is None:
+            return row_slice(self.system.X, start, stop)
+        return take_rows(self.system.X, self.rows[start:stop])
+
+    def _sparse_gram(self, dtype: str) -> np.ndarray:
+        X = self.system.X
+        if self.system.stored > SPARSE_NUMBERS + self.n**2 // 4:
+            raise NotTrustworthy("a copy of X would take much memory")
+        A = _as_scipy(self._sparse_rows(0, self.n), np.dtype(dtype))
+        if sparse_work(X) > SPARSE_NUMBERS * 2.0**8:
+            raise NotTrustworthy("A A^T costs more than passes over X")
+        A_T, K = A.T.tocsr(), np.empty((self.n, self.n), dtype, order="F")
+        step = max(1, SPARSE_NUMBERS // self.n)
+        for start in range(0, self.n, step):
+            K[:, start : start + step] = (A[start : start + step] @ A_T).toarray().T
+        if self.null is not None:
+            c = self.system.centre
+            raw = K.diagonal().astype(np.float64)
+            shift = (A @ c.astype(dtype))[:, None] - np.asarray(0.5 * (c @ c), dtype)
+            K -= shift
+            K -= shift.T
+            if (raw > CANCELLATION * K.diagonal()).any():
+                raise NotTrustworthy("the mean of the rows outweighs them")
+        root = self.root.astype(dtype)
+        K *= root
+        K *= root.T
+        return K
+
+
+def _as_scipy(X: CSR, dtype: np.dtype) -> sparse.csr_array:
+    ends = np.asarray(X.indptr)
+    span = slice(int(ends[0]), int(ends[-1]))
+    data, indices = np.asarray(X.data[span]), np.asarray(X.indices[span])
+    out = sparse.csr_array((len(ends) - 1, X.shape[1]), dtype=dtype)
+    out.data, out.indices, out.indptr = data.astype(dtype, copy=False), indices, ends - ends[0]
+    return out
+
+
+def sparse_work(X: CSR) -> float:
+    """Multiply-adds of X X^T: the squares of the numbers of each column."""
+    ends = np.asarray(X.indptr)
+    indices = np.asarray(X.indices[int(ends[0]) : int(ends[-1])])
+    counts = np.bincount(indices, minlength=X.shape[1]).astype(np.float64)
+    return float(counts @ counts)
+
+
+def wide_rows(system: System) -> WideRows:
+    """Of this system, made once for all its penalties."""
+    if system.wide is None:
+        system.wide = WideRows(system)
+    return system.wide
+
+
+# ---------------------------------------------------------------------------------- the dual
+
+
+class RowFactor:
+    """(K + alpha I)^-1, for a metric, from R with R^T R = D (K + alpha I) D, rows of norm 1.
+
+    Attributes
+    ----------
+    squares : ndarray of shape (n,)
+        Of the rows of A.
+    condition : float
+        Of R.
+    """
+
+    def __init__(self, upper: np.ndarray, squares: np.ndarray, scale: np.ndarray) -> None:
+        self._factor = TriangularFactor(upper, scale)
+        self.squares, self.condition, self.scale = squares, self._factor.condition, scale[:, None]
+
+    def solve(self, e: np.ndarray) -> np.ndarray:
+        return self._factor.unwhiten(self._factor.whiten(e.T)).T
+
+
+class CholeskyFactor(RowFactor):
+    def __init__(self, K: np.ndarray, alpha: float) -> None:
+        squares = K.diagonal().astype(np.float64)
+        scale = 1.0 / np.sqrt(squares + alpha)
+        own = scale.astype(K.dtype)
+        M = K * own
+        M *= own[:, None]
+        M[np.diag_indices_from(M)] = 1.0
+        upper = _cholesky(M)
+        if upper is None:
+            raise NotTrustworthy("A A^T is not positive definite")
+        super().__init__(upper.astype(np.float64, order="F", copy=False), squares, scale)
+        if self.condition > CONDITION[K.dtype.name]:
+            raise NotTrustworthy("the condition's square exceeds what rounding leaves")
+
+
+def _cholesky(M: np.ndarray) -> np.ndarray | None:
+    """R with R^T R = M, of the upper triangle of M, which is overwritten."""
+    if len(M) > LONG_CHOLESKY:
+        try:
+            return interruptible(np.linalg.cholesky, M.T).T
+        except np.linalg.LinAlgError:
+            return None
+    potrf = lapack.spotrf if M.dtype == np.float32 else lapack.dpotrf
+    upper, info = potrf(M, lower=0, clean=1, overwrite_a=1)
+    return upper if info == 0 else None
+
+
+def solve_dual(system: System, *, tol: float, max_iter: int) -> Solution:
+    """By the Cholesky factor of K, in float32 first where X is.
+
+    Raises
+    ------
+    NotTrustworthy
+        If K is singular to rounding, or the refinement does not get to the residuals' rounding.
+    """
+    rows = wide_rows(system)
+    for dtype in dict.fromkeys((working_dtype(system.X).name, "float64")):
+        try:
+            factor = CholeskyFactor(row_gram(rows, dtype), system.alpha)
+            return _refined("dual", rows, factor, tol, max_iter)
+        except NotTrustworthy as error:
+            refused = error
+    raise refused
+
+
+def row_gram(rows: WideRows, dtype: str) -> np.ndarray:
+    """The upper triangle of K, made once: a float64 one serves where float32 is asked for."""
+    kept = rows.system.row_grams
+    if "float64" in kept:
+        return kept["float64"]
+    if dtype not in kept:
+        kept[dtype] = rows.gram(dtype)
+    return kept[dtype]
+
+
+def _refined(name: str, rows: WideRows, factor: RowFactor, tol: float, max_iter: int) -> Solution:
+    """Corrections of u by the residuals as they are, until they are rounding or what is asked.
+
+    Each row's residual counts by the row's own size, so that large rows don't hide others; and
+    their sum as in `conjugate.py`: A^T e, in the metric of A^T A + alpha I, is e in that of
+    K / (K + alpha), against its size at zero weights and against the residuals.
+    """
+    system, alpha = rows.system, rows.system.alpha
+    rounding = ROUNDING[working_dtype(system.X).name]
+    y, last = rows.targets(), np.inf
+    u, coef, e = np.zeros_like(y), np.zeros((system.t, system.d)), y
+    largest = factor.squares.sum()
+    visible, losses = float(np.sqrt(largest / (largest + alpha))), [0.5 * system.total(_squares(y))]
+    for k in range(1, max_iter + 1):
+        move = rows.without_null(factor.solve(e))
+        u += move
+        fitted, intercept = rows.move(coef, move)
+        system.passes += 1
+        r = y - fitted
+        e = r - alpha * u
+        squares, penalty = _squares(r), alpha * (coef * coef).sum(axis=1)
+        losses.append(0.5 * system.total(squares + penalty))
+        if k == 1:
+            unit = np.sqrt(_squares(fitted) + penalty)
+        ratio = _largest(np.sqrt(_squares(e * factor.scale)), np.sqrt(_squares(y * factor.scale)))
+        relative = _largest(visible * np.sqrt(_squares(e)), unit)
+        if not np.isfinite(ratio):
+            raise NotTrustworthy("sums overflow")
+        share = _least(np.sqrt(squares + penalty), unit)
+        converged = relative <= max(tol * share, rounding) and ratio <= max(tol, rounding)
+        has_stalled = not ratio <= 0.5 * last
+        if converged or has_stalled:
+            break
+        last = ratio
+    if has_stalled and not converged:
+        converged = _is_rounding(rows, factor, e, coef, u, y)
+        if not converged:
+            raise NotTrustworthy("the refinement does not get there")
+    return Solution(
+        coef,
+        intercept,
+        name,
+        k,
+        factor.condition,
+        np.sqrt(squares),
+        losses,
+        relative,
+        converged,
+        centre=system.centre,
+        rank=rows.n - (rows.null is not None),
+        singular=rows.evidence(),
+    )
+
+
+def _is_rounding(rows: WideRows, factor: RowFactor, e, coef, u, y) -> bool:
+    """Whether residuals are what rounding makes of each row: of y, b, c . w, x . w and alpha u."""
+    system = rows.system
+    shift = np.abs(system.y_centre) + 2.0 * np.abs(coef) @ np.abs(system.centre)
+    terms = np.outer(np.sqrt(factor.squares), np.sqrt((coef * coef).sum(axis=1)))
+    size = np.abs(y) + rows.root * shift + terms + system.alpha * np.abs(u)
+    left, floor = np.sqrt(_squares(e * factor.scale)), np.sqrt(_squares(size * factor.scale))
+    return bool((left <= FLOOR_EPS["float64"] * floor).all())
+
+
+def _squares(columns: np.ndarray) -> np.ndarray:
+    return np.einsum("it,it->t", columns, columns)
+
+
+def _largest(part: np.ndarray, unit: np.ndarray) -> float:
+    """Of part / unit, or of part where the unit is zero."""
+    return float((part / np.where(unit > 0.0, unit, 1.0)).max())
+
+
+def _least(part: np.ndarray, unit: np.ndarray) -> float:
+    """Of part / unit, at most 1."""
+    return float(np.where(unit > 0.0, part / np.where(unit > 0.0, unit, 1.0), 1.0).min(initial=1.0))
+
+
+# -------------------------------------------------------------------------------------- by QR
+
+
+def solve_rows_by_qr(system: System, *, tol: float, max_iter: int) -> Solution:
+    """By R of a QR decomposition of A^T; by its singular values, where rows are dependent.
+
+    Cost: 2 n^2 d flops; memory for a block of columns and for R.
+
+    Raises
+    ------
+    NotTrustworthy
+        If squares overflow or underflow, or dependent rows differ much in size.
+    """
+    rows = wide_rows(system)
+    upper = np.zeros((0, rows.n))
+    for _, B in rows.centred_blocks("float64", rows.root, max(2 * rows.n, 8)):
+        upper = upper_of_both(upper, B.T)
+    squares = np.einsum("ij,ij->j", upper, upper)
+    low, high = RANGE["float64"]
+    if not ((squares > low) & (squares < high)).all():
+        raise NotTrustworthy("squares of rows overflow or underflow, or a row is zero")
+    try:
+        return _refined("qr", rows, _TriangularRows(rows, upper, squares), tol, max_iter)
+    except NotTrustworthy:
+        if squares.max() > ALIKE * squares.min():
+            raise
+    return _of_singular_values(rows, upper)
+
+
+class _TriangularRows(RowFactor):
+    """From R of A^T, with the penalty's rows and the null vector below."""
+
+    def __init__(self, rows: WideRows, upper: np.ndarray, squares: np.ndarray) -> None:
+        alpha = rows.system.alpha
+        scale = 1.0 / np.sqrt(squares + alpha)
+        below = [np.zeros((0, rows.n))]
+        if rows.null is not None:
+            below.append((np.sqrt(squares.mean()) * rows.null)[None])
+        if alpha > 0.0:
+            below.append(np.sqrt(alpha) * np.eye(rows.n))
+        upper = upper_of_both(upper, np.vstack(below)) * scale
+        if len(upper) < rows.n:
+            raise NotTrustworthy("fewer columns than rows")
+        super().__init__(np.asfortranarray(upper), squares, scale)
+        if self.condition * rank_tolerance(rows.system.d) > 1.0:
+            raise NotTrustworthy("rows depend on each other to rounding")
+
+
+def _of_singular_values(rows: WideRows, upper: np.ndarray) -> Solution:
+    """The solution of least norm: what A says in directions beyond rounding, corrected once more
+    by the residuals as they are."""
+    system, alpha = rows.system, rows.system.alpha
+    _, sigma, Vt = svd(rows.without_null(upper.T).T)
+    keep = sigma > rank_tolerance(system.d) * sigma.max(initial=0.0)
+    sigma, V = sigma[keep], Vt[keep].T
+    y, coef = rows.targets(), np.zeros((system.t, system.d))
+    u, e, losses = np.zeros_like(y), y, [0.5 * system.total(_squares(y))]
+    inner, seen = 1.0 / (sigma * sigma + alpha), sigma / np.sqrt(sigma * sigma + alpha)
+    for _ in range(REFINEMENTS):
+        move = V @ (inner[:, None] * (V.T @ e))
+        u += move
+        fitted, intercept = rows.move(coef, move)
+        r = y - fitted
+        e = r - alpha * u
+        system.passes += 1
+        losses.append(0.5 * system.total(_squares(r) + alpha * (coef * coef).sum(axis=1)))
+    if not np.isfinite(coef).all():
+        raise NotTrustworthy("sums overflow")
+    left, unit = (np.sqrt(_squares(seen[:, None] * (V.T @ part))) for part in (e, y))
+    return Solution(
+        coef,
+        intercept,
+        "qr",
+        REFINEMENTS,
+        float(sigma[0] / sigma[-1]) if len(sigma) else 1.0,
+        np.sqrt(_squares(r)),
+        losses,
+        _largest(left, unit),
+        True,
+        centre=system.centre,
+        rank=len(sigma),
+        singular=rows.evidence(),
+    )
