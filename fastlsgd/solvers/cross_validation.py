@@ -18,14 +18,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..kernels.contract import Kernels
+from ..kernels.device import lives_on_device
 from .factors import EPS, TINY, NotTrustworthy
 from .interrupt import call_gram
-from .leave_one_out import ACCURACY, FORMULA_CONDITION, gram_bases, in_range, is_trusted
+from .least_squares import column_squares
+from .leave_one_out import FORMULA_CONDITION, gram_bases, in_range, is_trusted
 from .problem import Problem
 from .proximal_newton import Quadratic
-from .refits import Task, pieces, refit_errors, restricted, squared_errors
+from .refits import ACCURACY, Task, pieces, refit_errors, restricted, squared_errors
 from .regression import make_system
 from .system import System
+from .wide_cross_validation import is_wide, wide_folds
 
 # A difference that is this many times smaller than its terms has lost too many digits.
 CANCELLED = 100.0
@@ -46,11 +49,11 @@ def default_alphas(
     """
     system = make_system(kernels, problem, n_threads)
     try:
-        xx, xy = system.centred_gram()
+        total, xy = _column_sums(system)
     except NotTrustworthy as error:
         raise _no_scale("overflow") from error
-    squares = np.diag(xx) / system.weight
-    varies = system.columns_scale(np.diag(xx)) > 0.0
+    squares = total / system.weight
+    varies = system.columns_scale(total) > 0.0
     if not (in_range(squares[varies]) and _rest_is_constant(system, squares)):
         raise _no_scale("overflow or underflow")
     if problem.l1_ratio > 0.0:
@@ -62,6 +65,21 @@ def default_alphas(
     if len(squares) == 0:
         return np.geomspace(1.0, 1e-3, count)
     return np.geomspace(1e2 * float(squares.max()), 1e-4 * float(squares.min()), count)
+
+
+def _column_sums(system: System) -> tuple[np.ndarray, np.ndarray]:
+    """Squares of the columns of A, and A^T y; of few rows without the columns' products."""
+    if system.n >= system.d or lives_on_device(system.X):
+        xx, xy = system.centred_gram()
+        return np.diag(xx), xy
+    system.find_centre()
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = column_squares(system, system.n)
+        zero = np.zeros((system.t, system.d))
+        xy = -system.gradient(zero, system.intercept_for(zero)).coef.T
+    if not (np.isfinite(squares).all() and np.isfinite(xy).all()):
+        raise NotTrustworthy("squares overflow")
+    return squares, xy
 
 
 def _no_scale(what: str) -> ValueError:
@@ -87,10 +105,18 @@ def k_fold(
 
     `folds` has the numbers of the rows to fit and of those to judge, in which rows may repeat.
     """
-    whole = make_system(task.kernels, task.problem, task.n_threads)
-    whole.find_centre()
-    total = _sums(task, np.arange(whole.n), whole)
-    errors = []
+    penalties = np.asarray(alphas, dtype=np.float64)
+    counted = _counted(task, folds)
+    if is_wide(task) and task.problem.is_smooth(alphas):
+        found = _wide_errors(task, penalties, list(counted))
+    else:
+        found = _tall_errors(task, penalties, counted)
+    t = task.problem.y.shape[1]
+    return np.array([errors / (task.weights[test].sum() * t) for test, errors in found]).T
+
+
+def _counted(task: Task, folds):
+    """The folds, each of which must have weight on either side."""
     for k, (train, test) in enumerate(folds):
         for rows, which in ((train, "fitted"), (test, "judged")):
             if not task.weights[rows].any():
@@ -98,10 +124,26 @@ def k_fold(
                     f"sample_weight is all zero in a fold or outside it: on the rows to be "
                     f"{which} of fold {k}."
                 )
-        fold = _Fold(task, whole, train, test)
-        scale = 1.0 / (task.weights[test].sum() * whole.t)
-        errors.append(scale * fold.errors(total, np.asarray(alphas, dtype=np.float64)))
-    return np.array(errors).T
+        yield train, test
+
+
+def _tall_errors(task: Task, penalties: np.ndarray, folds):
+    """Rows to judge and sums of squared errors of each fold, by sums over rows."""
+    whole = make_system(task.kernels, task.problem, task.n_threads)
+    whole.find_centre()
+    total = _sums(task, np.arange(whole.n), whole)
+    for train, test in folds:
+        yield test, _Fold(task, whole, train, test).errors(total, penalties)
+
+
+def _wide_errors(task: Task, penalties: np.ndarray, folds):
+    """The same from the rows' own matrix; by refits where that leaves too much to rounding."""
+    for (train, test), errors in zip(folds, wide_folds(task, penalties, folds), strict=True):
+        open_alphas = np.flatnonzero(np.isnan(errors))
+        if len(open_alphas):
+            counts = np.bincount(train, minlength=len(task.weights))
+            errors[open_alphas] = refit_errors(task, counts, test, penalties[open_alphas])
+        yield test, errors
 
 
 @dataclass

@@ -343,14 +343,14 @@ def _sampled_scale(system: System) -> np.ndarray:
     if system.n < system.d and system.alpha == 0.0:
         return common
     share = system.n // 16 if isinstance(system.X, CSR) else NORM_SAMPLE_NUMBERS // system.d
-    squares = _column_squares(system, max(share, 1))
+    squares = column_squares(system, max(share, 1))
     _refuse_range(system, squares)
     low, middle, high = np.quantile(squares, [0.01, 0.5, 0.99])
     alike = high <= ALIKE_SQUARES * low and squares.max() <= ALIKE_SQUARES * middle
     if alike and np.all(system.columns_scale(squares) > 0.0):
         return np.full(system.d, 1.0 / np.sqrt(squares.mean() + system.alpha))
     if share < system.n:
-        squares = _column_squares(system, system.n)
+        squares = column_squares(system, system.n)
         _refuse_range(system, squares)
     counts = system.columns_scale(squares) > 0.0
     return np.where(counts, 1.0 / np.sqrt(squares + system.alpha + ~counts), 0.0)
@@ -365,7 +365,7 @@ def _refuse_range(system: System, squares: np.ndarray) -> None:
         raise NotTrustworthy("squares underflow")
 
 
-def _column_squares(system: System, count: int) -> np.ndarray:
+def column_squares(system: System, count: int) -> np.ndarray:
     """Return the squared norms of A's columns, from about `count` rows of positive weight.
 
     The rows are drawn at random, and the sums are scaled up to all rows.

@@ -23,11 +23,10 @@ from .eigen import LONG, eigh, svd
 from .factors import EPS, TINY, NotTrustworthy, cholesky_factor
 from .interrupt import interruptible, product
 from .orthogonal import QR_BLOCK_NUMBERS
-from .refits import Task, refit_errors, restricted
+from .refits import ACCURACY, MOST_TERMS, Task, penalties_without, refit_errors, restricted
 from .regression import make_system
+from .wide_cross_validation import is_wide, wide_leave_one_out
 
-# The relative error that rounding may cause in a mean squared error.
-ACCURACY = 1e-9
 # Up to the first of these conditions of the scaled columns, a Gram matrix keeps `ACCURACY`. Up to
 # the second, a QR decomposition determines the rank. Singular values below the third, relative to
 # the largest, are zero.
@@ -39,9 +38,8 @@ NULL = 1e-14
 # enough for the range of the second.
 EIGH_RANGE = 1e4
 SHRINK_RANGE = 1e8
-# All weights are zero with a penalty beyond this.
-LARGEST_PENALTY = 1e280
-MOST_TERMS = 12  # the largest number of terms in a power series over the rows' weights
+# The formulas for tall rows are used for at most this many columns of wide ones.
+MOST_WIDE_COLUMNS = 4096
 
 
 @dataclass
@@ -84,15 +82,17 @@ def leave_one_out(task: Task, alphas: Sequence[float]) -> np.ndarray:
         )
     if counted < len(task.weights):
         task = replace(task, problem=restricted(task.problem, np.ones(len(task.weights))))
-    return _LeaveOneOut(task).errors(np.asarray(alphas, dtype=np.float64))
+    penalties = np.asarray(alphas, dtype=np.float64)
+    errors = np.full(len(penalties), np.nan)
+    if is_wide(task):
+        errors = wide_leave_one_out(task, penalties) / (task.total_weight * task.problem.y.shape[1])
+    open_alphas = np.isnan(errors)
+    if open_alphas.any():
+        errors[open_alphas] = _LeaveOneOut(task).errors(penalties[open_alphas])
+    return errors
 
 
 # ------------------------------------------------------------------------------------- the basis
-
-
-def penalties_without(task: Task, alphas, weight) -> np.ndarray:
-    """Return the penalties on the sum over the rows without one of this weight."""
-    return np.minimum(alphas * (task.total_weight - weight), LARGEST_PENALTY)
 
 
 def in_range(squares: np.ndarray) -> bool:
@@ -192,7 +192,9 @@ class _LeaveOneOut:
         """Return the means over rows and targets, one per alpha."""
         task, system = self.task, self.system
         sums = np.full(len(alphas), np.nan)
-        for way in (self._from_gram, self._from_qr, self._from_penalised_qr):
+        ways = (self._from_gram, self._from_qr, self._from_penalised_qr)
+        # What is left of wide rows has no formula, and all three take much memory for it.
+        for way in ways if system.d <= MOST_WIDE_COLUMNS or system.n >= system.d else ():
             while np.isnan(sums).any():
                 still = np.flatnonzero(np.isnan(sums))
                 still = still[np.argsort(-alphas[still], kind="stable")]

@@ -23,6 +23,11 @@ from .rows import as_dense, row_slice, stored_numbers, take_rows
 
 PIECE_NUMBERS = 2**20  # numbers that are copied or made dense at a time: 8 MB
 COPIED_NUMBERS = 2**21  # numbers in rows that may be copied for a fit of their own: 16 MB
+# The relative error that rounding may cause in a mean squared error.
+ACCURACY = 1e-9
+# All weights are zero with a penalty beyond this.
+LARGEST_PENALTY = 1e280
+MOST_TERMS = 12  # the largest number of terms in a power series over the rows' weights
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,11 @@ class Task:
     @cached_property
     def total_weight(self) -> float:
         return float(self.weights.sum())
+
+
+def penalties_without(task: Task, alphas, weight) -> np.ndarray:
+    """Return the penalties on the sum over the rows without one of this weight."""
+    return np.minimum(alphas * (task.total_weight - weight), LARGEST_PENALTY)
 
 
 def restricted(problem: Problem, counts: np.ndarray) -> Problem:

@@ -136,9 +136,7 @@ class WideRows:
         """
         K = self._sparse_gram(dtype) if isinstance(self.system.X, CSR) else self._gram(dtype)
         squares = K.diagonal()
-        low, high = RANGE[dtype]
-        if not ((squares > low) & (squares < high)).all():
-            raise NotTrustworthy("squares of rows overflow or underflow, or a row is zero")
+        _refuse_range(squares, dtype)
         if self.null is not None:
             filled = (np.sqrt(squares.mean(dtype=np.float64)) * self.null).astype(dtype)
             syr = blas.ssyr if dtype == "float32" else blas.dsyr
@@ -151,6 +149,13 @@ class WideRows:
         for _, B in self.centred_blocks(dtype, root):
             K = syrk(1.0, B.T, beta=1.0, c=K, trans=1, overwrite_c=1)
         return K
+
+    def triangle(self) -> np.ndarray:
+        """R of a QR decomposition of A^T, without the share of q; 2 n^2 d flops."""
+        upper = np.zeros((0, self.n))
+        for _, B in self.centred_blocks("float64", self.root, 2 * self.n):
+            upper = upper_of_both(upper, B.T)
+        return self.without_null(upper.T).T
 
     def centred_blocks(
         self, dtype: str, root: np.ndarray, least: int = 8
@@ -284,6 +289,12 @@ class WideRows:
         K *= root
         K *= root.T
         return K
+
+
+def _refuse_range(squares: np.ndarray, dtype: str) -> None:
+    low, high = RANGE[dtype]
+    if not ((squares > low) & (squares < high)).all():
+        raise NotTrustworthy("squares of rows overflow or underflow, or a row is zero")
 
 
 def _as_scipy(X: CSR, dtype: np.dtype) -> sparse.csr_array:
@@ -480,13 +491,9 @@ def solve_rows_by_qr(system: System, *, tol: float, max_iter: int) -> Solution:
         If squares overflow or underflow, or dependent rows differ much in size.
     """
     rows = wide_rows(system)
-    upper = np.zeros((0, rows.n))
-    for _, B in rows.centred_blocks("float64", rows.root, max(2 * rows.n, 8)):
-        upper = upper_of_both(upper, B.T)
+    upper = rows.triangle()
     squares = np.einsum("ij,ij->j", upper, upper)
-    low, high = RANGE["float64"]
-    if not ((squares > low) & (squares < high)).all():
-        raise NotTrustworthy("squares of rows overflow or underflow, or a row is zero")
+    _refuse_range(squares, "float64")
     try:
         return _refined("qr", rows, _TriangularRows(rows, upper, squares), tol, max_iter)
     except NotTrustworthy:
@@ -518,7 +525,7 @@ def _of_singular_values(rows: WideRows, upper: np.ndarray) -> Solution:
     """The solution of least norm: what A says in directions beyond rounding, corrected once more
     by the residuals as they are."""
     system, alpha = rows.system, rows.system.alpha
-    _, sigma, Vt = svd(rows.without_null(upper.T).T)
+    _, sigma, Vt = svd(upper)
     keep = sigma > rank_tolerance(system.d) * sigma.max(initial=0.0)
     sigma, V = sigma[keep], Vt[keep].T
     y, coef = rows.targets(), np.zeros((system.t, system.d))

@@ -1,0 +1,251 @@
+"""Cross-validation of ridge for fewer rows than columns: all penalties from one n x n matrix.
+
+With K = A A^T of the rows about their mean and a penalty p, C = (K + p I)^-1 on the complement of
+the intercept's direction has all that leaving rows out takes: the residuals of the rows T, predicted
+by a fit to the others, are
+
+    e_T = C_TT^-1 (C y)_T                                   y_i - prediction, by sqrt(s_i)
+
+(with one row, [C y]_i / C_ii: Allen 1974, Technometrics 16(1); Golub, Heath and Wahba 1979,
+Technometrics 21(2)). p is the penalty of the fit to the others, alpha (S - S_T). Nothing cancels
+where p goes to zero, in contrast to r / (1 - h), of which both go to zero likewise. An
+eigendecomposition K = V diag(values) V^T serves all penalties; where K's condition would show in the
+errors, V and the roots of the values are the singular vectors and values of R, A^T = Q R.
+
+Rows that are fitted more than once, or not at all, are a matrix of their own: K's rows and columns
+about the mean of those rows.
+
+Cost: K, its eigenvectors, and for each penalty n^2 (leave-one-out) or n m^2 for folds of m rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..kernels.device import lives_on_device
+from .eigen import eigh, svd
+from .factors import EPS, TINY, NotTrustworthy
+from .interrupt import product
+from .refits import ACCURACY, MOST_TERMS, Task, penalties_without
+from .regression import make_system
+from .wide import MOST_ROWS, WideRows, row_gram, wide_rows
+
+# Error that a condition of K + p I, or of R, may have left: it must be below `ACCURACY`.
+GRAM_CONDITION = 1e6
+TRIANGLE_CONDITION = 4e6
+# Squares of a row's own that the mean of the rows to fit may have taken from it.
+CANCELLED = 100.0
+
+
+def is_wide(task: Task) -> bool:
+    """Whether the rows' own matrix is the smaller one, and fits in memory."""
+    n, d = task.problem.X.shape
+    return n < d and n <= MOST_ROWS and not lives_on_device(task.problem.X)
+
+
+class Spectrum:
+    """C = V diag(1 / (values + p)) V^T, and what rounding leaves of it.
+
+    Attributes
+    ----------
+    values : ndarray of shape (k,)
+        Eigenvalues of K on the complement of the intercept's direction; not negative.
+    V : ndarray of shape (n, k)
+    slopes : ndarray of shape (k, t)
+        V^T y.
+    """
+
+    def __init__(
+        self, values: np.ndarray, V: np.ndarray, y: np.ndarray, squared: bool
+    ) -> None:
+        self.values, self.V, self.squared = np.maximum(values, 0.0), V, squared
+        self.slopes = product(V.T, y)
+
+    def noise(self, penalties: np.ndarray) -> np.ndarray:
+        """The relative error of C for each penalty; infinite where its rank is not clear."""
+        high, low = self.values.max(initial=0.0), self.values.min(initial=np.inf)
+        with np.errstate(divide="ignore"):
+            ratio = (high + penalties) / np.maximum(low + penalties, 0.0)
+        limit = GRAM_CONDITION if self.squared else TRIANGLE_CONDITION**2
+        condition = ratio if self.squared else np.sqrt(ratio)
+        return np.where(ratio <= limit, EPS * condition, np.inf)
+
+
+class WideValidation:
+    """Errors of rows left out, for many penalties."""
+
+    def __init__(self, task: Task) -> None:
+        self.task, self.system = task, make_system(task.kernels, task.problem, task.n_threads)
+        self.rows: WideRows = wide_rows(self.system)
+        self.y = self.rows.targets()
+        counted = np.flatnonzero(task.weights)
+        self.weights = task.weights[counted]
+        self.place = np.full(self.system.n, -1)
+        self.place[counted] = np.arange(len(counted))
+        self.gram = self._centred_gram()
+
+    def _centred_gram(self) -> np.ndarray:
+        K = row_gram(self.rows, "float64")
+        K = np.triu(K) + np.triu(K, 1).T
+        return _without(K, self.rows.null)
+
+    def _spectra(self) -> Iterator[Spectrum]:
+        """From K, then from R, which is accurate for larger conditions."""
+        n_null = 0 if self.rows.null is None else 1
+        values, V = eigh(self.gram)
+        yield Spectrum(values[n_null:], V[:, n_null:], self.y, squared=True)
+        _, sigma, Vt = svd(self.rows.triangle())
+        keep = slice(None, len(sigma) - n_null)
+        yield Spectrum(sigma[keep] ** 2, Vt[keep].T, self.y, squared=False)
+
+    def leave_one_out(self, alphas: np.ndarray) -> np.ndarray:
+        """Sums of squared errors over rows and targets, (n_alphas,); NaN where formulas fail."""
+        total = np.full(len(alphas), np.nan)
+        for spectrum in self._spectra():
+            still = np.flatnonzero(np.isnan(total))
+            noise = spectrum.noise(penalties_without(self.task, alphas[still], self.weights.max()))
+            served = still[noise < ACCURACY]
+            if len(served):
+                total[served] = self._one_out(spectrum, alphas[served], noise[noise < ACCURACY])
+            if not np.isnan(total).any():
+                break
+        return total
+
+    def _one_out(self, spectrum: Spectrum, alphas: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        cy, diagonal = self._at_penalties(spectrum, alphas)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            errors = cy / diagonal[:, :, None]
+            spread = diagonal.max(axis=0) / diagonal.min(axis=0)
+        total = np.einsum("iat,iat->a", errors, errors)
+        return np.where(noise * spread <= ACCURACY, total, np.nan)
+
+    def _at_penalties(self, spectrum: Spectrum, alphas: np.ndarray):
+        """C y (n, n_alphas, t) and the diagonal of C (n, n_alphas), each row's own penalty.
+
+        As in leave_one_out.py: a power series about the penalty of the middle weight, where the
+        weights differ little from their sum.
+        """
+        n, t = self.y.shape
+        middle = 0.5 * float(self.weights.max() + self.weights.min())
+        rest = max(self.task.total_weight - middle, TINY)
+        shift = (middle - self.weights) / rest
+        reach = float(np.abs(shift).max())
+        n_terms = 1 if reach == 0.0 else 1 + int(np.log(0.1 * EPS) / np.log(min(reach, 0.99)))
+        cy, diagonal = np.zeros((n, len(alphas), t)), np.zeros((n, len(alphas)))
+        squared = spectrum.V**2
+        if n_terms <= MOST_TERMS:
+            penalties = penalties_without(self.task, alphas, middle)
+            F = 1.0 / np.add.outer(spectrum.values, penalties)
+            step, power = -F * penalties, np.ones((n, 1))
+            for _ in range(n_terms):
+                turned = (F[:, :, None] * spectrum.slopes[:, None, :]).reshape(len(F), -1)
+                cy += (product(spectrum.V, turned) * power).reshape(cy.shape)
+                diagonal += product(squared, F) * power
+                F, power = F * step, power * shift[:, None]
+            return cy, diagonal
+        for k, alpha in enumerate(alphas):
+            F = 1.0 / np.add.outer(penalties_without(self.task, alpha, self.weights), spectrum.values)
+            diagonal[:, k] = np.einsum("ik,ik->i", squared, F)
+            F *= spectrum.V
+            cy[:, k] = F @ spectrum.slopes
+        return cy, diagonal
+
+    # ----------------------------------------------------------------------------------- folds
+
+    def folds(self, alphas: np.ndarray, folds) -> Iterator[np.ndarray]:
+        """Sums of squared errors on the rows to judge, (n_alphas,), of each fold; NaN likewise."""
+        spectrum = None
+        for train, test in folds:
+            if self._is_divided(train, test):
+                if spectrum is None:
+                    spectrum = next(self._spectra())
+                yield self._fold_out(spectrum, alphas, test)
+            else:
+                yield self._apart(alphas, train, test)
+
+    def _is_divided(self, train: np.ndarray, test: np.ndarray) -> bool:
+        seen = np.zeros(self.system.n, dtype=bool)
+        seen[train] = seen[test] = True
+        return len(train) + len(test) == self.system.n and bool(seen.all())
+
+    def _fold_out(self, spectrum: Spectrum, alphas: np.ndarray, test: np.ndarray) -> np.ndarray:
+        """The rows to fit are all others."""
+        T = self.place[test]
+        T = T[T >= 0]
+        V, total = spectrum.V[T], np.full(len(alphas), np.nan)
+        penalties = penalties_without(self.task, alphas, self.weights[T].sum())
+        for k, noise in enumerate(spectrum.noise(penalties)):
+            if not noise < ACCURACY:
+                continue
+            F = 1.0 / (spectrum.values + penalties[k])
+            C, cy = product(V * F, V.T), V @ (F[:, None] * spectrum.slopes)
+            squares = C.diagonal()
+            if noise * squares.max() > ACCURACY * squares.min():
+                continue
+            errors = np.linalg.solve(C, cy)
+            total[k] = float(np.vdot(errors, errors))
+        return total
+
+    def _apart(self, alphas: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
+        """Of a fit to any rows, as often as they come."""
+        counts = np.bincount(self.place[train][self.place[train] >= 0], minlength=len(self.weights))
+        R, T = np.flatnonzero(counts), self.place[test]
+        T = T[T >= 0]
+        repeats, own = np.sqrt(counts[R])[:, None], self.rows.root
+        K, null = repeats * self.gram[np.ix_(R, R)] * repeats.T, None
+        y, judged = repeats * self.y[R], self.y[T].copy()
+        cross = self.gram[np.ix_(T, R)] * repeats.T
+        before = K.diagonal().copy()
+        if self.rows.null is not None:
+            root = repeats[:, 0] * own[R, 0]
+            null = root / np.linalg.norm(root)
+            # About the mean of these rows: of the rows to judge, of their targets, of K.
+            cross -= np.outer(own[T, 0], (null @ K) / np.linalg.norm(root))
+            judged -= np.outer(own[T, 0], (null @ y) / np.linalg.norm(root))
+            K, y = _without(K, null), y - np.outer(null, null @ y)
+            if (before > CANCELLED * K.diagonal()).any():
+                return np.full(len(alphas), np.nan)
+        values, V = eigh(K)
+        first = 0 if null is None else 1
+        spectrum = Spectrum(values[first:], V[:, first:], y, squared=True)
+        weight = float(self.weights @ counts)
+        penalties = penalties_without(self.task, alphas, self.task.total_weight - weight)
+        noise, turned = spectrum.noise(penalties), product(cross, spectrum.V)
+        total = np.full(len(alphas), np.nan)
+        for k in np.flatnonzero(noise < ACCURACY):
+            fitted = turned @ (spectrum.slopes / (spectrum.values + penalties[k])[:, None])
+            errors = judged - fitted
+            squares = float(np.vdot(errors, errors))
+            if squares >= (noise[k] / ACCURACY) ** 2 * float(np.vdot(judged, judged)):
+                total[k] = squares
+        return total
+
+
+def _without(K: np.ndarray, null: np.ndarray | None) -> np.ndarray:
+    """H K H of a symmetric K, which is changed, with H = I - q q^T."""
+    if null is None:
+        return K
+    moved = K @ null
+    K -= np.outer(null, moved)
+    K -= np.outer(moved - (null @ moved) * null, null)
+    return K
+
+
+def wide_leave_one_out(task: Task, alphas: np.ndarray) -> np.ndarray:
+    """`WideValidation.leave_one_out`; NaN for all penalties where K can't be had."""
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return WideValidation(task).leave_one_out(alphas)
+    except NotTrustworthy:
+        return np.full(len(alphas), np.nan)
+
+
+def wide_folds(task: Task, alphas: np.ndarray, folds: list) -> Iterator[np.ndarray]:
+    """`WideValidation.folds`; NaN for all penalties where K can't be had."""
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            yield from WideValidation(task).folds(alphas, folds)
+    except NotTrustworthy:
+        yield from (np.full(len(alphas), np.nan) for _ in folds)
