@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ..kernels import resolve_backend
@@ -135,7 +137,8 @@ class LeastSquaresCV(RoutedSplitter, LeastSquaresRegressor):
         self._check_other_parameters(alphas is None or any(alphas))
         given = X, y
         X, targets, s, one_target = self._validate(X, y, sample_weight, reset=True)
-        problem = self._problem(X, targets, s)
+        # The errors and the last fit share what they need of X.
+        problem = replace(self._problem(X, targets, s), row_grams={})
         normalised, _ = problem.normalised()
         kernels, n_threads = resolve_backend(self.backend, X), self._n_threads()
         self._refuse_non_finite(kernels, X)

@@ -70,6 +70,7 @@ class Request:
     certify: bool = True  # whether a last pass measures the gradient
     seed: int = SEED
     start: np.ndarray | None = None  # (t, d)
+    row_grams: dict[str, np.ndarray] | None = None  # of the same X and weights, as `System` has it
 
     def goal(self, budget: int | None = None, grade: float = 1.0) -> Goal:
         return Goal(self.tol, self.max_iter, self.certify, budget, grade)
@@ -99,9 +100,17 @@ def solve_least_squares(
     if weight_exponent:
         alphas = np.ldexp(np.asarray(alphas, np.float64), -weight_exponent).tolist()
 
+    row_grams = None if weight_exponent else request.row_grams
+
     def system_of(targets) -> System:
         return System(
-            kernels, X, targets, sample_weight, fit_intercept=fit_intercept, n_threads=n_threads
+            kernels,
+            X,
+            targets,
+            sample_weight,
+            fit_intercept=fit_intercept,
+            n_threads=n_threads,
+            row_grams=row_grams,
         )
 
     system = system_of(y)

@@ -51,6 +51,8 @@ class Problem:
     l1_ratio: float
     positive: bool
     fit_intercept: bool
+    # What `wide.row_gram` has found, where several fits share X and the weights.
+    row_grams: dict[str, np.ndarray] | None = None
 
     @cached_property
     def weight(self) -> float:
@@ -60,7 +62,9 @@ class Problem:
     def normalised(self) -> tuple[Problem, int]:
         """Return the problem with sample weights near 1, and the power of two taken from them."""
         weights, exponent = normalised_weights(self.sample_weight, self.X)
-        return (replace(self, sample_weight=weights) if exponent else self), exponent
+        if not exponent:
+            return self, 0
+        return replace(self, sample_weight=weights, row_grams=None), exponent
 
     def lightened(self, alphas: Sequence[float]) -> tuple[Problem, int]:
         """Return the problem with weights whose sum times each alpha is a float64, as above."""
@@ -70,7 +74,8 @@ class Problem:
         exponent += exponent % 2
         s = self.sample_weight
         s = np.ones(len(self.y), self.y.dtype) if s is None else np.asarray(s)
-        return replace(self, sample_weight=placed_beside(np.ldexp(s, -exponent), self.X)), exponent
+        lighter = placed_beside(np.ldexp(s, -exponent), self.X)
+        return replace(self, sample_weight=lighter, row_grams=None), exponent
 
     def penalty(self, alpha: float) -> Penalty:
         return Penalty(alpha * self.l1_ratio, alpha * (1.0 - self.l1_ratio), self.positive)

@@ -61,7 +61,7 @@ def fit_regression(
     problem, lightened_by = problem.lightened(alphas)
     exponent += lightened_by
     start = None if coef is None else coef.astype(np.float64)
-    request = Request(tol=tol, max_iter=max_iter, start=start)
+    request = Request(tol=tol, max_iter=max_iter, start=start, row_grams=problem.row_grams)
     if solver != "nesterov" and problem.is_smooth(alphas):
         solutions = solve_least_squares(
             TrainingData(kernels, problem.X, problem.y, problem.sample_weight, n_threads),
@@ -99,6 +99,7 @@ def make_system(kernels: Kernels, problem: Problem, n_threads: int) -> System:
         problem.sample_weight,
         fit_intercept=problem.fit_intercept,
         n_threads=n_threads,
+        row_grams=problem.row_grams,
     )
 
 

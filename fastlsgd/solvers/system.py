@@ -57,6 +57,9 @@ class System:
     alpha : float
     fit_intercept : bool
     n_threads : int
+    row_grams : dict of dtype to ndarray, optional
+        A A^T, where another system of the same X and weights has found it; `wide.row_gram` adds
+        to it.
 
     Attributes
     ----------
@@ -82,6 +85,7 @@ class System:
         alpha: float = 0.0,
         fit_intercept: bool,
         n_threads: int,
+        row_grams: dict[str, np.ndarray] | None = None,
     ) -> None:
         self.kernels, self.n_threads = kernels, n_threads
         self.X, self.y, self.sample_weight = X, y, sample_weight
@@ -98,7 +102,7 @@ class System:
         self._gram: tuple[np.ndarray, np.ndarray] | None = None
         # What wide.py keeps from one penalty to the next: its view of A, and A A^T by dtype.
         self.wide: Any = None
-        self.row_grams: dict[str, np.ndarray] = {}
+        self.row_grams = {} if row_grams is None else row_grams
 
     def centre_at(self, x_mean: np.ndarray, y_mean: np.ndarray) -> None:
         """Count the rows from their mean, if there is an intercept."""
