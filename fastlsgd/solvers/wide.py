@@ -411,7 +411,7 @@ def _refined(name: str, rows: WideRows, factor: RowFactor, tol: float, max_iter:
     y, last = rows.targets(), np.inf
     u, coef, e = np.zeros_like(y), np.zeros((system.t, system.d)), y
     largest = factor.squares.sum()
-    visible, losses = float(np.sqrt(largest / (largest + alpha))), [0.5 * system.total(_squares(y))]
+    visible, losses = float(np.sqrt(largest / (largest + alpha))), []
     for k in range(1, max_iter + 1):
         move = rows.without_null(factor.solve(e))
         u += move
@@ -529,7 +529,7 @@ def _of_singular_values(rows: WideRows, upper: np.ndarray) -> Solution:
     keep = sigma > rank_tolerance(system.d) * sigma.max(initial=0.0)
     sigma, V = sigma[keep], Vt[keep].T
     y, coef = rows.targets(), np.zeros((system.t, system.d))
-    u, e, losses = np.zeros_like(y), y, [0.5 * system.total(_squares(y))]
+    u, e, losses = np.zeros_like(y), y, []
     inner, seen = 1.0 / (sigma * sigma + alpha), sigma / np.sqrt(sigma * sigma + alpha)
     for _ in range(REFINEMENTS):
         move = V @ (inner[:, None] * (V.T @ e))

@@ -1,16 +1,16 @@
 """Cross-validation of ridge for fewer rows than columns: all penalties from one n x n matrix.
 
 With K = A A^T of the rows about their mean and a penalty p, C = (K + p I)^-1 on the complement of
-the intercept's direction has all that leaving rows out takes: the residuals of the rows T, predicted
-by a fit to the others, are
+the intercept's direction has all that leaving rows out takes: the residuals of the rows T,
+predicted by a fit to the others, are
 
     e_T = C_TT^-1 (C y)_T                                   y_i - prediction, by sqrt(s_i)
 
 (with one row, [C y]_i / C_ii: Allen 1974, Technometrics 16(1); Golub, Heath and Wahba 1979,
 Technometrics 21(2)). p is the penalty of the fit to the others, alpha (S - S_T). Nothing cancels
 where p goes to zero, in contrast to r / (1 - h), of which both go to zero likewise. An
-eigendecomposition K = V diag(values) V^T serves all penalties; where K's condition would show in the
-errors, V and the roots of the values are the singular vectors and values of R, A^T = Q R.
+eigendecomposition K = V diag(values) V^T serves all penalties; where K's condition would show in
+the errors, V and the roots of the values are the singular vectors and values of R, A^T = Q R.
 
 Rows that are fitted more than once, or not at all, are a matrix of their own: K's rows and columns
 about the mean of those rows.
@@ -57,9 +57,7 @@ class Spectrum:
         V^T y.
     """
 
-    def __init__(
-        self, values: np.ndarray, V: np.ndarray, y: np.ndarray, squared: bool
-    ) -> None:
+    def __init__(self, values: np.ndarray, V: np.ndarray, y: np.ndarray, squared: bool) -> None:
         self.values, self.V, self.squared = np.maximum(values, 0.0), V, squared
         self.slopes = product(V.T, y)
 
@@ -146,7 +144,9 @@ class WideValidation:
                 F, power = F * step, power * shift[:, None]
             return cy, diagonal
         for k, alpha in enumerate(alphas):
-            F = 1.0 / np.add.outer(penalties_without(self.task, alpha, self.weights), spectrum.values)
+            F = 1.0 / np.add.outer(
+                penalties_without(self.task, alpha, self.weights), spectrum.values
+            )
             diagonal[:, k] = np.einsum("ik,ik->i", squared, F)
             F *= spectrum.V
             cy[:, k] = F @ spectrum.slopes

@@ -1,0 +1,341 @@
+"""The speed map: fastlsgd beside what it replaces, over the shapes that people have.
+
+    python bench/map.py                        all parts, 1 thread and all; writes docs/speed_map.md
+    python bench/map.py wide many-columns      these parts only, printed and not written
+    python bench/map.py wide --threads 1 --rounds 5
+
+A cell is one job on one array: fastlsgd's call, and those of the peers that do the same job. They
+take turns (`timing.interleave`), and the cell's number is the best peer's median time over ours, so
+that below 1 we are slower. Each answer of a cell is judged in the same run by the job's own
+objective, in float64: fastlsgd's may exceed the best by 1e-6 of it at most, and a peer whose
+objective exceeds the best by more is marked, since its time bought another answer.
+
+To add rows: write a function that yields `Cell`s, and add it to `PARTS`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+import sklearn
+from sklearn.linear_model import (
+    LinearRegression,
+    Ridge,
+    RidgeClassifier,
+    RidgeClassifierCV,
+    RidgeCV,
+)
+from threadpoolctl import threadpool_limits
+from timing import interleave
+
+import fastlsgd
+from fastlsgd import LeastSquaresClassifier, LeastSquaresCV, LeastSquaresRegressor
+from fastlsgd.kernels import resolve_threads
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "speed_map.md"
+QUALITY = 1e-6  # by which an objective may exceed the best
+N_ALPHAS = 10
+
+Fit = Callable[[], Any]
+
+
+class Cell(NamedTuple):
+    """A job on one array: calls that return an answer, and the objective of an answer."""
+
+    job: str
+    shape: str
+    dtype: str
+    ours: Fit
+    peers: dict[str, Fit]
+    objective: Callable[[Any], float]
+
+
+class Measured(NamedTuple):
+    cell: Cell
+    threads: int
+    seconds: float
+    peer: str
+    ratio: float
+    excess: float  # of our objective over the best
+    other_answers: list[str]  # peers whose objective exceeds the best by more than `QUALITY`
+
+
+# ----------------------------------------------------------------------------------------- data
+
+
+def dense(n: int, d: int, dtype: str):
+    """Normal rows, ten columns of which tell the target, with noise as large as the signal."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((n, d), dtype=np.dtype(dtype))
+    return X, (X[:, :10].sum(axis=1) + 3.0 * rng.standard_normal(n)).astype(dtype)
+
+
+def text_like(n: int, d: int, dtype: str, per_row: int = 55):
+    """CSR rows of about as many positive numbers each, in random columns."""
+    rng = np.random.default_rng(0)
+    X = sp.random_array((n, d), density=per_row / d, format="csr", dtype=np.dtype(dtype), rng=rng)
+    y = X @ rng.standard_normal(d) + rng.standard_normal(n)
+    return X, y.astype(dtype)
+
+
+def classes_of(y: np.ndarray, count: int) -> np.ndarray:
+    """As many labels of about equal frequency, by the size of y."""
+    return np.searchsorted(np.quantile(y, np.linspace(0, 1, count + 1)[1:-1]), y)
+
+
+def signs_of(labels: np.ndarray) -> np.ndarray:
+    return np.where(labels[:, None] == np.arange(labels.max() + 1), 1.0, -1.0)
+
+
+# ------------------------------------------------------------------------------------ objectives
+
+
+def penalised(X, y: np.ndarray, alpha: float) -> Callable[[Any], float]:
+    """|X w + b - y|^2 + alpha |w|^2 of a model, in float64."""
+    y = y.astype(np.float64)
+
+    def objective(model) -> float:
+        w, b = np.asarray(model.coef_, np.float64), np.asarray(model.intercept_, np.float64)
+        fitted = np.concatenate([part.astype(np.float64) @ w.T for part in _chunks(X)])
+        r = fitted + b - y
+        return float(np.vdot(r, r) + alpha * np.vdot(w, w))
+
+    return objective
+
+
+def least_norm(X, y: np.ndarray) -> Callable[[Any], float]:
+    """|w| of a model that interpolates, and infinity of one that does not."""
+    scale = float(np.linalg.norm(y - y.mean()))
+
+    def objective(model) -> float:
+        misfit = penalised(X, y, 0.0)(model) ** 0.5
+        allowed = 1e-3 if X.dtype == np.float32 else 1e-6
+        w = np.asarray(model.coef_, np.float64)
+        return float(np.linalg.norm(w)) if misfit <= allowed * scale else np.inf
+
+    return objective
+
+
+def of_errors(model) -> float:
+    """The least cross-validated error that a model has found."""
+    return -float(model.best_score_)
+
+
+def _chunks(X, rows: int = 2000):
+    return (X[i : i + rows] for i in range(0, X.shape[0], rows))
+
+
+# ----------------------------------------------------------------------------------------- parts
+
+
+def ridge_cells(shape: tuple[int, int], dtype: str, make) -> Iterator[Cell]:
+    """Ridge of one target and of ten classes, alpha = 1 in the sum over rows."""
+    n, d = shape
+    X, y = make(n, d, dtype)
+    name, labels = f"{n:,} x {d:,}", classes_of(y, 10)
+    yield Cell(
+        "ridge",
+        name,
+        dtype,
+        lambda: LeastSquaresRegressor(alpha=1.0 / n).fit(X, y),
+        {"Ridge": lambda: Ridge(1.0).fit(X, y)},
+        penalised(X, y, 1.0),
+    )
+    yield Cell(
+        "ridge, 10 classes",
+        name,
+        dtype,
+        lambda: LeastSquaresClassifier(alpha=1.0 / n).fit(X, labels),
+        {"RidgeClassifier": lambda: RidgeClassifier(1.0).fit(X, labels)},
+        penalised(X, signs_of(labels), 1.0),
+    )
+
+
+def wide_cells(shape: tuple[int, int], dtype: str) -> Iterator[Cell]:
+    n, d = shape
+    X, y = dense(n, d, dtype)
+    name, alphas = f"{n:,} x {d:,}", np.geomspace(1e3, 1e-3, N_ALPHAS)
+    yield Cell(
+        "least norm",
+        name,
+        dtype,
+        lambda: LeastSquaresRegressor().fit(X, y),
+        {"LinearRegression": lambda: LinearRegression().fit(X, y)},
+        least_norm(X, y),
+    )
+    yield Cell(
+        f"leave-one-out, {N_ALPHAS} alphas",
+        name,
+        dtype,
+        lambda: LeastSquaresCV(alphas=alphas / (n - 1)).fit(X, y),
+        {"RidgeCV": lambda: RidgeCV(alphas).fit(X, y)},
+        of_errors,
+    )
+
+
+def wide() -> Iterator[Cell]:
+    for shape in ((100, 1_000), (200, 5_000), (1_000, 4_000), (500, 20_000)):
+        for dtype in ("float32", "float64"):
+            yield from ridge_cells(shape, dtype, dense)
+            yield from wide_cells(shape, dtype)
+
+
+def kernel_features() -> Iterator[Cell]:
+    """Time series by random kernels (Dempster et al. 2021): RidgeClassifierCV on 10,000 columns."""
+    for dtype in ("float32", "float64"):
+        yield _classes_by_leave_one_out(1_000, 10_000, dtype)
+
+
+def _classes_by_leave_one_out(n: int, d: int, dtype: str) -> Cell:
+    X, y = dense(n, d, dtype)
+    labels, alphas = classes_of(y, 5), np.geomspace(1e3, 1e-3, N_ALPHAS)
+    return Cell(
+        f"leave-one-out, {N_ALPHAS} alphas, 5 classes",
+        f"{n:,} x {d:,}",
+        dtype,
+        lambda: LeastSquaresCV(alphas=alphas / (n - 1)).fit(X, signs_of(labels)),
+        {"RidgeClassifierCV": lambda: RidgeClassifierCV(alphas).fit(X, labels)},
+        of_errors,
+    )
+
+
+def many_columns() -> Iterator[Cell]:
+    for shape in ((10_000, 1_000), (5_000, 2_500)):
+        for dtype in ("float32", "float64"):
+            yield from ridge_cells(shape, dtype, dense)
+
+
+def sparse() -> Iterator[Cell]:
+    for shape in ((2_000, 20_000), (20_000, 50_000)):
+        for dtype in ("float32", "float64"):
+            yield from ridge_cells(shape, dtype, text_like)
+
+
+PARTS: dict[str, Callable[[], Iterator[Cell]]] = {
+    "wide": wide,
+    "kernel-features": kernel_features,
+    "many-columns": many_columns,
+    "sparse": sparse,
+}
+
+
+# ------------------------------------------------------------------------------------- measuring
+
+
+def measure(cell: Cell, threads: int, rounds: int) -> Measured:
+    with threadpool_limits(threads), fastlsgd.config_context(n_threads=threads):
+        calls = {"fastlsgd": cell.ours, **cell.peers}
+        values = {name: cell.objective(call()) for name, call in calls.items()}
+        times = interleave(calls, rounds)
+    best = min(values.values())
+    excess = {name: value / best - 1.0 for name, value in values.items()}
+    peer = min(cell.peers, key=lambda name: times[name].median)
+    return Measured(
+        cell,
+        threads,
+        times["fastlsgd"].median,
+        peer,
+        times[peer].median / times["fastlsgd"].median,
+        excess["fastlsgd"],
+        [name for name in cell.peers if excess[name] > QUALITY],
+    )
+
+
+def line_of(m: Measured) -> str:
+    notes = [f"{name} has another answer" for name in m.other_answers]
+    if m.excess > QUALITY:
+        notes.append(f"**ours exceeds the best objective by {m.excess:.1e}**")
+    cells = [
+        m.cell.job,
+        m.cell.shape,
+        m.cell.dtype,
+        str(m.threads),
+        f"{1e3 * m.seconds:.1f}",
+        m.peer,
+        f"{m.ratio:.2f}" if m.ratio >= 1.0 else f"**{m.ratio:.2f}**",
+        "; ".join(notes),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def grid(measured: list[Measured], threads: int) -> list[str]:
+    """The ratios of one number of threads at a glance: a row per job, a column per shape."""
+    shapes = list(dict.fromkeys((m.cell.shape, m.cell.dtype) for m in measured))
+    lines = [
+        f"| {threads} thread{'s' * (threads > 1)} | "
+        + " | ".join(f"{s}<br>{t}" for s, t in shapes)
+        + " |",
+        "| --- |" + " --- |" * len(shapes),
+    ]
+    for job in dict.fromkeys(m.cell.job for m in measured):
+        found = {
+            (m.cell.shape, m.cell.dtype): m.ratio
+            for m in measured
+            if m.cell.job == job and m.threads == threads
+        }
+        marks = [_mark(found.get(key)) for key in shapes]
+        lines.append(f"| {job} | " + " | ".join(marks) + " |")
+    return lines
+
+
+def _mark(ratio: float | None) -> str:
+    if ratio is None:
+        return ""
+    return f"{'🟥' if ratio < 1.0 else '🟨' if ratio < 2.0 else '🟩'} {ratio:.2g}"
+
+
+TABLE = [
+    "| job | shape | dtype | threads | fastlsgd, ms | fastest peer | times as fast | notes |",
+    "| --- | --- | --- | --- | --- | --- | --- | --- |",
+]
+
+
+def page(measured: list[Measured]) -> str:
+    slow = [m for m in measured if m.ratio < 1.0]
+    lines = [
+        "# The speed map",
+        "",
+        "Written by `python bench/map.py`: a peer's median time over fastlsgd's, taking turns in"
+        " one run, at equal objectives (to 1e-6, checked in that run). Red is below 1, where"
+        " fastlsgd is slower; green is 2 or more.",
+        "",
+        f"{platform.machine()}, NumPy {np.__version__}, scikit-learn {sklearn.__version__}; the"
+        f" median cell is {np.median([m.ratio for m in measured]):.2f}.",
+        "",
+    ]
+    for threads in sorted({m.threads for m in measured}):
+        lines += [*grid(measured, threads), ""]
+    lines += ["## Below 1", ""]
+    lines += [*TABLE, *map(line_of, slow)] if slow else ["No cell."]
+    lines += ["", "## All cells", "", *TABLE, *map(line_of, measured), ""]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="default: all")
+    parser.add_argument("--threads", type=int, nargs="+", help="default: 1 and all")
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    threads = arguments.threads or sorted({1, resolve_threads()})
+    measured = []
+    print(*TABLE, sep="\n", flush=True)
+    for part in arguments.parts or PARTS:
+        for cell in PARTS[part]():
+            for count in threads:
+                measured.append(measure(cell, count, arguments.rounds))
+                print(line_of(measured[-1]), flush=True)
+    if not arguments.parts:
+        PAGE.write_text(page(measured), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
