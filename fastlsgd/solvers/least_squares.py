@@ -37,7 +37,7 @@ from .training import TrainingData
 from .weights import normalised_weights
 from .wide import MOST_ROWS, solve_dual, solve_rows_by_qr
 
-DIRECT_SOLVERS = ("auto", "gram", "dual", "sketch", "cg", "qr")
+DIRECT_SOLVERS = ("auto", "gram", "sketch", "cg", "qr")
 
 # Up to this condition a float64 Gram matrix is a good metric: eps times its square is small.
 GRAM_CONDITION = 3e6
@@ -450,7 +450,6 @@ def _by_qr(system: System, request: Request) -> Solution:
 
 _ATTEMPTS: dict[str, Callable[[System, Request], Solution]] = {
     "gram": _by_gram,
-    "dual": _by_dual,
     "sketch": _by_sketch,
     "cg": _by_cg,
     "qr": _by_qr,
