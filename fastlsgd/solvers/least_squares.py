@@ -214,7 +214,7 @@ def _plan(system: System) -> list[Callable[[System, Request], Solution]]:
 
 
 def _wide_plan(system: System) -> list[Callable[[System, Request], Solution]]:
-    """The same for fewer rows than columns."""
+    """Return the solvers that "auto" tries for fewer rows than columns, in order."""
     ways: list[Callable[[System, Request], Solution]] = [_by_dual]
     if isinstance(system.X, CSR) and system.n > MOST_ROWS:
         ways = [_by_cg]

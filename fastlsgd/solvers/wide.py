@@ -1,16 +1,16 @@
-"""Fewer rows than columns: weights A^T u, from the n x n matrix K = A A^T.
+"""Least squares for fewer rows than columns: weights A^T u, from the n x n matrix K = A A^T.
 
     (K + alpha I) u = y,   w = A^T u
 
-has the ridge solution, and for alpha = 0 the one of least norm, in n^2 d operations where A^T A
-would take n d^2. The Cholesky factor of K, its rows scaled to norm 1, is only a metric: u is
-corrected by the residuals y - A w - alpha u of the weights as they are (iterative refinement of
-the seminormal equations; Demmel and Higham 1993, BIT 33), so that float32 products serve float32
-data. Where K's condition, which is the square of A's, leaves nothing of a factor, R comes from a
-QR decomposition of A^T, and its singular values tell the rank.
+gives the ridge solution, and for alpha = 0 the one of least norm, in n^2 d operations, where A^T A
+would take n d^2. The Cholesky factor of K, with rows scaled to norm 1, is only a metric: u is
+corrected by the residuals y - A w - alpha u of the actual weights (iterative refinement of the
+seminormal equations; Demmel and Higham 1993, BIT 33), so that float32 products are good enough for
+float32 data. Where the condition number of K, which is the square of A's, spoils the factor, R
+comes from a QR decomposition of A^T, and its singular values give the rank.
 
-With an intercept the rows count from their mean, and K has the roots q of the weights as a null
-vector; it is filled by a multiple of q q^T, which no y - mean has a share of.
+With an intercept, rows are centred by their mean, and the roots q of the weights are a null vector
+of K; a multiple of q q^T is added to K, to which no y - mean has a component.
 
 Cost: K, n^3 / 3, and two or three passes over X. Memory: n^2, and a block of columns of X.
 """
@@ -37,25 +37,25 @@ from .solution import Solution
 from .system import System
 
 BLOCK_NUMBERS = 2**20  # of a block of columns: 8 MB
-# Rows from which on a Cholesky factorisation takes so long that Ctrl-C must not wait for it.
+# With this many rows, a Cholesky factorisation takes so long that Ctrl-C must not wait for it.
 LONG_CHOLESKY = 2500
-# n^2 numbers of K, its factor and what is between them must fit in memory.
+# K, its factor and intermediate results, of n^2 numbers each, must fit in memory.
 MOST_ROWS = 16384
-# The conditions of A up to which K, of float32 or float64 products, is a good metric.
+# Up to these condition numbers of A, K is a good metric if its products are float32 or float64.
 CONDITION = {"float32": 300.0, "float64": 3e6}
-# Squares of rows in this range neither overflow nor underflow where they are summed.
+# Squares of rows in this range neither overflow nor underflow in sums.
 RANGE = {"float32": (1e-18, 1e30), "float64": (1e-200, 1e200)}
-# Squares of rows that differ by less are of alike size, as `graded.py` has it.
+# Rows whose squares differ by less than this factor are of similar size, as in `graded.py`.
 ALIKE = GRADED**2
-REFINEMENTS = 2  # by singular values, which are good to eps times the condition
-# Weights that differ by more would make the rounding of an intercept's mean a large number.
+REFINEMENTS = 2  # for singular values, which are accurate to eps times the condition number
+# If weights differ by more, the rounding error of the mean becomes large.
 WEIGHT_RANGE = 1e8
-SAMPLE_ROWS = 16  # in which a column that is not constant shows it, most often
-# Up to so many numbers of X, a fit keeps what standard errors need.
+SAMPLE_ROWS = 16  # in these, most columns that are not constant vary
+# Up to this many numbers of X, a fit keeps what standard errors need.
 EVIDENCE_NUMBERS = 2**17
-# A sparse K whose rows lose more than this when their mean is taken out has lost digits too.
+# A sparse K has lost digits if centring reduces its rows by more than this factor.
 CANCELLATION = 1e4
-# Multiply-adds, or stored numbers, of a sparse K that are quick, and fit in memory.
+# Up to this many multiply-adds or stored numbers, a sparse K is quick and fits in memory.
 SPARSE_NUMBERS = 2**22
 
 
@@ -69,7 +69,7 @@ class WideRows:
     null : ndarray of shape (n,) or None
         q: the unit vector that is orthogonal to all columns of A, with an intercept.
     constant : ndarray of shape (k,)
-        Numbers of the columns that vary by rounding alone, whose weights are zero.
+        Numbers of the columns that vary only by rounding; their weights are zero.
     """
 
     def __init__(self, system: System) -> None:
@@ -102,7 +102,7 @@ class WideRows:
         return self.without_null(out)
 
     def _constant_columns(self) -> np.ndarray:
-        """Those that vary by rounding alone, among those that hardly vary in a sample."""
+        """The columns that vary only by rounding, among those that hardly vary in a sample."""
         system = self.system
         rows = random_rows(system.n, SAMPLE_ROWS, system.host_weights)
         apart = np.abs(as_dense(take_rows(system.X, rows)) - system.centre).max(axis=0)
@@ -117,7 +117,7 @@ class WideRows:
         return constant
 
     def _squares(self, columns: np.ndarray) -> np.ndarray:
-        """Of these columns of A."""
+        """The squares of these columns of A."""
         total = np.zeros(len(columns))
         for _, _, A, _ in self.system.chunks():
             part = A[:, columns]
@@ -127,7 +127,7 @@ class WideRows:
     # ------------------------------------------------------------------------------- passes
 
     def gram(self, dtype: str) -> np.ndarray:
-        """The upper triangle of K in products of this dtype, its null vector filled.
+        """The upper triangle of K, from products of this dtype, with the multiple of q q^T added.
 
         Raises
         ------
@@ -151,7 +151,7 @@ class WideRows:
         return K
 
     def triangle(self) -> np.ndarray:
-        """R of a QR decomposition of A^T, without the share of q; 2 n^2 d flops."""
+        """R of a QR decomposition of A^T without its component along q; 2 n^2 d flops."""
         upper = np.zeros((0, self.n))
         for _, B in self.centred_blocks("float64", self.root, 2 * self.n):
             upper = upper_of_both(upper, B.T)
@@ -160,7 +160,7 @@ class WideRows:
     def centred_blocks(
         self, dtype: str, root: np.ndarray, least: int = 8
     ) -> Iterator[tuple[slice, np.ndarray]]:
-        """Blocks of `least` columns of A or more, each valid until the next is asked for."""
+        """Blocks of at least `least` columns of A, each valid until the next one is requested."""
         weighted, centre = bool((root != 1.0).any()), self.system.centre.astype(dtype)
         step = max(least, self._step)
         buffer = np.empty(self.n * min(step, self.system.d), dtype)
@@ -197,7 +197,7 @@ class WideRows:
         return _as_scipy(self._sparse_rows(0, self.n), working_dtype(self.system.X))
 
     def without_null(self, columns: np.ndarray) -> np.ndarray:
-        """(n, k) columns, which are changed, without their share of q: the mean, or its rounding.
+        """Remove from columns (n, k), in place, their component along q: the mean, or its rounding.
 
         The mean of float32 rows may be no better than float32.
         """
@@ -206,9 +206,9 @@ class WideRows:
         return columns
 
     def move(self, coef: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Add A^T u to coef (t, d); A coef^T, (n, t), and the intercept that goes with it.
+        """Add A^T u to coef (t, d); returns A coef^T, (n, t), and the intercept for coef.
 
-        One pass over dense X, two over sparse.
+        It takes one pass over dense X, and two over sparse X.
         """
         u = u * self.root
         if isinstance(self.system.X, CSR):
@@ -231,7 +231,7 @@ class WideRows:
         return self.without_null(out), intercept
 
     def evidence(self) -> SingularFactor | None:
-        """What standard errors need, of a fit whose A is small enough to be kept."""
+        """What standard errors need, for a fit whose A is small enough to be kept."""
         system = self.system
         small = self.n * system.d <= EVIDENCE_NUMBERS
         if not small or system.alpha > 0.0 or system.t > 1:
@@ -255,7 +255,7 @@ class WideRows:
         return out
 
     def _sparse_chunks(self) -> Iterator[tuple[slice, sparse.csr_array]]:
-        """Rows of X that count, in float64, a few at a time."""
+        """The rows of X that count, in float64, a few at a time."""
         step = max(1, SPARSE_NUMBERS * self.n // (4 * max(self.system.stored, 1)))
         for start in range(0, self.n, step):
             stop = min(start + step, self.n)
@@ -315,7 +315,7 @@ def sparse_work(X: CSR) -> float:
 
 
 def wide_rows(system: System) -> WideRows:
-    """Of this system, made once for all its penalties."""
+    """The `WideRows` of this system, made once for all its penalties."""
     if system.wide is None:
         system.wide = WideRows(system)
     return system.wide
@@ -330,9 +330,9 @@ class RowFactor:
     Attributes
     ----------
     squares : ndarray of shape (n,)
-        Of the rows of A.
+        The squares of the rows of A.
     condition : float
-        Of R.
+        The condition number of R.
     """
 
     def __init__(self, upper: np.ndarray, squares: np.ndarray, scale: np.ndarray) -> None:
@@ -360,7 +360,7 @@ class CholeskyFactor(RowFactor):
 
 
 def _cholesky(M: np.ndarray) -> np.ndarray | None:
-    """R with R^T R = M, of the upper triangle of M, which is overwritten."""
+    """R with R^T R = M, from the upper triangle of M, which is overwritten."""
     if len(M) > LONG_CHOLESKY:
         try:
             return interruptible(np.linalg.cholesky, M.T).T
@@ -372,12 +372,12 @@ def _cholesky(M: np.ndarray) -> np.ndarray | None:
 
 
 def solve_dual(system: System, *, tol: float, max_iter: int) -> Solution:
-    """By the Cholesky factor of K, in float32 first where X is.
+    """Solve by the Cholesky factor of K, which is tried in float32 first where X is float32.
 
     Raises
     ------
     NotTrustworthy
-        If K is singular to rounding, or the refinement does not get to the residuals' rounding.
+        If K is singular to rounding, or refinement does not reach the rounding of residuals.
     """
     rows = wide_rows(system)
     for dtype in dict.fromkeys((working_dtype(system.X).name, "float64")):
@@ -390,7 +390,7 @@ def solve_dual(system: System, *, tol: float, max_iter: int) -> Solution:
 
 
 def row_gram(rows: WideRows, dtype: str) -> np.ndarray:
-    """The upper triangle of K, made once: a float64 one serves where float32 is asked for."""
+    """The upper triangle of K, computed once; one in float64 is also used for float32."""
     kept = rows.system.row_grams
     if "float64" in kept:
         return kept["float64"]
@@ -400,11 +400,11 @@ def row_gram(rows: WideRows, dtype: str) -> np.ndarray:
 
 
 def _refined(name: str, rows: WideRows, factor: RowFactor, tol: float, max_iter: int) -> Solution:
-    """Corrections of u by the residuals as they are, until they are rounding or what is asked.
+    """Correct u by the actual residuals, until they are rounding, or as small as requested.
 
-    Each row's residual counts by the row's own size, so that large rows don't hide others; and
-    their sum as in `conjugate.py`: A^T e, in the metric of A^T A + alpha I, is e in that of
-    K / (K + alpha), against its size at zero weights and against the residuals.
+    The residual of each row is judged by the size of that row, so that large rows do not hide
+    others. Their sum is judged as in `conjugate.py`: A^T e in the metric of A^T A + alpha I, which
+    is e in that of K / (K + alpha), by its size at zero weights and by the residuals.
     """
     system, alpha = rows.system, rows.system.alpha
     rounding = ROUNDING[working_dtype(system.X).name]
@@ -454,7 +454,7 @@ def _refined(name: str, rows: WideRows, factor: RowFactor, tol: float, max_iter:
 
 
 def _is_rounding(rows: WideRows, factor: RowFactor, e, coef, u, y) -> bool:
-    """Whether residuals are what rounding makes of each row: of y, b, c . w, x . w and alpha u."""
+    """Whether each residual is due to rounding of y, b, c . w, x . w and alpha u in its row."""
     system = rows.system
     shift = np.abs(system.y_centre) + 2.0 * np.abs(coef) @ np.abs(system.centre)
     terms = np.outer(np.sqrt(factor.squares), np.sqrt((coef * coef).sum(axis=1)))
@@ -468,12 +468,12 @@ def _squares(columns: np.ndarray) -> np.ndarray:
 
 
 def _largest(part: np.ndarray, unit: np.ndarray) -> float:
-    """Of part / unit, or of part where the unit is zero."""
+    """The largest part / unit, or part where the unit is zero."""
     return float((part / np.where(unit > 0.0, unit, 1.0)).max())
 
 
 def _least(part: np.ndarray, unit: np.ndarray) -> float:
-    """Of part / unit, at most 1."""
+    """The least part / unit, but at most 1."""
     return float(np.where(unit > 0.0, part / np.where(unit > 0.0, unit, 1.0), 1.0).min(initial=1.0))
 
 
@@ -481,7 +481,7 @@ def _least(part: np.ndarray, unit: np.ndarray) -> float:
 
 
 def solve_rows_by_qr(system: System, *, tol: float, max_iter: int) -> Solution:
-    """By R of a QR decomposition of A^T; by its singular values, where rows are dependent.
+    """Solve by R of a QR decomposition of A^T, or its singular values where rows are dependent.
 
     Cost: 2 n^2 d flops; memory for a block of columns and for R.
 
@@ -503,7 +503,7 @@ def solve_rows_by_qr(system: System, *, tol: float, max_iter: int) -> Solution:
 
 
 class _TriangularRows(RowFactor):
-    """From R of A^T, with the penalty's rows and the null vector below."""
+    """A metric from R of A^T, with the rows of the penalty and the null vector below it."""
 
     def __init__(self, rows: WideRows, upper: np.ndarray, squares: np.ndarray) -> None:
         alpha = rows.system.alpha
@@ -522,8 +522,8 @@ class _TriangularRows(RowFactor):
 
 
 def _of_singular_values(rows: WideRows, upper: np.ndarray) -> Solution:
-    """The solution of least norm: what A says in directions beyond rounding, corrected once more
-    by the residuals as they are."""
+    """The solution of least norm, in the directions of A that exceed rounding, corrected once more
+    by the actual residuals."""
     system, alpha = rows.system, rows.system.alpha
     _, sigma, Vt = svd(upper)
     keep = sigma > rank_tolerance(system.d) * sigma.max(initial=0.0)

@@ -1,19 +1,19 @@
 """Cross-validation of ridge for fewer rows than columns: all penalties from one n x n matrix.
 
-With K = A A^T of the rows about their mean and a penalty p, C = (K + p I)^-1 on the complement of
-the intercept's direction has all that leaving rows out takes: the residuals of the rows T,
+Let K = A A^T of the centred rows and p a penalty. Then C = (K + p I)^-1, on the complement of the
+intercept's direction, is all that is needed to leave rows out: the residuals of the rows T, as
 predicted by a fit to the others, are
 
     e_T = C_TT^-1 (C y)_T                                   y_i - prediction, by sqrt(s_i)
 
-(with one row, [C y]_i / C_ii: Allen 1974, Technometrics 16(1); Golub, Heath and Wahba 1979,
+(for one row, [C y]_i / C_ii: Allen 1974, Technometrics 16(1); Golub, Heath and Wahba 1979,
 Technometrics 21(2)). p is the penalty of the fit to the others, alpha (S - S_T). Nothing cancels
-where p goes to zero, in contrast to r / (1 - h), of which both go to zero likewise. An
-eigendecomposition K = V diag(values) V^T serves all penalties; where K's condition would show in
-the errors, V and the roots of the values are the singular vectors and values of R, A^T = Q R.
+when p tends to zero, unlike in r / (1 - h), where both r and 1 - h tend to zero. One
+eigendecomposition K = V diag(values) V^T serves all penalties. Where the condition number of K would
+affect the errors, V and the roots of the values are the singular vectors and values of R, A^T = Q R.
 
-Rows that are fitted more than once, or not at all, are a matrix of their own: K's rows and columns
-about the mean of those rows.
+A fit to rows that repeat, or that are not all the others, has its own matrix: the rows and columns
+of K about the mean of those rows.
 
 Cost: K, its eigenvectors, and for each penalty n^2 (leave-one-out) or n m^2 for folds of m rows.
 """
@@ -32,21 +32,21 @@ from .refits import ACCURACY, MOST_TERMS, Task, penalties_without
 from .regression import make_system
 from .wide import MOST_ROWS, WideRows, row_gram, wide_rows
 
-# Error that a condition of K + p I, or of R, may have left: it must be below `ACCURACY`.
+# The error due to a condition number of K + p I, or of R; it must be below `ACCURACY`.
 GRAM_CONDITION = 1e6
 TRIANGLE_CONDITION = 4e6
-# Squares of a row's own that the mean of the rows to fit may have taken from it.
+# By how much centring by the rows to fit may reduce the square of a row.
 CANCELLED = 100.0
 
 
 def is_wide(task: Task) -> bool:
-    """Whether the rows' own matrix is the smaller one, and fits in memory."""
+    """Whether the n x n matrix is smaller than the d x d one, and fits in memory."""
     n, d = task.problem.X.shape
     return n < d and n <= MOST_ROWS and not lives_on_device(task.problem.X)
 
 
 class Spectrum:
-    """C = V diag(1 / (values + p)) V^T, and what rounding leaves of it.
+    """C = V diag(1 / (values + p)) V^T, and its rounding error.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ class Spectrum:
 
 
 class WideValidation:
-    """Errors of rows left out, for many penalties."""
+    """The errors of rows that are left out, for many penalties."""
 
     def __init__(self, task: Task) -> None:
         self.task, self.system = task, make_system(task.kernels, task.problem, task.n_threads)
@@ -90,7 +90,7 @@ class WideValidation:
         return _without(K, self.rows.null)
 
     def _spectra(self) -> Iterator[Spectrum]:
-        """From K, then from R, which is accurate for larger conditions."""
+        """Spectra from K, and then from R, which is accurate for larger condition numbers."""
         n_null = 0 if self.rows.null is None else 1
         values, V = eigh(self.gram)
         yield Spectrum(values[n_null:], V[:, n_null:], self.y, squared=True)
@@ -120,10 +120,10 @@ class WideValidation:
         return np.where(noise * spread <= ACCURACY, total, np.nan)
 
     def _at_penalties(self, spectrum: Spectrum, alphas: np.ndarray):
-        """C y (n, n_alphas, t) and the diagonal of C (n, n_alphas), each row's own penalty.
+        """C y (n, n_alphas, t) and the diagonal of C (n, n_alphas), with a penalty for each row.
 
-        As in leave_one_out.py: a power series about the penalty of the middle weight, where the
-        weights differ little from their sum.
+        As in leave_one_out.py, it is a power series about the penalty of the middle weight, where
+        weights are small compared with their sum.
         """
         n, t = self.y.shape
         middle = 0.5 * float(self.weights.max() + self.weights.min())
@@ -171,7 +171,7 @@ class WideValidation:
         return len(train) + len(test) == self.system.n and bool(seen.all())
 
     def _fold_out(self, spectrum: Spectrum, alphas: np.ndarray, test: np.ndarray) -> np.ndarray:
-        """The rows to fit are all others."""
+        """The errors of a fold whose fit uses all other rows."""
         T = self.place[test]
         T = T[T >= 0]
         V, total = spectrum.V[T], np.full(len(alphas), np.nan)
@@ -189,7 +189,7 @@ class WideValidation:
         return total
 
     def _apart(self, alphas: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
-        """Of a fit to any rows, as often as they come."""
+        """The errors of a fold whose fit uses any rows, which may repeat."""
         counts = np.bincount(self.place[train][self.place[train] >= 0], minlength=len(self.weights))
         R, T = np.flatnonzero(counts), self.place[test]
         T = T[T >= 0]
@@ -201,7 +201,7 @@ class WideValidation:
         if self.rows.null is not None:
             root = repeats[:, 0] * own[R, 0]
             null = root / np.linalg.norm(root)
-            # About the mean of these rows: of the rows to judge, of their targets, of K.
+            # Centre the rows to score on, their targets, and K by the mean of these rows.
             cross -= np.outer(own[T, 0], (null @ K) / np.linalg.norm(root))
             judged -= np.outer(own[T, 0], (null @ y) / np.linalg.norm(root))
             K, y = _without(K, null), y - np.outer(null, null @ y)
@@ -224,7 +224,7 @@ class WideValidation:
 
 
 def _without(K: np.ndarray, null: np.ndarray | None) -> np.ndarray:
-    """H K H of a symmetric K, which is changed, with H = I - q q^T."""
+    """H K H of a symmetric K, in place, with H = I - q q^T."""
     if null is None:
         return K
     moved = K @ null
@@ -234,7 +234,7 @@ def _without(K: np.ndarray, null: np.ndarray | None) -> np.ndarray:
 
 
 def wide_leave_one_out(task: Task, alphas: np.ndarray) -> np.ndarray:
-    """`WideValidation.leave_one_out`; NaN for all penalties where K can't be had."""
+    """`WideValidation.leave_one_out`, or NaN for all penalties where K can't be computed."""
     try:
         with np.errstate(over="ignore", invalid="ignore"):
             return WideValidation(task).leave_one_out(alphas)
@@ -243,7 +243,7 @@ def wide_leave_one_out(task: Task, alphas: np.ndarray) -> np.ndarray:
 
 
 def wide_folds(task: Task, alphas: np.ndarray, folds: list) -> Iterator[np.ndarray]:
-    """`WideValidation.folds`; NaN for all penalties where K can't be had."""
+    """`WideValidation.folds`, or NaN for all penalties where K can't be computed."""
     try:
         with np.errstate(over="ignore", invalid="ignore"):
             yield from WideValidation(task).folds(alphas, folds)
