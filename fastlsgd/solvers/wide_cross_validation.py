@@ -9,8 +9,9 @@ predicted by a fit to the others, are
 (for one row, [C y]_i / C_ii: Allen 1974, Technometrics 16(1); Golub, Heath and Wahba 1979,
 Technometrics 21(2)). p is the penalty of the fit to the others, alpha (S - S_T). Nothing cancels
 when p tends to zero, unlike in r / (1 - h), where both r and 1 - h tend to zero. One
-eigendecomposition K = V diag(values) V^T serves all penalties. Where the condition number of K would
-affect the errors, V and the roots of the values are the singular vectors and values of R, A^T = Q R.
+eigendecomposition K = V diag(values) V^T serves all penalties. Where the condition number of K
+would affect the errors, V and the roots of the values are the singular vectors and values of R,
+where A^T = Q R.
 
 A fit to rows that repeat, or that are not all the others, has its own matrix: the rows and columns
 of K about the mean of those rows.
