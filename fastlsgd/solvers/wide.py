@@ -34,9 +34,9 @@ from .interrupt import interruptible
 from .orthogonal import rank_tolerance, upper_of_both
 from .rows import as_dense, random_rows, row_slice, take_rows
 from .solution import Solution
-from .system import System
+from .system import CANCELLATION, System
 
-BLOCK_NUMBERS = 2**20  # of a block of columns: 8 MB
+COLUMN_BLOCK_NUMBERS = 2**20  # of a block of columns: 8 MB
 # With this many rows, a Cholesky factorisation takes so long that Ctrl-C must not wait for it.
 LONG_CHOLESKY = 2500
 # K, its factor and intermediate results, of n^2 numbers each, must fit in memory.
@@ -46,15 +46,13 @@ CONDITION = {"float32": 300.0, "float64": 3e6}
 # Squares of rows in this range neither overflow nor underflow in sums.
 RANGE = {"float32": (1e-18, 1e30), "float64": (1e-200, 1e200)}
 # Rows whose squares differ by less than this factor are of similar size, as in `graded.py`.
-ALIKE = GRADED**2
+ALIKE_ROWS = GRADED**2
 REFINEMENTS = 2  # for singular values, which are accurate to eps times the condition number
 # If weights differ by more, the rounding error of the mean becomes large.
 WEIGHT_RANGE = 1e8
-SAMPLE_ROWS = 16  # in these, most columns that are not constant vary
+PROBED_ROWS = 16  # in these, most columns that are not constant vary
 # Up to this many numbers of X, a fit keeps what standard errors need.
 EVIDENCE_NUMBERS = 2**17
-# A sparse K has lost digits if centring reduces its rows by more than this factor.
-CANCELLATION = 1e4
 # Up to this many multiply-adds or stored numbers, a sparse K is quick and fits in memory.
 SPARSE_NUMBERS = 2**22
 
@@ -104,7 +102,7 @@ class WideRows:
     def _constant_columns(self) -> np.ndarray:
         """The columns that vary only by rounding, among those that hardly vary in a sample."""
         system = self.system
-        rows = random_rows(system.n, SAMPLE_ROWS, system.host_weights)
+        rows = random_rows(system.n, PROBED_ROWS, system.host_weights)
         apart = np.abs(as_dense(take_rows(system.X, rows)) - system.centre).max(axis=0)
         doubtful = np.flatnonzero(apart <= 2.0**20 * system.eps * np.abs(system.centre))
         if len(doubtful) == 0:
@@ -180,7 +178,7 @@ class WideRows:
 
     @property
     def _step(self) -> int:
-        return max(8, BLOCK_NUMBERS // self.n)
+        return max(8, COLUMN_BLOCK_NUMBERS // self.n)
 
     def _slices(self, step: int) -> Iterator[slice]:
         for start in range(0, self.system.d, step):
@@ -259,15 +257,20 @@ class WideRows:
         step = max(1, SPARSE_NUMBERS * self.n // (4 * max(self.system.stored, 1)))
         for start in range(0, self.n, step):
             stop = min(start + step, self.n)
-            yield slice(start, stop), _as_scipy(self._sparse_rows(start, stop), np.float64)
+            rows = self._sparse_rows(start, stop)
+            yield slice(start, stop), _as_scipy(rows, np.dtype(np.float64))
 
     def _sparse_rows(self, start: int, stop: int) -> CSR:
         if self.rows is None:
-            return row_slice(self.system.X, start, stop)
-        return take_rows(self.system.X, self.rows[start:stop])
+            rows = row_slice(self.system.X, start, stop)
+        else:
+            rows = take_rows(self.system.X, self.rows[start:stop])
+        assert isinstance(rows, CSR)
+        return rows
 
     def _sparse_gram(self, dtype: str) -> np.ndarray:
         X = self.system.X
+        assert isinstance(X, CSR)
         if self.system.stored > SPARSE_NUMBERS + self.n**2 // 4:
             raise NotTrustworthy("a copy of X would take much memory")
         A = _as_scipy(self._sparse_rows(0, self.n), np.dtype(dtype))
@@ -497,7 +500,7 @@ def solve_rows_by_qr(system: System, *, tol: float, max_iter: int) -> Solution:
     try:
         return _refined("qr", rows, _TriangularRows(rows, upper, squares), tol, max_iter)
     except NotTrustworthy:
-        if squares.max() > ALIKE * squares.min():
+        if squares.max() > ALIKE_ROWS * squares.min():
             raise
     return _of_singular_values(rows, upper)
 

@@ -34,10 +34,10 @@ from .regression import make_system
 from .wide import MOST_ROWS, WideRows, row_gram, wide_rows
 
 # The error due to a condition number of K + p I, or of R; it must be below `ACCURACY`.
-GRAM_CONDITION = 1e6
+ROW_GRAM_CONDITION = 1e6
 TRIANGLE_CONDITION = 4e6
 # By how much centring by the rows to fit may reduce the square of a row.
-CANCELLED = 100.0
+CANCELLED_ROW = 100.0
 
 
 def is_wide(task: Task) -> bool:
@@ -67,7 +67,7 @@ class Spectrum:
         high, low = self.values.max(initial=0.0), self.values.min(initial=np.inf)
         with np.errstate(divide="ignore"):
             ratio = (high + penalties) / np.maximum(low + penalties, 0.0)
-        limit = GRAM_CONDITION if self.squared else TRIANGLE_CONDITION**2
+        limit = ROW_GRAM_CONDITION if self.squared else TRIANGLE_CONDITION**2
         condition = ratio if self.squared else np.sqrt(ratio)
         return np.where(ratio <= limit, EPS * condition, np.inf)
 
@@ -206,7 +206,7 @@ class WideValidation:
             cross -= np.outer(own[T, 0], (null @ K) / np.linalg.norm(root))
             judged -= np.outer(own[T, 0], (null @ y) / np.linalg.norm(root))
             K, y = _without(K, null), y - np.outer(null, null @ y)
-            if (before > CANCELLED * K.diagonal()).any():
+            if (before > CANCELLED_ROW * K.diagonal()).any():
                 return np.full(len(alphas), np.nan)
         values, V = eigh(K)
         first = 0 if null is None else 1
