@@ -25,6 +25,7 @@ from .interrupt import interruptible, product
 from .orthogonal import QR_BLOCK_NUMBERS
 from .refits import ACCURACY, MOST_TERMS, Task, penalties_without, refit_errors, restricted
 from .regression import make_system
+from .system import DENSE_NUMBERS
 from .wide_cross_validation import is_wide, wide_leave_one_out
 
 # Up to the first of these conditions of the scaled columns, a Gram matrix keeps `ACCURACY`. Up to
@@ -303,7 +304,7 @@ class _LeaveOneOut:
         total, refused = np.zeros(len(alphas)), np.zeros(len(alphas), dtype=bool)
         squares, y_squares = np.zeros(system.d), 0.0
         per_row = system.d + len(alphas) * (system.t + 2)
-        for start, stop, A, y in system.chunks(numbers=max(1, 2**19 // per_row) * system.d):
+        for start, stop, A, y in system.chunks(numbers=max(1, DENSE_NUMBERS // per_row) * system.d):
             weights = task.weights[start:stop]
             left_out, told = _left_out(task, basis, alphas, A @ basis.U, y, weights)
             told |= weights[:, None] == 0.0

@@ -357,9 +357,10 @@ class System:
             self.n_threads,
         )
 
-    def chunks(self, first: int = 0, end: int | None = None, numbers: int = DENSE_NUMBERS):
+    def chunks(self, first: int = 0, end: int | None = None, numbers: int | None = None):
         """Yield (start, stop, rows of A, rows of S^(1/2) (y - mean)), a few rows at a time."""
-        step, end = max(1, numbers // self.d), self.n if end is None else end
+        step = max(1, (numbers or DENSE_NUMBERS) // self.d)
+        end = self.n if end is None else end
         for start in range(first, end, step):
             stop = min(start + step, end)
             A = as_dense(row_slice(self.X, start, stop)) - self.centre

@@ -6,8 +6,8 @@ The peak of the resident set beyond X is measured in a separate process (memory_
 residuals and an order of visits, so that a float32 copy of X exceeds it. QR needs two more
 blocks of 16 MB (orthogonal.QR_BLOCK_NUMBERS), and the sketch twice 32 d (d + 1) float64 per thread.
 
-All entry points are called with float32, some with float16 and CSR, two with every other dtype.
-partial_fit with learning_rate="auto" is not measured: it takes 14 s for this X.
+All entry points are called with float32, some with float16 and CSR, two with every other dtype: an
+absolute limit holds whoever allocates. test_memory_of_dtypes.py calls all of them with all dtypes.
 """
 
 from __future__ import annotations

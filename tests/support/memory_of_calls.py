@@ -47,6 +47,7 @@ TWO = ("gram", "SGDRegressor, constant")
 KINDS_OF_FEW = ("float16", "CSR unsorted")
 FEW = ("loss_gradient", "gram", "predict", "sgd_epoch", "lstsq", "fit", "fit, ridge", "fit, lasso",
        "LeastSquaresClassifier", "SGDRegressor, constant", "partial_fit, constant")  # fmt: skip
+SLOW = ("partial_fit", "partial_fit, SGDClassifier")  # 14 s of this X; in test_memory_of_dtypes.py
 KINDS = ("float32", *KINDS_OF_FEW, *KINDS_OF_TWO)
 
 
@@ -56,11 +57,12 @@ def names_of(kind: str) -> list[str]:
         return list(TWO)
     if kind in KINDS_OF_FEW:
         return list(FEW)
-    return [name for name, _ in entries(np.zeros((2, 2)), np.zeros(2))]
+    names = [name for name, _ in entries(np.zeros((2, 2)), np.zeros(2))]
+    return [name for name in names if name not in SLOW]
 
 
 def dtype_of(kind: str) -> np.dtype:
-    if kind == "bfloat16":
+    if kind.endswith("bfloat16"):
         from ml_dtypes import bfloat16
 
         return np.dtype(bfloat16)
@@ -68,36 +70,37 @@ def dtype_of(kind: str) -> np.dtype:
     return np.dtype(DTYPES.get(name, name))
 
 
-def problem(kind: str, size: int):
+def problem(kind: str, size: int, columns: int = COLUMNS):
     """X of this size in bytes, and targets that depend on it."""
     rng = np.random.default_rng(0)
     dtype = dtype_of(kind)
     if kind.startswith("CSR"):
-        n = max(200, size // (NONZEROS * (dtype.itemsize + 4)))
-        X = _csr(rng, n, dtype, sort=kind != "CSR unsorted")
+        n = max(200, size // (NONZEROS * (max(4, dtype.itemsize) + 4)))
+        X = _csr(rng, n, dtype, columns, sort="unsorted" not in kind)
     else:
-        n = max(200, size // (COLUMNS * max(4, dtype.itemsize)))
-        X = np.empty((n, COLUMNS), dtype, order="F" if kind == "Fortran" else "C")
+        n = max(200, size // (columns * max(4, dtype.itemsize)))
+        X = np.empty((n, columns), dtype, order="F" if kind == "Fortran" else "C")
         for i in range(0, len(X), 4096):
             part = rng.integers(-9, 10, size=X[i : i + 4096].shape, dtype=np.int8)
+            part = np.abs(part) if dtype.kind == "u" else part
             X[i : i + 4096] = part > 0 if kind == "bool" else part.astype(dtype)
-    y = fastlsgd.predict(X, np.r_[1.0, -1.0, 0.5, np.zeros(COLUMNS - 3)])
+    y = fastlsgd.predict(X, np.r_[1.0, -1.0, 0.5, np.zeros(columns - 3)])
     return X, np.asarray(y, np.float64) + rng.normal(size=n)
 
 
-def _csr(rng, n: int, dtype: np.dtype, sort: bool):
-    first = rng.integers(0, COLUMNS // NONZEROS, size=n, dtype=np.int32)
+def _csr(rng, n: int, dtype: np.dtype, columns: int, sort: bool):
+    first = rng.integers(0, columns // NONZEROS, size=n, dtype=np.int32)
     # Each row has one column in each of NONZEROS equal ranges, in descending or ascending order.
-    parts = np.arange(NONZEROS, dtype=np.int32) * (COLUMNS // NONZEROS)
+    parts = np.arange(NONZEROS, dtype=np.int32) * (columns // NONZEROS)
     indices = (first[:, None] + (parts if sort else parts[::-1])).ravel()
     data = rng.integers(-9, 10, size=len(indices), dtype=np.int8).astype(dtype)
-    if dtype == np.float16:  # SciPy makes no such array, but accepts one
-        X = sp.csr_array((n, COLUMNS), dtype=np.float32)
+    if dtype.name in ("float16", "bfloat16"):  # SciPy makes no such array, but accepts one
+        X = sp.csr_array((n, columns), dtype=np.float32)
         X.data, X.indices = data, indices
         X.indptr = np.arange(n + 1, dtype=np.int32) * NONZEROS
         return X
     return sp.csr_array((data, indices, np.arange(n + 1, dtype=np.int32) * NONZEROS),
-                        shape=(n, COLUMNS))  # fmt: skip
+                        shape=(n, columns))  # fmt: skip
 
 
 def entries(X, y) -> Iterator[tuple[str, Callable[[], object]]]:
@@ -133,6 +136,12 @@ def entries(X, y) -> Iterator[tuple[str, Callable[[], object]]]:
         "partial_fit, constant",
         lambda: SGDRegressor(learning_rate="constant", eta0=1e-5).partial_fit(X, y),
     )
+    yield "partial_fit", lambda: SGDRegressor().partial_fit(X, y)
+    yield (
+        "partial_fit, SGDClassifier",
+        lambda: SGDClassifier().partial_fit(X, labels, [False, True]),
+    )
+    yield "decision_function", lambda: LeastSquaresClassifier().fit(X, labels).decision_function(X)
     yield "SGDClassifier", lambda: SGDClassifier(**short).fit(X, labels).predict(X)
     yield (
         "SGDRegressorCV",
