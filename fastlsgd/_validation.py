@@ -255,7 +255,9 @@ def as_csr(X, name: str = "X") -> CSR:
         data = as_real_array(data, name)
     shape = int(X.shape[0]), int(X.shape[1])
     _check_not_empty(shape, name)
-    indices, indptr = np.asarray(X.indices), np.asarray(X.indptr)
+    # A copy, small beside the indices: no other thread can change it once it has been checked.
+    indices, indptr = np.asarray(X.indices), np.array(X.indptr)
+    check_indptr(indptr, shape[0], min(len(data), len(indices)), name)
     if has_duplicates(indices, indptr, shape[1]):
         return _without_duplicates(data, indices, indptr, shape)
     return CSR(data, indices, indptr, shape)

@@ -374,7 +374,8 @@ def _order(order, n: int) -> np.ndarray | None:
     if order is None:
         return None
     check.refuse_masked(order, "order")
-    rows = np.asarray(check.on_host(order))
+    # A copy, and checked as such: another thread may change the caller's array meanwhile.
+    rows = np.array(check.on_host(order))
     if rows.ndim != 1 or rows.dtype.kind not in "iu" or len(rows) == 0:
         raise ValueError(
             f"order must be whole row numbers of shape (n_visits,), got dtype {rows.dtype} "
@@ -384,8 +385,7 @@ def _order(order, n: int) -> np.ndarray | None:
         raise ValueError(
             f"order must hold row numbers in [0, {n}), got {rows.min()} to {rows.max()}."
         )
-    # A copy, since another thread may change the caller's array while a kernel reads it.
-    return np.array(rows, dtype=np.int64)
+    return rows.astype(np.int64, copy=False)
 
 
 def _rates(learning_rate, n_updates: int) -> np.ndarray:

@@ -108,7 +108,7 @@ def as_row_numbers(rows, n: int, name: str) -> np.ndarray:
     """
     if isinstance(rows, slice):
         rows = np.arange(n)[rows]
-    rows = np.asarray(check.on_host(rows))
+    rows = np.array(check.on_host(rows))  # what is checked is what is followed, whoever writes
     if rows.ndim != 1:
         raise ValueError(f"cv: {name} must have one dimension, got shape {rows.shape}.")
     if rows.dtype.kind == "b":
@@ -124,5 +124,5 @@ def as_row_numbers(rows, n: int, name: str) -> np.ndarray:
     low, high = int(rows.min()), int(rows.max())
     if low < -n or high >= n:
         raise ValueError(f"cv: {name} must lie in [0, {n}), got {low} to {high}.")
-    rows = rows.astype(np.int64)
+    rows = rows.astype(np.int64, copy=False)
     return np.where(rows < 0, rows + n, rows) if low < 0 else rows

@@ -16,8 +16,10 @@ from entry_points import ENTRIES, MODELS, WITH_Y, numbers, problem
 
 import fastlsgd
 from fastlsgd import _validation as check
+from fastlsgd import functional
 from fastlsgd._sparse_structure import has_duplicates
 from fastlsgd.kernels.contract import working_dtype
+from fastlsgd.linear_model._folds import as_row_numbers
 
 X, Y, W = problem()
 with_all = pytest.mark.parametrize("entry", ENTRIES)
@@ -306,6 +308,14 @@ def test_indices_that_a_callback_changes_are_looked_at_again():
     with pytest.raises(ValueError, match="changed by callback"):
         model.fit(rows, Y, callback=spoil)
     assert not hasattr(model, "coef_")
+
+
+def test_what_has_one_number_per_row_is_copied_before_it_is_checked():
+    """Another thread that writes to it during a call would lead a kernel out of its arrays."""
+    rows, order = sp.csr_array(X), np.arange(len(X))
+    assert not np.shares_memory(check.as_matrix(rows).indptr, rows.indptr)
+    assert not np.shares_memory(functional._order(order, len(X)), order)
+    assert not np.shares_memory(as_row_numbers(order, len(X), "fold"), order)
 
 
 # ---------------------------------------------------------------------------------------- scalars
