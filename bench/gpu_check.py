@@ -3,19 +3,22 @@
     python bench/gpu_check.py [--out FOLDER] [--rows 4000000] [--checks 150] [--quick]
     python bench/gpu_check.py --compile [NAME ...]     # without a GPU: registers, stack, spills
 
-Runs from a checkout, with what is installed: says what is missing instead of failing. Writes
-gpu_check.json and gpu_check.md. In this order, each part with its own share of the time:
+It runs from a checkout, with what is installed, and reports what is missing instead of failing. It
+writes gpu_check.json and gpu_check.md. It does the following in order, each with its own share of
+the time:
 
-1. a build of this Python's own native module, where it isn't there, and what is installed;
-2. every kernel against `reference.py` on fresh random inputs, on the device as they lie and on the
-   host, outputs poisoned before; the bandwidth of a device-to-device copy;
-3. times by CUDA events, medians, X larger than the second-level cache: loss_gradient beside CuPy,
-   PyTorch (two passes, and torch.compile) and JAX; sgd_epoch of batch 1,024 beside a torch.optim
-   loop; exact batch-1 SGD beside the native backend on this machine's processor; a fit of least
-   squares beside CuPy's lstsq; cuML where it is installed;
-4. compute-sanitizer over small cases, where it is installed, and the tests marked `cuda`.
+1. It builds the native module for this Python, where there is none, and lists what is installed.
+2. It compares every kernel with `reference.py` on fresh random inputs, on the device with their
+   strides and on the host, with NaN in the workspace (gpu/checks.py).
+3. It takes medians of times by CUDA events, for an X larger than the second-level cache
+   (gpu/times.py): the bandwidth of a copy; loss_gradient beside CuPy, PyTorch (two passes, and
+   torch.compile) and JAX; sgd_epoch of batch 1,024 beside a torch.optim loop; exact batch-1 SGD
+   beside the native backend on this machine's processor; a fit of least squares beside CuPy's
+   lstsq; cuML where it is installed.
+4. It runs compute-sanitizer over small cases, where it is installed, and the tests marked `cuda`
+   (gpu/sanitizers.py).
 
-The bars are those of the issue: see `BARS` in gpu/report.py. The parts are in gpu/, by subject.
+The bars are `BARS` in gpu/report.py. `--compile` is gpu/compiled.py.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-# The modules below import the tests' own suites, and these the tests' conftest, not this folder's.
+# The modules below import suites of tests/, whose conftest must come before that of bench/.
 sys.path[:0] = [str(ROOT / "tests" / folder) for folder in (".", "support", "kernels", "cuda")]
 sys.path.append(str(ROOT / "bench"))  # where Python is started with -P
 if importlib.util.find_spec("fastlsgd") is None:
@@ -40,8 +43,8 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 from gpu.checks import check_all  # noqa: E402
 from gpu.compiled import compile_all  # noqa: E402
-from gpu.other_judges import run_tests, sanitize, small_run  # noqa: E402
 from gpu.report import DEADLINE, MEASUREMENTS, Report, versions  # noqa: E402
+from gpu.sanitizers import run_tests, sanitize, small_run  # noqa: E402
 from gpu.times import time_all  # noqa: E402
 
 

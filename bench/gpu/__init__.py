@@ -1,1 +1,1 @@
-"""What `bench/gpu_check.py` does, by subject."""
+"""The parts of `bench/gpu_check.py`, by subject."""

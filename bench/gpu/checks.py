@@ -1,4 +1,4 @@
-"""Every kernel against `reference.py`, on fresh random inputs."""
+"""Compare every kernel with `reference.py`, on fresh random inputs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LAYOUTS = ("C", "F", "row steps", "backwards in steps", "odd start", np.int32, n
 
 
 def check_all(report: Report, seed: int, rows: int, seconds: float) -> None:
-    """The conformance suite's checks, with numbers that nobody has seen, on larger shapes.
+    """Run the checks of the conformance suite on new random numbers and on larger shapes.
 
     Every second problem lies on the device, in the arrays of each library in turn, with the strides
     it has on the host, and the others on the host. In such an order that each dtype and layout has
@@ -59,7 +59,7 @@ def check_all(report: Report, seed: int, rows: int, seconds: float) -> None:
 
 
 def check_one(kernels, backend, seed: int, problem) -> None:
-    """Each kernel against the reference; `backend` is `kernels`, or sends the problem there."""
+    """Compare each kernel with the reference; `backend` is `kernels`, or moves the problem first."""
     import test_kernels as suite
 
     _poison(kernels)
@@ -83,7 +83,7 @@ def check_one(kernels, backend, seed: int, problem) -> None:
 
 
 def _poison(kernels) -> None:
-    """NaN, whose bits are ones, into all workspace: reads of what was never written show."""
+    """Fill the workspace with NaN (all bits 1), so that reads of what was never written show."""
     from numba.cuda.cudadrv.driver import device_memset
 
     for array in kernels.memory.workspace.values():

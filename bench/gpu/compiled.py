@@ -1,4 +1,4 @@
-"""Every kernel as it is compiled for a GPU: registers, stack, spills. This needs no GPU."""
+"""Compile every kernel for a GPU and report registers, stack and spills. This needs no GPU."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WIDTHS = (8, 33, 128, 256, 512, 1000)  # columns, for each way to lay a row over
 
 
 def compile_all(report: Report, wanted: list[str]) -> None:
-    """Each kernel that calls of the backend launch, as Numba builds it for compute capability 9.0.
+    """Build each kernel that calls of the backend launch, as Numba does for compute capability 9.0.
 
     `wanted`: parts of the names of kernels; none is all. The driver is that of tests/cuda/ptx;
     nothing is run, and what the calls return is whatever lies in memory.
@@ -37,7 +37,7 @@ def compile_all(report: Report, wanted: list[str]) -> None:
         if (kernel, types) in built or not all(part in name for part in wanted):
             return
         built.add((kernel, types))
-        with report.part(name, -math.inf):  # there is no hurry here: no GPU waits
+        with report.part(name, -math.inf):  # without a deadline: no GPU is waiting
             weigh(report, name, dispatcher._Kernel(kernel.py_func, types, **kernel.targetoptions))
 
     dispatcher.CUDADispatcher.call = build_instead
@@ -57,7 +57,7 @@ def name_of(function, types) -> str:
 
 
 def specialised_for(function):
-    """The constants and the functions that were chosen where it was made."""
+    """The constants and the functions that it closes over."""
     for name, value in inspect.getclosurevars(function).nonlocals.items():
         if isinstance(value, bool | int | str):
             yield f"{name}={value}"
@@ -70,7 +70,7 @@ def specialised_for(function):
 
 
 def weigh(report: Report, name: str, kernel) -> None:
-    """Link a kernel, and note what nvJitLink says of it.
+    """Link a kernel, and note what nvJitLink reports of it.
 
     Spilt registers are a failure. So is a frame on the stack, where a local array is that did not
     become registers; what a call needs there, of the barrier of the grid or of pow, does not count
@@ -103,7 +103,7 @@ def weigh(report: Report, name: str, kernel) -> None:
 
 
 def call_everything(kernels, dtype) -> None:
-    """Calls that between them launch each kernel in each of its variants."""
+    """Make calls that between them launch each kernel in each of its variants."""
     from fastlsgd.kernels.contract import CSR
 
     n = 1100

@@ -1,4 +1,4 @@
-"""What a run of `gpu_check.py` writes, its time limits and its bars."""
+"""The report that `gpu_check.py` writes, its time limits and its bars."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 DEADLINE = 450.0  # seconds in all; parts that would begin later are left out, and named
-# What each measurement may take. Together they are kept free of the checks that come before.
+# Seconds that each measurement may take. The checks before them leave as many in all.
 MEASUREMENTS = {
     "copy": 20.0, "gradients": 40.0, "epochs": 40.0, "learning_rate='auto'": 20.0,
     "least squares": 30.0, "cuML": 20.0, "streaming": 20.0,
@@ -35,7 +35,7 @@ PACKAGES = (
 
 
 class Report:
-    """What was found, in order; written out after each part, so that a killed run leaves it."""
+    """The results in order. They are written after each part, so that a killed run leaves them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.begun = folder, time.perf_counter()

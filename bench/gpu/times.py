@@ -1,4 +1,4 @@
-"""Times by CUDA events, beside other libraries in the same run."""
+"""Measure times by CUDA events, beside other libraries in the same run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def time_all(report: Report, rows: int, columns: int) -> None:
 
 
 def copy_bandwidth(report: Report, nbytes: int) -> float:
-    """GB/s read by a device-to-device copy: half of what it moves."""
+    """GB/s that a copy from device to device reads and writes."""
     from numba import cuda
 
     source = cuda.device_array(nbytes // 4, np.float32)
@@ -72,7 +72,7 @@ def time_gradient(report: Report, X, y, moved: float) -> None:
     ours = device_seconds(lambda: kernels.loss_gradient(A, targets, w, b, None, 1))
     rate = A.nbytes / ours / 1e9
     report.note("loss_gradient", ours, f"{1e3 * ours:.3f} ms, {rate:.0f} GB/s")
-    # A pure read can go as fast as a copy moves both ways.
+    # A pure read can be as fast as a copy moves numbers both ways.
     name = "loss_gradient, share of the read bandwidth that the copy implies"
     ratio(report, name, rate / moved)
     exact = kernels.loss_gradient(A, targets, w, b, None, 1).coef[0]
@@ -99,7 +99,7 @@ def to_numpy(value) -> np.ndarray:
 
 
 def gradients_of_peers(X, y, coef) -> dict:
-    """Two passes over X, as one writes them in each library; ends when the device is done."""
+    """Gradients by two passes over X, as users of each library write them."""
     calls = {}
     torch, cupy, jax = library("torch"), library("cupy"), library("jax")
     n = X.shape[0]
@@ -176,7 +176,7 @@ def time_epochs(report: Report, X, y) -> None:
 
 
 def time_automatic(report: Report, X, y) -> None:
-    """learning_rate="auto": the rows in its coordinates alone, then whole epochs."""
+    """Time learning_rate="auto": the rows in its coordinates alone, then whole epochs."""
     from fastlsgd.kernels import load_backend
     from fastlsgd.kernels.device import as_device_array
     from fastlsgd.solvers.automatic import AutomaticDescent
@@ -215,7 +215,7 @@ def time_automatic(report: Report, X, y) -> None:
 
 
 def torch_epoch(torch, X, y, rows: int):
-    """An epoch as one writes it with torch.optim."""
+    """An epoch as users of torch.optim write it."""
     A, t = torch.as_tensor(X, device="cuda"), torch.as_tensor(y, device="cuda")
     model = torch.nn.Linear(A.shape[1], 1, device="cuda")
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
@@ -228,7 +228,7 @@ def torch_epoch(torch, X, y, rows: int):
 
 
 def time_least_squares(report: Report, X, y) -> None:
-    """A fit to a relative gradient of 1e-6, beside cupy.linalg.lstsq on the rows it bears."""
+    """Time a fit to a relative gradient of 1e-6, beside cupy.linalg.lstsq on fewer rows."""
     import fastlsgd
 
     def fit():
@@ -258,7 +258,7 @@ def time_cuml(report: Report, X, y) -> None:
 
 
 def time_streaming(report: Report, rows: int, columns: int) -> None:
-    """Host rows by way of pinned buffers, beside what the bus gives."""
+    """Time host rows that travel through pinned buffers, beside the speed of the bus."""
     from numba import cuda
 
     from fastlsgd.kernels import load_backend

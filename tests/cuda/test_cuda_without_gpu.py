@@ -168,7 +168,7 @@ def parts(gpu_check):
     return SimpleNamespace(
         Report=gpu_check.Report,
         weigh=importlib.import_module("gpu.compiled").weigh,
-        judges=importlib.import_module("gpu.other_judges"),
+        sanitizers=importlib.import_module("gpu.sanitizers"),
     )
 
 
@@ -198,9 +198,9 @@ def test_gpu_check_says_when_a_sanitizer_ran_out_of_time(parts, tmp_path, monkey
     def run(*args, timeout, **options):
         raise subprocess.TimeoutExpired(args, timeout)
 
-    monkeypatch.setattr(parts.judges.shutil, "which", lambda name: sys.executable)
-    monkeypatch.setattr(parts.judges.subprocess, "run", run)
+    monkeypatch.setattr(parts.sanitizers.shutil, "which", lambda name: sys.executable)
+    monkeypatch.setattr(parts.sanitizers.subprocess, "run", run)
     report = parts.Report(tmp_path)
-    parts.judges.sanitize(report, "memcheck")
+    parts.sanitizers.sanitize(report, "memcheck")
     assert report.failed == []
     assert report.parts["compute-sanitizer memcheck"] == "ran out of time"

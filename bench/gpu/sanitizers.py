@@ -1,4 +1,4 @@
-"""compute-sanitizer over small cases, and the tests marked `cuda`."""
+"""Run compute-sanitizer over small cases, and the tests marked `cuda`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .report import DEADLINE, ROOT, Report, library
 
 
 def sanitize(report: Report, tool: str) -> None:
-    """compute-sanitizer over a small run of every kernel."""
+    """Run a tool of compute-sanitizer over a small run of every kernel."""
     program = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
     if not Path(program).exists():
         report.note(f"compute-sanitizer {tool}", "not installed")
@@ -36,7 +36,7 @@ def sanitize(report: Report, tool: str) -> None:
 
 
 def small_run() -> None:
-    """What the sanitizer watches."""
+    """Call every kernel on small data, for the sanitizer to watch."""
     import test_kernels as suite
 
     from fastlsgd.kernels import load_backend
@@ -54,7 +54,7 @@ def small_run() -> None:
 
 
 def rows_that_stay(kernels, problem) -> None:
-    """What learning_rate="auto" asks for an X on the device, of random rows and of all."""
+    """Call what learning_rate="auto" needs for an X on the device, for random rows and for all."""
     from fastlsgd.kernels.contract import CSR
     from fastlsgd.kernels.device import as_device_array
 
