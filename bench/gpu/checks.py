@@ -59,7 +59,7 @@ def check_all(report: Report, seed: int, rows: int, seconds: float) -> None:
 
 
 def check_one(kernels, backend, seed: int, problem) -> None:
-    """Compare each kernel with the reference; `backend` is `kernels`, or moves the problem first."""
+    """Compare each kernel with the reference; `backend` may move the problem first."""
     import test_kernels as suite
 
     _poison(kernels)
