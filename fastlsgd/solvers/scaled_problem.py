@@ -19,6 +19,8 @@ from .ordinary_rows import capped_shares, ruled_by_few
 from .training import Objective, TrainingData
 from .weights import normalised_weights
 
+# Columns whose variances are within this factor of the median's are of like size.
+LIKE_SIZE = 1e4
 # Targets are processed a few at a time, so that this many weights stay in cache.
 WEIGHTS_IN_CACHE = 2**15
 
@@ -62,6 +64,8 @@ class ScaledProblem:
         eps = float(np.finfo(working_dtype(self.X)).eps)
         metric = diagonal_metric(self.moments, l2, centred, eps)
         self.centre, self.squared_scale = metric.shift, metric.transform**2
+        if self.moments.rows <= self.X.shape[1]:
+            self.squared_scale = _of_like_size(self.squared_scale)
         self.y_mean = np.zeros(self.y.shape[1])
         if centred:
             self.y_mean = self.moments.y_origin + self.moments.y / self.moments.weight
@@ -145,6 +149,21 @@ class ScaledProblem:
                 "Squares of columns of X leave the range of float64: rescale its columns."
             )
         return s
+
+
+def _of_like_size(squared_scale: np.ndarray) -> np.ndarray:
+    """One scale for all columns that vary, where their own are near enough to each other.
+
+    Of all weights that fit fewer rows than columns, descent from zero ends at those of least norm
+    in its metric. J asks for the least norm in the columns' own units: in scaled ones, held-out
+    R2 was 0.21 where that of J's minimum is 0.46 (1,000 x 4,000, columns of sizes 1 to 0.07).
+    """
+    known = squared_scale[squared_scale > 0.0]
+    if len(known) == 0 or known.max() > LIKE_SIZE * np.median(known):
+        return squared_scale
+    if np.median(known) > LIKE_SIZE * known.min():
+        return squared_scale
+    return np.where(squared_scale > 0.0, len(known) / float((1.0 / known).sum()), 0.0)
 
 
 def _of_visited(rows: TrainingData, visited: np.ndarray | None) -> np.ndarray | None:
