@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import sparse_defaults
 from sklearn import datasets
 from sklearn.linear_model import SGDClassifier as SklearnClassifier
 from sklearn.linear_model import SGDRegressor as SklearnRegressor
@@ -146,7 +147,8 @@ def main() -> None:
         for dtype in (np.float32, np.float64):
             lines.append(line(name, X, y, dtype))
             print(lines[-1], flush=True)
-    out.write_text(HEAD + "\n" + "\n".join(lines) + "\n")
+    page = HEAD + "\n" + "\n".join(lines) + "\n\n" + sparse_defaults.HEAD
+    out.write_text(page + "\n".join(sparse_defaults.lines()) + "\n")
 
 
 if __name__ == "__main__":

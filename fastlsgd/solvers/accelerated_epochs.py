@@ -82,7 +82,7 @@ class AcceleratedDescent:
 
     @property
     def memory(self) -> AutomaticMemory:
-        return AutomaticMemory(self.problem.moments, self.problem.weight_unit)
+        return AutomaticMemory(self.problem.remembered_moments(), self.problem.weight_unit)
 
     def lower_rate(self) -> bool:
         """Return False: there is no rate to lower."""

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..kernels.contract import CSR, Matrix
 from . import metric
 from .accelerated_epochs import AcceleratedDescent
 from .automatic import AutomaticDescent
 from .conjugate_epochs import ConjugateDescent
+from .rows import stored_numbers
 from .scaled_problem import ScaledProblem
 from .training import Objective, TrainingData
+
+# A number of a row that is moved to other coordinates costs this share of a stored one, or more.
+MOVED_SHARE = 1.0 / 8.0
 
 
 def automatic_descent(
@@ -33,8 +38,13 @@ def automatic_descent(
     data, objective, batch_size, coef, intercept
         As `AutomaticDescent` has them.
     """
-    if data.X.shape[1] <= metric.FULL_METRIC_FEATURES:
+    if data.X.shape[1] <= metric.FULL_METRIC_FEATURES and not _is_mostly_zeros(data.X):
         return AutomaticDescent(data, objective, batch_size, coef, intercept)
     problem = ScaledProblem(data, objective, rows)
     kind = ConjugateDescent if objective.l1 == 0.0 else AcceleratedDescent
     return kind(problem, coef)
+
+
+def _is_mostly_zeros(X: Matrix) -> bool:
+    n, d = X.shape
+    return isinstance(X, CSR) and stored_numbers(X) <= MOVED_SHARE * n * d

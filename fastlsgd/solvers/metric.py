@@ -10,9 +10,10 @@ column's standard deviation) costs d per row, and is used where d is large.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy.sparse as sp
 
 from ..kernels.contract import CSR, Kernels, Matrix
 from ..kernels.device import lives_on_device
@@ -21,9 +22,12 @@ from .interrupt import call_gram
 from .rows import (
     add_column_moments,
     as_dense,
+    as_scipy,
     random_rows,
     range_of_stored,
+    row_slice,
     stored_by_chunks,
+    stored_numbers,
     take_rows,
 )
 
@@ -39,6 +43,8 @@ SAMPLE_NUMBERS = 2**20
 SAMPLE_RATIO = 4.0
 # A few rows dominate a column whose root mean square is this many times its spread in most rows.
 FEW_ROWS_RATIO = 1e3
+# Stored numbers of the rows whose sparse products are made at a time.
+PRODUCT_NUMBERS = 2**20
 LEAST_ROOT = 1e-140  # the square of this is still far from underflow
 # Eigenvalues of the correlation matrix below this share of the largest are rounding, not data.
 RANK_TOLERANCE = 1e-12
@@ -241,6 +247,27 @@ def _add_targets(y: np.ndarray, s: np.ndarray | None, moments: ColumnMoments) ->
         sr = r if s is None else r * s[start : start + 65536, None]
         moments.y += sr.sum(axis=0)
         moments.yy += (sr * r).sum(axis=0)
+
+
+def with_products(
+    moments: ColumnMoments, X: Matrix, y: np.ndarray, s: np.ndarray | None
+) -> ColumnMoments:
+    """Return full moments of a CSR X from those of its columns about zero, by sparse products.
+
+    Cost: the sum over rows of the squares of their stored numbers.
+    """
+    (n, d), t = X.shape, y.shape[1]
+    xx, xy = np.zeros((d, d)), np.zeros((d, t))
+    step = max(1, PRODUCT_NUMBERS * n // max(n, stored_numbers(X)))
+    for start in range(0, n, step):
+        stop = min(start + step, n)
+        A, weights = as_scipy(row_slice(X, start, stop)), np.ones(stop - start)
+        if s is not None:
+            weights = np.asarray(s[start:stop], dtype=np.float64)
+        weighted = sp.csr_array(sp.diags_array(weights) @ A).T
+        xx += (weighted @ A).toarray()
+        xy += weighted @ (np.asarray(y[start:stop], dtype=np.float64) - moments.y_origin)
+    return replace(moments, xx=xx, xy=xy)
 
 
 @dataclass

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..kernels.contract import Matrix
+from ..kernels.contract import CSR, Matrix
 from .metric import ColumnMoments
-from .rows import CHUNK_NUMBERS, as_dense, random_rows, row_slice
+from .rows import CHUNK_NUMBERS, as_dense, random_rows, row_slice, stored_by_chunks
 
 # Weights whose mean is more than this many times their median are dominated by a few rows.
 FEW_WEIGHTS_RATIO = 1e6
@@ -36,11 +36,23 @@ def capped_shares(X: Matrix, moments: ColumnMoments) -> np.ndarray:
     if not known.any():
         return np.ones(n)
     scale = np.divide(1.0, spread, out=np.zeros(d), where=known) / np.sqrt(known.sum())
-    share = np.ones(n)
-    step = max(1, CHUNK_NUMBERS // d)
-    for start in range(0, n, step):
-        stop = min(start + step, n)
-        Z = np.asarray(as_dense(row_slice(X, start, stop)), dtype=np.float64) - origin
-        size = np.sqrt(np.einsum("ij,ij->i", Z * scale, Z * scale))
-        share[start:stop] = 1.0 / np.maximum(size / LARGEST_DISTANCE, 1.0) ** 2
-    return share
+    if isinstance(X, CSR) and not origin.any():
+        size = _scaled_norms(X, scale)
+    else:
+        size, step = np.empty(n), max(1, CHUNK_NUMBERS // d)
+        for start in range(0, n, step):
+            stop = min(start + step, n)
+            Z = np.asarray(as_dense(row_slice(X, start, stop)), dtype=np.float64) - origin
+            Z *= scale
+            size[start:stop] = np.sqrt(np.einsum("ij,ij->i", Z, Z))
+    return 1.0 / np.maximum(size / LARGEST_DISTANCE, 1.0) ** 2
+
+
+def _scaled_norms(X: CSR, scale: np.ndarray) -> np.ndarray:
+    """Return the norm of each row with its columns scaled, from the stored numbers alone."""
+    squares = np.zeros(X.shape[0])
+    for rows, columns, values in stored_by_chunks(X):
+        if len(rows):
+            part = np.bincount(rows - rows[0], (values * scale[columns]) ** 2)
+            squares[rows[0] : rows[0] + len(part)] += part
+    return np.sqrt(squares)

@@ -201,6 +201,15 @@ def range_of_stored(X: CSR) -> tuple[float, float]:
     return least, largest
 
 
+def as_scipy(X: Matrix) -> csr_array:
+    """Return a chunk of sparse rows as a float64 array of SciPy's, with values of its own."""
+    assert isinstance(X, CSR)
+    ends = np.asarray(X.indptr)
+    span = slice(int(ends[0]), int(ends[-1]))
+    values = np.array(X.data[span], dtype=np.float64)
+    return csr_array((values, np.asarray(X.indices[span]), ends - ends[0]), X.shape)
+
+
 def _add_sparse_moments(
     X: CSR, s: np.ndarray | None, first: np.ndarray, second: np.ndarray
 ) -> None:
@@ -209,11 +218,8 @@ def _add_sparse_moments(
     ends = np.asarray(X.indptr)
     step = max(1, max(CHUNK_NUMBERS, 4 * d) * n // max(n, int(ends[-1]) - int(ends[0])))
     for start in range(0, n, step):
-        part = ends[start : min(start + step, n) + 1]
-        span = slice(int(part[0]), int(part[-1]))
-        values = np.array(X.data[span], dtype=np.float64)
-        rows = csr_array((values, np.asarray(X.indices[span]), part - part[0]), (len(part) - 1, d))
-        weights = np.ones(len(part) - 1)
+        rows = as_scipy(row_slice(X, start, start + step))
+        weights = np.ones(rows.shape[0])
         if s is not None:
             weights = np.asarray(s[start : start + step], dtype=np.float64)
         first += rows.T @ weights

@@ -13,8 +13,9 @@ import numpy as np
 
 from ..kernels.contract import working_dtype
 from ..kernels.device import repeated
+from . import metric
 from .interrupt import call_kernel
-from .metric import diagonal_metric, take_moments
+from .metric import ColumnMoments, diagonal_metric, take_moments
 from .ordinary_rows import capped_shares, ruled_by_few
 from .training import Objective, TrainingData
 from .weights import normalised_weights
@@ -62,8 +63,8 @@ class ScaledProblem:
         self.sample_weight = s
         centred, l2 = objective.fit_intercept, objective.l2
         eps = float(np.finfo(working_dtype(self.X)).eps)
-        metric = diagonal_metric(self.moments, l2, centred, eps)
-        self.centre, self.squared_scale = metric.shift, metric.transform**2
+        scales = diagonal_metric(self.moments, l2, centred, eps)
+        self.centre, self.squared_scale = scales.shift, scales.transform**2
         if self.moments.rows <= self.X.shape[1]:
             self.squared_scale = _of_like_size(self.squared_scale)
         self.y_mean = np.zeros(self.y.shape[1])
@@ -77,6 +78,12 @@ class ScaledProblem:
         """A lower bound of the curvature in scaled columns: 0 without a penalty."""
         known = self.squared_scale[self.squared_scale > 0.0]
         return self.objective.l2 * float(known.min()) if len(known) else 1.0
+
+    def remembered_moments(self) -> ColumnMoments:
+        """Return what a stream goes on from: the columns' products too, where it takes them in."""
+        if self.X.shape[1] > metric.FULL_METRIC_FEATURES:
+            return self.moments
+        return metric.with_products(self.moments, self.X, self.y, self.sample_weight)
 
     def intercept(self, coef: np.ndarray) -> np.ndarray:
         return self.y_mean - self._at_centre(coef)

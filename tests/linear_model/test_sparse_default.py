@@ -217,3 +217,23 @@ def test_memory_goes_by_what_is_stored(penalty):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 24 * 2**20  # dense, X has 960 MB
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_few_columns_that_are_mostly_zeros(weighted):
+    """They are not moved to other coordinates either, and a stream goes on from their products."""
+    rng = np.random.default_rng(0)
+    columns = np.arange(4) * 20 + rng.integers(0, 20, (4000, 4))
+    X = sp.csr_array((np.ones(16_000), columns.ravel(), np.arange(0, 16_001, 4)), (4000, 80))
+    y = X @ rng.normal(size=80) + 0.3 * rng.normal(size=4000) + 3.0
+    s = rng.uniform(0.5, 2.0, 4000) if weighted else None
+    more = (lambda rows: {}) if s is None else (lambda rows: {"sample_weight": s[rows]})
+    part, rest = slice(0, 3000), slice(3000, 4000)
+    exact = LeastSquaresRegressor(alpha=1e-4).fit(X[part], y[part], **more(part))
+    model = SGDRegressor().fit(X[part], y[part], **more(part))
+    weights = None if s is None else s[part]
+    left = objective(model, X[part], y[part], 1e-4, s=weights)
+    assert left <= objective(exact, X[part], y[part], 1e-4, s=weights) + 5e-4 * 0.5 * y.var()
+    model.partial_fit(X[rest], y[rest], **more(rest))
+    whole = LeastSquaresRegressor(alpha=1e-4).fit(X, y, sample_weight=s)
+    assert model.score(X, y) >= whole.score(X, y) - 1e-3
