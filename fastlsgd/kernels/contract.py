@@ -1,6 +1,6 @@
 """The kernel contract: what every backend computes, and the arrays that it takes.
 
-A backend is a module with the four functions of :class:`Kernels`. `tests/kernels/test_kernels.py`
+A backend is a module with the four functions of :class:`Kernels`. `tests/kernels/test_kernels*.py`
 compares each backend with `reference.py`. Kernels trust their input, which `fastlsgd.functional`
 and the estimators have validated.
 

@@ -72,19 +72,20 @@ PARTS = {
 }
 
 
+KERNELS = tuple(f"kernels/test_kernels{what}.py" for what in ("", "_sgd", "_threads"))
 ON_DEVICE = tuple(f"cuda/test_device_{what}.py" for what in ("kernels", "functions", "classifiers"))
 
 
 def runs():
     """(switch, suites, selection of tests) of each run, the longest first."""
     for suites, part, marks in (
-        *((("kernels/test_kernels.py",), part, marks) for part, marks in PARTS.items()),
+        *((KERNELS, part, marks) for part, marks in PARTS.items()),
         (ON_DEVICE, "", [needs_ptx_machine]),
         (("cuda/test_ptx_machine.py",), "", [needs_ptx_machine]),
     ):
         run = "FASTLSGD_TEST_PTX", suites, part
         yield pytest.param(run, id=f"PTX-{suites[0]} {part}", marks=marks)
-    for suites in (("kernels/test_kernels.py",), ON_DEVICE):
+    for suites in (KERNELS, ON_DEVICE):
         run = "NUMBA_ENABLE_CUDASIM", suites, ""
         yield pytest.param(run, id=f"simulator-{suites[0]}", marks=needs_simulator)
 
