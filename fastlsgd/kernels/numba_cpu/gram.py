@@ -58,17 +58,26 @@ def dense_gram(X, flat, offset, stride, y, s, shift, low, high, xx, sides, sums)
     """
     scratch = np.empty(0 if flat.size > 0 else GRAM_ROWS * X.shape[1], X.dtype)
     A = flat if flat.size > 0 else scratch
-    rows_of_X = Rows(X, flat, offset, stride, scratch, A)
+    rows = Rows(X, flat, offset, stride, scratch, A)
     at, every_row = np.empty(GRAM_ROWS, np.uintp), np.empty(0, np.int64)
     panels, K = np.zeros(_panels_shape(X.shape[1])), np.zeros((GRAM_ROWS, sums.size))
     tile = np.empty((4, GRAM_COLUMNS))
+    where = rows, every_row, at
+    _add_blocks(where, (y, s), shift, (low, high), (panels, K, tile), (xx, sides, sums))
+
+
+@helper
+def _add_blocks(where, targets, shift, between, work, out):
+    """`dense_gram` with its work space."""
+    (rows, every_row, at), (y, s), (low, high) = where, targets, between
+    (panels, K, tile), (xx, sides, sums) = work, out
     for first in range(low, high, GRAM_ROWS):
-        rows = min(GRAM_ROWS, high - first)
-        locate(rows_of_X, every_row, first, rows, at)
-        _fill_panels(A, at, rows, shift, panels)
-        _gram_factors(y, s, first, rows, K, sums)
+        count = min(GRAM_ROWS, high - first)
+        locate(rows, every_row, first, count, at)
+        _fill_panels(rows.A, at, count, shift, panels)
+        _gram_factors(y, s, first, count, K, sums)
         _clear_rows_without_weight(panels, K)
-        _add_panels(panels, K, rows, tile, xx, sides)
+        _add_panels(panels, K, count, tile, xx, sides)
 
 
 @helper

@@ -76,21 +76,29 @@ def dense_loss_gradient(X, flat, offset, stride, y, w, b, s, low, high, loss, co
     One pass: a block of rows is still in the L1 cache when its share of coef is added.
     Reads d numbers per row, 4 d t flops.
     """
-    block, t, affine = block_rows(X, flat), w.shape[0], Affine(w, 1.0, b)
+    block, t = block_rows(X, flat), w.shape[0]
     scratch = np.empty(0 if flat.size > 0 else block * X.shape[1], X.dtype)
-    A = flat if flat.size > 0 else scratch
-    rows = Rows(X, flat, offset, stride, scratch, A)
+    rows = Rows(X, flat, offset, stride, scratch, flat if flat.size > 0 else scratch)
     at, every_row = np.empty(block, np.uintp), np.empty(0, np.int64)
-    ahead = rows_ahead(A, X.shape[1], stride) * stride
-    R, Y, S = np.empty((block, t)), np.empty((block, t)), np.empty(block)
+    work = np.empty((block, t)), np.empty((block, t)), np.empty(block)
+    where, affine, out = (rows, every_row, at), Affine(w, 1.0, b), (loss, coef, intercept)
+    return _add_blocks(where, (y, s), affine, (low, high), work, out)
+
+
+@helper
+def _add_blocks(where, targets, affine, between, work, out):
+    """`dense_loss_gradient` with its work space."""
+    (rows, every_row, at), (y, s), (low, high) = where, targets, between
+    (R, Y, S), (loss, coef, intercept) = work, out
+    ahead = rows_ahead(rows.A, rows.X.shape[1], rows.stride) * rows.stride
     total = 0.0
-    for first in range(low, high, block):
-        count = min(block, high - first)
+    for first in range(low, high, S.size):
+        count = min(S.size, high - first)
         locate(rows, every_row, first, count, at)
         fetch_targets(y, s, every_row, first, count, Y, S)
-        project(A, at, (0, count), affine, R, ahead)
+        project(rows.A, at, (0, count), affine, R, ahead)
         total += _residuals(R, Y, S, count, loss, intercept)
-        spread(A, at, (0, count), R, coef)
+        spread(rows.A, at, (0, count), R, coef)
     return total
 
 

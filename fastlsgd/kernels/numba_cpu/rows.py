@@ -151,9 +151,8 @@ def _dot(A, start, w, c):
 
 
 @fast_helper
-def dot4(A, starts, w, c):
-    """x . w_c of four rows."""
-    p0, p1, p2, p3 = starts
+def dot4(A, p0, p1, p2, p3, w, c):
+    """x . w_c of the four rows that start there."""
     zero = w.dtype.type(0)
     r0, r1, r2, r3 = zero, zero, zero, zero
     for j in range(np.uintp(w.shape[1])):
@@ -189,13 +188,13 @@ def _project_by_four(A, at, between, affine, c, P, ahead):
     bc = b[c]
     i, end = np.uintp(between[0]), np.uintp(between[1])
     while i < end:
-        starts = at[i], at[i + one], at[i + two], at[i + three]
+        p0, p1, p2, p3 = at[i], at[i + one], at[i + two], at[i + three]
         if ahead != 0:
-            prefetch_row(A, starts[0] + np.uintp(ahead), w.shape[1])
-            prefetch_row(A, starts[1] + np.uintp(ahead), w.shape[1])
-            prefetch_row(A, starts[2] + np.uintp(ahead), w.shape[1])
-            prefetch_row(A, starts[3] + np.uintp(ahead), w.shape[1])
-        dots = dot4(A, starts, w, c)
+            prefetch_row(A, p0 + np.uintp(ahead), w.shape[1])
+            prefetch_row(A, p1 + np.uintp(ahead), w.shape[1])
+            prefetch_row(A, p2 + np.uintp(ahead), w.shape[1])
+            prefetch_row(A, p3 + np.uintp(ahead), w.shape[1])
+        dots = dot4(A, p0, p1, p2, p3, w, c)
         P[i, c] = scale * dots[0] + bc
         P[i + one, c] = scale * dots[1] + bc
         P[i + two, c] = scale * dots[2] + bc
@@ -231,8 +230,8 @@ def spread(A, at, span, R, G):
             starts = at[i], at[i + one], at[i + two], at[i + three]
             _add4(A, starts, (R[i, c], R[i + one, c], R[i + two, c], R[i + three, c]), G, c)
             i += four
-        for i in range(np.uintp(quads), np.uintp(first + count)):
-            _add(A, at[i], R[i, c], G, c)
+        for r in range(np.uintp(quads), np.uintp(first + count)):
+            _add(A, at[r], R[r, c], G, c)
 
 
 # -------------------------------------------------------------------------------- CSR rows

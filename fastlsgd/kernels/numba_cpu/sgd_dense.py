@@ -207,8 +207,8 @@ def _quad(A, block, plan, implicit, model, i, k, scale):
     i1, i2, i3 = i + np.uintp(1), i + np.uintp(2), i + np.uintp(3)
     k1, k2, k3 = k + np.uintp(1), k + np.uintp(2), k + np.uintp(3)
     (w, b, _, _, _), (at, _, Y, S), rates, l2 = model, block, plan.rates, plan.l2
-    starts = at[i], at[i1], at[i2], at[i3]
-    dots, pairs = _dots_and_pairs(A, starts, w)
+    p0, p1, p2, p3 = at[i], at[i1], at[i2], at[i3]
+    dots, pairs = _dots_and_pairs(A, p0, p1, p2, p3, w)
     if implicit:
         for m in range(np.uintp(4)):
             dampen(A, at, (i + m, np.uintp(1)), w.shape[1], rates[k + m], plan.fit_intercept, S)
@@ -226,7 +226,7 @@ def _quad(A, block, plan, implicit, model, i, k, scale):
     loss = 0.0
     for c in range(np.uintp(w.shape[0])):
         if c > 0:
-            dots = dot4(A, starts, w, c)
+            dots = dot4(A, p0, p1, p2, p3, w, c)
         r0 = scale * dots[0] + (b[c] - Y[i, c])
         r1 = P1 * dots[1] + (b[c] - Y[i1, c]) - M10 * r0
         r2 = P2 * dots[2] + (b[c] - Y[i2, c]) - M20 * r0 - M21 * r1
@@ -234,14 +234,13 @@ def _quad(A, block, plan, implicit, model, i, k, scale):
         loss += 0.5 * (r0 * r0 + r1 * r1 + r2 * r2 + r3 * r3)
         b[c] -= one * (g0 * r0 + g1 * r1 + g2 * r2 + g3 * r3)
         steps = g0 * r0 * u1, g1 * r1 * u2, g2 * r2 * u3, g3 * r3 * u4
-        _descend_along_four(A, starts, steps, w, c)
+        _descend_along_four(A, (p0, p1, p2, p3), steps, w, c)
     return loss, P4 if P4 >= TINY_SCALE else unscale(w, P4)
 
 
 @fast_helper
-def _dots_and_pairs(A, starts, w):
+def _dots_and_pairs(A, p0, p1, p2, p3, w):
     """The four x_m . v of the first target, and the six x_m . x_j, in the arithmetic of w."""
-    p0, p1, p2, p3 = starts
     zero = w.dtype.type(0)
     r0, r1, r2, r3 = zero, zero, zero, zero
     x10, x20, x21, x30, x31, x32 = zero, zero, zero, zero, zero, zero
