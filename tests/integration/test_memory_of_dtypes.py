@@ -7,8 +7,12 @@ have a fixed size, most of 1 to 16 MB. So that an X of 4 MB tells, they are made
 a row for targets, residuals and an order of visits: less than X as float32, and less than the
 indices of a CSR alone. QR holds two blocks more, and a sketch 32 d (d + 1) float64 and a quarter.
 
-CSR in which rows have a column twice is not here: it is the one matrix that is copied, to be
-merged (docs/architecture.md).
+CSR in which rows have a column twice is not here: it is the one matrix that is copied. Kernels
+square single entries (norms of rows, Gram matrices), so that the entries of a column must be added
+up first, and SciPy adds them up in a copy, since X is the user's (docs/architecture.md).
+
+BLAS has one thread here. With two, each of the thousands of small products waits for the other
+processor: on a loaded machine this file then took 422 s, instead of 128 s (37 s of CPU time).
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ import warnings
 import memory_of_calls
 import pytest
 from memory_of_calls import MB, dtype_of, problem
+from threadpoolctl import threadpool_limits
 
 import fastlsgd
 
@@ -43,7 +48,11 @@ KINDS = ("bool", "int8", "uint8", "int16", "int64", "uint64", "float16", "bfloat
 @pytest.fixture(scope="module", autouse=True)
 def small_blocks():
     """Blocks of rows of a `SHRUNK`-th of their size, wherever a constant says what that is."""
-    with pytest.MonkeyPatch.context() as patch, fastlsgd.config_context(n_threads=1):
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        fastlsgd.config_context(n_threads=1),
+        threadpool_limits(1, "blas"),
+    ):
         modules = [m for name, m in list(sys.modules.items()) if name.startswith("fastlsgd.")]
         for module in modules:
             for name, value in list(vars(module).items()):
