@@ -54,7 +54,9 @@ def pytest_cmdline_main(config):
     """Run the whole suite in one process per processor; a part of it, or with -n, as asked."""
     options = config.option
     whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
-    if whole and getattr(options, "numprocesses", 0) is None and not options.usepdb:
+    if "PYTEST_XDIST_WORKER" in os.environ or not whole or options.usepdb:
+        return  # a worker above all must not start workers of its own
+    if getattr(options, "numprocesses", 0) is None:
         options.numprocesses, options.dist = usable_processors(), "worksteal"
 
 
