@@ -201,8 +201,10 @@ class _Stages:
     def _solve(self, z: np.ndarray, reduction: float, left: int) -> np.ndarray:
         """Return a correction by conjugate gradients, whose losses and condition are kept."""
         reduction = max(STAGE_REDUCTION[self.dtype], 0.5 * reduction)
+        # The first stage shows the rate; the next ones need a part of what it was promised.
+        budget = self.goal.budget if self.stage == 0 else None
         inner = conjugate_gradients(
-            self.system, self.factor, z, reduction, left - 1, self.goal.budget, self.losses[-1]
+            self.system, self.factor, z, reduction, left - 1, budget, self.losses[-1]
         )
         self.losses = self.losses + inner.losses
         if self.stage == 0:

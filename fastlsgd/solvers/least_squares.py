@@ -8,8 +8,10 @@
    residual, which most often takes two passes; good for conditions up to some 1e6;
 3. `sketch`: descent by conjugate gradients, with R of a random sketch as the metric, for any
    condition short of rank deficiency;
-4. `qr`: LAPACK's QR, for linearly dependent columns, fewer rows than columns, and units whose
-   squares overflow.
+4. `qr`: LAPACK's QR, for linearly dependent columns and units whose squares overflow.
+
+For fewer rows than columns it takes the dual and QR of wide.py; of sparse rows, `cg` first where
+that is cheaper.
 """
 
 from __future__ import annotations
@@ -41,11 +43,14 @@ DIRECT_SOLVERS = ("auto", "gram", "sketch", "cg", "qr")
 
 # Up to this condition a float64 Gram matrix is a good metric: eps times its square is small.
 GRAM_CONDITION = 3e6
+ROUGH_CONDITION = 300.0  # the same of float32 products
 CG_CONDITION = 1e6
 # A pass is bound by memory and a Gram matrix by arithmetic: it costs this many passes per column,
 GRAM_PASSES = 0.045
 # and this many for CSR, whose rows it makes dense, times d^2 over the stored numbers per row.
 SPARSE_GRAM_PASSES = 0.015
+# The factor of A A^T for sparse rows costs this many passes, times n^3 over the stored numbers.
+DUAL_PASSES = 0.007
 # Where a Gram matrix costs more passes than this, conjugate gradients are tried first.
 PATIENCE = 45.0
 # The d^2 numbers of a factor must fit in memory: 2 GB.
@@ -216,9 +221,16 @@ def _plan(system: System) -> list[Callable[[System, Request], Solution]]:
 def _wide_plan(system: System) -> list[Callable[[System, Request], Solution]]:
     """Return the solvers that "auto" tries for fewer rows than columns, in order."""
     ways: list[Callable[[System, Request], Solution]] = [_by_dual]
-    if isinstance(system.X, CSR) and system.n > MOST_ROWS:
-        ways = [_by_cg]
+    if system.n > MOST_ROWS:
+        ways = [_by_gram] if system.alpha > 0.0 and system.d <= FACTOR_FEATURES else [_by_cg]
+    elif isinstance(system.X, CSR) and _dual_passes(system) > PATIENCE:
+        ways = [_by_quick_cg, _by_dual]
     return ways
+
+
+def _dual_passes(system: System) -> float:
+    """Return the cost of the factor of A A^T for sparse rows, in passes of a gradient."""
+    return DUAL_PASSES * float(system.n) ** 3 / max(system.stored, 1)
 
 
 def _by_dual(system: System, request: Request) -> Solution:
@@ -234,13 +246,24 @@ def _gram_passes(system: System) -> float:
 
 
 def _by_gram(system: System, request: Request) -> Solution:
-    xx, xy = system.centred_gram()
+    """Products in float32 first, where these are quicker and the condition allows them."""
+    if system.has_rough_gram:
+        try:
+            return _from_gram(system, request, *system.centred_gram(rough=True), ROUGH_CONDITION)
+        except NotTrustworthy:
+            pass
+    return _from_gram(system, request, *system.centred_gram(), GRAM_CONDITION)
+
+
+def _from_gram(
+    system: System, request: Request, xx: np.ndarray, xy: np.ndarray, most: float
+) -> Solution:
     squares = np.diag(xx)
     scale = system.columns_scale(squares)
     system.refuse_underflow(squares)
     scale = np.where(scale > 0.0, 1.0 / np.sqrt(squares + system.alpha + (scale == 0.0)), 0.0)
     factor = cholesky_factor(xx, system.alpha, scale)
-    if factor.condition > GRAM_CONDITION:
+    if factor.condition > most:
         raise NotTrustworthy("the condition's square exceeds what rounding leaves")
     z = factor.whiten(xy.T)
     coef = factor.unwhiten(z)
@@ -268,14 +291,15 @@ def _by_sketch(system: System, request: Request) -> Solution:
 
 def _by_quick_cg(system: System, request: Request) -> Solution:
     """Solve by conjugate gradients, unless they need more passes than a Gram matrix costs."""
-    return _by_cg(system, request, budget=int(_gram_passes(system)))
+    wide = system.n < system.d
+    return _by_cg(system, request, int(_dual_passes(system) if wide else _gram_passes(system)))
 
 
 def _by_cg(system: System, request: Request, budget: int | None = None) -> Solution:
     system.find_centre()
     factor = DiagonalFactor(_sampled_scale(system))
     grade = _grade(system.row_sizes(factor.scale), LIGHT_SHARE)
-    if grade > GRADED and system.d <= FACTOR_FEATURES:
+    if grade > GRADED and _has_factor(system):
         raise NotTrustworthy("rows differ too much in size")
     coef = np.zeros((system.t, system.d)) if request.start is None else request.start
     start = Iterate(coef, system.intercept_for(coef))
@@ -307,7 +331,7 @@ def _descended(
     stuck = end.has_stalled and not (end.converged or at_floor)
     # In the metric of the columns' norms, |z| says little where the condition is large.
     stuck = stuck or (name == "cg" and end.condition > CG_CONDITION)
-    if not finite or end.is_slow or (stuck and system.d <= FACTOR_FEATURES):
+    if not finite or end.is_slow or (stuck and _has_factor(system)):
         raise NotTrustworthy("the descent does not get there")
     return Solution(
         end.coef,
@@ -322,6 +346,11 @@ def _descended(
         factor if isinstance(factor, TriangularFactor) else None,
         system.centre,
     )
+
+
+def _has_factor(system: System) -> bool:
+    """Return whether a factor of A^T A or of A A^T would fit in memory."""
+    return min(system.n, system.d) <= FACTOR_FEATURES
 
 
 def is_ruled_by_few_rows(system: System) -> bool:

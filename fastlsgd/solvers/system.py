@@ -16,13 +16,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..kernels.contract import Kernels, LossGradient, Matrix, working_dtype
+from ..kernels.contract import Gram, Kernels, LossGradient, Matrix, working_dtype
 from ..kernels.device import DeviceArray, extremes, repeated
 from .factors import EPS, NotTrustworthy, column_scale
 from .interrupt import call_gram, call_kernel
+from .moments_by_blas import blas_dtype, gram_by_blas
 from .rows import as_dense, random_rows, row_slice, stored_numbers, take_rows
 
 DENSE_NUMBERS = 2**19  # of rows made dense at a time: 4 MB
+MEAN_ROWS = 256  # rows of A^T A that are centred at a time
 TARGET_ROWS = 2**15  # rows of y that are read at a time
 ORIGIN_ROWS = 256  # rows whose mean is near enough to that of all rows
 # Up to this number of targets, NumPy is quicker column by column than along short rows.
@@ -100,6 +102,7 @@ class System:
         self.passes = 0
         self.loss_exponents = np.zeros(self.t, dtype=int)
         self._gram: tuple[np.ndarray, np.ndarray] | None = None
+        self._rough_gram: tuple[np.ndarray, np.ndarray] | None = None
         # What wide.py keeps from one penalty to the next: its view of A, and A A^T by dtype.
         self.wide: Any = None
         self.row_grams = {} if row_grams is None else row_grams
@@ -141,21 +144,35 @@ class System:
         """The sample weights on the host."""
         return None if self.sample_weight is None else np.asarray(self.sample_weight)
 
-    def centred_gram(self) -> tuple[np.ndarray, np.ndarray]:
+    def centred_gram(self, *, rough: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Return A^T A and A^T y, from one pass that is done once; this finds the centre too.
+
+        Parameters
+        ----------
+        rough : bool
+            Whether float32 products will do for float32 data. They are taken where `has_rough_gram`
+            says that this is quicker.
 
         Raises
         ------
         NotTrustworthy
             If the sums overflow.
         """
+        if rough and self._gram is None and self.has_rough_gram:
+            if self._rough_gram is None:
+                self._rough_gram = self._make_gram(rough=True)
+            return self._rough_gram
         if self._gram is None:
             self._gram = self._make_gram()
         return self._gram
 
-    def _make_gram(self) -> tuple[np.ndarray, np.ndarray]:
+    @property
+    def has_rough_gram(self) -> bool:
+        return blas_dtype(self.X, rough=True) == "float32"
+
+    def _make_gram(self, rough: bool = False) -> tuple[np.ndarray, np.ndarray]:
         origin = self._sampled_mean() if self.fit_intercept else None
-        xx, xy, x, y, weight = self._gram_about(origin)
+        xx, xy, x, y, weight = self._gram_about(origin, rough)
         if origin is None:
             return xx, xy
         lost = x * (x / weight)
@@ -163,12 +180,20 @@ class System:
         # A row that outweighs all others may be missing from the sample.
         if np.any((lost > noise) & (lost > CANCELLATION * (np.diag(xx) - lost))):
             origin = origin + x / weight
-            xx, xy, x, y, weight = self._gram_about(origin)
+            xx, xy, x, y, weight = self._gram_about(origin, rough)
         self.centre_at(origin + x / weight, y / weight)
-        return xx - np.outer(x, x / weight), xy - np.outer(x, y / weight)
+        for start in range(0, self.d, MEAN_ROWS):  # in place: xx may be large
+            part = slice(start, start + MEAN_ROWS)
+            xx[part] -= np.outer(x[part], x / weight)
+        return xx, xy - np.outer(x, y / weight)
 
-    def _gram_about(self, origin: np.ndarray | None):
-        sums = call_gram(self.kernels, self.X, self.y, self.sample_weight, origin, self.n_threads)
+    def _gram_about(self, origin: np.ndarray | None, rough: bool) -> Gram:
+        dtype, data = blas_dtype(self.X, rough), (self.X, self.y, self.sample_weight)
+        if dtype is None:
+            sums = call_gram(self.kernels, *data, origin, self.n_threads)
+        else:
+            with np.errstate(over="ignore", invalid="ignore"):
+                sums = gram_by_blas(*data, origin, dtype)
         if not (np.isfinite(sums.xx).all() and np.isfinite(sums.xy).all()):
             raise NotTrustworthy("the Gram matrix overflows")
         return sums
