@@ -79,11 +79,12 @@ class LeastSquaresRegressor(LinearRegressor):
     relative_gradient_ : float, or ndarray of shape (n_alphas,)
         What the gradient came down to, in units of `tol`.
     solver_ : str
-        Which solver gave the answer.
+        Which solver gave the answer; "dual" is that of fewer rows than columns.
     n_iter_ : int
         Passes over X after the set-up; of a path with L1, guesses of the active set.
     condition_ : float
-        Estimated condition number of the scaled, centred columns; NaN where not known.
+        Estimated condition number of the scaled, centred columns, of fewer rows than columns that
+        of the rows; NaN where not known.
     residual_norm_ : float or ndarray of shape (n_targets,)
         Square root of the weighted sum of squared residuals.
     loss_curve_ : list of float
