@@ -19,12 +19,14 @@ import argparse
 import platform
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 import sklearn
+import sparse_defaults
 from sklearn.linear_model import (
     LinearRegression,
     Ridge,
@@ -32,11 +34,19 @@ from sklearn.linear_model import (
     RidgeClassifierCV,
     RidgeCV,
 )
+from sklearn.linear_model import SGDClassifier as SklearnClassifier
+from sklearn.linear_model import SGDRegressor as SklearnRegressor
 from threadpoolctl import threadpool_limits
 from timing import interleave
 
 import fastlsgd
-from fastlsgd import LeastSquaresClassifier, LeastSquaresCV, LeastSquaresRegressor
+from fastlsgd import (
+    LeastSquaresClassifier,
+    LeastSquaresCV,
+    LeastSquaresRegressor,
+    SGDClassifier,
+    SGDRegressor,
+)
 from fastlsgd.kernels import resolve_threads
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "speed_map.md"
@@ -121,6 +131,11 @@ def least_norm(X, y: np.ndarray) -> Callable[[Any], float]:
         return float(np.linalg.norm(w)) if misfit <= allowed * scale else np.inf
 
     return objective
+
+
+def error_of(X, y: np.ndarray, model) -> float:
+    """One minus the held-out R2 or accuracy."""
+    return 1.0 - model.score(X, y)
 
 
 def of_errors(model) -> float:
@@ -218,11 +233,36 @@ def sparse() -> Iterator[Cell]:
             yield from ridge_cells(shape, dtype, text_like)
 
 
+def sgd_on_sparse_rows() -> Iterator[Cell]:
+    """Default stochastic estimators, each with its library's own loss, by held-out errors.
+
+    scikit-learn's regressor takes seconds and more on the larger ones: sparse_defaults.py has it.
+    """
+    for name, X, n in sparse_defaults.problems():
+        for n_classes in (None, 2, 20):
+            is_slow = X.shape[0] > 20_000 and n_classes != 2
+            y = sparse_defaults.targets(X, n_classes)
+            for dtype in () if is_slow else ("float32", "float64"):
+                A = X.astype(dtype)
+                ours, theirs = SGDClassifier(random_state=0), SklearnClassifier(random_state=0)
+                if n_classes is None:
+                    ours, theirs = SGDRegressor(random_state=0), SklearnRegressor(random_state=0)
+                yield Cell(
+                    f"default SGD, {'1 target' if n_classes is None else f'{n_classes} classes'}",
+                    name,
+                    dtype,
+                    partial(ours.fit, A[:n], y[:n]),
+                    {"scikit-learn": partial(theirs.fit, A[:n], y[:n])},
+                    partial(error_of, A[n:], y[n:]),
+                )
+
+
 PARTS: dict[str, Callable[[], Iterator[Cell]]] = {
     "wide": wide,
     "kernel-features": kernel_features,
     "many-columns": many_columns,
     "sparse": sparse,
+    "sgd-sparse": sgd_on_sparse_rows,
 }
 
 

@@ -48,7 +48,9 @@ def text(n: int, d: int, length: int) -> sp.csr_array:
     frequency = np.log((1 + n) / (1 + np.bincount(X.indices, minlength=d))) + 1.0
     X.data = (1.0 + np.log(X.data)) * frequency[X.indices]
     norms = np.sqrt(np.asarray(X.multiply(X).sum(axis=1)).ravel())
-    return sp.csr_array(sp.diags_array(1.0 / norms) @ X)
+    X.data /= np.repeat(norms, np.diff(X.indptr))
+    X.indices, X.indptr = X.indices.astype(np.int32), X.indptr.astype(np.int32)  # scikit-learn's
+    return X
 
 
 def one_hot(n: int, d: int, variables: int, exponent: float) -> sp.csr_array:
