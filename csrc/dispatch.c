@@ -13,7 +13,27 @@ extern const fastlsgd_kernels fastlsgd_table_avx2[2][2];
 extern const fastlsgd_kernels fastlsgd_table_avx512[2][2];
 #endif
 
-#ifdef FASTLSGD_X86
+#if defined(FASTLSGD_X86) && defined(_MSC_VER)
+/* clang-cl does not link the table of __builtin_cpu_supports, which is in Clang's own library. */
+#include <cpuid.h>
+
+/* Whether the processor has FMA, the system saves the registers of this mask, and the features of
+ * leaf 7 are there. */
+static int supports(unsigned registers, unsigned leaf7) {
+  enum { FMA = 1u << 12, OSXSAVE = 1u << 27 };
+  unsigned eax, ebx, ecx, edx;
+  if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx) || !(ecx & FMA) || !(ecx & OSXSAVE)) return 0;
+  __asm__ volatile("xgetbv" : "=a"(eax), "=d"(edx) : "c"(0));
+  if ((eax & registers) != registers) return 0;
+  return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (ebx & leaf7) == leaf7;
+}
+enum { AVX2 = 1u << 5, AVX512F = 1u << 16, AVX512DQ = 1u << 17, AVX512BW = 1u << 30 };
+static const unsigned AVX512VL = 1u << 31;
+static int has_avx2(void) { return supports(0x06, AVX2); }
+static int has_avx512(void) {
+  return supports(0xe6, AVX2 | AVX512F | AVX512DQ | AVX512BW | AVX512VL);
+}
+#elif defined(FASTLSGD_X86)
 /* __builtin_cpu_supports also checks that the operating system saves the registers. */
 static int has_avx2(void) {
   __builtin_cpu_init();

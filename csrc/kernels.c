@@ -17,6 +17,14 @@
 #include <immintrin.h>
 #endif
 
+#if defined(_WIN32)
+/* The C library of Windows lacks aligned_alloc, and releases such memory by a function of its own.
+ * All memory of the kernels is aligned (`scratch`). */
+#include <malloc.h>
+#define aligned_alloc(alignment, bytes) _aligned_malloc(bytes, alignment)
+#define free(memory) _aligned_free(memory)
+#endif
+
 #define PASTE_(a, b) a##_##b
 #define PASTE(a, b) PASTE_(a, b)
 
