@@ -29,7 +29,8 @@ Held-out R2 or accuracy, epochs in brackets, and seconds of one thread (processo
 three), scikit-learn's defaults beside ours: its SGDClassifier has the hinge loss. The last column
 is its time divided by ours. `bench/sparse_defaults.py` describes the data. With 20 classes and many
 more rows than columns, squared error itself ranks classes less well than the hinge loss does:
-there, the minimum of the objective is reached and scikit-learn's score is not.
+scikit-learn's RidgeClassifier, which minimises the same objective, has 0.499 and 0.416 in the two
+cells where ours is below.
 
 | data | targets | dtype | scikit-learn | s | fastlsgd | s | ratio |
 | --- | --- | --- | --- | --- | --- | --- | --- |

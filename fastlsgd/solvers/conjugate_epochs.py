@@ -10,8 +10,9 @@ So a fit ends as soon as no epoch can lower J by `tol`, instead of after several
 
 Rows are read in the order of memory, whatever `shuffle` and `batch_size` are, since the sums do not
 depend on it. Cost of an epoch: one pass over the stored numbers, and some 15 over the weights.
-Averaged implicit steps with the same metric needed 40 epochs where this needs 6 (20,000 x 50,000,
-55 stored numbers per row, R2 on held-out rows within 0.001 of exact).
+On 1,000 x 4,000 dense numbers with the same metric, averaged implicit steps ended after 35 epochs
+and 0.50 s at a held-out R2 of 0.190, conjugate gradients after 11 epochs and 0.06 s at 0.211. In
+the metric of the penalty (see `scaled_problem.py`) they take 18 epochs, and reach 0.461.
 """
 
 from __future__ import annotations
