@@ -214,8 +214,14 @@ class WideRows:
         else:
             out = np.zeros(u.shape)
             total = u.sum(axis=0)
-            for columns in self._slices(max(8, self._step // 4)):
-                B = np.asarray(self._part(columns), np.float64)
+            step = max(8, self._step // 4)
+            buffer = np.empty(self.n * min(step, self.system.d))
+            for columns in self._slices(step):
+                B = self._part(columns)
+                if B.dtype != np.float64:  # into memory that is there: new pages take as long
+                    own = buffer[: B.size].reshape(B.shape)
+                    own[:] = B
+                    B = own
                 part = coef[:, columns] + u.T @ B - np.outer(total, self.system.centre[columns])
                 first, last = np.searchsorted(self.constant, (columns.start, columns.stop))
                 part[:, self.constant[first:last] - columns.start] = 0.0
