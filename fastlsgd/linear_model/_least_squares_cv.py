@@ -63,6 +63,10 @@ class LeastSquaresCV(RoutedSplitter, LeastSquaresRegressor):
     `alpha`. With sample weights, each row's squared error counts by its weight, in leave-one-out
     and in folds alike. The Gram matrix must fit in memory: sparse X of very many columns is not
     for it.
+    Errors are those of such fits to 1e-8, unless they are as small as the rounding of the
+    predictions, or the columns so ill-conditioned that a fit itself has fewer digits. Where a lasso
+    has several minimisers (fewer rows than columns, of whole numbers or with repeats), their
+    objectives agree, but their errors on other rows may not.
     If X is on a GPU, leave-one-out has its rows come to the host, a chunk at a time; with folds
     they stay there.
 

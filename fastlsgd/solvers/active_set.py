@@ -23,6 +23,7 @@ from .factors import EPS
 # A column depends on the set if its part outside of the set's span is at most this share of it: in
 # float64, and a larger share where the weights have a narrower dtype.
 DEPENDENT = 10.0 * EPS
+CLEAR = 1e3  # a column does not depend on the set if its part outside is so many times larger
 # The tolerated violation of optimality as a share of |r|, for columns of norm 1.
 VIOLATION = 1e-12
 # If |r| is below this many times its rounding error, violations are computed from the parts of
@@ -107,6 +108,16 @@ class _Set:
         self.columns, self.signs = np.append(self.columns, j), np.append(self.signs, sign)
         return None
 
+    def fill(self, columns: np.ndarray, signs: np.ndarray) -> bool:
+        """Take all of these columns at once if they are clearly independent, else none."""
+        if not 0 < len(columns) <= len(self.lasso.R):
+            return False
+        Q, T = np.linalg.qr(self.lasso.R[:, columns])
+        if not np.abs(np.diag(T)).min() > CLEAR * self.lasso.dependent:
+            return False
+        self.Q, self.T, self.columns, self.signs = Q, T, columns, signs
+        return True
+
     def delete(self, where: np.ndarray) -> None:
         for k in where[::-1]:
             p = len(self.columns) - 1
@@ -162,8 +173,10 @@ class _Search:
         self.moves, self.most, self.settled = 0, MOVES_PER_WEIGHT * d + 100, False
         self.counts = np.einsum("ij,ij->j", lasso.R, lasso.R) > 0.0
         self.u[~self.counts] = 0.0
-        for j in np.argsort(-np.abs(self.u), kind="stable")[: np.count_nonzero(self.u)]:
-            self._take_in(int(j), -np.sign(self.u[j]))
+        first = np.argsort(-np.abs(self.u), kind="stable")[: np.count_nonzero(self.u)]
+        if not self.active.fill(first, np.sign(self.u[first])):
+            for j in first:
+                self._take_in(int(j), -np.sign(self.u[j]))
 
     def run(self) -> None:
         if len(self.active.columns):

@@ -41,6 +41,11 @@ PATH_STEP, LEAST_STEP = 0.5, 0.01
 MOST_FAILURES = 20
 # Beyond this condition of a path's set, sums leave too few digits without the data's gradient.
 SUMS_CONDITION = 1e4
+# The rounding of the data's gradient enters the weights times the square of the condition, and that
+# of a triangle times the condition. From the first of these conditions on, the triangle is used if
+# it takes at most the second number of multiply-adds.
+ROUND_CONDITION = 30.0
+CHEAP_TRIANGLE = 2.0**26
 # The apparent rise of J, relative to its terms, that counts as rounding.
 SLACK = 1e-10
 
@@ -61,9 +66,11 @@ class Quadratic:
         return w[where] @ self.H[where] - self.c
 
     def minimise(self, penalty: Penalty, start: np.ndarray, tol: float) -> tuple[np.ndarray, int]:
-        """Return weights that violate optimality by at most `tol`, or as rounding allows.
+        """Return weights that violate optimality by at most `tol` times its unit, or by rounding.
 
-        J is never larger than at `start`. The second value is the number of linear solves.
+        The unit of column j is |A_j| times the largest |A_k^T y| / |A_k|, and at most the largest
+        gradient at zero, so that columns in small units are as accurate as the others. J is never
+        larger than at `start`. The second value is the number of linear solves.
         """
         w, done, n_solves = self._active_sets(penalty, start, tol)
         if not done and penalty.l1 > 0.0:
@@ -109,13 +116,14 @@ class Quadratic:
         curvature = self.diagonal + penalty.l2
         counts = curvature > TINY
         step = np.where(counts, 1.0 / np.where(counts, curvature, 1.0), 0.0)
+        per_unit = np.where(counts, 1.0 / np.where(counts, self.units(penalty), 1.0), 1.0)
         best, least, last, most = w, np.inf, None, np.inf
         for k in range(SETS):
             gradient = self.gradient(w)
             value, size = self._value(penalty, w, gradient)
             most = value if k == 0 else most
             gradient += penalty.l2 * w
-            violation = float(penalty.violation(w, gradient).max(initial=0.0))
+            violation = float((penalty.violation(w, gradient) * per_unit).max(initial=0.0))
             if violation < least and value <= most + SLACK * size:
                 best, least = w, violation
             signs = np.sign(penalty.soften(w - step * gradient, penalty.l1 * step))
@@ -126,6 +134,13 @@ class Quadratic:
                 break
             w, last = solved, signs
         return best, False, SETS
+
+    def units(self, penalty: Penalty) -> np.ndarray:
+        """Return the unit of each column's violation of optimality."""
+        sizes = np.sqrt(self.diagonal)
+        counts = sizes > 0.0
+        steepest = float((np.abs(self.c)[counts] / sizes[counts]).max(initial=0.0))
+        return np.maximum(np.minimum(sizes * steepest, unit_of(penalty, self.c)), TINY)
 
     def _value(self, penalty: Penalty, w, gradient) -> tuple[float, float]:
         """Return J less its value at zero, and the size of its terms. `gradient` is H w - c."""
@@ -169,6 +184,7 @@ class Quadratic:
         keep = values > EPS * len(values) * max(float(values[-1]), TINY)
         root = np.sqrt(values[keep])
         R = root[:, None] * vectors[:, keep].T
+        R[:, scale == 0.0] = 0.0  # the rounding of columns that are left out would have no penalty
         q = (vectors[:, keep].T @ (self.c * scale)) / root
         lasso = Lasso(R, q, penalty.l1 * scale, penalty.positive)
         found = active_set.minimise(lasso, _divided(w, scale))
@@ -214,7 +230,8 @@ def fit_path(
         point = None
         if sums is not None:
             point, is_solved = sums.solution(penalty, coef, tol, max_iter, len(penalties) > 1)
-            if not is_solved and system.d <= FACTOR_FEATURES:
+            is_better = point.condition > ROUND_CONDITION and _is_cheap(system)
+            if (is_better or not is_solved) and system.d <= FACTOR_FEATURES:
                 coef, point = point.coef, None
         if point is None:
             rows = rows or _TrianglePath(system)
@@ -222,6 +239,11 @@ def fit_path(
         points.append(point)
         coef = point.coef
     return points
+
+
+def _is_cheap(system: System) -> bool:
+    """Return whether the triangle of the rows takes few multiply-adds."""
+    return float(system.n + system.d) * system.d**2 <= CHEAP_TRIANGLE
 
 
 @dataclass(frozen=True)
@@ -314,7 +336,7 @@ class _GramPath:
         amplitude = np.sqrt(self.variance + self.system.y_centre**2) + np.abs(point.intercept)
         amplitude = 4.0 * eps * (amplitude + np.abs(point.coef) @ np.sqrt(self.size**2 + far**2))
         rounding = np.outer(amplitude, self.size) + 4.0 * eps * np.outer(rho, far)
-        unit = np.array([[_unit(penalty, row)] for row in self.c])
+        unit = np.array([[unit_of(penalty, row)] for row in self.c])
         unit = np.minimum(np.outer(rho, self.size), unit)
         allowed = tol * unit
         return _Optimality(
@@ -349,14 +371,13 @@ def refuse_target_range(system: System) -> None:
 def _solve_all(problems, penalty: Penalty, coef: np.ndarray, tol: float):
     """Return the weights, the largest number of linear solves, and the worst condition."""
     solutions = [
-        problem.minimise(penalty, w, tol * _unit(penalty, problem.c))
-        for problem, w in zip(problems, coef, strict=True)
+        problem.minimise(penalty, w, tol) for problem, w in zip(problems, coef, strict=True)
     ]
     worst = max(problem.condition for problem in problems)
     return np.array([w for w, _ in solutions]), max(k for _, k in solutions), worst
 
 
-def _unit(penalty: Penalty, c: np.ndarray) -> float:
+def unit_of(penalty: Penalty, c: np.ndarray) -> float:
     """Return the largest gradient at zero, the unit of a violation of optimality."""
     return float(np.maximum(np.abs(c).max(initial=0.0), penalty.l1))
 
@@ -451,7 +472,7 @@ def judged(system, penalty, coef, gradient, squares, c, n_iter=0, solver="gram")
     """
     squares = np.maximum(squares, 0.0)
     violation = [
-        penalty.violation(w, g + penalty.l2 * w).max(initial=0.0) / max(_unit(penalty, row), TINY)
+        penalty.violation(w, g + penalty.l2 * w).max(initial=0.0) / max(unit_of(penalty, row), TINY)
         for w, g, row in zip(coef, gradient, c, strict=True)
     ]
     gaps = [dual_gap(w, g, q, penalty) for w, g, q in zip(coef, gradient, squares, strict=True)]

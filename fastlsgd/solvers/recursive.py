@@ -336,6 +336,5 @@ def _sparse_weights(memory: RecursiveMemory) -> tuple[np.ndarray, np.ndarray]:
     H, slopes = A.T @ A, right.T @ A
     coef = np.empty_like(memory.coef)
     for t, (slope, start) in enumerate(zip(slopes, memory.coef, strict=True)):
-        unit = float(np.abs(slope).max(initial=0.0))
-        coef[t] = Quadratic(H, slope).minimise(penalty, start, L1_TOLERANCE * unit)[0]
+        coef[t] = Quadratic(H, slope).minimise(penalty, start, L1_TOLERANCE)[0]
     return coef, y_mean - coef @ x_mean if objective.fit_intercept else memory.intercept

@@ -36,8 +36,6 @@ from .wide import MOST_ROWS, WideRows, row_gram, wide_rows
 # The error due to a condition number of K + p I, or of R; it must be below `ACCURACY`.
 ROW_GRAM_CONDITION = 1e6
 TRIANGLE_CONDITION = 4e6
-# By how much centring by the rows to fit may reduce the square of a row.
-CANCELLED_ROW = 100.0
 
 
 def is_wide(task: Task) -> bool:
@@ -92,12 +90,14 @@ class WideValidation:
 
     def _spectra(self) -> Iterator[Spectrum]:
         """Spectra from K, and then from R, which is accurate for larger condition numbers."""
-        n_null = 0 if self.rows.null is None else 1
-        values, V = eigh(self.gram)
-        yield Spectrum(values[n_null:], V[:, n_null:], self.y, squared=True)
-        _, sigma, Vt = svd(self.rows.triangle())
-        keep = slice(None, len(sigma) - n_null)
-        yield Spectrum(sigma[keep] ** 2, Vt[keep].T, self.y, squared=False)
+        yield Spectrum(*_spectrum_without(self.gram, self.rows.null), self.y, squared=True)
+        R, null = self.rows.triangle(), self.rows.null
+        if null is None:
+            _, sigma, Vt = svd(R)
+        else:  # as in `_spectrum_without`
+            _, sigma, Vt = svd(np.vstack([R, _beyond(R) * null]))
+            sigma, Vt = sigma[1:], Vt[1:]
+        yield Spectrum(sigma**2, Vt.T, self.y, squared=False)
 
     def leave_one_out(self, alphas: np.ndarray) -> np.ndarray:
         """Sums of squared errors over rows and targets, (n_alphas,); NaN where formulas fail."""
@@ -198,7 +198,7 @@ class WideValidation:
         K, null = repeats * self.gram[np.ix_(R, R)] * repeats.T, None
         y, judged = repeats * self.y[R], self.y[T].copy()
         cross = self.gram[np.ix_(T, R)] * repeats.T
-        before = K.diagonal().copy()
+        before = max(K.diagonal().max(initial=0.0), self.gram.diagonal()[T].max(initial=0.0))
         if self.rows.null is not None:
             root = repeats[:, 0] * own[R, 0]
             null = root / np.linalg.norm(root)
@@ -206,20 +206,20 @@ class WideValidation:
             cross -= np.outer(own[T, 0], (null @ K) / np.linalg.norm(root))
             judged -= np.outer(own[T, 0], (null @ y) / np.linalg.norm(root))
             K, y = _without(K, null), y - np.outer(null, null @ y)
-            if (before > CANCELLED_ROW * K.diagonal()).any():
-                return np.full(len(alphas), np.nan)
-        values, V = eigh(K)
-        first = 0 if null is None else 1
-        spectrum = Spectrum(values[first:], V[:, first:], y, squared=True)
+            cross -= np.outer(cross @ null, null)
+        spectrum = Spectrum(*_spectrum_without(K, null), y, squared=True)
         weight = float(self.weights @ counts)
         penalties = penalties_without(self.task, alphas, self.task.total_weight - weight)
-        noise, turned = spectrum.noise(penalties), product(cross, spectrum.V)
+        # Centring by the mean of the fitted rows leaves the rounding of what they were before.
+        grown = max(1.0, before / max(spectrum.values.max(initial=0.0), TINY))
+        noise, turned = grown * spectrum.noise(penalties), product(cross, spectrum.V)
         total = np.full(len(alphas), np.nan)
+        size = max(float(np.vdot(judged, judged)), float(np.vdot(y, y)))
         for k in np.flatnonzero(noise < ACCURACY):
             fitted = turned @ (spectrum.slopes / (spectrum.values + penalties[k])[:, None])
             errors = judged - fitted
             squares = float(np.vdot(errors, errors))
-            if squares >= (noise[k] / ACCURACY) ** 2 * float(np.vdot(judged, judged)):
+            if squares >= (noise[k] / ACCURACY) ** 2 * size:
                 total[k] = squares
         return total
 
@@ -232,6 +232,23 @@ def _without(K: np.ndarray, null: np.ndarray | None) -> np.ndarray:
     K -= np.outer(null, moved)
     K -= np.outer(moved - (null @ moved) * null, null)
     return K
+
+
+def _spectrum_without(K: np.ndarray, null: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues and eigenvectors of a symmetric K on the complement of a null vector of K.
+
+    The null vector gets the largest eigenvalue, which is left out. With its own, which is zero, it
+    would be mixed with the vectors of other eigenvalues as small as rounding.
+    """
+    if null is None:
+        return eigh(K)
+    values, V = eigh(K + _beyond(K) * np.outer(null, null))
+    return values[:-1], V[:, :-1]
+
+
+def _beyond(A: np.ndarray) -> float:
+    """A number beyond the largest singular value of A, and not much larger."""
+    return 1.5 * float(np.linalg.norm(A)) or 1.0
 
 
 def wide_leave_one_out(task: Task, alphas: np.ndarray) -> np.ndarray:

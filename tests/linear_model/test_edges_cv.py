@@ -126,6 +126,54 @@ def test_sparse_and_positive_folds_are_their_fits(kind, chosen):
     agree(model.mse_path_, refits(X, y, folds, alphas, s, **chosen))
 
 
+def test_sparse_folds_are_their_fits_where_a_column_is_zero_in_a_fold():
+    """Eigenvectors give such a column rounding for numbers, and it had no penalty."""
+    rng = np.random.default_rng(2)
+    X = rng.normal(size=(21, 70)) * (rng.random((21, 70)) < 0.3)
+    y = X @ rng.normal(size=70) + rng.normal(size=21)
+    half = [rng.random(21) < 0.6 for _ in range(4)]
+    folds = [(np.flatnonzero(rows), np.flatnonzero(~rows)) for rows in half]
+    chosen = {"l1_ratio": 0.5, "fit_intercept": False}
+    model = LeastSquaresCV(alphas=[1.7e-4, 12.0], cv=folds, **chosen).fit(X, y)
+    agree(model.mse_path_, refits(X, y, folds, [1.7e-4, 12.0], **chosen))
+
+
+@pytest.mark.parametrize("l1_ratio", [0.5, 1.0])
+def test_sparse_folds_are_their_fits_where_columns_have_many_units(l1_ratio):
+    """The gradient of a column in small units is small beside that of the others."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(48, 12)) * np.geomspace(1e-3, 1e3, 12)
+    y = (X / np.geomspace(1e-3, 1e3, 12)) @ rng.normal(size=12) + rng.normal(size=48)
+    folds, s = list(KFold(3).split(X)), rng.uniform(0.1, 10.0, 48)
+    model = LeastSquaresCV(alphas=[1e-7, 1e-4], cv=folds, l1_ratio=l1_ratio)
+    model.fit(X, y, sample_weight=s)
+    agree(model.mse_path_, refits(X, y, folds, [1e-7, 1e-4], s, l1_ratio=l1_ratio))
+
+
+@pytest.mark.parametrize("l1_ratio", [0.5, 0.9])
+@pytest.mark.parametrize("seed", range(3))
+def test_sparse_folds_are_their_fits_where_columns_and_y_have_large_means(seed, l1_ratio):
+    """The rounding of residuals is that of y, and the condition's square multiplies it."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(16, 14)) + rng.normal(size=14) * 10.0 ** rng.uniform(0, 4)
+    y = X @ rng.normal(size=14) + 0.1 * rng.normal(size=16) + 1e3
+    folds = [(rng.integers(0, 16, 16), rng.permutation(16)[:6]) for _ in range(3)]
+    model = LeastSquaresCV(alphas=[1e-7], cv=folds, l1_ratio=l1_ratio).fit(X, y)
+    agree(model.mse_path_, refits(X, y, folds, [1e-7], l1_ratio=l1_ratio))
+
+
+@pytest.mark.parametrize("kind", [np.asarray, sp.csr_array])
+def test_wide_bootstrap_is_its_fits_where_eigenvalues_are_as_small_as_the_null_one(kind):
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        X = rng.normal(size=(16, 19)) * 10.0 ** rng.uniform(-3, 3, size=19)
+        y = X @ rng.normal(size=19) + rng.normal(size=16)
+        folds = [(rng.integers(0, 16, 16), rng.permutation(16)[:6]) for _ in range(3)]
+        folds += KFold(4).split(X)
+        model = LeastSquaresCV(alphas=[0.5, 20.0], cv=folds).fit(kind(X), y)
+        agree(model.mse_path_, refits(X, y, folds, [0.5, 20.0]))
+
+
 def test_float32_folds_are_their_fits():
     X, y, _ = problem("tall", 0)
     X, y = X.astype(np.float32), y.astype(np.float32)
