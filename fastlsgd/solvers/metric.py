@@ -73,10 +73,11 @@ class ColumnMoments:
     def x_mean(self) -> np.ndarray:
         return self.x_origin + self.x / self.weight
 
-    def ruled_by_few(self) -> bool:
+    def ruled_by_few(self, ratio: float = FEW_ROWS_RATIO) -> bool:
         """Return whether a few rows dominate a second moment, so that float64 loses the others.
 
-        This also holds where the squares leave the range of float64.
+        They do where a column's root mean square is more than `ratio` times its spread. This also
+        holds where the squares leave the range of float64.
         """
         variance = np.diag(self.xx) if self.is_full else self.xx
         with np.errstate(over="ignore", invalid="ignore"):
@@ -84,7 +85,7 @@ class ColumnMoments:
         known = self.spread > 0.0
         return bool(
             not np.isfinite(root).all()
-            or (root[known] > FEW_ROWS_RATIO * self.spread[known]).any()
+            or (root[known] > ratio * self.spread[known]).any()
             or (root[known] < LEAST_ROOT).any()
         )
 

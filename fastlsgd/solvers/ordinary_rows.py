@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..kernels.contract import CSR, Matrix
-from .metric import ColumnMoments
+from .metric import FEW_ROWS_RATIO, ColumnMoments
 from .rows import CHUNK_NUMBERS, as_dense, random_rows, row_slice, stored_by_chunks
 
 # Weights whose mean is more than this many times their median are dominated by a few rows.
@@ -14,9 +14,11 @@ FEW_WEIGHTS_RATIO = 1e6
 LARGEST_DISTANCE = 10.0
 
 
-def ruled_by_few(moments: ColumnMoments, sample_weight: np.ndarray | None) -> bool:
+def ruled_by_few(
+    moments: ColumnMoments, sample_weight: np.ndarray | None, ratio: float = FEW_ROWS_RATIO
+) -> bool:
     """Return whether float64 moments may hold a few rows and nothing of the others."""
-    if moments.ruled_by_few():
+    if moments.ruled_by_few(ratio):
         return True
     if sample_weight is None:
         return False

@@ -41,6 +41,19 @@ def test_one_huge_row(huge, parameters):
     assert model.score(X[others], y[others]) >= explained_by_exact(X, y, others) - 0.005
 
 
+@pytest.mark.parametrize("kind", [np.asarray, sp.csr_array])
+@pytest.mark.parametrize("size", [3e2, 1e3, 1e4, 1e5])
+def test_one_large_row(size, kind):
+    """A row that moments in float64 can hold, but that hides the others from descent."""
+    for seed in range(4):
+        X, y = problem(seed, n=1000, d=10)
+        X[7] = size * np.random.default_rng(seed).normal(size=10)
+        y[7] = X[7] @ np.arange(1.0, 11.0) + 3.0
+        others = np.arange(len(y)) != 7
+        model = SGDRegressor(random_state=0).fit(kind(X), y)
+        assert model.score(X[others], y[others]) >= explained_by_exact(X, y, others) - 0.005
+
+
 def test_one_huge_row_among_many_features(monkeypatch):
     monkeypatch.setattr(metric, "FULL_METRIC_FEATURES", 3)
     X, y = problem()
