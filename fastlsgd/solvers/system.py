@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..kernels.contract import Gram, Kernels, LossGradient, Matrix, working_dtype
+from ..kernels.contract import CSR, Gram, Kernels, LossGradient, Matrix, working_dtype
 from ..kernels.device import DeviceArray, extremes, repeated
 from .factors import EPS, NotTrustworthy, column_scale
 from .interrupt import call_gram, call_kernel
@@ -188,12 +188,13 @@ class System:
         return xx, xy - np.outer(x, y / weight)
 
     def _gram_about(self, origin: np.ndarray | None, rough: bool) -> Gram:
-        dtype, data = blas_dtype(self.X, rough), (self.X, self.y, self.sample_weight)
-        if dtype is None:
-            sums = call_gram(self.kernels, *data, origin, self.n_threads)
+        X, y, s = self.X, self.y, self.sample_weight
+        dtype = blas_dtype(X, rough)
+        if dtype is None or isinstance(X, CSR):
+            sums = call_gram(self.kernels, X, y, s, origin, self.n_threads)
         else:
             with np.errstate(over="ignore", invalid="ignore"):
-                sums = gram_by_blas(*data, origin, dtype)
+                sums = gram_by_blas(X, y, s, origin, dtype)
         if not (np.isfinite(sums.xx).all() and np.isfinite(sums.xy).all()):
             raise NotTrustworthy("the Gram matrix overflows")
         return sums
