@@ -21,7 +21,7 @@ from ..kernels.contract import Kernels, Matrix, working_dtype
 from ..kernels.device import placed_beside
 from ..solvers.automatic import AutomaticMemory
 from ..solvers.automatic_choice import automatic_descent
-from ..solvers.divergence import Diverged, divergence_explained
+from ..solvers.divergence import Diverged, divergence_explained, weighted_excess
 from ..solvers.holdout import Holdout
 from ..solvers.plain_descent import PlainDescent, PlainMemory
 from ..solvers.rows import counted_rows, take_rows
@@ -159,7 +159,9 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
         rows = TrainingRows(X, y, weights, visited, score, one_target)
         with overflow_explained(X, y):
             descent = self._descent(kernels, rows, call, warm, n_threads)
-            result = self._descended(descent, rows, call, random_state)
+            data = TrainingData(kernels, X, y, weights, n_threads)
+            excess = None if weights is None else partial(weighted_excess, data, visited)
+            result = self._descended(descent, rows, call, random_state, excess)
         self._record(result, rows, call)
         self.backend_ = backend_name(kernels)
         # Moments and sums that belong to other weights are of no use.
@@ -289,9 +291,12 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
         return memory._replace(sums=None)
 
     def _descended(
-        self, descent: Descent, rows: TrainingRows, call: Call, random_state
+        self, descent: Descent, rows: TrainingRows, call: Call, random_state, excess
     ) -> StochasticResult:
-        """Run the descent to its end; if it fails, the error names the cause."""
+        """Run the descent to its end; if it fails, the error names the cause.
+
+        `excess` is what `fit_stochastic` calls `weighted_excess`.
+        """
         s = rows.largest_weights
         shuffles = descent.shuffles and self._shuffles(call.partial)
         visits = Visits(len(rows.y), rows.visited, random_state if shuffles else None)
@@ -309,6 +314,7 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
                     visits,
                     self._stopping(call.partial, rows.score),
                     zero_loss=loss_at_zero(rows.y, s, rows.visited),
+                    weighted_excess=excess,
                     listeners=listeners,
                 )
         except Diverged as diverged:

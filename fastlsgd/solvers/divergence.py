@@ -7,7 +7,10 @@ import math
 import numpy as np
 
 from ..kernels.contract import CSR, Matrix
+from .interrupt import call_kernel
 from .rows import row_slice
+from .training import TrainingData
+from .weights import normalised_weights
 
 # Sample weights are named as the reason where they make the rate that holds this much smaller.
 WEIGHTS_RULE = 1e3
@@ -29,6 +32,37 @@ class Diverged(ArithmeticError):
         self.epoch, self.loss = epoch, loss
         reached = f"reached {loss:.3g}" if math.isfinite(loss) else "overflowed"
         super().__init__(f"the mean loss {reached} in epoch {epoch}")
+
+
+def weighted_excess(
+    data: TrainingData, visited: np.ndarray | None, coef: np.ndarray, intercept: np.ndarray
+) -> float:
+    """Return the weighted loss of these weights, divided by that of predicting zero.
+
+    Both are sums over targets and over the visited rows (None: all), whose weights may be (n, t).
+    """
+    s = np.asarray(data.sample_weight)
+    if visited is not None:
+        counts = np.zeros(len(s), dtype=bool)
+        counts[visited] = True
+        s = np.where(counts if s.ndim == 1 else counts[:, None], s, s.dtype.type(0.0))
+    s, _ = normalised_weights(s, data.X)
+    w, b = coef.astype(np.float64), intercept.astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        reached = _weighted_loss(data, s, w, b)
+        return float(np.divide(reached, _weighted_loss(data, s, 0.0 * w, 0.0 * b)))
+
+
+def _weighted_loss(data: TrainingData, s: np.ndarray, w: np.ndarray, b: np.ndarray) -> float:
+    """Return the sum of s r^2 / 2 over rows and targets, with weights (n,) or (n, t)."""
+    loss, total = data.kernels.loss_gradient, 0.0
+    targets = [slice(None)] if s.ndim == 1 else [slice(t, t + 1) for t in range(len(w))]
+    for part in targets:
+        own = s if s.ndim == 1 else np.ascontiguousarray(s[:, part.start])
+        y = np.ascontiguousarray(data.y[:, part])
+        means = call_kernel(loss, 2 * len(w), data.X, y, w[part], b[part], own, data.n_threads).loss
+        total += float(own.sum(dtype=np.float64)) * float(means.sum())
+    return total
 
 
 def divergence_explained(

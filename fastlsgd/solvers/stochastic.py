@@ -159,6 +159,7 @@ def fit_stochastic(
     stopping: Stopping,
     *,
     zero_loss: float = math.inf,
+    weighted_excess: Callable[[np.ndarray, np.ndarray], float] | None = None,
     listeners: Listeners | None = None,
 ) -> StochasticResult:
     """Run epochs of `descent` until nothing improves any more, as scikit-learn's SGD does.
@@ -176,13 +177,17 @@ def fit_stochastic(
     stopping : Stopping
     zero_loss : float
         The mean loss of predicting zero (`loss_at_zero`), against which a runaway fit is judged.
+    weighted_excess : callable, optional
+        From coef and intercept to their weighted loss, divided by that of predicting zero. Losses
+        of epochs are not weighted, and the best weights may leave a light row of huge numbers with
+        any loss. Default: all sample weights are equal.
     listeners : Listeners, optional
 
     Raises
     ------
     Diverged
-        If the loss or a weight is no longer finite, or the fit ends with a loss a thousand times
-        `zero_loss`.
+        If the loss or a weight is no longer finite, or the fit ends with a loss, and a weighted
+        loss, a thousand times those of predicting zero.
     """
     from_zero = not any(np.any(part) for part in descent.weights())
     fit = _Fit(descent, stopping, listeners or Listeners())
@@ -195,7 +200,8 @@ def fit_stochastic(
                 raise
             ended = "interrupted"
     limit = RUNAWAY * zero_loss
-    if fit.curve[-1] > (limit if from_zero else max(limit, RUNAWAY * fit.curve[0])):
+    runs_away = fit.curve[-1] > (limit if from_zero else max(limit, RUNAWAY * fit.curve[0]))
+    if runs_away and not (weighted_excess and weighted_excess(*fit.weights) <= RUNAWAY):
         raise fit.diverged()
     return fit.result(ended)
 

@@ -9,7 +9,7 @@ import pytest
 import scipy.sparse as sp
 from sklearn.ensemble import BaggingRegressor
 
-from fastlsgd import SGDClassifier, SGDRegressor
+from fastlsgd import LeastSquaresRegressor, SGDClassifier, SGDRegressor
 from fastlsgd.optimizers import Optimizer, Schedule
 from fastlsgd.solvers import automatic, metric
 
@@ -52,6 +52,25 @@ def test_one_large_row(size, kind):
         others = np.arange(len(y)) != 7
         model = SGDRegressor(random_state=0).fit(kind(X), y)
         assert model.score(X[others], y[others]) >= explained_by_exact(X, y, others) - 0.005
+
+
+@pytest.mark.parametrize("kind", [np.asarray, sp.csr_array])
+@pytest.mark.parametrize("size", [1e3, 1e4, 1e5, 1e6])
+def test_light_rows_of_huge_numbers_may_have_any_loss(size, kind):
+    """The unweighted loss of the best weights is 1e4 to 1e8 times that of zero."""
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        X = rng.normal(size=(300, 10))
+        X[0] *= size
+        y = rng.normal(size=300) + X[:, 0] / size
+        s = 10.0 ** rng.uniform(-6, 6, 300)
+        s = np.sort(s) if seed % 2 else s
+        exact = LeastSquaresRegressor(alpha=1e-4).fit(X, y, s).score(X, y, s)
+        model = SGDRegressor(random_state=0).fit(kind(X), y, sample_weight=s)
+        assert model.score(X, y, s) >= exact - 0.005
+        targets = np.column_stack([y, -y])
+        both = SGDRegressor(random_state=0).fit(kind(X), targets, sample_weight=s)
+        np.testing.assert_allclose(both.coef_[0], model.coef_, rtol=1e-3, atol=1e-5)
 
 
 def test_one_huge_row_among_many_features(monkeypatch):
