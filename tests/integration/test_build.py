@@ -54,7 +54,8 @@ def test_without_a_compiler_the_other_backends_are_installed(tmp_path):
     assert status == 0, printed[-5000:]
     assert "is built without its native kernels" in printed
     assert "no C compiler that works was found" in printed
-    assert not list((tmp_path / "installed").rglob("native*"))
+    built = (tmp_path / "installed").rglob("native*")
+    assert not [path for path in built if path.suffix != ".pyi"]
     backend, warning = run(
         tmp_path,
         """
@@ -81,7 +82,7 @@ def test_without_openmp_native_kernels_have_one_thread(tmp_path):
         tmp_path,
         """
 print(fastlsgd.kernels.load_backend("native").build_info()["openmp"])
-print(fastlsgd.loss_gradient([[1.0]], [2.0], [0.0], n_threads=2)[0])
+print(fastlsgd.loss_gradient([[1.0]], [2.0], [0.0])[0])
 """,
     )
     assert found.split() == ["no", "2.0"]
