@@ -230,7 +230,8 @@ class LinearRegressor(RegressorMixin, LinearModel):
     def _remember(self, targets, s, *, go_on: bool) -> None:
         """Keep what makes predictions as precise as the targets: their dtype and an origin.
 
-        The origin is the mean of some targets of positive weight; any number near them would do.
+        The origin is the middle one of some targets of positive weight. Any number near them would
+        do, but a single target of 1e10 would take their mean far from all the others.
         """
         before = getattr(self, "_target_dtype", targets.dtype) if go_on else targets.dtype
         self._target_dtype = np.result_type(before, targets.dtype)
@@ -239,7 +240,9 @@ class LinearRegressor(RegressorMixin, LinearModel):
         else:
             counted = np.flatnonzero(check.on_host(s))
             few = targets[counted[:: 1 + len(counted) // 256]]
-        origin = (np.asarray(few, dtype=np.float64) / max(1, len(few))).sum(axis=0)
+        origin = np.zeros(targets.shape[1:])
+        if len(few):
+            origin = np.sort(np.asarray(few, dtype=np.float64), axis=0)[len(few) // 2]
         self._origin = np.where(np.isfinite(origin), origin, 0.0)
 
     def __sklearn_tags__(self):

@@ -39,7 +39,7 @@ def automatic_descent(
         As `AutomaticDescent` has them.
     """
     if data.X.shape[1] <= metric.FULL_METRIC_FEATURES and not _is_mostly_zeros(data.X):
-        return AutomaticDescent(data, objective, batch_size, coef, intercept)
+        return AutomaticDescent(data, objective, batch_size, coef, intercept, rows)
     problem = ScaledProblem(data, objective, rows)
     kind = ConjugateDescent if objective.l1 == 0.0 else AcceleratedDescent
     return kind(problem, coef)

@@ -246,12 +246,6 @@ def _solved(memory: RecursiveMemory) -> RecursiveMemory:
     return memory
 
 
-def metric_of(triangle: Triangle, objective: Objective, eps: float) -> Metric:
-    """Return the full metric of the rows in R."""
-    A, _, x_mean, _ = _split(triangle, objective, np.zeros(1))
-    return _metric(triangle, objective, eps, A, x_mean)[0]
-
-
 def _metric(triangle, objective, eps, A, x_mean) -> tuple[Metric, np.ndarray]:
     share = triangle.ordinary_weight() / triangle.weight
     return factor_metric(
