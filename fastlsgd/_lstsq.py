@@ -154,8 +154,10 @@ def _warn(found: Solution) -> None:
 
 def _answer(coef: np.ndarray, X, y: np.ndarray) -> np.ndarray:
     """Weights (t, d) as x (d, t) with the dtype of A."""
-    with np.errstate(over="ignore"):
-        x = np.ascontiguousarray(coef.T, dtype=working_dtype(X))
+    x = np.ascontiguousarray(coef.T)
+    if working_dtype(X) != x.dtype:
+        with np.errstate(over="ignore"):
+            x = x.astype(working_dtype(X))
     if not np.isfinite(x).all():
         check.explain_non_finite(A=X, b=y)
         raise ValueError(f"x overflows {x.dtype}: rescale A or b.")

@@ -17,6 +17,10 @@ import numpy as np
 
 T = TypeVar("T")
 
+# A pass over so many numbers takes well below half a millisecond. Beside a busy process, it takes
+# some 10 milliseconds until a second thread has done its part.
+FEW_NUMBERS = 2**16
+
 
 # ----------------------------------------------------------------- how many can be used
 
@@ -25,6 +29,11 @@ def usable_processors() -> int:
     """Processors that this process may use, by its affinity and the quota of its control group."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, min(count or 1, _quota()))
+
+
+def is_small(shape: tuple[int, ...], n_targets: int = 1) -> bool:
+    """Whether threads, of kernels or of BLAS, would only hold up a fit of an X of this shape."""
+    return shape[0] * shape[1] * n_targets <= FEW_NUMBERS
 
 
 @cache

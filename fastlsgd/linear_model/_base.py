@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 from .. import _validation as check
 from .._sklearn_compat import check_feature_names, check_n_features, check_y
 from .._sparse_structure import check_structure
+from .._threads import is_small
 from .._version import __version__
 from ..kernels import BACKENDS, resolve_backend, resolve_threads, usable_processors
 from ..kernels.contract import CSR, Kernels, Matrix, working_dtype
@@ -31,6 +32,7 @@ from ..solvers.eigen import NoEigenvalues
 from ..solvers.factors import NotTrustworthy
 from ..solvers.holdout import class_numbers
 from ..solvers.interrupt import call_kernel
+from ..solvers.serial_blas import blas_for
 
 
 class VersionWarning(InconsistentVersionWarning):
@@ -61,7 +63,7 @@ class LinearModel(BaseEstimator):
         dtype = working_dtype(X)
         is_near = lives_on_device(X) or target_dtype is None or dtype == target_dtype
         b = intercept if is_near else intercept - origin
-        out = call_kernel(kernels.predict, len(coef), X, coef, b, self._n_threads())
+        out = call_kernel(kernels.predict, len(coef), X, coef, b, self._n_threads(X, len(coef)))
         if not is_near:
             out = out.astype(np.result_type(dtype, target_dtype))
             out += origin
@@ -103,7 +105,9 @@ class LinearModel(BaseEstimator):
 
         Whether its numbers are finite shows in the results of the kernels.
         """
-        if not lives_on_device(X):
+        if type(X) is np.ndarray and "feature_names_in_" not in vars(self):
+            pass  # no names, neither now nor before: scikit-learn takes 40 microseconds to find out
+        elif not lives_on_device(X):
             check_feature_names(self, X, reset=reset)
         elif reset:
             self.__dict__.pop("feature_names_in_", None)
@@ -121,7 +125,7 @@ class LinearModel(BaseEstimator):
         n, d = X.shape
         nothing = np.broadcast_to(np.zeros(1, working_dtype(X)), (n, 1))
         w, b = np.zeros((1, d)), np.zeros(1)
-        at_zero = call_kernel(kernels.loss_gradient, 2, X, nothing, w, b, None, self._n_threads())
+        at_zero = call_kernel(kernels.loss_gradient, 2, X, nothing, w, b, None, self._n_threads(X))
         if not np.isfinite(at_zero.loss[0]):
             check.explain_non_finite(X=X)
 
@@ -139,15 +143,16 @@ class LinearModel(BaseEstimator):
             if isinstance(value, np.ndarray):
                 setattr(self, name, handed_back(value, like))
 
-    def _n_threads(self) -> int:
-        n_jobs = self.n_jobs
+    def _n_threads(self, X: Matrix, n_targets: int = 1) -> int:
+        """Return how many threads may work on X, which is one where more would hold it up."""
+        n_jobs, few = self.n_jobs, is_small(X.shape, n_targets)
         if n_jobs is None:
-            return resolve_threads()
+            return 1 if few else resolve_threads()
         if check.is_whole(n_jobs) and n_jobs != 0:
             n_jobs = int(n_jobs)
             if n_jobs < 0:
                 n_jobs = max(1, usable_processors() + 1 + n_jobs)
-            return resolve_threads(n_jobs)
+            return 1 if few else resolve_threads(n_jobs)
         raise ValueError(
             f"n_jobs must be None, a whole number >= 1, or negative to count down from all "
             f"processors (-1), got {n_jobs!r}."
@@ -440,9 +445,12 @@ def cast_coef(coef: np.ndarray, dtype) -> np.ndarray:
 
 @contextmanager
 def overflow_explained(X, y) -> Iterator[None]:
-    """Where sums overflow, say so instead of naming the factorisation that failed on them."""
+    """Where sums overflow, say so instead of naming the factorisation that failed on them.
+
+    BLAS has one thread in the block where X is small.
+    """
     try:
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"), blas_for(X, y.shape[1]):
             yield
     except NoEigenvalues as error:
         raise ValueError(f"The fit failed: {error}. Rescale the columns of X.") from error

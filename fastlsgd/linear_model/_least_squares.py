@@ -204,6 +204,7 @@ class LeastSquaresRegressor(LinearRegressor):
         return coef
 
     def _solve(self, kernels, problem: Problem, alphas: list[float], start, one_target: bool):
+        n_threads = self._n_threads(problem.X, problem.y.shape[1])
         with overflow_explained(problem.X, problem.y):
             solutions = fit_regression(
                 kernels,
@@ -213,7 +214,7 @@ class LeastSquaresRegressor(LinearRegressor):
                 solver=self.solver,
                 tol=float(self.tol),
                 max_iter=int(self.max_iter),
-                n_threads=self._n_threads(),
+                n_threads=n_threads,
             )
             for found in solutions:
                 if not (np.isfinite(found.coef).all() and np.isfinite(found.intercept).all()):
@@ -224,7 +225,7 @@ class LeastSquaresRegressor(LinearRegressor):
         self._evidence = None
         if problem.is_smooth(alphas) and not any(alphas):
             with np.errstate(over="ignore", invalid="ignore"):
-                self._evidence = gather_evidence(kernels, problem, solutions[-1], self._n_threads())
+                self._evidence = gather_evidence(kernels, problem, solutions[-1], n_threads)
         self._take_to(problem.X)
         self._warn_where_not_converged(solutions)
         return self

@@ -144,7 +144,8 @@ class LeastSquaresCV(RoutedSplitter, LeastSquaresRegressor):
         # The errors and the last fit share what they need of X.
         problem = replace(self._problem(X, targets, s), row_grams={})
         normalised, _ = problem.normalised()
-        kernels, n_threads = resolve_backend(self.backend, X), self._n_threads()
+        kernels = resolve_backend(self.backend, X)
+        n_threads = self._n_threads(X, targets.shape[1])
         self._refuse_non_finite(kernels, X)
         with overflow_explained(X, targets):
             if alphas is None:

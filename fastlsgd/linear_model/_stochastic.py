@@ -144,7 +144,7 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
             X, y, sample_weight, reset=not warm, ravel=True, some_weight=not call.partial
         )
         call = call._replace(callback=check.checked_after(call.callback, X))
-        kernels, n_threads = resolve_backend(self.backend, X), self._n_threads()
+        kernels, n_threads = resolve_backend(self.backend, X), self._n_threads(X, y.shape[1])
         self._refuse_non_finite(kernels, X)
         random_state = _random_numbers(self.random_state)
         visited, score = call.rows, None

@@ -11,6 +11,7 @@ import scipy.linalg
 
 from .factors import LONG
 from .interrupt import interruptible
+from .serial_blas import blas_for
 
 
 class NoEigenvalues(np.linalg.LinAlgError):
@@ -76,7 +77,10 @@ def _refuse_non_finite(A: np.ndarray) -> None:
 def _first_that_converges(drivers, A: np.ndarray):
     for driver in drivers:
         try:
-            return interruptible(driver, A) if max(A.shape) >= LONG else driver(A)
+            if max(A.shape) >= LONG:
+                return interruptible(driver, A)
+            with blas_for(A):
+                return driver(A)
         except np.linalg.LinAlgError as error:
             last = error
     raise NoEigenvalues(

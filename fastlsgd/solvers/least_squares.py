@@ -11,7 +11,7 @@
 4. `qr`: LAPACK's QR, for linearly dependent columns and units whose squares overflow.
 
 For fewer rows than columns it takes the dual and QR of wide.py; of sparse rows, `cg` first where
-that is cheaper.
+that is cheaper. For few numbers, `small.py` does what `gram` does in fewer calls.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .._threads import is_small
 from ..kernels.contract import CSR
 from ..kernels.device import lives_on_device
 from .conjugate import Goal, Iterate, descend
 from .factors import (
+    GRAM_CONDITION,
     DiagonalFactor,
     NotTrustworthy,
     TriangularFactor,
@@ -33,17 +35,18 @@ from .factors import (
 from .graded import GRADED, is_graded, solve_graded
 from .orthogonal import SKETCH_ROWS, sketch_factor, solve_by_qr
 from .rows import as_dense, random_rows, take_rows
+from .serial_blas import blas_for
+from .small import solve_small
 from .solution import Solution
-from .system import DENSE_NUMBERS, ORIGIN_ROWS, System
+from .system import DENSE_NUMBERS, FAR, ORIGIN_ROWS, System
 from .training import TrainingData
 from .weights import normalised_weights
 from .wide import MOST_ROWS, solve_dual, solve_rows_by_qr
 
 DIRECT_SOLVERS = ("auto", "gram", "sketch", "cg", "qr")
 
-# Up to this condition a float64 Gram matrix is a good metric: eps times its square is small.
-GRAM_CONDITION = 3e6
-ROUGH_CONDITION = 300.0  # the same of float32 products
+# As `GRAM_CONDITION`, of float32 products.
+ROUGH_CONDITION = 300.0
 CG_CONDITION = 1e6
 # A pass is bound by memory and a Gram matrix by arithmetic: it costs this many passes per column,
 GRAM_PASSES = 0.045
@@ -61,8 +64,6 @@ ALIKE_SQUARES = 16.0
 NORM_SAMPLE_NUMBERS = 2**22
 # The share of rows that may be small without harm, as in sparse data.
 LIGHT_SHARE = 0.01
-# A mean of more standard deviations than this is first subtracted from y.
-FAR = 1e3
 SEED = 0
 
 
@@ -100,6 +101,21 @@ def solve_least_squares(
     numpy.linalg.LinAlgError
         If sums overflow, or X or y hold NaN or infinity.
     """
+    if solver in ("auto", "gram"):
+        found = solve_small(data, alphas, request.goal(), fit_intercept=fit_intercept)
+        if found is not None:
+            return found
+    n_targets = data.y.shape[1]
+    if is_small(data.X.shape, n_targets):
+        data = data._replace(n_threads=1)
+    with blas_for(data.X, n_targets):
+        return _solved(data, alphas, fit_intercept, solver, request)
+
+
+def _solved(
+    data: TrainingData, alphas: Sequence[float], fit_intercept: bool, solver: str, request: Request
+) -> list[Solution]:
+    """Solve as `solve_least_squares` does, problems of any size."""
     kernels, X, y, sample_weight, n_threads = data
     sample_weight, weight_exponent = normalised_weights(sample_weight, X, max(alphas))
     if weight_exponent:

@@ -20,6 +20,7 @@ from .eigen import eigh
 from .metric import RANK_TOLERANCE, ColumnMoments, Metric, factor_metric
 from .problem import Penalty
 from .proximal_newton import Quadratic
+from .serial_blas import blas_for
 from .training import Objective
 
 # Of the solution under L1, relative to the gradient at zero weights.
@@ -73,7 +74,9 @@ def with_rows(triangle: Triangle, X: np.ndarray, y: np.ndarray, s: np.ndarray) -
     steps = np.abs(np.diff(X, axis=0, prepend=before))
     root = np.sqrt(s)[:, None]
     A = np.hstack([np.ones((len(y), 1)), X, y])
-    R = np.asarray(np.linalg.qr(np.vstack([triangle.R, root * A]), mode="r"))
+    stacked = np.vstack([triangle.R, root * A])
+    with blas_for(stacked):
+        R = np.asarray(np.linalg.qr(stacked, mode="r"))
     return Triangle(
         # The rows below these hold only residuals of y.
         R[: 1 + X.shape[1]],

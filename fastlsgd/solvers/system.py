@@ -35,6 +35,8 @@ CANCELLATION = 1e4
 DOUBT_EPS = 2.0**14
 # A row whose share of the weight is below this may be lost in the rounding of a mean.
 LEAST_WEIGHT = 1e-16
+# A mean of more standard deviations than this is first subtracted from y.
+FAR = 1e3
 PROBES = 4  # random directions that show how large rows are
 GRADIENT_PARTS = 64  # the error falls with the square root of the number of parts
 GRADIENT_PART_NUMBERS = 2**18  # for a smaller part, the call would take longer than the work

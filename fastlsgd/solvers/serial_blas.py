@@ -1,0 +1,65 @@
+"""BLAS and LAPACK on one thread, for work so small that waiting for threads would take longer.
+
+OpenBLAS divides even the eigenvectors of a 50 x 50 matrix among threads. On two processors with one
+busy process beside it, that takes 100 ms in place of 0.6, since each of the many steps waits until
+the other thread runs again.
+
+threadpoolctl finds the libraries, once. Its context managers take some 100 microseconds, which is
+longer than the work; so the numbers of threads are set through its controllers here. Where they
+belong to the whole process, as in OpenBLAS, BLAS calls that another Python thread makes meanwhile
+have one thread too.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from typing import Any
+
+from .._threads import is_small
+from ..kernels.contract import Matrix
+
+
+class _SerialBlas(threading.local):
+    """A context manager that may be entered again before it has been left, in each thread.
+
+    Whichever thread finds more than one sets them to one, and sets them back. So it does not matter
+    whether a library counts for each thread (OpenMP) or for the process, nor how threads overlap.
+    """
+
+    def __init__(self) -> None:
+        self.entered = 0
+        self.before: list[tuple[Any, int]] = []
+
+    def __enter__(self) -> None:
+        self.entered += 1
+        if self.entered > 1:
+            return
+        for library in _libraries():
+            n_threads = library.get_num_threads()
+            if n_threads is not None and n_threads > 1:
+                self.before.append((library, n_threads))
+                library.set_num_threads(1)
+
+    def __exit__(self, *error: object) -> None:
+        self.entered -= 1
+        while self.entered == 0 and self.before:
+            library, n_threads = self.before.pop()
+            library.set_num_threads(n_threads)
+
+
+@cache
+def _libraries() -> list[Any]:
+    """The controllers of the BLAS libraries that NumPy and SciPy have loaded."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(user_api="blas").lib_controllers
+
+
+serial_blas = _SerialBlas()
+
+
+def blas_for(A: Matrix, n_targets: int = 1) -> AbstractContextManager[None]:
+    """Return the context for products and factors of A: BLAS has one thread where A is small."""
+    return serial_blas if is_small(A.shape, n_targets) else nullcontext()
