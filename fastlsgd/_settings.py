@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from contextvars import ContextVar
+from functools import lru_cache
 from numbers import Integral
 from typing import Any
 
@@ -19,26 +20,33 @@ BACKEND_NAMES = ("auto", "native", "numba", "reference", "cuda")
 own_settings: ContextVar[dict[str, Any] | None] = ContextVar("fastlsgd_config", default=None)
 
 
-def _environment() -> dict[str, Any]:
+def _environment() -> tuple[str, int | None]:
     """The settings of the environment, read each time, since tests and notebooks change them."""
-    backend = os.environ.get("FASTLSGD_BACKEND", "") or "auto"
-    threads = os.environ.get("FASTLSGD_NUM_THREADS", "")
+    return _parsed(
+        os.environ.get("FASTLSGD_BACKEND", ""), os.environ.get("FASTLSGD_NUM_THREADS", "")
+    )
+
+
+@lru_cache(maxsize=16)
+def _parsed(backend: str, threads: str) -> tuple[str, int | None]:
     if threads and not (threads.isdecimal() and int(threads) >= 1):
         given = threads if threads.isdecimal() else repr(threads)
         raise ValueError(
             f"The environment variable FASTLSGD_NUM_THREADS must be a whole number >= 1, "
             f"got {given}."
         )
-    return {"backend": backend, "n_threads": int(threads) if threads else None}
+    return backend or "auto", int(threads) if threads else None
 
 
 def settings_in_force() -> tuple[str, int | None]:
     """Backend and number of threads as in `get_config`; every call of a kernel needs them."""
-    settings = own_settings.get()
-    if settings is None or len(settings) < 2:
-        settings = _environment() | (settings or {})
-        check_backend_name(settings["backend"], "The environment variable FASTLSGD_BACKEND")
-    return settings["backend"], settings["n_threads"]
+    settings = own_settings.get() or {}
+    if len(settings) == 2:
+        return settings["backend"], settings["n_threads"]
+    backend, n_threads = _environment()
+    backend = settings.get("backend", backend)
+    check_backend_name(backend, "The environment variable FASTLSGD_BACKEND")
+    return backend, settings.get("n_threads", n_threads)
 
 
 def check_backend_name(name: object, origin: str = "backend") -> str:

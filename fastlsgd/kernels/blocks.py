@@ -54,13 +54,13 @@ def takes(X: Matrix) -> bool:
 
 
 def _is_plain(array: np.ndarray) -> bool:
-    dtype, size = array.dtype, array.itemsize
+    dtype, size, flags = array.dtype, array.itemsize, array.flags
     return (
         dtype.kind == "f"
         and size in (4, 8)
         and dtype.isnative
-        and array.flags.aligned
-        and all(stride % size == 0 for stride in array.strides)
+        and flags.aligned
+        and (flags.c_contiguous or all(stride % size == 0 for stride in array.strides))
     )
 
 

@@ -53,11 +53,15 @@ def _transfers() -> Transfers:
     return _load_transfers()
 
 
+# `np.ndarray | list` would be put together anew in each call, which takes as long as the rest.
+ON_HOST = (np.ndarray, list, tuple, float, int)
+
+
 def is_device_array(value: object) -> bool:
     """Whether `value` is an array in the memory of a CUDA device."""
     if isinstance(value, DeviceArray):
         return True
-    if isinstance(value, np.ndarray | list | tuple | float | int):
+    if isinstance(value, ON_HOST):
         return False
     if _safe_attribute(value, "__cuda_array_interface__") is not None:
         return True
@@ -72,6 +76,8 @@ def is_device_sparse(value: object) -> bool:
 
 def lives_on_device(X: object) -> bool:
     """Whether X, dense or sparse, is on a CUDA device; the contract's `CSR` too."""
+    if type(X) is np.ndarray:
+        return False
     if isinstance(X, tuple):
         return isinstance(getattr(X, "data", None), DeviceArray)
     return is_device_array(X) or is_device_sparse(X)

@@ -67,6 +67,8 @@ BATCH_NUMBERS = 2**20
 # If a column's root mean square is this many times its spread, the metric is a triangle of the
 # rows. From moments, a row of 1e3 to 1e4 among 400 to 1,000 had R2 of the others fall to -2.
 TRIANGLE_RATIO = 30.0
+# The rows of an X of at most this many numbers are transformed once, and not in each epoch.
+KEPT_NUMBERS = 2**16
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,7 @@ class AutomaticDescent:
             self.b = moments.y_origin + moments.y / moments.weight
         self.reported = self.mean_v, self.mean_b
         self.epochs, self.damping = 0, 1.0  # damping multiplies rates that did not hold
+        self.kept: tuple | None = None  # the rows in the metric's coordinates, if X is small
         self.visited = False  # whether mean_v comes from these rows
         self.last_loss = np.inf
         self.last_rate = 0.0
@@ -275,6 +278,8 @@ class AutomaticDescent:
         width = max(self.X.shape[1], self.metric.transform.shape[0])
         if group > GROUP_ROWS and group * width > BATCH_NUMBERS:
             return self._visit_by_parts(order, n, state, gradient), state, gradient
+        if type(self.X) is np.ndarray and self.X.size <= KEPT_NUMBERS and n == len(self.X):
+            return self._visit_kept(order, state, gradient) / n, state, gradient
         total = 0.0
         for Z, y, s in self._chunks(order, group):
             if gradient is not None:
@@ -283,6 +288,18 @@ class AutomaticDescent:
             if not np.isfinite(total):
                 break
         return total / n, state, gradient
+
+    def _visit_kept(
+        self, order: np.ndarray | None, state: SGDState, gradient: _Gradient | None
+    ) -> float:
+        """Visit all rows of a small X, which are transformed once and kept; return the sum."""
+        if self.kept is None:
+            n = self.X.shape[0]
+            (self.kept,) = self._transformed(self.X, self.y, self.sample_weight, None, n)
+        Z, y, s = self.kept
+        if gradient is not None:
+            gradient.add(Z, y, s)
+        return self._updates(Z, y, s, state, order)
 
     def _visit_by_parts(self, order, n: int, state: SGDState, gradient: _Gradient | None) -> float:
         """Visit the rows where a mini-batch would take much memory, by sums over its parts."""
@@ -323,10 +340,10 @@ class AutomaticDescent:
             self.mean_weight,
         )
 
-    def _updates(self, Z, y, s, state: SGDState) -> float:
+    def _updates(self, Z, y, s, state: SGDState, order: np.ndarray | None = None) -> float:
         rates = np.full(-(-len(y) // self.batch_size), self.last_rate)
         epoch = Epoch(
-            None,
+            order,
             rates,
             self.batch_size,
             fit_intercept=self.fit_intercept,

@@ -163,11 +163,11 @@ def _of_a_few(X: Matrix, y, s, full: bool) -> tuple[np.ndarray, np.ndarray, np.n
     """Return the origin and spread of x, and the origin of y, from medians of random rows."""
     n, d = X.shape
     few = random_rows(n, min(SAMPLE_ROWS, max(16, SAMPLE_NUMBERS // d)), s)
-    y_origin = np.median(np.asarray(y[few], dtype=np.float64), axis=0)
+    y_origin = _medians(np.sort(np.asarray(y[few], dtype=np.float64), axis=0))
     if isinstance(X, CSR) and not full:
         return np.zeros(d), np.zeros(d), y_origin  # so that zeros stay zeros
     A = np.asarray(as_dense(take_rows(X, few)), dtype=np.float64)
-    origin = np.median(A, axis=0)
+    origin = _medians(np.sort(A, axis=0))
     A = np.sort(np.abs(A - origin), axis=0)
     # The largest 2 percent, or up to three of few rows, may be outliers. A column that is constant
     # without them has a spread of zero.
@@ -175,6 +175,12 @@ def _of_a_few(X: Matrix, y, s, full: bool) -> tuple[np.ndarray, np.ndarray, np.n
     largest = A[-1]
     A = A / np.where(largest > 0.0, largest, 1.0)
     return origin, largest * np.sqrt(np.mean(A * A, axis=0)), y_origin
+
+
+def _medians(A: np.ndarray) -> np.ndarray:
+    """Return the medians of sorted columns; np.median takes 50 microseconds more for a few rows."""
+    middle = len(A) // 2
+    return A[middle] if len(A) % 2 else 0.5 * (A[middle - 1] + A[middle])
 
 
 def _spread_of_stored(X: CSR, n_rows: int) -> np.ndarray:
