@@ -28,6 +28,7 @@ import scipy.sparse as sp
 import sklearn
 import sparse_defaults
 from sklearn.linear_model import (
+    ElasticNet,
     LinearRegression,
     Ridge,
     RidgeClassifier,
@@ -138,6 +139,17 @@ def error_of(X, y: np.ndarray, model) -> float:
     return 1.0 - model.score(X, y)
 
 
+def with_l1(X, y: np.ndarray, alpha: float, l1_ratio: float) -> Callable[[Any], float]:
+    """The objective of the elastic net of a model, in float64."""
+
+    def objective(model) -> float:
+        w = np.asarray(model.coef_, np.float64)
+        fit = 0.5 * penalised(X, y, 0.0)(model) / X.shape[0]
+        return fit + alpha * float(l1_ratio * np.abs(w).sum() + 0.5 * (1.0 - l1_ratio) * (w @ w))
+
+    return objective
+
+
 def of_errors(model) -> float:
     """The least cross-validated error that a model has found."""
     return -float(model.best_score_)
@@ -233,6 +245,36 @@ def sparse() -> Iterator[Cell]:
             yield from ridge_cells(shape, dtype, text_like)
 
 
+def lasso() -> Iterator[Cell]:
+    """Lasso and elastic net where few, some and many weights are not zero."""
+    for shape in ((100, 1_000), (200, 1_000), (1_000, 4_000)):
+        for dtype in ("float32", "float64"):
+            yield from lasso_cells(f"{shape[0]:,} x {shape[1]:,}", *dense(*shape, dtype))
+    for dtype in ("float32", "float64"):
+        yield from lasso_cells("100,000 x 1,000, sparse", *text_like(100_000, 1_000, dtype, 20))
+
+
+def lasso_cells(shape: str, X, y: np.ndarray) -> Iterator[Cell]:
+    steepest = float(np.abs(X.T @ (y - y.mean())).max()) / X.shape[0]
+    for share in (0.3, 0.1, 0.02):
+        for l1_ratio in (1.0, 0.5):
+            alpha = share * steepest / l1_ratio
+            ours = LeastSquaresRegressor(alpha=alpha, l1_ratio=l1_ratio)
+            theirs = ElasticNet(alpha=alpha, l1_ratio=l1_ratio, max_iter=100_000)
+            objective = with_l1(X, y, alpha, l1_ratio)
+            best = objective(ours.fit(X, y))
+            while objective(theirs.fit(X, y)) > best * (1.0 + QUALITY) and theirs.tol > 1e-9:
+                theirs.set_params(tol=0.1 * theirs.tol)
+            yield Cell(
+                f"{'lasso' if l1_ratio == 1.0 else 'elastic net'}, {share:g} of the largest alpha",
+                shape,
+                X.dtype.name,
+                partial(ours.fit, X, y),
+                {f"ElasticNet, tol={theirs.tol:.0e}": partial(theirs.fit, X, y)},
+                objective,
+            )
+
+
 def sgd_on_sparse_rows() -> Iterator[Cell]:
     """Default stochastic estimators, each with its library's own loss, by held-out errors.
 
@@ -260,6 +302,7 @@ def sgd_on_sparse_rows() -> Iterator[Cell]:
 PARTS: dict[str, Callable[[], Iterator[Cell]]] = {
     "wide": wide,
     "kernel-features": kernel_features,
+    "lasso": lasso,
     "many-columns": many_columns,
     "sparse": sparse,
     "sgd-sparse": sgd_on_sparse_rows,

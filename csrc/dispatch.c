@@ -1,5 +1,6 @@
 /* Chooses the instruction set when the library is loaded, and passes each call to its kernels. */
 
+#include "coordinate_descent.h"
 #include "table.h"
 
 #include <stddef.h>
@@ -8,9 +9,11 @@
 #endif
 
 extern const fastlsgd_kernels fastlsgd_table_baseline[2][2];
+extern const fastlsgd_descent fastlsgd_descent_baseline;
 #ifdef FASTLSGD_X86
 extern const fastlsgd_kernels fastlsgd_table_avx2[2][2];
 extern const fastlsgd_kernels fastlsgd_table_avx512[2][2];
+extern const fastlsgd_descent fastlsgd_descent_avx2, fastlsgd_descent_avx512;
 #endif
 
 #if defined(FASTLSGD_X86) && defined(_MSC_VER)
@@ -51,15 +54,16 @@ static const struct {
   const char *name;
   int (*supported)(void);
   const fastlsgd_kernels (*kernels)[2]; /* by the dtype of X, then that of y */
+  const fastlsgd_descent *descent;
 } isas[] = {
 #ifdef FASTLSGD_X86
-    {"sse2", always, fastlsgd_table_baseline},
-    {"avx2", has_avx2, fastlsgd_table_avx2},
-    {"avx512", has_avx512, fastlsgd_table_avx512},
+    {"sse2", always, fastlsgd_table_baseline, &fastlsgd_descent_baseline},
+    {"avx2", has_avx2, fastlsgd_table_avx2, &fastlsgd_descent_avx2},
+    {"avx512", has_avx512, fastlsgd_table_avx512, &fastlsgd_descent_avx512},
 #elif defined(__aarch64__)
-    {"neon", always, fastlsgd_table_baseline},
+    {"neon", always, fastlsgd_table_baseline, &fastlsgd_descent_baseline},
 #else
-    {"baseline", always, fastlsgd_table_baseline},
+    {"baseline", always, fastlsgd_table_baseline, &fastlsgd_descent_baseline},
 #endif
 };
 enum { N_ISAS = sizeof isas / sizeof isas[0] };
@@ -133,4 +137,9 @@ int fastlsgd_sgd_epoch(double *loss, void *w, double *b, const fastlsgd_matrix *
                        const fastlsgd_epoch *epoch, fastlsgd_state *state, int n_threads) {
   return isas[current].kernels[X->dtype][y->dtype].sgd_epoch(loss, w, b, X, y, sample_weight, epoch,
                                                              state, limit_threads(n_threads));
+}
+
+int64_t fastlsgd_coordinate_descent(double *w, double *q, const fastlsgd_quadratic *problem,
+                                    double tol, int64_t n_epochs) {
+  return (*isas[current].descent)(w, q, problem, tol, n_epochs);
 }

@@ -72,3 +72,19 @@ cdef extern from "fastlsgd.h" nogil:
     int fastlsgd_max_threads()
     void fastlsgd_set_max_threads(int)
     void fastlsgd_after_fork()
+
+
+cdef extern from "coordinate_descent.h":
+    ctypedef struct fastlsgd_quadratic:
+        const double *H
+        int64_t k, row_stride
+        double l1, l2
+        int positive
+
+    int64_t fastlsgd_coordinate_descent(double *w, double *q, const fastlsgd_quadratic *problem,
+                                        double tol, int64_t n_epochs) nogil
+
+
+cdef extern from "column_products.h":
+    int fastlsgd_column_products(double *out, const fastlsgd_matrix *X, const double *s,
+                                 const int64_t *place, int64_t k, int64_t first) nogil

@@ -1,6 +1,6 @@
 import numpy as np
 
-from .contract import Epoch, Gram, LossGradient, Matrix, SGDState
+from .contract import CSR, Epoch, Gram, LossGradient, Matrix, SGDState
 
 SUMS_ARE_SPLIT: bool
 
@@ -30,6 +30,19 @@ def sgd_epoch(
     state: SGDState,
     n_threads: int,
 ) -> float: ...
+def coordinate_descent(
+    H: np.ndarray,
+    w: np.ndarray,
+    q: np.ndarray,
+    l1: float,
+    l2: float,
+    positive: bool,
+    tol: float,
+    n_epochs: int,
+) -> int: ...
+def column_products(
+    X: CSR, s: np.ndarray | None, place: np.ndarray, k: int, first: int
+) -> np.ndarray: ...
 def isas() -> list[str]: ...
 def isa() -> str: ...
 def set_isa(name: str) -> None: ...

@@ -17,7 +17,7 @@ from .contract import CSR, Gram, LossGradient
 
 cnp.import_array()
 
-__all__ = ["SUMS_ARE_SPLIT", "gram", "isa", "loss_gradient", "predict", "sgd_epoch"]
+__all__ = ["SUMS_ARE_SPLIT", "column_products", "coordinate_descent", "gram", "isa", "loss_gradient", "predict", "sgd_epoch"]
 
 SUMS_ARE_SPLIT = False
 
@@ -203,6 +203,36 @@ def sgd_epoch(X, cnp.ndarray y, cnp.ndarray w, cnp.ndarray b, cnp.ndarray sample
         raise MemoryError("sgd_epoch: no memory for a block of rows.")
     _update_state(state, &carried)
     return loss
+
+
+def coordinate_descent(cnp.ndarray H, cnp.ndarray w, cnp.ndarray q, double l1, double l2,
+                       bint positive, double tol, int64_t n_epochs):
+    cdef fastlsgd_quadratic problem
+    problem.H = <const double *>_data(H)
+    problem.k = cnp.PyArray_DIM(w, 0)
+    problem.row_stride = cnp.PyArray_STRIDE(H, 0) // 8
+    problem.l1, problem.l2, problem.positive = l1, l2, positive
+    cdef double *w_p = <double *>_data(w)
+    cdef double *q_p = <double *>_data(q)
+    cdef int64_t done
+    with nogil:
+        done = fastlsgd_coordinate_descent(w_p, q_p, &problem, tol, n_epochs)
+    return done
+
+
+def column_products(X, cnp.ndarray s, cnp.ndarray place, int64_t k, int64_t first):
+    cdef fastlsgd_matrix matrix
+    _matrix(X, &matrix)
+    cdef cnp.ndarray out = np.zeros((k - first, k))
+    cdef double *out_p = <double *>_data(out)
+    cdef const double *s_p = <const double *>_data(s)
+    cdef const int64_t *place_p = <const int64_t *>_data(place)
+    cdef int status
+    with nogil:
+        status = fastlsgd_column_products(out_p, &matrix, s_p, place_p, k, first)
+    if status != FASTLSGD_OK:
+        raise MemoryError("column_products: no memory for a row.")
+    return out
 
 
 # ---------------------------------------------------------------- instruction sets and threads

@@ -26,7 +26,7 @@ from .leave_one_out import gram_bases, in_range
 from .problem import Penalty, Problem
 from .proximal_newton import Quadratic
 from .refits import ACCURACY, Task, pieces, refit_errors, restricted, squared_errors
-from .regression import make_system
+from .regression import make_system, working_sets_pay
 from .system import System
 from .wide_cross_validation import is_wide, wide_folds
 
@@ -115,6 +115,8 @@ def k_fold(
     counted = _counted(task, folds)
     if is_wide(task) and task.problem.is_smooth(alphas):
         found = _wide_errors(task, penalties, list(counted))
+    elif is_wide(task) and working_sets_pay(task.problem, alphas):
+        found = _refitted(task, penalties, counted)
     else:
         found = _tall_errors(task, penalties, counted)
     t = task.problem.y.shape[1]
@@ -140,6 +142,13 @@ def _tall_errors(task: Task, penalties: np.ndarray, folds):
     total = _sums(task, np.arange(whole.n), whole)
     for train, test in folds:
         yield test, _Fold(task, whole, train, test).errors(total, penalties)
+
+
+def _refitted(task: Task, penalties: np.ndarray, folds):
+    """The same from a path of working sets on each fold's own rows."""
+    for train, test in folds:
+        counts = np.bincount(train, minlength=len(task.weights))
+        yield test, refit_errors(task, counts, test, penalties)
 
 
 def _wide_errors(task: Task, penalties: np.ndarray, folds):

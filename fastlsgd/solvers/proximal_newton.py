@@ -73,6 +73,8 @@ class Quadratic:
         larger than at `start`. The second value is the number of linear solves.
         """
         w, done, n_solves = self._active_sets(penalty, start, tol)
+        if done and n_solves == 0 and self._solve(penalty, np.sign(w)) is None:
+            self.condition = np.inf  # the start was a minimum, of columns that may depend
         if not done and penalty.l1 > 0.0:
             w, done, more = self._from_above(penalty, w, tol)
             n_solves += more
@@ -107,8 +109,8 @@ class Quadratic:
     def _objective(self, penalty: Penalty, w: np.ndarray) -> float:
         return self._value(penalty, w, self.gradient(w))[0]
 
-    def _active_sets(self, penalty, w, tol) -> tuple[np.ndarray, bool, int]:
-        """Guess and solve, at most `SETS` times; also return whether a set repeated itself.
+    def _active_sets(self, penalty, w, tol, most_sets=SETS) -> tuple[np.ndarray, bool, int]:
+        """Guess and solve, at most `most_sets` times; also return whether a set repeated itself.
 
         Of the weights at which J is not above its start, those that violate optimality least are
         returned.
@@ -118,7 +120,7 @@ class Quadratic:
         step = np.where(counts, 1.0 / np.where(counts, curvature, 1.0), 0.0)
         per_unit = np.where(counts, 1.0 / np.where(counts, self.units(penalty), 1.0), 1.0)
         best, least, last, most = w, np.inf, None, np.inf
-        for k in range(SETS):
+        for k in range(most_sets):
             gradient = self.gradient(w)
             value, size = self._value(penalty, w, gradient)
             most = value if k == 0 else most
@@ -133,7 +135,7 @@ class Quadratic:
             if solved is None:
                 break
             w, last = solved, signs
-        return best, False, SETS
+        return best, False, most_sets
 
     def units(self, penalty: Penalty) -> np.ndarray:
         """Return the unit of each column's violation of optimality."""
@@ -230,7 +232,7 @@ def fit_path(
         point = None
         if sums is not None:
             point, is_solved = sums.solution(penalty, coef, tol, max_iter, len(penalties) > 1)
-            is_better = point.condition > ROUND_CONDITION and _is_cheap(system)
+            is_better = point.condition > ROUND_CONDITION and is_cheap(system)
             if (is_better or not is_solved) and system.d <= FACTOR_FEATURES:
                 coef, point = point.coef, None
         if point is None:
@@ -241,13 +243,13 @@ def fit_path(
     return points
 
 
-def _is_cheap(system: System) -> bool:
+def is_cheap(system: System) -> bool:
     """Return whether the triangle of the rows takes few multiply-adds."""
     return float(system.n + system.d) * system.d**2 <= CHEAP_TRIANGLE
 
 
 @dataclass(frozen=True)
-class _Optimality:
+class Optimality:
     is_tight: bool  # whether each violation is within the tolerance
     holds: bool  # whether each is within the tolerance or the rounding of the gradient
     has_no_residual: bool  # whether the residual consists of rounding
@@ -276,7 +278,7 @@ class _GramPath:
         """Return a solution, and whether it is good enough without the triangle of the rows."""
         problems = [Quadratic(self.H, row) for row in self.c]
         if is_path:
-            coef, n_iter, condition = _solve_all(problems, penalty, coef, tol)
+            coef, n_iter, condition = solve_all(problems, penalty, coef, tol)
             if condition <= SUMS_CONDITION:
                 point = self._from_sums(problems, penalty, coef, n_iter)
                 if point.relative_gradient <= max(tol, SLACK):
@@ -287,7 +289,7 @@ class _GramPath:
         gradient = np.array([p.gradient(w) for p, w in zip(problems, coef, strict=True)])
         squares = np.maximum(self.variance + ((gradient - self.c) * coef).sum(axis=1), 0.0)
         point = judged(self.system, penalty, coef, gradient, squares, self.c, n_iter)
-        point.losses = [_objective(self.system, penalty, coef, squares)]
+        point.losses = [objective_of(self.system, penalty, coef, squares)]
         return point
 
     def _refined(self, problems, penalty, coef, tol, max_iter) -> tuple[Solution, bool]:
@@ -296,15 +298,15 @@ class _GramPath:
         losses: list[float] = []
         best: Solution | None = None
         while True:
-            coef, _, condition = _solve_all(problems, penalty, coef, min(tol, 1e-12))
+            coef, _, condition = solve_all(problems, penalty, coef, min(tol, 1e-12))
             found = system.gradient(coef, system.intercept_for(coef))
             gradient = found.coef / system.weight
             squares = np.maximum(found.squares / system.weight - found.intercept**2, 0.0)
-            losses.append(_objective(system, penalty, coef, squares))
+            losses.append(objective_of(system, penalty, coef, squares))
             point = judged(system, penalty, coef, gradient, squares, self.c)
             point.intercept = point.intercept - found.intercept
             point.condition = condition
-            optimality = self._test(penalty, point, gradient, squares, tol)
+            optimality = optimality_of(self, penalty, point, gradient, squares, tol)
             point.converged = optimality.holds
             if not point.converged:
                 point.relative_gradient = max(point.relative_gradient, optimality.relative)
@@ -319,34 +321,7 @@ class _GramPath:
         is_solved = best.condition <= GRAM_CONDITION and (falls or best.converged)
         return best, is_solved and not self._hides_more(penalty, optimality)
 
-    def _test(self, penalty: Penalty, point: Solution, gradient, squares, tol) -> _Optimality:
-        """Compare the violation of each weight with the tolerance, and with its rounding.
-
-        The tolerance is a backward error: `tol` times |A_j| |r|, and times the largest gradient at
-        zero. The rounding of residuals, and of sums over them, is proportional to their terms.
-        """
-        counts, eps = self.scale > 0.0, float(np.finfo(working_dtype(self.system.X)).eps)
-        violation = np.array(
-            [
-                penalty.violation(w, g + penalty.l2 * w)
-                for w, g in zip(point.coef, gradient, strict=True)
-            ]
-        )
-        far, rho = np.abs(self.system.centre), np.sqrt(squares)
-        amplitude = np.sqrt(self.variance + self.system.y_centre**2) + np.abs(point.intercept)
-        amplitude = 4.0 * eps * (amplitude + np.abs(point.coef) @ np.sqrt(self.size**2 + far**2))
-        rounding = np.outer(amplitude, self.size) + 4.0 * eps * np.outer(rho, far)
-        unit = np.array([[unit_of(penalty, row)] for row in self.c])
-        unit = np.minimum(np.outer(rho, self.size), unit)
-        allowed = tol * unit
-        return _Optimality(
-            bool((violation <= allowed)[:, counts].all()),
-            bool((violation <= np.maximum(allowed, rounding))[:, counts].all()),
-            bool((rho <= 8.0 * amplitude).all()),
-            float((violation / np.maximum(unit, TINY))[:, counts].max(initial=0.0)),
-        )
-
-    def _hides_more(self, penalty: Penalty, optimality: _Optimality) -> bool:
+    def _hides_more(self, penalty: Penalty, optimality: Optimality) -> bool:
         """Return whether rounding can hide columns that would still lower J.
 
         That happens with ill-conditioned columns only, if the residual is far above its rounding
@@ -361,6 +336,36 @@ class _GramPath:
         return factor.condition > GRAM_CONDITION
 
 
+def optimality_of(path, penalty: Penalty, point: Solution, gradient, squares, tol) -> Optimality:
+    """Compare the violation of each weight with the tolerance, and with its rounding.
+
+    The tolerance is a backward error: `tol` times |A_j| |r|, and times the largest gradient at
+    zero. The rounding of residuals, and of sums over them, is proportional to their terms. `path`
+    has the system, c, `variance`, and the `scale` and `size` of the columns.
+    """
+    system = path.system
+    counts, eps = path.scale > 0.0, system.eps
+    violation = np.array(
+        [
+            penalty.violation(w, g + penalty.l2 * w)
+            for w, g in zip(point.coef, gradient, strict=True)
+        ]
+    )
+    far, rho = np.abs(system.centre), np.sqrt(squares)
+    amplitude = np.sqrt(path.variance + system.y_centre**2) + np.abs(point.intercept)
+    amplitude = 4.0 * eps * (amplitude + np.abs(point.coef) @ np.sqrt(path.size**2 + far**2))
+    rounding = np.outer(amplitude, path.size) + 4.0 * eps * np.outer(rho, far)
+    unit = np.array([[unit_of(penalty, row)] for row in path.c])
+    unit = np.minimum(np.outer(rho, path.size), unit)
+    allowed = tol * unit
+    return Optimality(
+        bool((violation <= allowed)[:, counts].all()),
+        bool((violation <= np.maximum(allowed, rounding))[:, counts].all()),
+        bool((rho <= 8.0 * amplitude).all()),
+        float((violation / np.maximum(unit, TINY))[:, counts].max(initial=0.0)),
+    )
+
+
 def refuse_target_range(system: System) -> None:
     """Raise NotTrustworthy for targets whose squares leave the range of float64."""
     largest = system.largest_target()
@@ -368,7 +373,7 @@ def refuse_target_range(system: System) -> None:
         raise NotTrustworthy("squares of y overflow or underflow")
 
 
-def _solve_all(problems, penalty: Penalty, coef: np.ndarray, tol: float):
+def solve_all(problems, penalty: Penalty, coef: np.ndarray, tol: float):
     """Return the weights, the largest number of linear solves, and the worst condition."""
     solutions = [
         problem.minimise(penalty, w, tol) for problem, w in zip(problems, coef, strict=True)
@@ -382,7 +387,7 @@ def unit_of(penalty: Penalty, c: np.ndarray) -> float:
     return float(np.maximum(np.abs(c).max(initial=0.0), penalty.l1))
 
 
-def _objective(system: System, penalty: Penalty, coef, squares) -> float:
+def objective_of(system: System, penalty: Penalty, coef, squares) -> float:
     """Return J as a sum over rows."""
     return system.weight * (0.5 * float(squares.sum()) + penalty.value(coef))
 
@@ -447,7 +452,7 @@ class _TrianglePath:
         if np.isfinite(seen.intercept).all():
             point.intercept = point.intercept - seen.intercept
         point.residual_norm = norms
-        point.losses = [_objective(system, penalty, coef, squares)]
+        point.losses = [objective_of(system, penalty, coef, squares)]
         point.condition = max(minimum.condition for minimum in found)
         point.converged = all(minimum.settled and not minimum.has_refused for minimum in found)
         if any(minimum.has_refused for minimum in found):

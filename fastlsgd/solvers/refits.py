@@ -18,7 +18,7 @@ from ..kernels.device import lives_on_device, placed_beside
 from .factors import NotTrustworthy
 from .problem import Problem
 from .proximal_newton import fit_path
-from .regression import fit_regression, make_system
+from .regression import fit_regression, make_system, working_sets_pay
 from .rows import as_dense, row_slice, stored_numbers, take_rows
 
 PIECE_NUMBERS = 2**20  # numbers that are copied or made dense at a time: 8 MB
@@ -125,7 +125,7 @@ def refit_errors(
 
 def _fits(task: Task, problem: Problem, alphas: list[float]):
     """Yield weights and intercept for each alpha, as LeastSquaresRegressor would find them."""
-    if problem.is_smooth(alphas):
+    if problem.is_smooth(alphas) or working_sets_pay(problem, alphas):
         for found in _regression(task, problem, alphas, None):
             yield found.coef, found.intercept
         return

@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..kernels.contract import CSR, Kernels, Matrix
+from ..kernels.device import lives_on_device
 from .factors import NotTrustworthy
 from .full_batch import FullBatchResult, fit_full_batch
 from .least_squares import (
@@ -29,12 +30,15 @@ from .rows import stored_numbers
 from .solution import Solution
 from .system import System
 from .training import TrainingData
+from .working_sets import fit_working_sets
 
 SOLVERS = (*DIRECT_SOLVERS, "nesterov")
 NONSMOOTH_SOLVERS = ("auto", "gram", "nesterov")
 
 # If the Gram matrix of a CSR X takes more multiply-adds per stored number, descent is quicker.
 SPARSE_GRAM_COST = 3e4
+# Working sets of fewer columns than this save nothing.
+LEAST_COLUMNS = 32
 
 
 def fit_regression(
@@ -70,17 +74,54 @@ def fit_regression(
             solver=solver,
             request=request,
         )
-    elif solver != "nesterov" and (solver == "gram" or _gram_pays(problem.X)):
+        solutions = _means(solutions, problem.weight)
+    else:
+        solutions = _nonsmooth(kernels, problem, alphas, request, solver, n_threads)
+    return [weights_undone(found, exponent, 0) for found in solutions]
+
+
+def _means(solutions: list[Solution], weight: float) -> list[Solution]:
+    """Return the solutions with losses that are means over rows instead of sums."""
+    scale = 1.0 / weight
+    return [replace(s, losses=[loss * scale for loss in s.losses]) for s in solutions]
+
+
+def _nonsmooth(
+    kernels, problem: Problem, alphas, request: Request, solver: str, n_threads: int
+) -> list[Solution]:
+    """Solve by working sets where that pays, and for the penalties that are left by the rest."""
+    points: list[Solution] = []
+    if solver == "auto" and working_sets_pay(problem, alphas):
+        points, start = fit_working_sets(
+            make_system(kernels, problem, n_threads),
+            [problem.penalty(alpha) for alpha in alphas],
+            request.start,
+            tol=request.tol,
+            max_iter=request.max_iter,
+        )
+        points = _means(points, problem.weight)
+        if len(points) == len(alphas):
+            return points
+        request = replace(request, start=start)
+    left = alphas[len(points) :]
+    if solver != "nesterov" and (solver == "gram" or _gram_pays(problem.X)):
         try:
-            solutions = _by_gram(kernels, problem, alphas, request, n_threads)
+            found = _by_gram(kernels, problem, left, request, n_threads)
         except NotTrustworthy as error:
             raise np.linalg.LinAlgError(str(error)) from error
-    else:
-        solutions = _by_descent(kernels, problem, alphas, request, n_threads)
-        return [weights_undone(found, exponent, 0) for found in solutions]
-    scale = 1.0 / problem.weight
-    solutions = [replace(s, losses=[loss * scale for loss in s.losses]) for s in solutions]
-    return [weights_undone(found, exponent, 0) for found in solutions]
+        return points + _means(found, problem.weight)
+    return points + _by_descent(kernels, problem, left, request, n_threads)
+
+
+def working_sets_pay(problem: Problem, alphas: Sequence[float]) -> bool:
+    """Return whether weights are found by working sets of columns.
+
+    Where the Gram matrix of all columns is cheap, its set-up is their equal and a path is faster.
+    """
+    n, d = problem.X.shape
+    if not (problem.l1_ratio > 0.0 and min(alphas) > 0.0) or lives_on_device(problem.X):
+        return False
+    return d >= LEAST_COLUMNS and (n < d or not _gram_pays(problem.X))
 
 
 def _gram_pays(X: Matrix) -> bool:

@@ -259,13 +259,17 @@ class System:
                 break
         return columns
 
+    @cached_property
+    def underflow(self) -> float:
+        """The square of a column below which its product with a residual may underflow."""
+        if working_dtype(self.X) != np.float32:
+            return 1e-250
+        return self.weight * (1e-30 / max(self.largest_target(), 1e-37)) ** 2
+
     def refuse_underflow(self, squares: np.ndarray) -> None:
         """Raise NotTrustworthy where a column varies though its square, or float32's product of it
         with a residual, has underflowed. `squares` are those of the columns of A."""
-        limit = 1e-250
-        if working_dtype(self.X) == np.float32:
-            limit = self.weight * (1e-30 / max(self.largest_target(), 1e-37)) ** 2
-        small = np.flatnonzero(squares < limit)
+        small = np.flatnonzero(squares < self.underflow)
         if len(small) == 0:
             return
         noise = 4.0 * self.eps * np.abs(self.centre[small])

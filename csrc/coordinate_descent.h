@@ -1,0 +1,24 @@
+/* Coordinate descent on a small quadratic: internal to fastlsgd, and not installed. */
+#ifndef FASTLSGD_COORDINATE_DESCENT_H
+#define FASTLSGD_COORDINATE_DESCENT_H
+
+#include <stdint.h>
+
+/* 1/2 w^T H w - c^T w + l1 |w|_1 + l2/2 |w|^2, and w >= 0 where `positive`. */
+typedef struct {
+  const double *H; /* (k, k), symmetric */
+  int64_t k, row_stride;
+  double l1, l2;
+  int positive;
+} fastlsgd_quadratic;
+
+/* Visits all coordinates in turn, at most `n_epochs` times, until no step of an epoch changes its
+ * own gradient by more than `tol`. w (k,) and q (k,) = H w - c are updated in place. Returns the
+ * number of epochs. */
+int64_t fastlsgd_coordinate_descent(double *w, double *q, const fastlsgd_quadratic *problem,
+                                    double tol, int64_t n_epochs);
+
+typedef int64_t (*fastlsgd_descent)(double *, double *, const fastlsgd_quadratic *, double,
+                                    int64_t);
+
+#endif

@@ -1,0 +1,159 @@
+"""Active sets on a small Gram matrix that coordinate descent has found.
+
+    1/2 w^T H w - c^T w + l1 |w|_1 + l2/2 |w|^2,     w >= 0 where `positive`
+
+Where columns are correlated by chance, as they are if there are more of them than rows, guesses of
+the active set from afar cycle. Some epochs of coordinate descent, at k^2 operations each, bring the
+set close to that of the solution. Then two or three guesses end at the minimum to rounding, where
+descent alone would need hundreds of epochs more.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.linalg import lapack, solve_triangular
+
+from ..kernels.contract import Kernels
+from .factors import EPS, TINY
+from .problem import Penalty
+from .proximal_newton import Quadratic
+
+FIRST_EPOCHS = 32  # before the first guess; they double from round to round
+ROUNDS = 10
+GUESSES = 3  # of the active set, in each round
+WALKS_AFTER = 2  # rounds, the set changes by single columns
+WALK_WORK = 6e9  # multiply-adds of a walk, about a second
+# Multiply-adds of a call, which takes so long that Ctrl-C must not wait for several.
+LONG_CALL = 1e8
+
+
+class DescentQuadratic(Quadratic):
+    """The quadratic of a working set, with kernels that may have a compiled coordinate descent."""
+
+    def __init__(self, H: np.ndarray, c: np.ndarray, kernels: Kernels) -> None:
+        super().__init__(H, c)
+        self.kernels = kernels
+
+    def minimise(self, penalty: Penalty, start: np.ndarray, tol: float) -> tuple[np.ndarray, int]:
+        w, n_solves, epochs = start.copy(), 0, FIRST_EPOCHS
+        least = tol * float(self.units(penalty).min(initial=np.inf))
+        for k in range(ROUNDS):
+            is_at_end = self.descend(penalty, w, least, epochs)
+            found, done, more = self._active_sets(penalty, w, tol, GUESSES)
+            n_solves += more
+            if done and more == 0:  # the set's condition is not known yet
+                done = self._solve(penalty, np.sign(found)) is not None
+            if not done and (is_at_end or k >= WALKS_AFTER):
+                found, done, more = self._walk(penalty, w, tol)
+                n_solves += more
+            if done:
+                return found, n_solves
+            if is_at_end:
+                self.condition = np.inf
+                return w, n_solves
+            w, epochs = found.copy(), 2 * epochs
+        found, more = super().minimise(penalty, w, tol)
+        return found, n_solves + more
+
+    def _walk(self, penalty: Penalty, w: np.ndarray, tol: float) -> tuple[np.ndarray, bool, int]:
+        """Go from set to set, each time by a column, to the minimum; J falls on the way.
+
+        A step towards the minimum of a set ends where a weight reaches zero, whose column leaves;
+        at the minimum, the column joins that violates optimality most (Lee, Battle, Raina and Ng
+        2006, "Efficient sparse coding algorithms", NIPS). Where columns depend on each other,
+        weights move along the dependence, which lowers the L1 penalty alone, until one is zero.
+        Returns whether the end was reached, and the number of steps.
+        """
+        w, signs, units = w.copy(), np.sign(w), self.units(penalty)
+        size = max(int(np.count_nonzero(w)), 1)
+        most = int(np.clip(WALK_WORK / size**3, 10, 2 * size + 100))
+        for step in range(most):
+            solved = self._solve(penalty, signs)
+            if solved is None:
+                move = self._dependence(penalty, signs)
+                if move is None or not _until_zero(w, signs, move, np.inf):
+                    return w, False, step
+                continue
+            if _until_zero(w, signs, solved - w, 1.0):
+                continue
+            w = solved
+            gradient = self.gradient(w) + penalty.l2 * w
+            violation = penalty.violation(w, gradient) / units
+            outside = np.where(signs == 0.0, violation, 0.0)
+            j = int(np.argmax(outside))
+            if outside[j] <= max(tol, violation[signs != 0.0].max(initial=0.0)):
+                return w, True, step + 1  # what is left is rounding
+            signs[j] = -np.sign(gradient[j])
+        return w, False, most
+
+    def _dependence(self, penalty: Penalty, signs: np.ndarray) -> np.ndarray | None:
+        """Return a move of weights that changes no product and lowers the L1 penalty.
+
+        It is found by a Cholesky decomposition with pivoting; None if its columns are independent.
+        """
+        where = np.flatnonzero(signs)
+        part = self.H[np.ix_(where, where)] + penalty.l2 * np.eye(len(where))
+        scale = 1.0 / np.sqrt(np.maximum(np.diag(part), TINY))
+        R, pivots, rank, _ = lapack.dpstrf(part * scale * scale[:, None], tol=EPS * len(where))
+        if rank == len(where):
+            return None
+        first, last = where[pivots[:rank] - 1], where[pivots[rank] - 1]
+        move = np.zeros(len(signs))
+        move[first] = -solve_triangular(R[:rank, :rank], R[:rank, rank]) * scale[pivots[:rank] - 1]
+        move[last] = scale[pivots[rank] - 1]
+        return -move if signs @ move > 0.0 else move
+
+    def descend(self, penalty: Penalty, w: np.ndarray, tol: float, epochs: int) -> bool:
+        """Visit all weights so many times; return whether a visit changed nothing of size `tol`."""
+        q, each = self.gradient(w), max(1, int(LONG_CALL / max(len(w), 1) ** 2))
+        compiled = getattr(self.kernels, "coordinate_descent", coordinate_descent)
+        while epochs > 0:
+            most = min(each, epochs)
+            done = compiled(self.H, w, q, penalty.l1, penalty.l2, penalty.positive, tol, most)
+            if done < most:
+                return True
+            epochs -= most
+        return False
+
+
+def _until_zero(w: np.ndarray, signs: np.ndarray, move: np.ndarray, most: float) -> bool:
+    """Move the weights, in place, until the first reach zero; False if none does within `most`.
+
+    Those leave the set. Where none does, nothing is changed.
+    """
+    falls = np.flatnonzero(move * signs < 0.0)
+    shares = np.abs(w[falls] / move[falls])
+    share = float(shares.min(initial=np.inf))
+    if not share < most:
+        return False
+    w += share * move
+    out = falls[shares <= share]
+    w[out] = signs[out] = 0.0
+    return True
+
+
+def coordinate_descent(H, w, q, l1, l2, positive, tol, n_epochs) -> int:
+    """Return the number of epochs, in NumPy: what compiled kernels do, with their arguments.
+
+    w (k,) and q = H w - c are changed in place. Each step minimises over one weight; an epoch in
+    which no step changes its own gradient by more than `tol` is the last.
+    """
+    diagonal = np.diag(H)
+    counts = np.flatnonzero(diagonal > 0.0).tolist()
+    for epoch in range(1, n_epochs + 1):
+        largest = 0.0
+        for j in counts:
+            u = w[j] * diagonal[j] - q[j]
+            size = abs(u) - l1
+            new = 0.0
+            if size > 0.0 and not (positive and u < 0.0):
+                new = np.copysign(size / (diagonal[j] + l2), u)
+            step = new - w[j]
+            if step == 0.0:
+                continue
+            w[j] = new
+            q += step * H[j]
+            largest = max(largest, abs(step) * (diagonal[j] + l2))
+        if largest <= tol:
+            return epoch
+    return n_epochs

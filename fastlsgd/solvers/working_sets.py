@@ -1,0 +1,445 @@
+"""L1 penalties on many columns: active sets on the Gram matrix of those columns that matter.
+
+    J(w) = 1/(2 S) |A w - y|^2 + l1 |w|_1 + l2/2 |w|^2,     w >= 0 where `positive`
+
+Most weights of a solution are zero, so that H = A^T A / S is needed only for a working set of
+columns. J is minimised over their weights by the active sets of `proximal_newton.py`; then one pass
+over X gives the gradient of all columns, and those that violate optimality most join the set. It
+doubles at most, and ends after a few passes (Massias, Gramfort and Salmon 2018, "Celer", ICML;
+Bertrand et al. 2022, "Beyond L1", NeurIPS). Along a path, the columns that the sequential strong
+rule keeps join at once (Tibshirani et al. 2012, JRSS B 74(2)), so that an alpha takes about one
+pass. The gradient of the data replaces that of H, whose rounding is thereby corrected.
+
+Cost: a pass over X per round, and n k^2 + k^3 operations for sets of k columns. Memory: k^2
+numbers, and a block of rows of these columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..kernels.blocks import takes
+from ..kernels.contract import CSR
+from ..kernels.device import lives_on_device
+from .coordinate_descent import DescentQuadratic
+from .factors import EPS, NotTrustworthy, cholesky_factor, column_scale
+from .least_squares import GRAM_CONDITION, column_squares
+from .problem import Penalty
+from .proximal_newton import (
+    GRAM_FEATURES,
+    Optimality,
+    is_cheap,
+    judged,
+    objective_of,
+    optimality_of,
+    refuse_target_range,
+    solve_all,
+    unit_of,
+)
+from .rows import as_dense, as_scipy, random_rows, row_slice, stored_numbers, take_rows
+from .solution import Solution
+from .system import CANCELLATION, DENSE_NUMBERS, System
+
+SAMPLED_ROWS = 16  # in these, most columns that are not constant vary
+# With this many times as many rows as columns, all columns that violate optimality join at once.
+TALL = 4
+INNER_TOL = 1e-12
+# In multiply-adds: what a round costs whatever the shape, and a number of X in a pass.
+ROUND_COST, READ_COST = 6e6, 5.0
+FEWEST_NEW = 32
+ALL = slice(None)
+# A rough solution violates optimality by this share of what the set's did before, or ends here.
+ROUGH, ROUGH_EPOCHS = 0.03, 200
+# When no larger share of the set is new, the next solution is exact.
+ALMOST = 0.005
+# Columns of A are kept in this space, as long as it is enough for all members.
+KEPT_BYTES = 2**23
+# Stored numbers of sparse rows in one call, and multiply-adds.
+PART_NUMBERS, PART_WORK = 2**21, 2e8
+# Products of float32 columns of these sizes are float32, unless the condition number is larger.
+QUICK_RANGE, QUICK_CONDITION = (1e-12, 1e12), 300.0
+# Where the triangle of the rows is cheap, it is more accurate from this condition number on.
+SUMS_CONDITION = 300.0
+# A violation outside of the set that exceeds the set's own so many times is not rounding.
+BEYOND_ROUNDING = 10.0
+
+
+def fit_working_sets(
+    system: System,
+    penalties: list[Penalty],
+    start: np.ndarray | None,
+    *,
+    tol: float,
+    max_iter: int,
+) -> tuple[list[Solution], np.ndarray]:
+    """Return the solutions for these penalties, each started from the one before.
+
+    Every penalty must have an L1 part. The list ends before the first penalty whose solution needs
+    another method: sets of too many columns, or too ill-conditioned, or sums out of range. The
+    second value has the weights (t, d) from which that method should start.
+    """
+    coef = np.zeros((system.t, system.d)) if start is None else start.astype(np.float64)
+    points: list[Solution] = []
+    with np.errstate(over="ignore", invalid="ignore"):
+        try:
+            path = _Path(system, coef)
+        except NotTrustworthy:
+            return points, coef
+        try:
+            for penalty in penalties:
+                points.append(path.solution(penalty, tol, max_iter, len(penalties) > 1))
+        except NotTrustworthy:
+            pass
+    return points, path.coef if np.isfinite(path.coef).all() else coef
+
+
+class _Path:
+    """Weights, their gradient, and H for the columns that have joined so far.
+
+    Attributes
+    ----------
+    members : ndarray of shape (k,)
+        Those columns, in the order of `H` (k, k).
+    c : ndarray of shape (t, d)
+        Minus the gradient at zero.
+    size : ndarray of shape (d,)
+        Root mean square of each column of A: exact for members, else from a sample of the rows.
+    scale : ndarray of shape (d,)
+        0 for columns that vary only by rounding, and 1 for the others.
+    """
+
+    def __init__(self, system: System, coef: np.ndarray) -> None:
+        if lives_on_device(system.X):
+            raise NotTrustworthy("X is not where BLAS is")
+        self.system = system
+        refuse_target_range(system)
+        system.find_centre()
+        if not np.isfinite(system.centre).all():
+            raise NotTrustworthy("means overflow")
+        self.size, self.scale = self._columns()
+        self._start_over(self._quick_dtype())
+        self.variance = system.target_squares() / system.weight
+        self.c = -self._gradient(np.zeros_like(coef))
+        self.coef, self.gradient = coef, -self.c
+        if coef.any():
+            self.gradient = self._gradient(coef)
+        self.last_l1: float | None = None
+
+    # ------------------------------------------------------------------------------- columns
+
+    def _columns(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return `size` and `scale`; columns that hardly vary in a sample are read whole."""
+        system = self.system
+        if isinstance(system.X, CSR):
+            squares = column_squares(system, system.n)
+            doubtful = np.arange(system.d)
+        else:
+            rows = random_rows(system.n, SAMPLED_ROWS, system.host_weights)
+            apart = as_dense(take_rows(system.X, rows)) - system.centre
+            squares = np.einsum("ij,ij->j", apart, apart) * (system.weight / len(rows))
+            low = 1e-12 if system.eps > 1e-10 else 1e-100
+            far = 2.0**20 * system.eps * np.abs(system.centre)
+            doubtful = np.flatnonzero(np.sqrt(squares / system.weight) <= np.maximum(far, low))
+            squares[doubtful] = self._squares(doubtful)
+        scale = np.ones(system.d)
+        if len(doubtful):
+            known = np.full(system.d, np.inf)
+            known[doubtful] = squares[doubtful]
+            system.refuse_underflow(known)
+            known[~np.isfinite(known)] = 1e300
+            scale[doubtful] = np.where(system.columns_scale(known)[doubtful] > 0.0, 1.0, 0.0)
+        return np.sqrt(squares / system.weight) * scale, scale
+
+    def _quick_dtype(self) -> str:
+        """Return the dtype of products that are quick: H is corrected by the data's gradient."""
+        low, high = QUICK_RANGE
+        seen = self.size[self.scale > 0.0]
+        is_plain = self.system.host_weights is None and not isinstance(self.system.X, CSR)
+        is_quick = is_plain and self.system.eps > EPS and ((seen > low) & (seen < high)).all()
+        return "float32" if is_quick else "float64"
+
+    def _start_over(self, dtype: str) -> None:
+        """Begin with no members, and products in this dtype."""
+        system = self.system
+        self.dtype = np.dtype(dtype)
+        most = 0
+        if not isinstance(system.X, CSR):
+            most = min(KEPT_BYTES // (system.n * self.dtype.itemsize), system.d)
+        self.kept, self.n_kept = np.empty((most, system.n), self.dtype), 0
+        self.members: np.ndarray = np.zeros(0, dtype=int)
+        self.is_member = np.zeros(system.d, dtype=bool)
+        self._space = np.zeros((0, 0))
+        self.H = self._space  # the corner of the space that is in use
+
+    def _squares(self, columns: np.ndarray) -> np.ndarray:
+        total = np.zeros(len(columns))
+        for _, _, A, _ in self.system.chunks() if len(columns) else ():
+            part = A[:, columns]
+            total += np.einsum("ij,ij->j", part, part)
+        return total
+
+    def _join(self, columns: np.ndarray) -> int:
+        """Take these columns into the set, and return how many of them are new.
+
+        Raises
+        ------
+        NotTrustworthy
+            If the set has too many columns, or their squares leave the range of float64.
+        """
+        new = np.sort(columns[(self.scale[columns] > 0.0) & ~self.is_member[columns]])
+        if len(new) == 0:
+            return 0
+        k, members = len(self.members), np.append(self.members, new)
+        if len(members) > GRAM_FEATURES:
+            raise NotTrustworthy("the working set has too many columns")
+        products = self._products(members, k) / self.system.weight
+        if not np.isfinite(products).all():
+            raise NotTrustworthy("the Gram matrix overflows")
+        squares = np.diagonal(products[k:])
+        if (squares * self.system.weight < self.system.underflow).any():
+            raise NotTrustworthy("squares underflow")
+        self._enlarge(len(members))
+        self._space[: k + len(new), k : k + len(new)] = products
+        self._space[k : k + len(new), :k] = products[:k].T
+        self.members, self.H = members, self._space[: len(members), : len(members)]
+        self.is_member[new] = True
+        self.size[new] = np.sqrt(squares)
+        return len(new)
+
+    def _enlarge(self, k: int) -> None:
+        """Make space for H of k columns, and for half as many again as there are."""
+        if k > len(self._space):
+            space = np.empty((k + k // 2,) * 2)
+            space[: len(self.members), : len(self.members)] = self.H
+            self._space = space
+
+    def _products(self, members: np.ndarray, k: int) -> np.ndarray:
+        """Return A^T A of all members with those from the k-th on."""
+        system, out = self.system, np.zeros((len(members), len(members) - k))
+        if isinstance(system.X, CSR):
+            return self._sparse_products(system.X, members, k)
+        if k == self.n_kept and len(members) <= len(self.kept):
+            self.kept[k : len(members)] = self._rows(slice(0, system.n), members[k:]).T
+            self.n_kept = len(members)
+            out[:] = self.kept[: self.n_kept] @ self.kept[k : self.n_kept].T
+            return out
+        step = max(1, DENSE_NUMBERS // len(members))
+        for start in range(0, system.n, step):
+            A = self._rows(slice(start, start + step), members)
+            out += A.T @ A[:, k:]
+        return out
+
+    def _rows(self, rows: slice, columns: np.ndarray) -> np.ndarray:
+        """Return these rows and columns of A, in the dtype of products."""
+        A = np.take(self.system.X[rows], columns, axis=1).astype(np.float64)
+        A -= self.system.centre[columns]
+        s = self.system.host_weights
+        if s is not None:
+            A *= np.sqrt(s[rows].astype(np.float64))[:, None]
+        return A.astype(self.dtype, copy=False)
+
+    def _sparse_products(self, X: CSR, members: np.ndarray, k: int) -> np.ndarray:
+        system, out = self.system, np.zeros((len(members) - k, len(members)))
+        place = np.full(system.d, -1, dtype=np.int64)
+        place[members] = np.arange(len(members))
+        products = column_products
+        if takes(X):
+            products = getattr(system.kernels, "column_products", column_products)
+        for start, stop in _parts(X):
+            s = system.host_weights
+            s = None if s is None else s[start:stop].astype(np.float64)
+            rows = row_slice(X, start, stop)
+            assert isinstance(rows, CSR)
+            out += products(rows, s, place, len(members), k)
+        centre = system.centre[members]
+        raw = np.diagonal(out, k).copy()
+        out -= np.outer(system.weight * centre[k:], centre)
+        if (raw > CANCELLATION * np.diagonal(out, k)).any():
+            raise NotTrustworthy("the means of columns outweigh them")
+        return out.T
+
+    # ------------------------------------------------------------------------------- solutions
+
+    def _gradient(self, coef: np.ndarray) -> np.ndarray:
+        found = self.system.gradient(coef, self.system.intercept_for(coef))
+        return self._checked(found.coef)
+
+    def _checked(self, slope: np.ndarray) -> np.ndarray:
+        if not np.isfinite(slope).all():
+            raise NotTrustworthy("squares overflow")
+        return slope / self.system.weight * self.scale
+
+    def solution(self, penalty: Penalty, tol: float, max_iter: int, is_path: bool) -> Solution:
+        """Return the certified solution for this penalty, found from that of the one before.
+
+        As long as columns join, their weights are found roughly, by coordinate descent.
+
+        Raises
+        ------
+        NotTrustworthy
+            If it needs another method.
+        """
+        self._begin(penalty)
+        losses: list[float] = []
+        guesses, least, condition, is_rough = 0, np.inf, np.nan, True
+        while True:
+            if is_rough:
+                self._descend(penalty)
+            else:
+                more, condition = self._minimise(penalty, min(tol, INNER_TOL))
+                guesses += more
+            squares, shift = self._pass()
+            losses.append(objective_of(self.system, penalty, self.coef, squares))
+            falls = True
+            if not is_rough:
+                point, optimality = self._certified(penalty, tol, squares, shift)
+                if optimality.holds and not self._is_exceeded(penalty, optimality):
+                    break
+                falls = point.relative_gradient <= 0.5 * least
+                least = min(least, point.relative_gradient)
+            if len(losses) >= max_iter:
+                raise NotTrustworthy("the sets take too many passes")
+            n_new = self._grow(penalty)
+            stalls = n_new == 0 and not falls
+            if self.dtype == np.float32 and (stalls or condition > QUICK_CONDITION):
+                members = self.members
+                self._start_over("float64")
+                self._join(members)
+                least = np.inf
+            elif stalls:
+                raise NotTrustworthy("rounding stalls the corrections")
+            is_rough = is_rough and n_new > ALMOST * len(self.members)
+        most = SUMS_CONDITION if is_cheap(self.system) else GRAM_CONDITION
+        if condition > most or self._hides_more(penalty, optimality):
+            raise NotTrustworthy("the columns are too ill-conditioned")
+        self.last_l1, point.condition = penalty.l1, condition
+        point.losses = losses[-1:] if is_path else losses
+        point.n_iter = guesses if is_path else len(losses)
+        return point
+
+    def _is_exceeded(self, penalty: Penalty, optimality: Optimality) -> bool:
+        """Return whether a column outside of the set violates optimality by more than rounding."""
+        if optimality.is_tight:
+            return False
+        violation = self._violation(penalty)
+        inside = float(violation[self.members].max(initial=0.0))
+        return float(violation[~self.is_member].max(initial=0.0)) > BEYOND_ROUNDING * inside
+
+    def _begin(self, penalty: Penalty) -> None:
+        """Let the columns join that are likely to have weights."""
+        self._join(np.flatnonzero(self.coef.any(axis=0)))
+        if self.last_l1 is None:
+            self._grow(penalty)
+            return
+        slope = -(self.gradient + penalty.l2 * self.coef)
+        slope = (slope if penalty.positive else np.abs(slope)).max(axis=0)
+        kept = np.flatnonzero(slope >= 2.0 * penalty.l1 - self.last_l1)
+        most = self._most_new()
+        self._join(kept[np.argsort(-slope[kept], kind="stable")[:most]])
+
+    def _most_new(self) -> int:
+        """Return how many columns may join at once: as many as cost about as much as a pass."""
+        system, active = self.system, int(np.count_nonzero(self.coef.any(axis=0)))
+        if system.n >= TALL * system.d:
+            return system.d
+        k, work = len(self.members), (ROUND_COST + READ_COST * system.stored) / system.n
+        affordable = 0.5 * (np.sqrt(k * k + 4.0 * work) - k)  # m with m (k + m) = work
+        return int(max(affordable, active // 4, FEWEST_NEW))
+
+    def _grow(self, penalty: Penalty) -> int:
+        """Let the columns join that violate optimality most; return how many there are."""
+        violation = np.where(self.is_member, 0.0, self._violation(penalty))
+        order = np.argsort(-violation, kind="stable")[: self._most_new()]
+        return self._join(order[violation[order] > 0.0])
+
+    def _violation(self, penalty: Penalty, columns: slice | np.ndarray = ALL) -> np.ndarray:
+        """Return how far each of these columns is from optimality, for its worst target."""
+        w, gradient = self.coef[:, columns], self.gradient[:, columns]
+        return penalty.violation(w, gradient + penalty.l2 * w).max(axis=0)
+
+    def _quadratics(self) -> tuple[list[DescentQuadratic], np.ndarray]:
+        """Return the problems of the targets on the members, and the weights there."""
+        w = self.coef[:, self.members]
+        c = w @ self.H - self.gradient[:, self.members]
+        return [DescentQuadratic(self.H, row, self.system.kernels) for row in c], w
+
+    def _descend(self, penalty: Penalty) -> None:
+        """Move the weights of the members towards their minimum."""
+        tol = ROUGH * float(self._violation(penalty, self.members).max(initial=0.0))
+        problems, w = self._quadratics()
+        for problem, row in zip(problems, w, strict=True):
+            problem.descend(penalty, row, tol, ROUGH_EPOCHS)
+        self._set_weights(w)
+
+    def _minimise(self, penalty: Penalty, tol: float) -> tuple[int, float]:
+        """Minimise over the weights of the members; return the number of guesses and condition."""
+        problems, w = self._quadratics()
+        found, guesses, condition = solve_all(problems, penalty, w, tol)
+        self._set_weights(found)
+        return guesses, condition
+
+    def _set_weights(self, weights: np.ndarray) -> None:
+        self.coef = np.zeros_like(self.coef)
+        self.coef[:, self.members] = weights
+
+    def _pass(self) -> tuple[np.ndarray, np.ndarray]:
+        """Find the gradient by a pass over X; return mean squares and means of the residuals."""
+        system = self.system
+        found = system.gradient(self.coef, system.intercept_for(self.coef))
+        self.gradient = self._checked(found.coef)
+        return np.maximum(found.squares / system.weight - found.intercept**2, 0.0), found.intercept
+
+    def _certified(self, penalty: Penalty, tol, squares, shift) -> tuple[Solution, Optimality]:
+        """Return the solution as it stands after a pass, and whether it is optimal."""
+        point = judged(self.system, penalty, self.coef, self.gradient, squares, self.c)
+        point.intercept = point.intercept - shift
+        return point, optimality_of(self, penalty, point, self.gradient, squares, tol)
+
+    def _hides_more(self, penalty: Penalty, optimality: Optimality) -> bool:
+        """Return whether rounding can hide columns that would still lower J.
+
+        Only columns whose gradient reaches l1 but for rounding can be hidden, and only if they are
+        nearly dependent on those of nonzero weight.
+        """
+        if optimality.is_tight or optimality.has_no_residual:
+            return False
+        unit = max(unit_of(penalty, row) for row in self.c)
+        noise = 2.0 * optimality.relative * unit
+        slope = -(self.gradient + penalty.l2 * self.coef)
+        slope = (slope if penalty.positive else np.abs(slope)).max(axis=0)
+        is_active = self.coef.any(axis=0)
+        near = is_active | (slope >= penalty.l1 - noise)
+        if not (near & ~is_active).any():
+            return False  # the set's own condition is known
+        self._join(np.flatnonzero(near))
+        which = np.flatnonzero(near[self.members])
+        H = self.H[np.ix_(which, which)]
+        try:
+            factor = cholesky_factor(H, penalty.l2, column_scale(np.diag(H) + penalty.l2))
+        except NotTrustworthy:
+            return True
+        return factor.condition > GRAM_CONDITION
+
+
+def _parts(X: CSR) -> Iterator[tuple[int, int]]:
+    """Yield ranges of rows, with products for which Ctrl-C may wait."""
+    n, per_row = X.shape[0], max(stored_numbers(X) / X.shape[0], 1.0)
+    step = max(1, int(min(PART_NUMBERS / per_row, PART_WORK / per_row**2)))
+    for start in range(0, n, step):
+        yield start, min(start + step, n)
+
+
+def column_products(X: CSR, s: np.ndarray | None, place: np.ndarray, k: int, first: int):
+    """Return sum_i s_i x_ib x_ia for columns of places a < k and first <= b < k, in SciPy.
+
+    It is what compiled kernels do, with their arguments: `place` (d,) is -1 for other columns.
+    """
+    columns = np.zeros(k, dtype=int)
+    columns[place[place >= 0]] = np.flatnonzero(place >= 0)
+    A = as_scipy(X)[:, columns]
+    right = A[:, first:]
+    if s is not None:
+        right = right.multiply(s[:, None]).tocsr()
+    return (right.T @ A).toarray()
