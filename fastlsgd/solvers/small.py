@@ -81,6 +81,7 @@ class _Moments(NamedTuple):
 def _moments(data: TrainingData) -> _Moments | None:
     """Return the moments about zero; None where a column or a target is out of the ordinary."""
     X, y, s = data.X, data.y, data.sample_weight
+    assert isinstance(X, np.ndarray)
     xx, xy, _, y_sum, weight = data.kernels.gram(X, y, s, None, 1)
     squares = xx.diagonal()
     if not _are_ordinary(X, squares, _squared_targets(y, s), weight):
