@@ -203,7 +203,7 @@ class AutomaticDescent:
         eps, l2 = float(np.finfo(working_dtype(self.X)).eps), objective.l2
         if moments.is_full and objective.l1 == 0.0:
             if ruled_by_few(moments, self.sample_weight, TRIANGLE_RATIO):
-                return self._metric_of_rows(eps)
+                return self._metric_of_rows()
         elif ruled_by_few(moments, self.sample_weight):
             self._cap_rows()
             moments = self.moments
@@ -218,7 +218,7 @@ class AutomaticDescent:
             return diagonal
         return full_metric(moments, l2, centred, eps)
 
-    def _metric_of_rows(self, eps: float) -> Metric:
+    def _metric_of_rows(self) -> Metric:
         """Return the full metric from the rows, since a few of them dominate the moments.
 
         Their solution, which comes with it, replaces the start. So held-out rows are left out.
@@ -228,7 +228,7 @@ class AutomaticDescent:
         for block in rows_on_host(X, y, s, counted_rows(s, self.rows)):
             triangle = with_rows(triangle, *block)
         self.triangle = triangle
-        solution = recursive_memory(*self.start, self.objective, eps, triangle).solution
+        solution = recursive_memory(*self.start, self.objective, triangle).solution
         assert solution is not None
         self.start = solution.coef, solution.intercept
         return solution.metric

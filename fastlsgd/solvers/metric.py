@@ -18,6 +18,7 @@ import scipy.sparse as sp
 from ..kernels.contract import CSR, Kernels, Matrix
 from ..kernels.device import lives_on_device
 from .eigen import eigh, eigvalsh, minimum_norm, svd
+from .factors import EPS
 from .interrupt import call_gram
 from .rows import (
     add_column_moments,
@@ -310,9 +311,12 @@ class Metric:
 def standard_scale(moments: ColumnMoments, variance: np.ndarray, eps: float) -> np.ndarray:
     """Return the reciprocal of each column's standard deviation; 0 for a constant column.
 
-    A variance that rounding to X's dtype, of relative size eps, would leave counts as none.
+    A variance that rounding would leave counts as none. Numbers of X are exact, and so are their
+    differences from an origin amid them: that is float64's rounding. Of moments about zero, it is
+    taken to be that of X's dtype, of relative size eps.
     """
-    noise = (4.0 * eps * np.abs(moments.x_mean())) ** 2
+    rounding = np.where(moments.x_origin == 0.0, 4.0 * eps, EPS)
+    noise = (rounding * np.abs(moments.x_mean())) ** 2
     varies = variance > np.maximum(noise, np.finfo(np.float64).tiny)
     return np.where(varies, 1.0 / np.sqrt(np.where(varies, variance, 1.0)), 0.0)
 
@@ -371,7 +375,6 @@ def factor_metric(
     l2: float,
     shift: np.ndarray,
     ordinary: float,
-    eps: float,
     rounding: float,
 ) -> tuple[Metric, np.ndarray]:
     """Return the full metric of H = A^T A, and U with T A^T = U^T over the rows of A.
@@ -380,13 +383,13 @@ def factor_metric(
     row of 1e10 does not wipe out directions that are small beside it. The rank counts singular
     values above `rounding`, the error of A relative to its largest singular value and mean. Which
     columns are constant is decided by `scale`, the reciprocal of each column's size in ordinary
-    rows, by the share `ordinary` of such rows in the weight, and by `eps` of X's dtype.
+    rows, and by the share `ordinary` of such rows in the weight.
     """
     d = A.shape[1]
     rows = A * scale
     size = np.sqrt(np.einsum("ij,ij->j", rows, rows))
     # A spread that rounding alone would leave does not count.
-    scale = np.where(size > 4.0 * eps * scale * np.abs(shift) * np.sqrt(ordinary), scale, 0.0)
+    scale = np.where(size > 4.0 * EPS * scale * np.abs(shift) * np.sqrt(ordinary), scale, 0.0)
     rows = A * scale
     if l2 > 0.0:
         rows = np.vstack([rows, np.diag(np.sqrt(l2) * scale)])

@@ -406,8 +406,7 @@ class _TrianglePath:
         self.upper, exponents = triangle(system)
         self.units, self.y_units = exponents[:d], exponents[d:]
         squares = np.einsum("ij,ij->j", self.upper[:, :d], self.upper[:, :d])
-        eps = float(np.finfo(working_dtype(system.X)).eps)
-        noise = np.ldexp(4.0 * eps * np.abs(system.centre), -self.units)
+        noise = np.ldexp(4.0 * EPS * np.abs(system.centre), -self.units)
         self.scale = column_scale(squares, system.weight * noise**2)
         self.R = self.upper[:d, :d] * self.scale
 

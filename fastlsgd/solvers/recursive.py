@@ -121,7 +121,6 @@ class RecursiveMemory:
     coef: np.ndarray  # (t, d): of all rows
     intercept: np.ndarray  # (t,)
     objective: Objective
-    eps: float  # of X's dtype
     solution: _Solution | None = None
 
     @property
@@ -134,14 +133,14 @@ def next_border(rows: int, d: int) -> int:
     return rows + min(max(rows // 8, 1), max(32, d))
 
 
-def recursive_memory(coef, intercept, objective, eps, triangle=None) -> RecursiveMemory:
+def recursive_memory(coef, intercept, objective, triangle=None) -> RecursiveMemory:
     """Return the memory before the first row, or after the rows of a given triangle."""
     (t, d), k = coef.shape, 0
     waiting = _Waiting(np.zeros((0, d)), np.zeros((0, t)), np.zeros(0), np.zeros((0, k)))
     triangle = empty_triangle(d, t) if triangle is None else triangle
     border = next_border(triangle.rows, d)
     start = np.array(coef, np.float64), np.array(intercept, np.float64)
-    memory = RecursiveMemory(start, triangle, border, waiting, *start, objective, eps)
+    memory = RecursiveMemory(start, triangle, border, waiting, *start, objective)
     return _solved(memory) if triangle.rows else memory
 
 
@@ -235,7 +234,7 @@ def _solved(memory: RecursiveMemory) -> RecursiveMemory:
         return replace(memory, solution=None, waiting=_without_coordinates(memory.waiting))
     start, b = memory.start
     A, right, x_mean, y_mean = _split(triangle, objective, b)
-    metric, basis = _metric(triangle, objective, memory.eps, A, x_mean)
+    metric, basis = _metric(triangle, objective, A, x_mean)
     # The change of the weights in z, due to the rows and to the penalty at the start.
     target = np.vstack([right - A @ start.T, -np.sqrt(objective.l2) * start.T])
     change = basis.T @ target[: len(basis)]
@@ -249,10 +248,10 @@ def _solved(memory: RecursiveMemory) -> RecursiveMemory:
     return memory
 
 
-def _metric(triangle, objective, eps, A, x_mean) -> tuple[Metric, np.ndarray]:
+def _metric(triangle, objective, A, x_mean) -> tuple[Metric, np.ndarray]:
     share = triangle.ordinary_weight() / triangle.weight
     return factor_metric(
-        A, triangle.ordinary_scale(), objective.l2, x_mean, share, eps, triangle.rounding()
+        A, triangle.ordinary_scale(), objective.l2, x_mean, share, triangle.rounding()
     )
 
 

@@ -180,6 +180,8 @@ def _descended(kernels, problem: Problem, alphas, request: Request, n_threads) -
     """Descend for each alpha, and take the certificates from one more pass."""
     system = make_system(kernels, problem, n_threads)
     refuse_target_range(system)
+    if system.is_far and system.d <= GRAM_FEATURES:
+        raise NotTrustworthy("the kernels' rounding hides how columns vary")
     system.find_centre()
     zero = np.zeros((system.t, system.d))
     c = -system.gradient(zero, system.intercept_for(zero)).coef / system.weight

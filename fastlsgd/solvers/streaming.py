@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..kernels.contract import GROUP_ROWS, Epoch, Kernels, Prox, SGDState, working_dtype
+from ..kernels.contract import GROUP_ROWS, Epoch, Kernels, Prox, SGDState
 from . import metric
 from .automatic import AutomaticMemory
 from .recursive import RecursiveLeastSquares, RecursiveMemory, recursive_memory
@@ -81,8 +81,8 @@ class StreamingDescent:
         triangle = None
         if fitted is not None:
             triangle = fitted.triangle(self.coef, self.intercept, self.objective)
-        start, eps = (self.coef, self.intercept), float(np.finfo(working_dtype(self.X)).eps)
-        return StreamMemory(unit, recursive_memory(*start, self.objective, eps, triangle))
+        start = recursive_memory(self.coef, self.intercept, self.objective, triangle)
+        return StreamMemory(unit, start)
 
     def epoch(self, order: np.ndarray | None) -> float:
         n = self.X.shape[0] if order is None else len(order)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..kernels.contract import CSR, Gram, Kernels, LossGradient, Matrix, working_dtype
-from ..kernels.device import DeviceArray, extremes, repeated
+from ..kernels.device import DeviceArray, extremes, lives_on_device, repeated
 from .factors import EPS, NotTrustworthy, column_scale
 from .interrupt import call_gram, call_kernel
 from .moments_by_blas import blas_dtype, gram_by_blas
@@ -33,10 +33,14 @@ FEW_TARGETS = 16
 CANCELLATION = 1e4
 # A column whose spread is at most this many eps of its mean may be constant, but for rounding.
 DOUBT_EPS = 2.0**14
+# Kernels compute with rows about zero. A column whose spread is less than its mean times eps over
+# this is read in float64 about its mean: float32 steps of 1 at 4e6 gave slopes 10 percent off.
+FAR_SHARE = 1e-3
 # A row whose share of the weight is below this may be lost in the rounding of a mean.
 LEAST_WEIGHT = 1e-16
 # A mean of more standard deviations than this is first subtracted from y.
 FAR = 1e3
+LEAST_SAMPLE = 16  # rows, however many columns there are
 PROBES = 4  # random directions that show how large rows are
 GRADIENT_PARTS = 64  # the error falls with the square root of the number of parts
 GRADIENT_PART_NUMBERS = 2**18  # for a smaller part, the call would take longer than the work
@@ -121,9 +125,14 @@ class System:
         """
         if self.is_centred:
             return
-        targets = repeated(-1.0, (self.n, 1), self.y)
-        _, mean, _ = self._pass(targets, np.zeros((1, self.d)), np.zeros(1))
-        self.centre_at(mean[0], self._target_mean())
+        targets, zero = repeated(-1.0, (self.n, 1), self.y), (np.zeros((1, self.d)), np.zeros(1))
+        if self.is_far:
+            origin = self._sampled_mean()
+            found = self._about(origin, targets, *zero)
+            mean = origin + found.coef[0]
+        else:
+            mean = self._pass(targets, *zero).coef[0]
+        self.centre_at(mean, self._target_mean())
 
     def _target_mean(self) -> np.ndarray:
         if isinstance(self.y, DeviceArray):
@@ -232,8 +241,9 @@ class System:
         The latter vary in rows of very small weight. `norms` are those of the columns of A.
         """
         size = np.sqrt(self.weight) * np.abs(self.centre)
-        constant = norms <= 4.0 * self.eps * size
-        doubtful = np.flatnonzero(~constant & (norms <= DOUBT_EPS * EPS * size))
+        constant = norms == 0.0
+        limit = max(4.0 * self.eps, DOUBT_EPS * EPS)
+        doubtful = np.flatnonzero(~constant & (norms <= limit * size))
         if len(doubtful):
             constant[self._constant(doubtful)] = True
         found = np.flatnonzero(constant)
@@ -244,20 +254,56 @@ class System:
         return true, np.setdiff1d(found, true)
 
     def _constant(self, columns: np.ndarray) -> np.ndarray:
-        """Return those of these columns of X that are constant in the rows of positive weight."""
+        """Return those of these columns of X that are constant in the rows of positive weight.
+
+        The numbers of X are exact, and so are differences of near ones: only what float64 rounds
+        counts as rounding.
+        """
         first, step = None, max(1, DENSE_NUMBERS // self.d)
+        same = np.ones(len(columns), dtype=bool)
         for start in range(0, self.n, step):
-            chunk = as_dense(row_slice(self.X, start, min(start + step, self.n)))
+            chunk = self._some_columns(start, min(start + step, self.n), columns)
             if self.host_weights is not None:
                 chunk = chunk[self.host_weights[start : start + step] > 0.0]
             if len(chunk) == 0:
                 continue
             first = chunk[0] if first is None else first
-            apart = np.abs(chunk[:, columns] - first[columns])
-            columns = columns[(apart <= 4.0 * self.eps * np.abs(first[columns])).all(axis=0)]
-            if len(columns) == 0:
+            same &= (np.abs(chunk - first) <= 4.0 * EPS * np.abs(first)).all(axis=0)
+            if not same.any():
                 break
-        return columns
+        return columns[same]
+
+    def _some_columns(self, start: int, stop: int, columns: np.ndarray) -> np.ndarray:
+        """Return these columns of rows `start` to `stop`, in float64."""
+        rows = row_slice(self.X, start, stop)
+        if isinstance(rows, np.ndarray):
+            return as_dense(rows[:, columns])
+        return as_dense(rows)[:, columns]
+
+    @cached_property
+    def is_far(self) -> bool:
+        """Whether a column is so far from zero that the kernels' rounding hides how it varies.
+
+        The rows are then read in float64 about their centre, which takes longer. A sample shows the
+        columns' spread; those that are constant in it are read as a whole.
+        """
+        X = self.X
+        if not self.fit_intercept or isinstance(X, CSR) or lives_on_device(X):
+            return False
+        count = max(LEAST_SAMPLE, min(ORIGIN_ROWS, DENSE_NUMBERS // self.d))
+        A = as_dense(take_rows(X, random_rows(self.n, count, self.host_weights)))
+        with np.errstate(over="ignore", invalid="ignore"):
+            size, spread = np.abs(A.mean(axis=0)), A.std(axis=0)
+            far = np.flatnonzero(FAR_SHARE * spread < self.eps * size)
+            varies = (A[:, far] != A[0, far]).any(axis=0)
+            if varies.any():
+                return True
+            squares, step = np.zeros(len(far)), max(1, DENSE_NUMBERS // self.d)
+            for start in range(0, self.n if len(far) else 0, step):
+                apart = self._some_columns(start, min(start + step, self.n), far) - A[0, far]
+                squares += np.einsum("ij,ij->j", apart, apart)
+            spread = np.sqrt(squares / self.n)
+        return bool(((spread > 0.0) & (FAR_SHARE * spread < self.eps * size[far])).any())
 
     @cached_property
     def underflow(self) -> float:
@@ -340,6 +386,10 @@ class System:
         the error of the weights. It grows with the length of a sum. So `GRADIENT_PARTS` short sums
         are added up, where the kernel does not do so itself.
         """
+        if self.is_far:
+            there = intercept + coef @ self.centre
+            loss, slope, mean = self._about(self.centre, self.y, coef, there)
+            return Gradient(2.0 * self.weight * loss, self.weight * slope + self.alpha * coef, mean)
         self.passes += 1
         parts = 1
         if not self.kernels.SUMS_ARE_SPLIT:
@@ -372,6 +422,9 @@ class System:
     def apply(self, coef: np.ndarray) -> np.ndarray:
         """Return (A^T A + alpha I) w for each row w of `coef`."""
         coef = np.ascontiguousarray(coef)
+        if self.is_far:
+            dw = self._about(self.centre, self._no_targets, coef, np.zeros(self.t)).coef
+            return self.weight * dw + self.alpha * coef
         _, dw, db = self._pass(self._no_targets, coef, -(coef @ self.centre))
         return self.weight * (dw - np.outer(db, self.centre)) + self.alpha * coef
 
@@ -388,6 +441,35 @@ class System:
             self.sample_weight,
             self.n_threads,
         )
+
+    def _about(self, origin: np.ndarray, y, coef: np.ndarray, intercept) -> LossGradient:
+        """Make a pass over the rows less `origin`, in float64; `intercept` is that at `origin`."""
+        self.passes += 1
+        t, step = len(coef), max(1, DENSE_NUMBERS // self.d)
+        loss, dw, db = np.zeros(t), np.zeros((t, self.d)), np.zeros(t)
+        coef = np.ascontiguousarray(coef)
+        for start in range(0, self.n, step):
+            stop = min(start + step, self.n)
+            s = None if self.sample_weight is None else self.sample_weight[start:stop]
+            weight = float(stop - start if s is None else s.sum(dtype=np.float64))
+            if weight == 0.0:
+                continue
+            A = as_dense(row_slice(self.X, start, stop)) - origin
+            part = call_kernel(
+                self.kernels.loss_gradient,
+                2 * t,
+                A,
+                y[start:stop],
+                coef,
+                intercept,
+                s,
+                self.n_threads,
+            )
+            share = weight / self.weight
+            loss += share * part.loss
+            dw += share * part.coef
+            db += share * part.intercept
+        return LossGradient(loss, dw, db)
 
     def chunks(self, first: int = 0, end: int | None = None, numbers: int | None = None):
         """Yield (start, stop, rows of A, rows of S^(1/2) (y - mean)), a few rows at a time."""
