@@ -49,6 +49,7 @@ class FullBatchResult:
     converged: bool
     scale: np.ndarray  # (d,)  the reciprocal of each column's standard deviation
     allowed: float  # the largest gradient of such columns that tol and rounding allow
+    is_dependent: bool  # whether the metric has found that columns depend on each other
 
 
 @dataclass
@@ -291,6 +292,7 @@ def _accelerate(
         here, momentum = following, later
     coef, intercept = objective.outwards(best)
     relative = test.relative(best_norm, converged, residual)
+    is_dependent = len(objective.metric.shrink) < int(np.count_nonzero(scale))
     return FullBatchResult(
-        coef, intercept, len(losses), losses, relative, converged, scale, allowed
+        coef, intercept, len(losses), losses, relative, converged, scale, allowed, is_dependent
     )

@@ -162,22 +162,36 @@ def _by_descent(
         with np.errstate(over="ignore", invalid="ignore"):
             return _descended(kernels, problem, alphas, request, n_threads)
     except NotTrustworthy as error:
-        if problem.X.shape[1] > GRAM_FEATURES:
+        if problem.X.shape[1] > GRAM_FEATURES and not _is_wide_without_penalty(problem, alphas):
             raise np.linalg.LinAlgError(str(error)) from error
+    solver = "qr" if problem.X.shape[1] <= GRAM_FEATURES else "auto"
     return fit_regression(
         kernels,
         problem,
         alphas,
         request.start,
-        solver="qr" if problem.is_smooth(alphas) else "gram",
+        solver=solver if problem.is_smooth(alphas) else "gram",
         tol=request.tol,
         max_iter=request.max_iter,
         n_threads=n_threads,
     )
 
 
+def _is_wide_without_penalty(problem: Problem, alphas) -> bool:
+    """Return whether many weights fit the rows equally well, of which those of least norm count."""
+    s = problem.sample_weight
+    rows = problem.X.shape[0] if s is None else np.count_nonzero(np.asarray(s))
+    return problem.is_smooth(alphas) and not all(alphas) and rows <= problem.X.shape[1]
+
+
 def _descended(kernels, problem: Problem, alphas, request: Request, n_threads) -> list[Solution]:
-    """Descend for each alpha, and take the certificates from one more pass."""
+    """Descend for each alpha, and take the certificates from one more pass.
+
+    Descent in scaled columns ends at the least norm in their metric, where least norm is asked for
+    in the columns' own units: so that dependent columns without a penalty are not for it.
+    """
+    if _is_wide_without_penalty(problem, alphas):
+        raise NotTrustworthy("fewer rows than columns have many solutions")
     system = make_system(kernels, problem, n_threads)
     refuse_target_range(system)
     if system.is_far and system.d <= GRAM_FEATURES:
@@ -201,6 +215,8 @@ def _descended(kernels, problem: Problem, alphas, request: Request, n_threads) -
             max_iter=request.max_iter,
             n_threads=n_threads,
         )
+        if result.is_dependent and alpha == 0.0 and problem.is_smooth(alphas):
+            raise NotTrustworthy("columns depend on each other")
         coef, intercept = result.coef, result.intercept
         found = system.gradient(coef, intercept)
         if result.converged and problem.is_smooth([alpha]):

@@ -307,3 +307,18 @@ def test_nesterov_beside_one_huge_row(size, l1_ratio):
     found = LeastSquaresRegressor(solver="nesterov", **chosen).fit(X, y)
     exact = LeastSquaresRegressor(**chosen).fit(X, y)
     np.testing.assert_allclose(found.coef_, exact.coef_, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["wide", "units", "dependent"])
+def test_nesterov_without_a_penalty_gives_the_least_norm(kind):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(5, 50))
+    if kind == "units":
+        X = rng.normal(size=(10, 80)) * 10.0 ** rng.integers(-6, 7, size=80)
+    if kind == "dependent":
+        X = rng.normal(size=(50, 2)) * [1.0, 10.0]
+        X = np.column_stack([X, 5.0 * X[:, 0]])
+    y = rng.normal(size=len(X))
+    least = np.linalg.lstsq(X, y, rcond=1e-15)[0]
+    coef = LeastSquaresRegressor(fit_intercept=False, solver="nesterov").fit(X, y).coef_
+    np.testing.assert_allclose(coef, least, rtol=1e-6, atol=1e-9 * np.abs(least).max())
