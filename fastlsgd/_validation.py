@@ -141,7 +141,8 @@ def _why_no_number(item: object) -> str:
         return f"{item!r:.40} is a {kind}. Convert it to a number first."
     try:
         float(item)  # type: ignore[arg-type]
-    except Exception as error:  # Python's own message says what is wrong
+    except Exception as error:
+        # Python's own message names the type. `check_dtype_object` of scikit-learn asks for it.
         return f"{error}."
     return f"a {kind} is none."
 

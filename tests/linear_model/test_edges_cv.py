@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 
 import numpy as np
@@ -388,3 +389,10 @@ def test_residual_norm_is_in_the_unit_of_the_weights(cv, unit):
     model = LeastSquaresCV(alphas=[1.0, 0.01], cv=cv).fit(X, y, sample_weight=np.full(30, unit))
     r = y - model.predict(X)
     np.testing.assert_allclose(model.residual_norm_, np.sqrt(unit) * np.linalg.norm(r))
+
+
+@pytest.mark.parametrize("model", [LeastSquaresCV, SGDRegressorCV])
+@pytest.mark.parametrize("cv", [21, np.int64(21), 10**39])
+def test_more_folds_than_rows(model, cv):
+    with pytest.raises(ValueError, match=f"^cv={re.escape(repr(cv))} folds need as many rows"):
+        model(cv=cv).fit(np.eye(20)[:, :2], np.arange(20.0))
