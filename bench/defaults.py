@@ -35,6 +35,12 @@ features reach on the rows that are fitted. The columns of fastlsgd are for batc
 means that the weights overflowed.
 
 torch: `torch.nn.Linear`, `MSELoss`, `torch.optim.SGD(lr=0.01)`, batches of 32, 50 epochs.
+
+With an L1 penalty, rows count for less than their weights say where a few are so large that sums in
+float64 would hold nothing of the others (a column's root mean square is more than 1e3 times its
+spread in ordinary rows, or the mean weight more than 1e6 times the median): a row that is k > 10
+spreads from the others counts with a share (10 / k)^2 of its weight. Without L1, rows count in full
+up to 1e8 spreads, so that the documented objective is minimised.
 """
 
 

@@ -141,7 +141,8 @@ class SGDClassifier(LinearClassifier, BaseSGD):
 
     Notes
     -----
-    Differences from scikit-learn's SGDClassifier, beside those named in :class:`SGDRegressor`:
+    Differences from scikit-learn's SGDClassifier, beside those named in :class:`SGDRegressor`
+    (among them, how far rows of huge numbers count with an L1 penalty):
 
     - Three classes or more stop together and see the rows in the same order. There each class is
       a fit of its own, with its own order and its own end, and `n_iter_` is the longest; here none

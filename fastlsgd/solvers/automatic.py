@@ -19,8 +19,8 @@
    comes from the rows themselves (`recursive.py`), and descent starts at their solution, which
    comes with it. From zero weights, the residual of such a row has to fall by ten decades before
    the others count, and the loss, in which they are lost, ends the fit before that: with a row of
-   1e10 among 300 x 30, R2 of the others was -0.2. Where columns are only scaled, the weight of such
-   a row is capped at that of so many ordinary rows.
+   1e10 among 300 x 30, R2 of the others was -0.2. With L1, where columns are only scaled, the
+   weight of such a row is capped at that of so many ordinary rows.
 
 `partial_fit` has a method of its own, in `streaming.py`.
 

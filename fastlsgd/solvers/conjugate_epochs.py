@@ -87,16 +87,15 @@ class ConjugateDescent:
         """Restart from the residuals of the present weights, along the scaled gradient."""
         self.begun = True
         self.objective, self.gradient = self.problem.gradient(self.coef)
-        scale = self.problem.squared_scale
         for part in self.problem.blocks():
-            np.multiply(self.gradient[part], scale, out=self.direction[part])
+            self.problem.precondition(self.gradient[part], self.direction[part])
             self.rho[part] = np.einsum("td,td->t", self.direction[part], self.gradient[part])
         self.first_rho = self.rho.copy()
         self.radau = _Radau(self.problem.least_curvature, len(self.rho))
 
     def _step(self) -> None:
         p, product = self.direction, self.problem.product(self.direction)
-        scale, before = self.problem.squared_scale, self.rho.copy()
+        before = self.rho.copy()
         length = np.zeros_like(before)
         for part in self.problem.blocks():
             curvature = np.einsum("td,td->t", p[part], product[part])
@@ -106,7 +105,7 @@ class ConjugateDescent:
             gradient = self.gradient[part]
             product[part] *= a
             gradient -= product[part]
-            scaled = np.multiply(gradient, scale, out=product[part])
+            scaled = self.problem.precondition(gradient, product[part])
             self.rho[part] = np.einsum("td,td->t", scaled, gradient)
             p[part] *= _quotient(self.rho[part], before[part])[:, None]
             p[part] += scaled

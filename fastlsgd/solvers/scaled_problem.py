@@ -5,6 +5,10 @@
 Rows of X are not transformed, and CSR rows cost their stored numbers: centring is a correction of
 the sums, by c . w before a pass and a rank-one term after it, and the metric of `metric.py` is
 applied only to weights and gradients. c and m separate the intercept from w. A call reads X once.
+
+Where a few rows are so large that sums in float64 hold nothing of the others, their weights are
+capped, and the rest of their part of J is a term of its own (`heavy_rows.py`). With L1, for which
+the metric has to be diagonal, the capped weights are the only ones.
 """
 
 from __future__ import annotations
@@ -14,9 +18,10 @@ import numpy as np
 from ..kernels.contract import working_dtype
 from ..kernels.device import repeated
 from . import metric
+from .heavy_rows import FARTHEST, HeavyRows, heaviest, heavy_rows_of
 from .interrupt import call_kernel
 from .metric import ColumnMoments, diagonal_metric, take_moments
-from .ordinary_rows import capped_shares, ruled_by_few
+from .ordinary_rows import LARGEST_DISTANCE, capped_shares, ruled_by_few, shares_beside
 from .training import Objective, TrainingData
 from .weights import normalised_weights
 
@@ -43,7 +48,8 @@ class ScaledProblem:
     weight_unit : float
         A power of two by which the sample weights are divided.
     squared_scale : ndarray of shape (d,)
-        One over the curvature of each column with the penalty; 0 for a constant column.
+        One over the curvature of each column with the penalty; 0 for a constant column. Rows count
+        for it as much as their capped weights say.
     loss_scale : float
         The loss of predicting the mean of y.
     """
@@ -57,21 +63,23 @@ class ScaledProblem:
         s, exponent = normalised_weights(_of_visited(rows, visited), self.X)
         self.weight_unit = 2.0**exponent
         self.moments = take_moments(self.kernels, self.X, self.y, s, self.n_threads, full=False)
-        self.is_capped = ruled_by_few(self.moments, s)
-        if self.is_capped:
-            s = self._capped(s)
-        self.sample_weight = s
-        centred, l2 = objective.fit_intercept, objective.l2
+        self.loss_scale = 0.5 * float(self.moments.y_variance().sum())
+        self._counts, self.own_share = _counts(s, self.y), 1.0
+        self.heavy: HeavyRows | None = None
+        self.sample_weight, excess = s, None
+        if ruled_by_few(self.moments, s):
+            excess = self._cap(s)
+        centred = objective.fit_intercept
         eps = float(np.finfo(working_dtype(self.X)).eps)
-        scales = diagonal_metric(self.moments, l2, centred, eps)
-        self.centre, self.squared_scale = scales.shift, scales.transform**2
+        scales = diagonal_metric(self.moments, objective.l2 / self.own_share, centred, eps)
+        self.centre, self.squared_scale = scales.shift, scales.transform**2 / self.own_share
         if self.moments.rows <= self.X.shape[1]:
             self.squared_scale = _of_like_size(self.squared_scale)
         self.y_mean = np.zeros(self.y.shape[1])
         if centred:
             self.y_mean = self.moments.y_origin + self.moments.y / self.moments.weight
-        self.loss_scale = 0.5 * float(self.moments.y_variance().sum())
-        self._counts = None if self.is_capped else _counts(s, self.y)
+        if excess is not None:
+            self.heavy = self._heavy(*excess)
 
     @property
     def least_curvature(self) -> float:
@@ -86,16 +94,22 @@ class ScaledProblem:
         return metric.with_products(self.moments, self.X, self.y, self.sample_weight)
 
     def intercept(self, coef: np.ndarray) -> np.ndarray:
-        return self.y_mean - self._at_centre(coef)
+        own = self.y_mean - self._at_centre(coef)
+        return own if self.heavy is None else own + self.heavy.intercept(coef)
 
     def gradient(self, coef: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """J of each target, (t,), and its gradient, (t, d)."""
-        loss, dw, db = self._pass(self.y, coef, self.intercept(coef), self.sample_weight)
+        own = self.y_mean - self._at_centre(coef)
+        loss, dw, db = self._pass(self.y, coef, own, self.sample_weight)
         if self.objective.fit_intercept:
             # The mean residual, which is not zero because of rounding.
             self.y_mean = self.y_mean - db
             loss = loss - 0.5 * db * db
-        self._complete(dw, db, coef)
+        heavy = None
+        if self.heavy is not None:
+            heavy = self.heavy.residual(coef)
+            loss = self.own_share * loss + 0.5 * np.einsum("tm,tm->t", heavy, heavy)
+        self._complete(dw, db, coef, heavy)
         penalty = 0.5 * self.objective.l2 * np.einsum("td,td->t", coef, coef)
         return loss + penalty, dw
 
@@ -103,8 +117,15 @@ class ScaledProblem:
         """The products of the curvature of J with each row of p (t, d)."""
         nothing = repeated(0.0, (self.X.shape[0], len(p)), self.y)
         _, dw, db = self._pass(nothing, p, -self._at_centre(p), self.sample_weight)
-        self._complete(dw, db, p)
+        self._complete(dw, db, p, None if self.heavy is None else self.heavy.product(p))
         return dw
+
+    def precondition(self, gradient: np.ndarray, out: np.ndarray) -> np.ndarray:
+        """Write the gradient (t, d), times the inverse of the metric, to `out`."""
+        np.multiply(gradient, self.squared_scale, out=out)
+        if self.heavy is not None:
+            self.heavy.precondition(out)
+        return out
 
     def unweighted_loss(self, coef: np.ndarray, weighted: float) -> float:
         """The mean of r^2 / 2 over the rows that count, summed over targets.
@@ -137,25 +158,66 @@ class ScaledProblem:
             self.n_threads,
         )
 
-    def _complete(self, dw: np.ndarray, db: np.ndarray, coef: np.ndarray) -> None:
-        """Centre the sums of a pass and add the part of the penalty, in place."""
+    def _complete(self, dw, db, coef: np.ndarray, heavy: np.ndarray | None) -> None:
+        """Centre the sums of a pass, and add the parts of heavy rows and the penalty, in place."""
         for part in self.blocks():
             if self.objective.fit_intercept:
                 dw[part] -= db[part, None] * self.centre
+            if self.heavy is not None and heavy is not None:
+                dw[part] *= self.own_share
+                dw[part] += self.heavy.gradient(heavy[part])
             if self.objective.l2 > 0.0:
                 dw[part] += self.objective.l2 * coef[part]
 
-    def _capped(self, s: np.ndarray | None) -> np.ndarray:
-        """Sample weights, capped so that no row counts as more than a number of ordinary ones."""
-        share = capped_shares(self.X, self.moments)
-        s = share if s is None else share * np.asarray(s, dtype=np.float64)
-        s = s.astype(self.y.dtype)
-        self.moments = take_moments(self.kernels, self.X, self.y, s, self.n_threads, full=False)
+    def _cap(self, s: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, float] | None:
+        """Cap the weights of large rows; return their numbers, what they lost, and all weight.
+
+        None with L1, where the weights stay capped.
+        """
+        share, total = capped_shares(self.X, self.moments), self.moments.weight
+        given = np.ones(len(share)) if s is None else np.asarray(s, dtype=np.float64)
+        numbers = None
+        if self.objective.l1 == 0.0:
+            numbers = heaviest(share, s, self.X.shape[1])
+            spread = self.moments.spread
+            share[:] = 1.0
+            share[numbers] = 0.0
+            self._weigh(share * given)
+            if self.moments.weight > 0.0:
+                rows = heavy_rows_of(self.X, numbers)
+                share[numbers] = shares_beside(rows, self.moments, spread)
+        self._weigh(share * given)
         if self.moments.leave_float64():
             raise ValueError(
                 "Squares of columns of X leave the range of float64: rescale its columns."
             )
-        return s
+        if numbers is None:
+            self.loss_scale, self._counts = 0.5 * float(self.moments.y_variance().sum()), None
+            return None
+        self.own_share = self.moments.weight / total
+        # Of the weight of a row at 10 / sqrt(share) spreads, what is left to it at `FARTHEST`.
+        part = np.minimum(share[numbers] * (FARTHEST / LARGEST_DISTANCE) ** 2, 1.0)
+        lost = given[numbers] * part - self.sample_weight[numbers]
+        return numbers, np.maximum(lost, 0.0), total
+
+    def _weigh(self, sample_weight: np.ndarray) -> None:
+        """Take the moments with these weights."""
+        self.sample_weight = sample_weight.astype(self.y.dtype)
+        self.moments = take_moments(
+            self.kernels, self.X, self.y, self.sample_weight, self.n_threads, full=False
+        )
+
+    def _heavy(self, numbers: np.ndarray, lost: np.ndarray, total: float) -> HeavyRows:
+        targets = np.asarray(self.y[numbers], dtype=np.float64) - self.y_mean
+        return HeavyRows(
+            heavy_rows_of(self.X, numbers) - self.centre,
+            targets,
+            lost,
+            self.moments.weight,
+            total,
+            centred=self.objective.fit_intercept,
+            squared_scale=self.squared_scale,
+        )
 
 
 def _of_like_size(squared_scale: np.ndarray) -> np.ndarray:

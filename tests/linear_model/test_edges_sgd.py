@@ -73,6 +73,40 @@ def test_light_rows_of_huge_numbers_may_have_any_loss(size, kind):
         np.testing.assert_allclose(both.coef_[0], model.coef_, rtol=1e-3, atol=1e-5)
 
 
+def objective(model, X, y, alpha):
+    r = y - model.predict(X)
+    return 0.5 * (r @ r) / len(y) + 0.5 * alpha * (model.coef_ @ model.coef_)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, sp.csr_array])
+def test_heavy_rows_of_many_features_count_in_full(kind):
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        X = rng.normal(size=(300, 1000)) * 10.0 ** rng.integers(-4, 5, size=1000)
+        y = rng.normal(size=300)
+        X[: 1 + seed] *= 1e6
+        model = SGDRegressor(random_state=0).fit(kind(X), y)
+        assert model.score(X, y) > 0.999
+        assert model.score(X[3:], y[3:]) > 0.999
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("n_heavy", [1, 3, 100])
+def test_heavy_sparse_rows_count_in_full(fit_intercept, n_heavy):
+    for seed in range(3):
+        X = sp.random_array((300, 2000), density=0.02, format="csr", rng=seed)
+        size = np.sqrt(np.asarray((X * X).sum(axis=1)).ravel())
+        size[:n_heavy] /= 1e6
+        X = sp.csr_array(sp.diags_array(1.0 / size) @ X)
+        y = np.random.default_rng(seed).normal(size=300)
+        parameters = {"alpha": 0.01, "fit_intercept": fit_intercept}
+        exact = objective(LeastSquaresRegressor(**parameters).fit(X, y), X, y, 0.01)
+        model = SGDRegressor(random_state=0, **parameters).fit(X, y)
+        assert objective(model, X, y, 0.01) <= exact + 0.01 * 0.5 * (y @ y) / len(y)
+        closer = SGDRegressor(random_state=0, tol=1e-9, **parameters).fit(X, y)
+        assert objective(closer, X, y, 0.01) <= exact + 1e-6
+
+
 def test_one_huge_row_among_many_features(monkeypatch):
     monkeypatch.setattr(metric, "FULL_METRIC_FEATURES", 3)
     X, y = problem()
