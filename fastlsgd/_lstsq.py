@@ -12,7 +12,7 @@ from .kernels import resolve
 from .kernels.contract import working_dtype
 from .kernels.device import handed_back, lives_on_device, ndim
 from .solvers.least_squares import DIRECT_SOLVERS, Request, solve_least_squares
-from .solvers.solution import Solution
+from .solvers.solution import Solution, weights_underflow
 from .solvers.training import TrainingData
 
 __all__ = ["LstsqInfo", "lstsq"]
@@ -131,7 +131,7 @@ def lstsq(
     if not found.converged:
         _warn(found)
     one_target = ndim(b) == 1
-    x = _answer(found.coef, X, y)
+    x = _answer(found.coef, X, y, s)
     x = x[:, 0] if one_target else x
     x = handed_back(np.ascontiguousarray(x), A) if lives_on_device(A) else x
     if not return_info:
@@ -152,8 +152,10 @@ def _warn(found: Solution) -> None:
     )
 
 
-def _answer(coef: np.ndarray, X, y: np.ndarray) -> np.ndarray:
+def _answer(coef: np.ndarray, X, y: np.ndarray, s) -> np.ndarray:
     """Weights (t, d) as x (d, t) with the dtype of A."""
+    if weights_underflow(coef, X, y, s):
+        raise ValueError(f"x underflows {working_dtype(X)}: rescale A or b, or give A as float64.")
     x = np.ascontiguousarray(coef.T)
     if working_dtype(X) != x.dtype:
         with np.errstate(over="ignore"):

@@ -33,6 +33,7 @@ from ..solvers.factors import NotTrustworthy
 from ..solvers.holdout import class_numbers
 from ..solvers.interrupt import call_kernel
 from ..solvers.serial_blas import blas_for
+from ..solvers.solution import weights_underflow
 
 
 class VersionWarning(InconsistentVersionWarning):
@@ -64,14 +65,15 @@ class LinearModel(BaseEstimator):
         is_near = lives_on_device(X) or target_dtype is None or dtype == target_dtype
         b = intercept if is_near else intercept - origin
         out = call_kernel(kernels.predict, len(coef), X, coef, b, self._n_threads(X, len(coef)))
+        overflows = not check.all_finite(out)  # in X's dtype
         if not is_near:
             out = out.astype(np.result_type(dtype, target_dtype))
             out += origin
         if lives_on_device(X):
             out = handed_back(out, like)
-        if not check.all_finite(out):
+        if overflows or not check.all_finite(out):
             check.explain_non_finite(X=X, coef_=coef, intercept_=intercept)
-            raise ValueError(f"The prediction overflows {out.dtype}.")
+            raise ValueError(f"The prediction overflows {dtype if overflows else out.dtype}.")
         return out
 
     def _coefficients(self, d: int) -> tuple[np.ndarray, np.ndarray]:
@@ -430,6 +432,14 @@ def backend_name(kernels) -> str:
 def check_flag(value, name: str) -> None:
     if not isinstance(value, (bool, np.bool_)):
         raise ValueError(f"{name} must be True or False, got {value!r}.")
+
+
+def refuse_underflow(coef: np.ndarray, X: Matrix, y, sample_weight) -> None:
+    """Raise ValueError for weights that vanish in X's dtype and would predict nothing."""
+    if weights_underflow(coef, X, y, sample_weight):
+        raise ValueError(
+            f"The weights underflow {working_dtype(X)}: rescale X or y, or give X as float64."
+        )
 
 
 def cast_coef(coef: np.ndarray, dtype) -> np.ndarray:

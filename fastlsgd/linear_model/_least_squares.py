@@ -24,6 +24,7 @@ from ._base import (
     cast_coef,
     check_flag,
     overflow_explained,
+    refuse_underflow,
 )
 from ._summary import Summary
 
@@ -219,6 +220,7 @@ class LeastSquaresRegressor(LinearRegressor):
             for found in solutions:
                 if not (np.isfinite(found.coef).all() and np.isfinite(found.intercept).all()):
                     raise np.linalg.LinAlgError("weights that are not finite")
+        refuse_underflow(solutions[-1].coef, problem.X, problem.y, problem.sample_weight)
         self._set_weights(solutions, working_dtype(problem.X), one_target)
         self._set_certificates(solutions)
         self.backend_ = backend_name(kernels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 from .. import _validation as check
@@ -163,6 +164,7 @@ class LeastSquaresClassifier(LinearClassifier):
         alphas = regressor._check_parameters()
         warm = self.warm_start and hasattr(self, "coef_")
         X, labels = self._validate_labels(X, y, sample_weight, reset=not warm, multi_output=True)
+        check_classification_targets(labels)  # its message does not print all of y
         kernels = resolve_backend(self.backend, X)
         self._refuse_non_finite(kernels, X)
         self._label_binarizer = LabelBinarizer(neg_label=-1, pos_label=1)

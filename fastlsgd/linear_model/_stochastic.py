@@ -44,6 +44,7 @@ from ._base import (
     backend_name,
     cast_coef,
     overflow_explained,
+    refuse_underflow,
 )
 from ._listeners import Progress, ScikitLearnCallbacks
 from ._sgd_parameters import SGDParameters
@@ -341,6 +342,8 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
         n_updates = result.n_iter * -(-n_visits // int(self.batch_size))
         before = self.loss_curve_ if call.go_on else []
         updates_done = self._updates_done(call)
+        s = rows.weights if rows.weights is None or rows.weights.ndim == 1 else None
+        refuse_underflow(result.coef, rows.X, rows.y, s)
         self._set_weights(result.coef, result.intercept, working_dtype(rows.X), rows.one_target)
         self.n_iter_ = result.n_iter
         self.t_ = 1.0 + updates_done + n_updates

@@ -6,7 +6,33 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..kernels.contract import Matrix, working_dtype
 from .factors import SingularFactor, TriangularFactor
+from .rows import as_dense, random_rows, take_rows
+
+CHECKED_ROWS = 64  # whose predictions show whether an underflow matters
+# Weights that underflow may change predictions by this share of the targets' spread.
+UNDERFLOW_SHARE = 1e-3
+
+
+def weights_underflow(coef: np.ndarray, X: Matrix, y: np.ndarray, sample_weight) -> bool:
+    """Return whether weights (t, d) of a target vanish in X's dtype, though y depends on them.
+
+    Under a large penalty, weights of next to nothing are right, and may vanish.
+    """
+    dtype = working_dtype(X)
+    largest = np.abs(coef).max(axis=1)
+    small = (largest > 0.0) & (largest < np.finfo(dtype).tiny)
+    if not small.any():
+        return False
+    s = None if sample_weight is None else np.asarray(sample_weight)
+    rows = random_rows(X.shape[0], CHECKED_ROWS, s)
+    lost = coef[small] - coef[small].astype(dtype)
+    change = (as_dense(take_rows(X, rows)) @ lost.T).std(axis=0)
+    targets = np.asarray(y[rows], np.float64)[:, small]
+    # The weights for a target that is constant are rounding.
+    rounding = float(np.finfo(dtype).eps) * np.abs(targets).max(axis=0)
+    return bool((change > UNDERFLOW_SHARE * targets.std(axis=0) + rounding).any())
 
 
 @dataclass

@@ -9,7 +9,13 @@ import pytest
 import scipy.sparse as sp
 
 import fastlsgd
-from fastlsgd import LeastSquaresCV, LeastSquaresRegressor, SGDRegressor, SGDRegressorCV
+from fastlsgd import (
+    LeastSquaresClassifier,
+    LeastSquaresCV,
+    LeastSquaresRegressor,
+    SGDRegressor,
+    SGDRegressorCV,
+)
 
 FAR = 1.7e9  # the nearest number of float32 is 64 away
 
@@ -74,3 +80,35 @@ def test_weights_and_targets_have_the_wider_dtype():
     w = np.full(len(y), 1e-310)
     with_y = LeastSquaresRegressor().fit(X, (y - FAR).astype(np.float32), sample_weight=w)
     np.testing.assert_allclose(with_y.coef_, [0.5], rtol=1e-6)
+
+
+def test_an_overflow_of_float32_predictions_names_float32():
+    X = np.random.default_rng(0).normal(size=(50, 4))
+    model = LeastSquaresRegressor().fit(X, X @ [1e110, 2e110, 0.0, 1e110])
+    with pytest.raises(ValueError, match="The prediction overflows float32"):
+        model.predict(X.astype(np.float32))
+
+
+def test_the_refusal_of_continuous_labels_is_short():
+    y = np.where(np.arange(300) % 2, -1.5, 2.0)
+    with pytest.raises(ValueError, match="Unknown label type: continuous") as caught:
+        LeastSquaresClassifier().fit(np.ones((300, 2)), y)
+    assert len(str(caught.value)) < 300
+
+
+def test_weights_that_vanish_in_float32_are_refused():
+    X = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
+    y = X @ [1e-60, 2e-60, 3e-60, 4e-60]
+    for model in (
+        LeastSquaresRegressor(),
+        LeastSquaresRegressor(alpha=1e-66, l1_ratio=1.0),
+        LeastSquaresCV(),
+        SGDRegressor(),
+    ):
+        with pytest.raises(ValueError, match="The weights underflow float32"):
+            model.fit(X, y)
+        model.fit(X.astype(np.float64), y)
+    with pytest.raises(ValueError, match="x underflows float32"):
+        fastlsgd.lstsq(X, y)
+    LeastSquaresRegressor().fit(X, np.full(300, 1e-30))
+    assert not LeastSquaresRegressor(alpha=1e100).fit(X, 1e60 * y).coef_.any()
