@@ -45,6 +45,7 @@ from ..kernels.contract import (
 )
 from .batches import Batch
 from .eigen import eigh
+from .factors import EPS
 from .metric import ColumnMoments, Metric, diagonal_metric, full_metric, take_moments
 from .ordinary_rows import capped_shares, ruled_by_few
 from .recursive import (
@@ -200,7 +201,9 @@ class AutomaticDescent:
     def _choose_metric(self) -> Metric:
         """Return the diagonal metric for L1 or if it converges in an epoch, else the full one."""
         moments, objective, centred = self.moments, self.objective, self.fit_intercept
-        eps, l2 = float(np.finfo(working_dtype(self.X)).eps), objective.l2
+        l2 = objective.l2
+        # Chunks are float64 less the mean of X, and full moments are about an origin amid the rows.
+        eps = 0.25 * EPS if moments.is_full else float(np.finfo(working_dtype(self.X)).eps)
         if moments.is_full and objective.l1 == 0.0:
             if ruled_by_few(moments, self.sample_weight, TRIANGLE_RATIO):
                 return self._metric_of_rows()

@@ -311,12 +311,11 @@ class Metric:
 def standard_scale(moments: ColumnMoments, variance: np.ndarray, eps: float) -> np.ndarray:
     """Return the reciprocal of each column's standard deviation; 0 for a constant column.
 
-    A variance that rounding would leave counts as none. Numbers of X are exact, and so are their
-    differences from an origin amid them: that is float64's rounding. Of moments about zero, it is
-    taken to be that of X's dtype, of relative size eps.
+    A spread of at most 4 eps of the mean counts as none. eps is that of the numbers with which the
+    caller computes: of X's dtype where kernels read X itself, since they would round such a spread
+    away, and a quarter of float64's where rows are read about their mean, which is exact.
     """
-    rounding = np.where(moments.x_origin == 0.0, 4.0 * eps, EPS)
-    noise = (rounding * np.abs(moments.x_mean())) ** 2
+    noise = (4.0 * eps * np.abs(moments.x_mean())) ** 2
     varies = variance > np.maximum(noise, np.finfo(np.float64).tiny)
     return np.where(varies, 1.0 / np.sqrt(np.where(varies, variance, 1.0)), 0.0)
 

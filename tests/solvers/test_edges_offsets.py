@@ -61,3 +61,11 @@ def test_a_float32_column_that_is_constant_stays_so(solver):
     coef = LeastSquaresRegressor(solver=solver).fit(X, X[:, 0] + 1e-3 * rng.normal(size=5000)).coef_
     assert coef[1] == 0.0
     np.testing.assert_allclose(coef[0], 1.0, rtol=1e-3)
+
+
+def test_many_float32_columns_beside_one_at_a_large_offset():
+    """Kernels read these rows as they are: the column is left out, not fitted to its rounding."""
+    _, X, y = exact_steps(4e6, np.float32, 300)
+    others = np.random.default_rng(1).normal(size=(300, 599)).astype(np.float32)
+    X = np.column_stack([X, others])
+    assert SGDRegressor(random_state=0).fit(X, y).score(X, y) > 0.9
