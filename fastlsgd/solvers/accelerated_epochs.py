@@ -41,6 +41,7 @@ class AcceleratedDescent:
 
     def __init__(self, problem: ScaledProblem, coef: np.ndarray) -> None:
         self.problem, self.loss_scale = problem, problem.loss_scale
+        self.weighted_loss = np.inf
         self.coef = np.where(problem.squared_scale > 0.0, coef, 0.0).astype(np.float64)
         self.ahead = self.coef  # the point of the next gradient
         self.momentum, self.curvature = 1.0, 0.0
@@ -58,6 +59,7 @@ class AcceleratedDescent:
         objective, gradient = problem.gradient(ahead)
         penalty = 0.5 * problem.objective.l2 * float(np.einsum("td,td->", ahead, ahead))
         loss = max(float(objective.sum()) - penalty, 0.0)
+        self.weighted_loss = loss
         loss = problem.unweighted_loss(ahead, loss)
         if self.last is not None:  # the curvature along the last move costs no product
             move, change = ahead - self.last[0], gradient - self.last[1]

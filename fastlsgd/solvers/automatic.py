@@ -112,6 +112,7 @@ class AutomaticDescent:
 
     shuffles = True
     gap = np.inf
+    weighted_loss = None
 
     def __init__(
         self,

@@ -49,6 +49,7 @@ class ConjugateDescent:
 
     def __init__(self, problem: ScaledProblem, coef: np.ndarray) -> None:
         self.problem, self.loss_scale = problem, problem.loss_scale
+        self.weighted_loss = np.inf
         self.gap, self.rate = np.inf, 0.0
         # Constant columns have no curvature.
         self.coef = np.where(problem.squared_scale > 0.0, coef, 0.0).astype(np.float64)
@@ -66,6 +67,7 @@ class ConjugateDescent:
         problem, coef = self.problem, self.coef
         penalty = 0.5 * problem.objective.l2 * float(np.einsum("td,td->", coef, coef))
         loss = max(float(self.objective.sum()) - penalty, 0.0)
+        self.weighted_loss = loss
         loss = problem.unweighted_loss(coef, loss)
         if self.rho.any():
             self._step()

@@ -38,6 +38,9 @@ class Descent(Protocol):
         How much the objective can still fall at most; infinite where that is not known.
     rate : float
         Learning rate of the last update.
+    weighted_loss : float or None
+        The loss of the last epoch with the sample weights, by which the fit is then judged. None:
+        by what `epoch` returned.
     memory : object
         What a later descent needs in order to continue this one (`partial_fit`).
     """
@@ -50,6 +53,9 @@ class Descent(Protocol):
 
     @property
     def rate(self) -> float: ...
+
+    @property
+    def weighted_loss(self) -> float | None: ...
 
     @property
     def memory(self) -> object: ...
@@ -300,7 +306,9 @@ class _Fit:
             watched = -self.scores[-1]
         else:
             penalty = self.stopping.penalty
-            watched = self.curve[-1] + (penalty(coef) if penalty else 0.0)
+            weighted = self.descent.weighted_loss
+            watched = self.curve[-1] if weighted is None else weighted
+            watched += penalty(coef) if penalty else 0.0
         keep = self.stopping.keep_interrupted
         if self.restore_best:
             keep = self.patience.improves(watched)

@@ -60,6 +60,12 @@ class TargetByTarget:
         return all(lowered)
 
     @property
+    def weighted_loss(self) -> float | None:
+        losses = [descent.weighted_loss for descent in self.descents]
+        known = [loss for loss in losses if loss is not None]
+        return sum(known) if len(known) == len(losses) else None
+
+    @property
     def rate(self) -> float:
         return self.descents[0].rate
 
