@@ -71,7 +71,7 @@ def folds_of(cv, X, y, matrix, split_params: dict) -> Iterator[tuple[np.ndarray,
     y = check.on_host(y) if is_device_array(y) else y
     _check_kind(cv)
     if check.is_whole(cv) and cv > n:
-        raise ValueError(f"cv={check.shown(cv)} folds need as many rows, but X has {n}.")
+        raise ValueError(f"cv={check.shown(cv)} folds need as many rows, but X has n_samples={n}.")
     if isinstance(cv, Iterable) and not isinstance(cv, str) and not hasattr(cv, "split"):
         cv = list(cv)
         for k, fold in enumerate(cv):
