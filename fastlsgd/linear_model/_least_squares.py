@@ -221,7 +221,7 @@ class LeastSquaresRegressor(LinearRegressor):
                 if not (np.isfinite(found.coef).all() and np.isfinite(found.intercept).all()):
                     raise np.linalg.LinAlgError("weights that are not finite")
         refuse_underflow(solutions[-1].coef, problem.X, problem.y, problem.sample_weight)
-        self._set_weights(solutions, working_dtype(problem.X), one_target)
+        self._set_weights(solutions, problem, one_target)
         self._set_certificates(solutions)
         self.backend_ = backend_name(kernels)
         self._evidence = None
@@ -232,10 +232,11 @@ class LeastSquaresRegressor(LinearRegressor):
         self._warn_where_not_converged(solutions)
         return self
 
-    def _set_weights(self, solutions: list[Solution], dtype, one_target: bool) -> None:
-        coefs = [cast_coef(found.coef, dtype) for found in solutions]
+    def _set_weights(self, solutions: list[Solution], problem: Problem, one_target: bool) -> None:
+        X, s = problem.X, problem.sample_weight
+        coefs = [cast_coef(found.coef, working_dtype(X)) for found in solutions]
         intercepts = [
-            found.intercept_with(coef) if self.fit_intercept else found.intercept
+            found.intercept_with(coef, X, s) if self.fit_intercept else found.intercept
             for found, coef in zip(solutions, coefs, strict=True)
         ]
         last = solutions[-1]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..kernels.contract import Matrix, working_dtype
+from ..kernels.device import lives_on_device
 from .factors import SingularFactor, TriangularFactor
 from .rows import as_dense, random_rows, take_rows
 
@@ -35,6 +36,20 @@ def weights_underflow(coef: np.ndarray, X: Matrix, y: np.ndarray, sample_weight)
     return bool((change > UNDERFLOW_SHARE * targets.std(axis=0) + rounding).any())
 
 
+def origin_among_rows(centre: np.ndarray, X: Matrix, sample_weight) -> np.ndarray:
+    """Return the centre (d,), moved to where most rows are if a few heavy ones have pulled it away.
+
+    Per column, it is brought within the inner four fifths of random rows.
+    """
+    if lives_on_device(X):
+        return centre
+    s = None if sample_weight is None else np.asarray(sample_weight)
+    rows = as_dense(take_rows(X, random_rows(X.shape[0], CHECKED_ROWS, s)))
+    ordered = np.sort(np.asarray(rows, np.float64), axis=0)
+    tenth = len(ordered) // 10
+    return np.clip(centre, ordered[tenth], ordered[-1 - tenth])
+
+
 @dataclass
 class Solution:
     """The weights, how they were found, and how good they are."""
@@ -55,8 +70,14 @@ class Solution:
     why_not: str = ""  # the reason for not having converged, and what helps
     dual_gap: float | None = None  # with L1: of the objective as a mean over rows
 
-    def intercept_with(self, coef: np.ndarray) -> np.ndarray:
-        """Return the intercept that fits these weights, which are `coef` rounded."""
-        if self.centre is None:
+    def intercept_with(self, coef: np.ndarray, X: Matrix, sample_weight) -> np.ndarray:
+        """Return the intercept that fits these weights, which are `coef` rounded.
+
+        What rounding has changed is made up for where most rows are. At the mean, which one heavy
+        row sets, it would spoil the predictions for all others.
+        """
+        if self.centre is None or coef.dtype == np.float64:
             return self.intercept
-        return self.intercept + (self.coef - coef) @ self.centre
+        return self.intercept + (self.coef - coef) @ origin_among_rows(
+            self.centre, X, sample_weight
+        )

@@ -1,10 +1,11 @@
-"""Penalties and columns at the ends of float64's range give tiny weights, not errors."""
+"""Penalties, columns and rows at the ends of float64's range give usable weights, not errors."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from scipy.sparse import csr_array
 
 from fastlsgd import (
     LeastSquaresClassifier,
@@ -57,3 +58,18 @@ def test_columns_that_a_penalty_makes_nothing_of(unit):
     assert_allclose(model.predict(X * unit), y.mean())
     labels = SGDClassifier(random_state=0).fit(X * unit, y > 0).decision_function(X * unit)
     assert_allclose(labels, 2.0 * np.mean(y > 0) - 1.0)
+
+
+@pytest.mark.parametrize("make", [np.asarray, csr_array], ids=["dense", "csr"])
+@pytest.mark.parametrize("size", [1e4, 1e7, 1e10])
+@pytest.mark.parametrize("d", [3, 30])
+def test_rounding_to_float32_is_made_up_for_beside_a_heavy_row(d, size, make):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, d))
+    X[7] *= size
+    X = X.astype(np.float32)
+    y = X.astype(np.float64) @ rng.normal(size=d)
+    y[np.arange(300) != 7] += 0.1 * rng.normal(size=299)
+    model = LeastSquaresRegressor().fit(make(X), y)
+    assert model.coef_.dtype == np.float32
+    assert model.score(np.delete(X, 7, 0), np.delete(y, 7)) > 0.99
