@@ -12,37 +12,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from .automatic import AutomaticMemory
+from .scaled_descent import ScaledDescent
 from .scaled_problem import ScaledProblem
 
 POWER_STEPS = 4  # products with the curvature before the first step
 CURVATURE_SAFETY = 1.05  # a factor on the largest curvature that they show
 
 
-class AcceleratedDescent:
-    """The protocol of `stochastic.Descent`, for L1 with L2 or without.
-
-    Parameters
-    ----------
-    problem : ScaledProblem
-    coef : ndarray of shape (t, d)
-        The start; it is not changed.
+class AcceleratedDescent(ScaledDescent):
+    """For L1, with L2 or without.
 
     Attributes
     ----------
-    loss_scale : float
-        The loss of predicting the mean of y: the unit of a tolerance.
     rate : float
         The length of the last step in scaled columns.
     """
 
-    shuffles = False
-    gap = np.inf
-
     def __init__(self, problem: ScaledProblem, coef: np.ndarray) -> None:
-        self.problem, self.loss_scale = problem, problem.loss_scale
-        self.weighted_loss = np.inf
-        self.coef = np.where(problem.squared_scale > 0.0, coef, 0.0).astype(np.float64)
+        super().__init__(problem, coef)
         self.ahead = self.coef  # the point of the next gradient
         self.momentum, self.curvature = 1.0, 0.0
         self.last: tuple[np.ndarray, np.ndarray] | None = None  # that point, and its gradient
@@ -57,10 +44,7 @@ class AcceleratedDescent:
         if self.curvature == 0.0:
             self.curvature = CURVATURE_SAFETY * self._largest_curvature()
         objective, gradient = problem.gradient(ahead)
-        penalty = 0.5 * problem.objective.l2 * float(np.einsum("td,td->", ahead, ahead))
-        loss = max(float(objective.sum()) - penalty, 0.0)
-        self.weighted_loss = loss
-        loss = problem.unweighted_loss(ahead, loss)
+        loss = self.loss_at(ahead, objective)
         if self.last is not None:  # the curvature along the last move costs no product
             move, change = ahead - self.last[0], gradient - self.last[1]
             square = self._product(move, move)
@@ -77,18 +61,6 @@ class AcceleratedDescent:
         move *= (self.momentum - 1.0) / later
         self.ahead, self.coef, self.momentum = following + move, following, later
         return loss
-
-    def weights(self) -> tuple[np.ndarray, np.ndarray]:
-        """Float64, of X as it was given."""
-        return self.coef, self.problem.intercept(self.coef)
-
-    @property
-    def memory(self) -> AutomaticMemory:
-        return AutomaticMemory(self.problem.remembered_moments(), self.problem.weight_unit)
-
-    def lower_rate(self) -> bool:
-        """Return False: there is no rate to lower."""
-        return False
 
     def _proximal(self, at: np.ndarray, gradient: np.ndarray) -> np.ndarray:
         length = self.problem.squared_scale / self.curvature

@@ -19,40 +19,25 @@ from __future__ import annotations
 
 import numpy as np
 
-from .automatic import AutomaticMemory
+from .scaled_descent import ScaledDescent
 from .scaled_problem import ScaledProblem
 
 # Once the recurrence has lowered the squared gradient by this, residuals are computed again.
 REFRESH = 1e-14
 
 
-class ConjugateDescent:
-    """The protocol of `stochastic.Descent`, for L2 or no penalty.
-
-    Parameters
-    ----------
-    problem : ScaledProblem
-    coef : ndarray of shape (t, d)
-        The start; it is not changed.
+class ConjugateDescent(ScaledDescent):
+    """For L2 or no penalty.
 
     Attributes
     ----------
-    loss_scale : float
-        The loss of predicting the mean of y: the unit of a tolerance.
-    gap : float
-        How much J, summed over targets, can still fall at most; infinite while unknown.
     rate : float
         The length of the last step of the first target, in scaled columns.
     """
 
-    shuffles = False
-
     def __init__(self, problem: ScaledProblem, coef: np.ndarray) -> None:
-        self.problem, self.loss_scale = problem, problem.loss_scale
-        self.weighted_loss = np.inf
-        self.gap, self.rate = np.inf, 0.0
-        # Constant columns have no curvature.
-        self.coef = np.where(problem.squared_scale > 0.0, coef, 0.0).astype(np.float64)
+        super().__init__(problem, coef)
+        self.rate = 0.0
         t = len(coef)
         self.objective, self.gradient = np.zeros(t), np.zeros_like(self.coef)
         self.direction = np.zeros_like(self.coef)
@@ -64,26 +49,10 @@ class ConjugateDescent:
         """Do one step for all targets; returns the mean loss before it, summed over them."""
         if not self.begun or (self.rho <= REFRESH * self.first_rho).all():
             self._restart()
-        problem, coef = self.problem, self.coef
-        penalty = 0.5 * problem.objective.l2 * float(np.einsum("td,td->", coef, coef))
-        loss = max(float(self.objective.sum()) - penalty, 0.0)
-        self.weighted_loss = loss
-        loss = problem.unweighted_loss(coef, loss)
+        loss = self.loss_at(self.coef, self.objective)
         if self.rho.any():
             self._step()
         return loss
-
-    def weights(self) -> tuple[np.ndarray, np.ndarray]:
-        """Float64, of X as it was given."""
-        return self.coef, self.problem.intercept(self.coef)
-
-    @property
-    def memory(self) -> AutomaticMemory:
-        return AutomaticMemory(self.problem.remembered_moments(), self.problem.weight_unit)
-
-    def lower_rate(self) -> bool:
-        """Return False: there is no rate to lower."""
-        return False
 
     def _restart(self) -> None:
         """Restart from the residuals of the present weights, along the scaled gradient."""
