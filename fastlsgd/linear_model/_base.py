@@ -31,7 +31,7 @@ from ..kernels.device import (
 from ..solvers.eigen import NoEigenvalues
 from ..solvers.factors import NotTrustworthy
 from ..solvers.holdout import class_numbers
-from ..solvers.interrupt import call_kernel
+from ..solvers.interrupt import call_kernel, call_loss_gradient
 from ..solvers.serial_blas import blas_for
 from ..solvers.solution import weights_underflow
 
@@ -127,7 +127,7 @@ class LinearModel(BaseEstimator):
         n, d = X.shape
         nothing = np.broadcast_to(np.zeros(1, working_dtype(X)), (n, 1))
         w, b = np.zeros((1, d)), np.zeros(1)
-        at_zero = call_kernel(kernels.loss_gradient, 2, X, nothing, w, b, None, self._n_threads(X))
+        at_zero = call_loss_gradient(kernels, X, nothing, w, b, None, self._n_threads(X))
         if not np.isfinite(at_zero.loss[0]):
             check.explain_non_finite(X=X)
 

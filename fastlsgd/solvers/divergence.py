@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from ..kernels.contract import CSR, Matrix
-from .interrupt import call_kernel
+from .interrupt import call_loss_gradient
 from .rows import row_slice
 from .training import TrainingData
 from .weights import normalised_weights
@@ -55,13 +55,13 @@ def weighted_excess(
 
 def _weighted_loss(data: TrainingData, s: np.ndarray, w: np.ndarray, b: np.ndarray) -> float:
     """Return the sum of s r^2 / 2 over rows and targets, with weights (n,) or (n, t)."""
-    loss, total = data.kernels.loss_gradient, 0.0
+    total = 0.0
     targets = [slice(None)] if s.ndim == 1 else [slice(t, t + 1) for t in range(len(w))]
     for part in targets:
         own = s if s.ndim == 1 else np.ascontiguousarray(s[:, part.start])
         y = np.ascontiguousarray(data.y[:, part])
-        means = call_kernel(loss, 2 * len(w), data.X, y, w[part], b[part], own, data.n_threads).loss
-        total += float(own.sum(dtype=np.float64)) * float(means.sum())
+        found = call_loss_gradient(data.kernels, data.X, y, w[part], b[part], own, data.n_threads)
+        total += float(own.sum(dtype=np.float64)) * float(found.loss.sum())
     return total
 
 

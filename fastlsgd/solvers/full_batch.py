@@ -19,7 +19,7 @@ import numpy as np
 
 from ..kernels.contract import Kernels, Matrix, working_dtype
 from .factors import EPS, NotTrustworthy
-from .interrupt import call_kernel
+from .interrupt import call_loss_gradient
 from .metric import (
     ColumnMoments,
     Metric,
@@ -82,16 +82,8 @@ class _Objective:
     def smooth(self, at: _Point) -> tuple[float, _Point]:
         """Return the loss with the L2 penalty, and its gradient."""
         coef, intercept = self.outwards(at)
-        loss, dw, db = call_kernel(
-            self.kernels.loss_gradient,
-            2 * len(coef),
-            self.problem.X,
-            self.problem.y,
-            coef,
-            intercept,
-            self.problem.sample_weight,
-            self.n_threads,
-        )
+        X, y, s = self.problem.X, self.problem.y, self.problem.sample_weight
+        loss, dw, db = call_loss_gradient(self.kernels, X, y, coef, intercept, s, self.n_threads)
         dz = dw - np.outer(db, self.metric.shift)
         t = self.metric.transform
         dv = (dz * t if self.metric.is_diagonal else dz @ t.T) + self.metric.shrink * at.v

@@ -17,6 +17,7 @@ from ..kernels.contract import Kernels
 from ..kernels.device import DeviceArray
 from .eigen import svd
 from .factors import EPS, SingularFactor, TriangularFactor, solve_upper
+from .interrupt import call_loss_gradient
 from .orthogonal import rank_tolerance
 from .problem import Problem
 from .solution import Solution
@@ -151,9 +152,8 @@ def _squares_on_device(
     near = np.zeros(1)
     if problem.fit_intercept:
         near = solution.intercept + solution.coef @ solution.centre
-    loss, _, off = kernels.loss_gradient(
-        problem.X, problem.y, np.zeros_like(solution.coef), near, problem.sample_weight, n_threads
-    )
+    zero, s = np.zeros_like(solution.coef), problem.sample_weight
+    loss, _, off = call_loss_gradient(kernels, problem.X, problem.y, zero, near, s, n_threads)
     apart = off[0] ** 2 if problem.fit_intercept else 0.0
     return float(max(weight * (2.0 * loss[0] - apart), 0.0))
 

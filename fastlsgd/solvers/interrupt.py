@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .._threads import carried
-from ..kernels.contract import Gram, Kernels, Matrix
+from ..kernels.contract import Gram, Kernels, LossGradient, Matrix
 from ..kernels.device import lives_on_device
 from .rows import stored_numbers
 
@@ -93,6 +93,22 @@ def call_gram(
     d, t = X.shape[1], y.shape[1]
     per_number = (d + t) * (d + t) // d
     return call_kernel(kernels.gram, per_number, X, y, sample_weight, shift, n_threads)
+
+
+def call_loss_gradient(
+    kernels: Kernels,
+    X: Matrix,
+    y: np.ndarray,
+    coef: np.ndarray,
+    intercept: np.ndarray,
+    sample_weight: np.ndarray | None,
+    n_threads: int,
+) -> LossGradient:
+    """Return the result of `kernels.loss_gradient`, for weights (t, d) in any memory order."""
+    w = np.ascontiguousarray(coef)
+    return call_kernel(
+        kernels.loss_gradient, 2 * len(w), X, y, w, intercept, sample_weight, n_threads
+    )
 
 
 def product(A: np.ndarray, B: np.ndarray) -> np.ndarray:

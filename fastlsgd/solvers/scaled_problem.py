@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..kernels.contract import working_dtype
+from ..kernels.contract import LossGradient, working_dtype
 from ..kernels.device import repeated
 from . import metric
 from .heavy_rows import FARTHEST, HeavyRows, heaviest, heavy_rows_of
-from .interrupt import call_kernel
+from .interrupt import call_loss_gradient
 from .metric import ColumnMoments, diagonal_metric, take_moments
 from .ordinary_rows import LARGEST_DISTANCE, capped_shares, ruled_by_few, shares_beside
 from .training import Objective, TrainingData
@@ -146,16 +146,9 @@ class ScaledProblem:
         # BLAS is not used: synchronising its threads would take longer than the product.
         return np.einsum("td,d->t", coef, self.centre)
 
-    def _pass(self, y, coef: np.ndarray, intercept: np.ndarray, sample_weight):
-        return call_kernel(
-            self.kernels.loss_gradient,
-            2 * len(coef),
-            self.X,
-            y,
-            np.ascontiguousarray(coef),
-            intercept,
-            sample_weight,
-            self.n_threads,
+    def _pass(self, y, coef: np.ndarray, intercept: np.ndarray, sample_weight) -> LossGradient:
+        return call_loss_gradient(
+            self.kernels, self.X, y, coef, intercept, sample_weight, self.n_threads
         )
 
     def _complete(self, dw, db, coef: np.ndarray, heavy: np.ndarray | None) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from ..kernels.contract import CSR, Gram, Kernels, LossGradient, Matrix, working_dtype
 from ..kernels.device import DeviceArray, extremes, lives_on_device, repeated
 from .factors import EPS, NotTrustworthy, column_scale
-from .interrupt import call_gram, call_kernel
+from .interrupt import call_gram, call_kernel, call_loss_gradient
 from .moments_by_blas import blas_dtype, gram_by_blas
 from .rows import as_dense, random_rows, row_slice, stored_numbers, take_rows
 
@@ -402,16 +402,8 @@ class System:
                 weight = float(stop - start if s is None else s.sum(dtype=np.float64))
             if weight == 0.0:
                 continue
-            loss, dw, db = call_kernel(
-                self.kernels.loss_gradient,
-                2 * self.t,
-                row_slice(self.X, start, stop),
-                self.y[start:stop],
-                np.ascontiguousarray(coef),
-                intercept,
-                s,
-                self.n_threads,
-            )
+            X, y = row_slice(self.X, start, stop), self.y[start:stop]
+            loss, dw, db = self._call(X, y, coef, intercept, s)
             squares += 2.0 * weight * loss
             slope += weight * dw
             sums += weight * db
@@ -421,26 +413,18 @@ class System:
 
     def apply(self, coef: np.ndarray) -> np.ndarray:
         """Return (A^T A + alpha I) w for each row w of `coef`."""
-        coef = np.ascontiguousarray(coef)
         if self.is_far:
             dw = self._about(self.centre, self._no_targets, coef, np.zeros(self.t)).coef
             return self.weight * dw + self.alpha * coef
         _, dw, db = self._pass(self._no_targets, coef, -(coef @ self.centre))
         return self.weight * (dw - np.outer(db, self.centre)) + self.alpha * coef
 
-    def _pass(self, y, coef, intercept):
+    def _pass(self, y, coef, intercept) -> LossGradient:
         self.passes += 1
-        coef = np.ascontiguousarray(coef)
-        return call_kernel(
-            self.kernels.loss_gradient,
-            2 * self.t,
-            self.X,
-            y,
-            coef,
-            intercept,
-            self.sample_weight,
-            self.n_threads,
-        )
+        return self._call(self.X, y, coef, intercept, self.sample_weight)
+
+    def _call(self, X: Matrix, y, coef, intercept, s) -> LossGradient:
+        return call_loss_gradient(self.kernels, X, y, coef, intercept, s, self.n_threads)
 
     def _about(self, origin: np.ndarray, y, coef: np.ndarray, intercept) -> LossGradient:
         """Make a pass over the rows less `origin`, in float64; `intercept` is that at `origin`."""
@@ -455,16 +439,7 @@ class System:
             if weight == 0.0:
                 continue
             A = as_dense(row_slice(self.X, start, stop)) - origin
-            part = call_kernel(
-                self.kernels.loss_gradient,
-                2 * t,
-                A,
-                y[start:stop],
-                coef,
-                intercept,
-                s,
-                self.n_threads,
-            )
+            part = self._call(A, y[start:stop], coef, intercept, s)
             share = weight / self.weight
             loss += share * part.loss
             dw += share * part.coef
