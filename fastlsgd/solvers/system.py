@@ -10,6 +10,7 @@ call is one pass over X.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -280,6 +281,23 @@ class System:
             return as_dense(rows[:, columns])
         return as_dense(rows)[:, columns]
 
+    def column_chunks(self, columns: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield these columns of A, a few rows at a time."""
+        step = max(1, DENSE_NUMBERS // self.d)
+        for start in range(0, self.n, step):
+            A = self._some_columns(start, min(start + step, self.n), columns)
+            A -= self.centre[columns]
+            if self.host_weights is not None:
+                A *= np.sqrt(self.host_weights[start : start + step].astype(np.float64))[:, None]
+            yield A
+
+    def squares_of(self, columns: np.ndarray) -> np.ndarray:
+        """Return the squares of these columns of A."""
+        total = np.zeros(len(columns))
+        for A in self.column_chunks(columns):
+            total += np.einsum("ij,ij->j", A, A)
+        return total
+
     @cached_property
     def is_far(self) -> bool:
         """Whether a column is so far from zero that the kernels' rounding hides how it varies.
@@ -319,7 +337,7 @@ class System:
         if len(small) == 0:
             return
         noise = 4.0 * self.eps * np.abs(self.centre[small])
-        if any((np.abs(A[:, small]) > noise).any() for _, _, A, _ in self.chunks()):
+        if any((np.abs(A) > noise).any() for A in self.column_chunks(small)):
             raise NotTrustworthy("squares underflow")
 
     def row_sizes(self, scale: np.ndarray) -> np.ndarray:

@@ -108,19 +108,11 @@ class WideRows:
         if len(doubtful) == 0:
             return doubtful
         norms = np.full(system.d, np.inf)
-        norms[doubtful] = np.sqrt(self._squares(doubtful))
+        norms[doubtful] = np.sqrt(system.squares_of(doubtful))
         constant, hidden = system.constant_columns(norms)
         if len(hidden):
             raise NotTrustworthy("rows differ too much in weight")
         return constant
-
-    def _squares(self, columns: np.ndarray) -> np.ndarray:
-        """The squares of these columns of A."""
-        total = np.zeros(len(columns))
-        for _, _, A, _ in self.system.chunks():
-            part = A[:, columns]
-            total += np.einsum("ij,ij->j", part, part)
-        return total
 
     # ------------------------------------------------------------------------------- passes
 

@@ -142,7 +142,8 @@ class _Path:
             low = 1e-12 if system.eps > 1e-10 else 1e-100
             far = 2.0**20 * system.eps * np.abs(system.centre)
             doubtful = np.flatnonzero(np.sqrt(squares / system.weight) <= np.maximum(far, low))
-            squares[doubtful] = self._squares(doubtful)
+            if len(doubtful):
+                squares[doubtful] = system.squares_of(doubtful)
         scale = np.ones(system.d)
         if len(doubtful):
             known = np.full(system.d, np.inf)
@@ -172,13 +173,6 @@ class _Path:
         self.is_member = np.zeros(system.d, dtype=bool)
         self._space = np.zeros((0, 0))
         self.H = self._space  # the corner of the space that is in use
-
-    def _squares(self, columns: np.ndarray) -> np.ndarray:
-        total = np.zeros(len(columns))
-        for _, _, A, _ in self.system.chunks() if len(columns) else ():
-            part = A[:, columns]
-            total += np.einsum("ij,ij->j", part, part)
-        return total
 
     def _join(self, columns: np.ndarray) -> int:
         """Take these columns into the set, and return how many of them are new.
