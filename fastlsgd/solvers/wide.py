@@ -164,8 +164,7 @@ class WideRows:
                 B -= centre[columns]
             if weighted:
                 B *= root
-            first, last = np.searchsorted(self.constant, (columns.start, columns.stop))
-            B[:, self.constant[first:last] - columns.start] = 0.0
+            B[:, self._constant_in(columns)] = 0.0
             yield columns, B
 
     @property
@@ -175,6 +174,11 @@ class WideRows:
     def _slices(self, step: int) -> Iterator[slice]:
         for start in range(0, self.system.d, step):
             yield slice(start, min(start + step, self.system.d))
+
+    def _constant_in(self, columns: slice) -> np.ndarray:
+        """Where the constant columns are in this block."""
+        first, last = np.searchsorted(self.constant, (columns.start, columns.stop))
+        return self.constant[first:last] - columns.start
 
     def _part(self, columns: slice) -> np.ndarray:
         X = self.system.X
@@ -215,8 +219,7 @@ class WideRows:
                     own[:] = B
                     B = own
                 part = coef[:, columns] + u.T @ B - np.outer(total, self.system.centre[columns])
-                first, last = np.searchsorted(self.constant, (columns.start, columns.stop))
-                part[:, self.constant[first:last] - columns.start] = 0.0
+                part[:, self._constant_in(columns)] = 0.0
                 coef[:, columns] = part
                 out += B @ part.T
         out -= coef @ self.system.centre
@@ -271,9 +274,9 @@ class WideRows:
         assert isinstance(X, CSR)
         if self.system.stored > SPARSE_NUMBERS + self.n**2 // 4:
             raise NotTrustworthy("a copy of X would take much memory")
-        A = _as_scipy(self._sparse_rows(0, self.n), np.dtype(dtype))
-        if sparse_work(X) > SPARSE_NUMBERS * 2.0**8:
+        if _sparse_work(X) > SPARSE_NUMBERS * 2.0**8:
             raise NotTrustworthy("A A^T costs more than passes over X")
+        A = _as_scipy(self._sparse_rows(0, self.n), np.dtype(dtype))
         A_T, K = A.T.tocsr(), np.empty((self.n, self.n), dtype, order="F")
         step = max(1, SPARSE_NUMBERS // self.n)
         for start in range(0, self.n, step):
@@ -307,7 +310,7 @@ def _as_scipy(X: CSR, dtype: np.dtype) -> sparse.csr_array:
     return out
 
 
-def sparse_work(X: CSR) -> float:
+def _sparse_work(X: CSR) -> float:
     """Multiply-adds of X X^T: the squares of the numbers of each column."""
     ends = np.asarray(X.indptr)
     indices = np.asarray(X.indices[int(ends[0]) : int(ends[-1])])
