@@ -211,14 +211,15 @@ class _Path:
 
     def _products(self, members: np.ndarray, k: int) -> np.ndarray:
         """Return A^T A of all members with those from the k-th on."""
-        system, out = self.system, np.zeros((len(members), len(members) - k))
+        system = self.system
         if isinstance(system.X, CSR):
             return self._sparse_products(system.X, members, k)
         if k == self.n_kept and len(members) <= len(self.kept):
             self.kept[k : len(members)] = self._rows(slice(0, system.n), members[k:]).T
             self.n_kept = len(members)
-            out[:] = self.kept[: self.n_kept] @ self.kept[k : self.n_kept].T
-            return out
+            found = self.kept[: self.n_kept] @ self.kept[k : self.n_kept].T
+            return found.astype(np.float64, copy=False)
+        out = np.zeros((len(members), len(members) - k))
         step = max(1, DENSE_NUMBERS // len(members))
         for start in range(0, system.n, step):
             A = self._rows(slice(start, start + step), members)
@@ -227,7 +228,7 @@ class _Path:
 
     def _rows(self, rows: slice, columns: np.ndarray) -> np.ndarray:
         """Return these rows and columns of A, in the dtype of products."""
-        A = np.take(self.system.X[rows], columns, axis=1).astype(np.float64)
+        A = np.take(self.system.X[rows], columns, axis=1).astype(np.float64, copy=False)
         A -= self.system.centre[columns]
         s = self.system.host_weights
         if s is not None:
@@ -327,11 +328,15 @@ class _Path:
         if self.last_l1 is None:
             self._grow(penalty)
             return
-        slope = -(self.gradient + penalty.l2 * self.coef)
-        slope = (slope if penalty.positive else np.abs(slope)).max(axis=0)
+        slope = self._slope(penalty)
         kept = np.flatnonzero(slope >= 2.0 * penalty.l1 - self.last_l1)
         most = self._most_new()
         self._join(kept[np.argsort(-slope[kept], kind="stable")[:most]])
+
+    def _slope(self, penalty: Penalty) -> np.ndarray:
+        """Return how fast the loss falls along each column, (d,), for its steepest target."""
+        slope = -(self.gradient + penalty.l2 * self.coef)
+        return (slope if penalty.positive else np.abs(slope)).max(axis=0)
 
     def _most_new(self) -> int:
         """Return how many columns may join at once: as many as cost about as much as a pass."""
@@ -401,8 +406,7 @@ class _Path:
             return False
         unit = max(unit_of(penalty, row) for row in self.c)
         noise = 2.0 * optimality.relative * unit
-        slope = -(self.gradient + penalty.l2 * self.coef)
-        slope = (slope if penalty.positive else np.abs(slope)).max(axis=0)
+        slope = self._slope(penalty)
         is_active = self.coef.any(axis=0)
         near = is_active | (slope >= penalty.l1 - noise)
         if not (near & ~is_active).any():
