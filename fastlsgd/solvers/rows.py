@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import cast
 
 import numpy as np
+from numpy.typing import DTypeLike
 from scipy.sparse import csr_array
 
 from ..kernels.contract import CSR, DeviceKernels, Kernels, Matrix, working_dtype
@@ -201,12 +202,12 @@ def range_of_stored(X: CSR) -> tuple[float, float]:
     return least, largest
 
 
-def as_scipy(X: Matrix) -> csr_array:
-    """Return a chunk of sparse rows as a float64 array of SciPy's, with values of its own."""
+def as_scipy(X: Matrix, dtype: DTypeLike = np.float64) -> csr_array:
+    """Return sparse rows as an array of SciPy's, which may share memory with X."""
     assert isinstance(X, CSR)
     ends = np.asarray(X.indptr)
     span = slice(int(ends[0]), int(ends[-1]))
-    values = np.array(X.data[span], dtype=np.float64)
+    values = np.asarray(X.data[span], dtype)
     return csr_array((values, np.asarray(X.indices[span]), ends - ends[0]), X.shape)
 
 
@@ -223,7 +224,7 @@ def _add_sparse_moments(
         if s is not None:
             weights = np.asarray(s[start : start + step], dtype=np.float64)
         first += rows.T @ weights
-        np.multiply(rows.data, rows.data, out=rows.data)
+        rows.data = rows.data**2  # in memory of their own
         second += rows.T @ weights
 
 

@@ -32,7 +32,7 @@ from .factors import NotTrustworthy, SingularFactor, TriangularFactor, column_sc
 from .graded import GRADED
 from .interrupt import interruptible
 from .orthogonal import rank_tolerance, upper_of_both
-from .rows import as_dense, random_rows, row_slice, take_rows
+from .rows import as_dense, as_scipy, random_rows, row_slice, take_rows
 from .solution import Solution
 from .system import CANCELLATION, System
 
@@ -188,7 +188,7 @@ class WideRows:
 
     @cached_property
     def _sparse(self) -> sparse.csr_array:
-        return _as_scipy(self._sparse_rows(0, self.n), working_dtype(self.system.X))
+        return as_scipy(self._sparse_rows(0, self.n), working_dtype(self.system.X))
 
     def without_null(self, columns: np.ndarray) -> np.ndarray:
         """Remove from columns (n, k), in place, their component along q: the mean, or its rounding.
@@ -258,8 +258,7 @@ class WideRows:
         step = max(1, SPARSE_NUMBERS * self.n // (4 * max(self.system.stored, 1)))
         for start in range(0, self.n, step):
             stop = min(start + step, self.n)
-            rows = self._sparse_rows(start, stop)
-            yield slice(start, stop), _as_scipy(rows, np.dtype(np.float64))
+            yield slice(start, stop), as_scipy(self._sparse_rows(start, stop))
 
     def _sparse_rows(self, start: int, stop: int) -> CSR:
         if self.rows is None:
@@ -276,7 +275,7 @@ class WideRows:
             raise NotTrustworthy("a copy of X would take much memory")
         if _sparse_work(X) > SPARSE_NUMBERS * 2.0**8:
             raise NotTrustworthy("A A^T costs more than passes over X")
-        A = _as_scipy(self._sparse_rows(0, self.n), np.dtype(dtype))
+        A = as_scipy(self._sparse_rows(0, self.n), dtype)
         A_T, K = A.T.tocsr(), np.empty((self.n, self.n), dtype, order="F")
         step = max(1, SPARSE_NUMBERS // self.n)
         for start in range(0, self.n, step):
@@ -299,15 +298,6 @@ def _refuse_range(squares: np.ndarray, dtype: str) -> None:
     low, high = RANGE[dtype]
     if not ((squares > low) & (squares < high)).all():
         raise NotTrustworthy("squares of rows overflow or underflow, or a row is zero")
-
-
-def _as_scipy(X: CSR, dtype: np.dtype) -> sparse.csr_array:
-    ends = np.asarray(X.indptr)
-    span = slice(int(ends[0]), int(ends[-1]))
-    data, indices = np.asarray(X.data[span]), np.asarray(X.indices[span])
-    out = sparse.csr_array((len(ends) - 1, X.shape[1]), dtype=dtype)
-    out.data, out.indices, out.indptr = data.astype(dtype, copy=False), indices, ends - ends[0]
-    return out
 
 
 def _sparse_work(X: CSR) -> float:
