@@ -16,9 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..kernels.contract import Matrix
 from .eigen import svd
-from .rows import as_dense, take_rows
 
 # No more rows than this have a term of their own, nor more numbers than this; others keep their
 # weights in J_1.
@@ -110,8 +108,3 @@ class HeavyRows:
             scaled -= np.einsum("tm,md->td", part, self.outwards)
             along += part
         scaled += np.einsum("tm,md->td", along * self.least, self.outwards)
-
-
-def heavy_rows_of(X: Matrix, numbers: np.ndarray) -> np.ndarray:
-    """Return rows of X, (m, d), dense, in float64."""
-    return np.asarray(as_dense(take_rows(X, numbers)), dtype=np.float64)

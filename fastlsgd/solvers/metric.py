@@ -167,7 +167,7 @@ def _of_a_few(X: Matrix, y, s, full: bool) -> tuple[np.ndarray, np.ndarray, np.n
     y_origin = _medians(np.sort(np.asarray(y[few], dtype=np.float64), axis=0))
     if isinstance(X, CSR) and not full:
         return np.zeros(d), np.zeros(d), y_origin  # so that zeros stay zeros
-    A = np.asarray(as_dense(take_rows(X, few)), dtype=np.float64)
+    A = as_dense(take_rows(X, few))
     origin = _medians(np.sort(A, axis=0))
     A = np.sort(np.abs(A - origin), axis=0)
     # The largest 2 percent, or up to three of few rows, may be outliers. A column that is constant

@@ -44,7 +44,7 @@ def capped_shares(X: Matrix, moments: ColumnMoments) -> np.ndarray:
         size, step = np.empty(n), max(1, CHUNK_NUMBERS // d)
         for start in range(0, n, step):
             stop = min(start + step, n)
-            Z = np.asarray(as_dense(row_slice(X, start, stop)), dtype=np.float64) - origin
+            Z = as_dense(row_slice(X, start, stop)) - origin
             Z *= scale
             size[start:stop] = np.sqrt(np.einsum("ij,ij->i", Z, Z))
     return _shares(size)

@@ -119,10 +119,9 @@ def rows_on_host(
         rows, chunk = _visited(X, order, start, stop)
         s = np.ones(stop - start)
         if sample_weight is not None:
-            s = np.asarray(sample_weight[rows], dtype=np.float64)
-        dense = np.asarray(as_dense(chunk), dtype=np.float64)
+            s = sample_weight[rows].astype(np.float64)
         # These are copies, since a stream keeps rows and its caller may reuse an array.
-        yield np.array(dense), np.array(y[rows], dtype=np.float64), np.array(s)
+        yield as_dense(chunk), y[rows].astype(np.float64), s
 
 
 def transformed_rows(

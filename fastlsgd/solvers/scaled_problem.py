@@ -18,10 +18,11 @@ import numpy as np
 from ..kernels.contract import LossGradient, working_dtype
 from ..kernels.device import repeated
 from . import metric
-from .heavy_rows import FARTHEST, HeavyRows, heaviest, heavy_rows_of
+from .heavy_rows import FARTHEST, HeavyRows, heaviest
 from .interrupt import call_loss_gradient
 from .metric import ColumnMoments, diagonal_metric, take_moments
 from .ordinary_rows import LARGEST_DISTANCE, capped_shares, ruled_by_few, shares_beside
+from .rows import as_dense, take_rows
 from .training import Objective, TrainingData
 from .weights import normalised_weights
 
@@ -177,7 +178,7 @@ class ScaledProblem:
             share[numbers] = 0.0
             self._weigh(share * given)
             if self.moments.weight > 0.0:
-                rows = heavy_rows_of(self.X, numbers)
+                rows = as_dense(take_rows(self.X, numbers))
                 share[numbers] = shares_beside(rows, self.moments, spread)
         self._weigh(share * given)
         if self.moments.leave_float64():
@@ -203,7 +204,7 @@ class ScaledProblem:
     def _heavy(self, numbers: np.ndarray, lost: np.ndarray, total: float) -> HeavyRows:
         targets = np.asarray(self.y[numbers], dtype=np.float64) - self.y_mean
         return HeavyRows(
-            heavy_rows_of(self.X, numbers) - self.centre,
+            as_dense(take_rows(self.X, numbers)) - self.centre,
             targets,
             lost,
             self.moments.weight,
