@@ -217,7 +217,7 @@ class AutomaticDescent:
             return diagonal
         rate = _rate(diagonal, self.batch_size, centred, 1)
         epoch = rate * moments.rows / self.batch_size
-        slowest = _slowest_curvature(diagonal, moments, slope, l2, centred)
+        slowest = _slowest_curvature(diagonal, moments, slope, centred)
         if epoch * slowest >= 3.0:
             return diagonal
         return full_metric(moments, l2, centred, eps)
@@ -244,10 +244,7 @@ class AutomaticDescent:
         self.sample_weight = share if s is None else share * np.asarray(s, dtype=np.float64)
         self.capped = True
         self.moments = take_moments(self.kernels, X, y, self.sample_weight, self.n_threads)
-        if self.moments.leave_float64():
-            raise ValueError(
-                "Squares of columns of X leave the range of float64: rescale its columns."
-            )
+        self.moments.refuse_extreme_squares()
 
     def _penalty(self) -> Prox | None:
         """Return L2 in the metric's coordinates, and L1 where these are scaled columns."""
@@ -415,7 +412,7 @@ def _rate(metric: Metric, batch_size: int, fit_intercept: bool, epoch: int) -> f
 
 
 def _slowest_curvature(
-    diagonal: Metric, moments: ColumnMoments, slope: np.ndarray, l2: float, centred: bool
+    diagonal: Metric, moments: ColumnMoments, slope: np.ndarray, centred: bool
 ) -> float:
     """Return the smallest curvature in the diagonal metric of directions that matter for R2."""
     t = diagonal.transform

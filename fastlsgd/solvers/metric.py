@@ -90,11 +90,14 @@ class ColumnMoments:
             or (root[known] < LEAST_ROOT).any()
         )
 
-    def leave_float64(self) -> bool:
-        """Return whether squares of columns overflow, or vanish though the columns do not."""
+    def refuse_extreme_squares(self) -> None:
+        """Raise ValueError where squares of columns overflow, or vanish though columns do not."""
         squares = np.diag(self.xx) if self.is_full else self.xx
         vanish = (squares < LEAST_ROOT**2) & (self.x != 0.0)
-        return bool(not np.isfinite(squares).all() or vanish.any())
+        if not np.isfinite(squares).all() or vanish.any():
+            raise ValueError(
+                "Squares of columns of X leave the range of float64: rescale its columns."
+            )
 
     def variances(self) -> np.ndarray:
         """Return the variances (d,) of x."""

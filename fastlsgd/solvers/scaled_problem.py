@@ -181,10 +181,7 @@ class ScaledProblem:
                 rows = as_dense(take_rows(self.X, numbers))
                 share[numbers] = shares_beside(rows, self.moments, spread)
         self._weigh(share * given)
-        if self.moments.leave_float64():
-            raise ValueError(
-                "Squares of columns of X leave the range of float64: rescale its columns."
-            )
+        self.moments.refuse_extreme_squares()
         if numbers is None:
             self.loss_scale, self._counts = 0.5 * float(self.moments.y_variance().sum()), None
             return None
