@@ -25,7 +25,15 @@ from .least_squares import column_squares
 from .leave_one_out import gram_bases, in_range
 from .problem import Penalty, Problem
 from .proximal_newton import Quadratic
-from .refits import ACCURACY, Task, pieces, refit_errors, restricted, squared_errors
+from .refits import (
+    ACCURACY,
+    Task,
+    is_division,
+    pieces,
+    refit_errors,
+    restricted,
+    squared_errors,
+)
 from .regression import make_system, working_sets_pay
 from .system import System
 from .wide_cross_validation import is_wide, wide_folds
@@ -262,7 +270,7 @@ class _Fold:
     def _moments(self, total: _FoldSums, judged: _FoldSums) -> _FitMoments | None:
         """Return the moments of the rows to fit; None where their squares overflow."""
         whole, task = self.whole, self.task
-        if self._is_divided():
+        if is_division(whole.n, self.train, self.test):
             moments = self._subtracted(total, judged)
             if moments is not None:
                 return moments
@@ -274,12 +282,6 @@ class _Fold:
             return None
         x, y = part.centre - whole.centre, part.y_centre - whole.y_centre
         return _FitMoments(xx / part.weight, xy / part.weight, x, y)
-
-    def _is_divided(self) -> bool:
-        """Return whether the rows to fit are exactly those that are not judged, once each."""
-        n, seen = self.whole.n, np.zeros(self.whole.n, dtype=bool)
-        seen[self.train] = seen[self.test] = True
-        return len(self.train) + len(self.test) == n and bool(seen.all())
 
     def _subtracted(self, total: _FoldSums, judged: _FoldSums) -> _FitMoments | None:
         """Return the moments of all rows less the fold's; None where too much cancels."""

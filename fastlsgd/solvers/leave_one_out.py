@@ -20,10 +20,10 @@ from functools import cached_property
 import numpy as np
 
 from .eigen import LONG, eigh, svd
-from .factors import EPS, TINY, NotTrustworthy, cholesky_factor
+from .factors import EPS, NotTrustworthy, cholesky_factor
 from .interrupt import interruptible, product
 from .orthogonal import QR_BLOCK_NUMBERS
-from .refits import ACCURACY, MOST_TERMS, Task, penalties_without, refit_errors, restricted
+from .refits import ACCURACY, Task, penalties_without, penalty_series, refit_errors, restricted
 from .regression import make_system
 from .system import DENSE_NUMBERS
 from .wide_cross_validation import is_wide, wide_leave_one_out
@@ -358,20 +358,17 @@ def _at_penalties(task: Task, basis: Basis, alphas, Z, squared, weights):
     with one product of matrices per term. Else it is formed for each row.
     """
     rows, t = len(Z), basis.slopes.shape[1]
-    middle = 0.5 * float(weights.max() + weights.min())
-    shift = (middle - weights) / max(task.total_weight - middle, TINY)  # relative to the penalty
-    reach = float(np.abs(shift).max())
-    n_terms = 1 if reach == 0.0 else 1 + int(np.log(0.1 * EPS) / np.log(min(reach, 0.99)))
+    series = penalty_series(task, weights)
     fitted, leverage = np.zeros((rows, len(alphas), t)), np.zeros((rows, len(alphas)))
-    if n_terms <= MOST_TERMS:
-        penalties = penalties_without(task, alphas, middle)
+    if series.is_short:
+        penalties = penalties_without(task, alphas, series.middle)
         F = basis.factors(penalties)  # (k, n_alphas)
         step, power = -np.multiply.outer(basis.shrink, penalties) * F, np.ones((rows, 1))
-        for _ in range(n_terms):
+        for _ in range(series.n_terms):
             turned = (F[:, :, None] * basis.slopes[:, None, :]).reshape(len(F), len(alphas) * t)
             fitted += ((Z @ turned) * power).reshape(fitted.shape)
             leverage += (squared @ F) * power
-            F, power = F * step, power * shift[:, None]
+            F, power = F * step, power * series.shift[:, None]
         return fitted, leverage
     for k, alpha in enumerate(alphas):
         F = basis.factors(penalties_without(task, alpha, weights)).T  # (rows, k)

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
 from ..kernels.contract import Kernels, Matrix
 from ..kernels.device import lives_on_device, placed_beside
-from .factors import NotTrustworthy
+from .factors import EPS, TINY, NotTrustworthy
 from .problem import Problem
 from .proximal_newton import fit_path
 from .regression import fit_regression, make_system, working_sets_pay
@@ -54,6 +55,38 @@ class Task:
 def penalties_without(task: Task, alphas, weight) -> np.ndarray:
     """Return the penalties on the sum over the rows without one of this weight."""
     return np.minimum(alphas * (task.total_weight - weight), LARGEST_PENALTY)
+
+
+class PenaltySeries(NamedTuple):
+    """Terms of a power series in the rows' penalties, about that of the middle weight.
+
+    The penalty without row i is (1 + shift_i) times the one without a row of the middle weight.
+    """
+
+    middle: float
+    shift: np.ndarray  # (n,)
+    n_terms: int  # with which the remainder is rounding
+
+    @property
+    def is_short(self) -> bool:
+        """Whether the series costs less than an evaluation at the penalty of each row."""
+        return self.n_terms <= MOST_TERMS
+
+
+def penalty_series(task: Task, weights: np.ndarray) -> PenaltySeries:
+    """Return the power series for rows of these weights, which are left out one by one."""
+    middle = 0.5 * float(weights.max() + weights.min())
+    shift = (middle - weights) / max(task.total_weight - middle, TINY)
+    reach = float(np.abs(shift).max())
+    n_terms = 1 if reach == 0.0 else 1 + int(np.log(0.1 * EPS) / np.log(min(reach, 0.99)))
+    return PenaltySeries(middle, shift, n_terms)
+
+
+def is_division(n: int, train: np.ndarray, test: np.ndarray) -> bool:
+    """Return whether each of n rows is in exactly one of the two, and once."""
+    seen = np.zeros(n, dtype=bool)
+    seen[train] = seen[test] = True
+    return len(train) + len(test) == n and bool(seen.all())
 
 
 def restricted(problem: Problem, counts: np.ndarray) -> Problem:

@@ -29,7 +29,7 @@ from ..kernels.device import lives_on_device
 from .eigen import eigh, svd
 from .factors import EPS, TINY, NotTrustworthy
 from .interrupt import product
-from .refits import ACCURACY, MOST_TERMS, Task, penalties_without
+from .refits import ACCURACY, Task, is_division, penalties_without, penalty_series
 from .regression import make_system
 from .wide import MOST_ROWS, WideRows, row_gram, wide_rows
 
@@ -123,26 +123,22 @@ class WideValidation:
     def _at_penalties(self, spectrum: Spectrum, alphas: np.ndarray):
         """C y (n, n_alphas, t) and the diagonal of C (n, n_alphas), with a penalty for each row.
 
-        As in leave_one_out.py, it is a power series about the penalty of the middle weight, where
-        weights are small compared with their sum.
+        As in leave_one_out.py, it is a power series where weights are small compared with their
+        sum.
         """
         n, t = self.y.shape
-        middle = 0.5 * float(self.weights.max() + self.weights.min())
-        rest = max(self.task.total_weight - middle, TINY)
-        shift = (middle - self.weights) / rest
-        reach = float(np.abs(shift).max())
-        n_terms = 1 if reach == 0.0 else 1 + int(np.log(0.1 * EPS) / np.log(min(reach, 0.99)))
+        series = penalty_series(self.task, self.weights)
         cy, diagonal = np.zeros((n, len(alphas), t)), np.zeros((n, len(alphas)))
         squared = spectrum.V**2
-        if n_terms <= MOST_TERMS:
-            penalties = penalties_without(self.task, alphas, middle)
+        if series.is_short:
+            penalties = penalties_without(self.task, alphas, series.middle)
             F = 1.0 / np.add.outer(spectrum.values, penalties)
             step, power = -F * penalties, np.ones((n, 1))
-            for _ in range(n_terms):
+            for _ in range(series.n_terms):
                 turned = (F[:, :, None] * spectrum.slopes[:, None, :]).reshape(len(F), -1)
                 cy += (product(spectrum.V, turned) * power).reshape(cy.shape)
                 diagonal += product(squared, F) * power
-                F, power = F * step, power * shift[:, None]
+                F, power = F * step, power * series.shift[:, None]
             return cy, diagonal
         for k, alpha in enumerate(alphas):
             F = 1.0 / np.add.outer(
@@ -159,17 +155,12 @@ class WideValidation:
         """Sums of squared errors on the rows to judge, (n_alphas,), of each fold; NaN likewise."""
         spectrum = None
         for train, test in folds:
-            if self._is_divided(train, test):
+            if is_division(self.system.n, train, test):
                 if spectrum is None:
                     spectrum = next(self._spectra())
                 yield self._fold_out(spectrum, alphas, test)
             else:
                 yield self._apart(alphas, train, test)
-
-    def _is_divided(self, train: np.ndarray, test: np.ndarray) -> bool:
-        seen = np.zeros(self.system.n, dtype=bool)
-        seen[train] = seen[test] = True
-        return len(train) + len(test) == self.system.n and bool(seen.all())
 
     def _fold_out(self, spectrum: Spectrum, alphas: np.ndarray, test: np.ndarray) -> np.ndarray:
         """The errors of a fold whose fit uses all other rows."""
