@@ -16,7 +16,7 @@ from ..kernels.device import placed_beside
 from ..solvers.inference import gather_evidence, infer
 from ..solvers.problem import Problem
 from ..solvers.regression import NONSMOOTH_SOLVERS, SOLVERS, fit_regression
-from ..solvers.solution import Solution
+from ..solvers.solution import Solution, range_of_most_rows
 from ._base import (
     LinearRegressor,
     all_or_nothing,
@@ -233,10 +233,12 @@ class LeastSquaresRegressor(LinearRegressor):
         return self
 
     def _set_weights(self, solutions: list[Solution], problem: Problem, one_target: bool) -> None:
-        X, s = problem.X, problem.sample_weight
-        coefs = [cast_coef(found.coef, working_dtype(X)) for found in solutions]
+        dtype, most_rows = working_dtype(problem.X), None
+        if self.fit_intercept and dtype != np.float64:  # weights are rounded
+            most_rows = range_of_most_rows(problem.X, problem.sample_weight)
+        coefs = [cast_coef(found.coef, dtype) for found in solutions]
         intercepts = [
-            found.intercept_with(coef, X, s) if self.fit_intercept else found.intercept
+            found.intercept_with(coef, most_rows) if self.fit_intercept else found.intercept
             for found, coef in zip(solutions, coefs, strict=True)
         ]
         last = solutions[-1]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 
-from ..kernels.contract import Matrix, working_dtype
+from ..kernels.contract import CSR, Matrix, working_dtype
 from ..kernels.device import lives_on_device
 from .factors import SingularFactor, TriangularFactor
-from .rows import as_dense, random_rows, take_rows
+from .rows import CHUNK_NUMBERS, as_dense, as_scipy, random_rows, take_rows
 
 CHECKED_ROWS = 64  # whose predictions show whether an underflow matters
 # Weights that underflow may change predictions by this share of the targets' spread.
@@ -36,18 +37,22 @@ def weights_underflow(coef: np.ndarray, X: Matrix, y: np.ndarray, sample_weight)
     return bool((change > UNDERFLOW_SHARE * targets.std(axis=0) + rounding).any())
 
 
-def origin_among_rows(centre: np.ndarray, X: Matrix, sample_weight) -> np.ndarray:
-    """Return the centre (d,), moved to where most rows are if a few heavy ones have pulled it away.
-
-    Per column, it is brought within the inner four fifths of random rows.
-    """
+def range_of_most_rows(X: Matrix, sample_weight) -> np.ndarray | None:
+    """Return where the inner four fifths of random rows lie, (2, d); None for X on a GPU."""
     if lives_on_device(X):
-        return centre
+        return None
     s = None if sample_weight is None else np.asarray(sample_weight)
-    rows = as_dense(take_rows(X, random_rows(X.shape[0], CHECKED_ROWS, s)))
-    ordered = np.sort(np.asarray(rows, np.float64), axis=0)
-    tenth = len(ordered) // 10
-    return np.clip(centre, ordered[tenth], ordered[-1 - tenth])
+    rows = take_rows(X, random_rows(X.shape[0], CHECKED_ROWS, s))
+    sample = as_scipy(rows) if isinstance(rows, CSR) else rows
+    n, d = rows.shape
+    tenth, columns = n // 10, max(1, CHUNK_NUMBERS // n)
+    inner = np.empty((2, d))
+    for start in range(0, d, columns):
+        part = sample[:, start : start + columns]
+        values = part.toarray() if sparse.issparse(part) else part
+        ordered = np.sort(np.asarray(values, np.float64), axis=0)
+        inner[:, start : start + columns] = ordered[[tenth, -1 - tenth]]
+    return inner
 
 
 @dataclass
@@ -70,14 +75,14 @@ class Solution:
     why_not: str = ""  # the reason for not having converged, and what helps
     dual_gap: float | None = None  # with L1: of the objective as a mean over rows
 
-    def intercept_with(self, coef: np.ndarray, X: Matrix, sample_weight) -> np.ndarray:
+    def intercept_with(self, coef: np.ndarray, most_rows: np.ndarray | None) -> np.ndarray:
         """Return the intercept that fits these weights, which are `coef` rounded.
 
-        What rounding has changed is made up for where most rows are. At the mean, which one heavy
-        row sets, it would spoil the predictions for all others.
+        What rounding has changed is made up for at the origin, brought to `most_rows`, the range
+        where most rows are. At the mean itself, which one heavy row sets, it would spoil the
+        predictions for all others.
         """
-        if self.centre is None or coef.dtype == np.float64:
+        if self.centre is None:
             return self.intercept
-        return self.intercept + (self.coef - coef) @ origin_among_rows(
-            self.centre, X, sample_weight
-        )
+        at = self.centre if most_rows is None else np.clip(self.centre, *most_rows)
+        return self.intercept + (self.coef - coef) @ at
