@@ -34,7 +34,7 @@ def run_suite(session: nox.Session) -> None:
 
 @nox.session
 def cuda(session: nox.Session) -> None:
-    """The CUDA backend without a GPU, in the PTX machine and on Numba's simulator."""
+    """The CUDA backend without a GPU, in the PTX emulator and on Numba's simulator."""
     session.install(".[test-cuda]")
     session.run(
         *("pytest", "-n", "auto", "--dist", "worksteal", "tests/cuda"),

@@ -2,7 +2,7 @@
 
 The backend "cuda" is tested where there is a GPU (mark `cuda`; ``pytest -m cuda`` runs only these
 tests). Without a GPU there are two ways to test it, and it alone: with FASTLSGD_TEST_PTX=1 it is
-compiled as for a GPU and run by the PTX machine in `ptx/`; with NUMBA_ENABLE_CUDASIM=1 it runs on
+compiled as for a GPU and run by the PTX emulator in `ptx/`; with NUMBA_ENABLE_CUDASIM=1 it runs on
 Numba's simulator, on small data.
 """
 

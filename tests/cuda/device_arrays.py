@@ -1,7 +1,7 @@
 """Arrays on a device, as the tests of the CUDA backend make them.
 
 On a GPU these are arrays of Numba, and of CuPy and PyTorch where they are installed; on the PTX
-machine, arrays of Numba. On the simulator, arrays "on the device" are in host memory.
+emulator, arrays of Numba. On the simulator, arrays "on the device" are in host memory.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The CUDA backend without a GPU: conformance, streaming, and arrays on a device.
 
-The suites run twice: compiled for a GPU and run by the PTX machine in `ptx/`, and on Numba's
+The suites run twice: compiled for a GPU and run by the PTX emulator in `ptx/`, and on Numba's
 simulator. Either must be chosen before Numba is imported, so that the suites need separate
 processes. They run with -P, since the sources in the current directory would hide the installed
 package. `pytest -n auto tests/cuda` runs as many of them at a time as there are processors.
@@ -8,7 +8,7 @@ package. `pytest -n auto tests/cuda` runs as many of them at a time as there are
 They need what the extra "test-cuda" installs, and skip without it; with FASTLSGD_TEST_CUDA=1, as
 in .ci/run, they fail.
 
-The PTX machine also runs bench/gpu_check.py on small data, which would otherwise never run without
+The PTX emulator also runs bench/gpu_check.py on small data, which would otherwise never run without
 a GPU.
 """
 
@@ -39,9 +39,9 @@ REQUIRED = os.environ.get("FASTLSGD_TEST_CUDA") == "1"
 
 
 def no_ptx_machine() -> str | None:
-    """Why the PTX machine can't be built here, or None if it can."""
+    """Why the PTX emulator can't be built here, or None if it can."""
     if not sys.platform.startswith("linux"):
-        return "the machine is written for Linux"
+        return "the emulator is written for Linux"
     if importlib.util.find_spec("numba_cuda") is None:
         return f"numba-cuda is not installed: {INSTALL}"
     if shutil.which(os.environ.get("CC", "gcc")) is None:

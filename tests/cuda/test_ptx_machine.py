@@ -1,4 +1,4 @@
-"""The PTX machine itself (`ptx/`): it runs correct kernels and detects each kind of mistake.
+"""The PTX emulator itself (`ptx/`): it runs correct kernels and detects each kind of mistake.
 
 `test_cuda_without_gpu.py` runs these tests in a separate process.
 """

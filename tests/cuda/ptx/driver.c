@@ -43,7 +43,7 @@ static void fail(const char *format, ...) {
   va_start(rest, format);
   vsnprintf(told, sizeof told, format, rest);
   va_end(rest);
-  fprintf(stderr, "PTX machine: %s\n", told);
+  fprintf(stderr, "PTX emulator: %s\n", told);
   failed = LAUNCH_FAILED;
   if (running) longjmp(abandon, 1);
 }
@@ -75,7 +75,7 @@ API cuDriverGetVersion(int *version) { *version = 13000; return SUCCESS; }
 API cuDeviceGetCount(int *count) { *count = 1; return SUCCESS; }
 API cuDeviceGet(int *device, int number) { *device = number; return number ? 101 : SUCCESS; }
 API cuDeviceGetName(char *name, int length, int device) {
-  snprintf(name, length, "PTX machine");
+  snprintf(name, length, "PTX emulator");
   return SUCCESS;
 }
 API cuDeviceGetUuid_v2(char *uuid, int device) { memset(uuid, 7, 16); return SUCCESS; }
@@ -255,7 +255,7 @@ API cuStreamWaitEvent(void *handle, void *what, unsigned flags) {
   return failed;
 }
 
-/* For the machine's own tests: what failed; the error is then forgotten. */
+/* For the emulator's own tests: what failed; the error is then forgotten. */
 __attribute__((visibility("default"))) const char *ptx_failure(void) {
   failed = SUCCESS;
   return told;
@@ -266,7 +266,7 @@ API cuLibraryLoadData(void **library, const void *code, int *jit, void **jit_val
                       int *options, void **values, unsigned n_options) {
   *library = dlopen((const char *)code, RTLD_NOW | RTLD_LOCAL);
   if (*library) return SUCCESS;
-  fprintf(stderr, "PTX machine: %s\n", dlerror());
+  fprintf(stderr, "PTX emulator: %s\n", dlerror());
   return 200;
 }
 API cuLibraryUnload(void *library) { return SUCCESS; }
@@ -343,7 +343,7 @@ API cuGetErrorName(int error, const char **name) {
   return SUCCESS;
 }
 API cuGetErrorString(int error, const char **text) {
-  *text = "see what the PTX machine reported on stderr";
+  *text = "see what the PTX emulator reported on stderr";
   return SUCCESS;
 }
 
@@ -356,7 +356,7 @@ API cuGetProcAddress_v2(const char *name, void **function, int version, uint64_t
     *function = dlsym(RTLD_DEFAULT, full);
     if (*function) break;
   }
-  if (getenv("PTX_MACHINE_TRACE") && !*function) fprintf(stderr, "PTX machine: no %s\n", name);
+  if (getenv("PTX_MACHINE_TRACE") && !*function) fprintf(stderr, "PTX emulator: no %s\n", name);
   if (status) *status = *function ? 0 : 1;
   return SUCCESS;
 }

@@ -1,9 +1,9 @@
-"""The PTX machine: PTX that Numba compiles for compute capability 9.0, run on this processor.
+"""The PTX emulator: PTX that Numba compiles for compute capability 9.0, run on this processor.
 
 `install` puts the driver of `driver.c` in place of libcuda.so.1, and makes Numba's linker pass it
 PTX that `translate.py` has translated to C. Everything else is what runs on a GPU: the package's
 kernels, with 32 lanes and 256 threads, shuffles, 16-byte loads and cooperative launches, and
-Numba's dispatcher, arrays, streams and events. The PTX machine cannot show speed, nor how the
+Numba's dispatcher, arrays, streams and events. The PTX emulator cannot show speed, nor how the
 memory of a GPU behaves in races that its checks do not detect.
 """
 
@@ -75,7 +75,7 @@ def failure() -> str:
 
 
 def install() -> None:
-    """Install the machine; to be called before anything imports `numba.cuda`."""
+    """Install the emulator; to be called before anything imports `numba.cuda`."""
     if "numba.cuda.cudadrv.driver" in sys.modules:
         raise RuntimeError("numba.cuda is loaded already")
     driver()

@@ -1,4 +1,4 @@
-/* What kernels translated from PTX (translate.py) ask of the machine that runs them (driver.c). */
+/* What kernels translated from PTX (translate.py) ask of the emulator that runs them (driver.c). */
 #ifndef THREAD_H
 #define THREAD_H
 
