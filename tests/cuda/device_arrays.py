@@ -74,6 +74,12 @@ def libraries():
     return found
 
 
+@pytest.fixture(params=libraries())
+def each_library(request):
+    """The function that copies a host array to the device, of one library after another."""
+    return libraries()[request.param]
+
+
 def to_host(value):
     return np.asarray(as_device_array(value)) if is_device_array(value) else value
 

@@ -10,8 +10,8 @@ from device_arrays import (
     RATE,
     assert_beside,
     cuda,
+    each_library,
     labelled,
-    libraries,
     to_host,
 )
 from sklearn.base import clone, is_classifier
@@ -23,11 +23,7 @@ import fastlsgd
 from fastlsgd.kernels.device import is_device_array
 
 pytestmark = pytest.mark.cuda
-
-
-@pytest.fixture(params=libraries())
-def send(request):
-    return libraries()[request.param]
+send = each_library
 
 
 CLASSIFIERS = {

@@ -11,7 +11,7 @@ from device_arrays import (
     OnDevice,
     assert_beside,
     cuda,
-    libraries,
+    each_library,
     problem,
     to_host,
 )
@@ -28,11 +28,7 @@ from fastlsgd.solvers.least_squares import Request, solve_least_squares
 from fastlsgd.solvers.training import TrainingData
 
 pytestmark = pytest.mark.cuda
-
-
-@pytest.fixture(params=libraries())
-def send(request):
-    return libraries()[request.param]
+send = each_library
 
 
 def test_functions_give_the_same_kind_of_array_back(send):

@@ -8,7 +8,7 @@ from conftest import SIMULATED
 from device_arrays import (
     Sent,
     cuda,
-    libraries,
+    each_library,
     module_of,
     on_device,
 )
@@ -32,11 +32,7 @@ from fastlsgd.solvers.automatic import AutomaticDescent
 from fastlsgd.solvers.training import Objective, TrainingData
 
 pytestmark = pytest.mark.cuda
-
-
-@pytest.fixture(params=libraries())
-def send(request):
-    return libraries()[request.param]
+send = each_library
 
 
 @pytest.mark.parametrize("layout", [*ALL_LAYOUTS, np.int32, np.int64], ids=str)
