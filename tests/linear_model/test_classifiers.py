@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from fits import BACKENDS, close
 from sklearn.base import clone, is_classifier
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_digits, make_classification, make_multilabel_classification
@@ -22,10 +23,8 @@ from fastlsgd import (
     LeastSquaresRegressor,
     SGDClassifier,
     SGDRegressor,
-    available_backends,
 )
 
-BACKENDS = [name for name, status in available_backends().items() if status == "available"]
 BOTH = [SGDClassifier, LeastSquaresClassifier]
 
 
@@ -35,10 +34,6 @@ def problem(n_classes=3, n=150, dtype=np.float64):
     )
     s = np.random.default_rng(0).uniform(0.5, 2.0, size=n)
     return (X / 4).astype(dtype), y, s
-
-
-def close(a, b, rtol=1e-9):
-    np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * max(1e-300, np.abs(b).max()))
 
 
 # ------------------------------------------------------------------- scikit-learn's contract

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import scipy.linalg
 import scipy.sparse as sp
+from fits import BACKENDS
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
 
 import fastlsgd
-from fastlsgd import _lstsq, available_backends, lstsq
+from fastlsgd import _lstsq, lstsq
 from fastlsgd.kernels import load_backend
 from fastlsgd.solvers import least_squares, system
 
-BACKENDS = [name for name, status in available_backends().items() if status == "available"]
 SOLVERS = [name for name in least_squares.DIRECT_SOLVERS if name != "auto"]
 EPS = np.finfo(np.float64).eps
 extended_only = pytest.mark.skipif(

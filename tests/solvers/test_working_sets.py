@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+from fits import BACKENDS
 from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import ElasticNet
@@ -175,9 +176,7 @@ def test_what_sets_cannot_solve_is_solved_as_before(solved_by_sets):
     np.testing.assert_allclose(tiny.coef_ * unit, expected, atol=1e-9)
 
 
-@pytest.mark.parametrize(
-    "backend", [name for name, status in available_backends().items() if status == "available"]
-)
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_every_backend(backend):
     X, y = wide("zeros")
     alpha = 0.05 * strongest(X, y, 1.0)
