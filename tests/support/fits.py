@@ -23,6 +23,17 @@ def problem(n=60, d=4, targets=None, dtype=np.float64, seed=0):
     return X.astype(dtype), y.astype(dtype), rng.uniform(0.5, 2.0, size=n)
 
 
+def heavy_first_rows(n, d):
+    """Rows, the first five 1e6 times as large, their targets, and the least sum of squares."""
+    rng = np.random.default_rng(0)
+    A = rng.normal(size=(n, d))
+    b = A @ rng.normal(size=d) + rng.normal(size=n)
+    A[:5] *= 1e6
+    b[:5] *= 1e6
+    Q, R = np.linalg.qr(A)
+    return A, b, float(((A @ np.linalg.solve(R, Q.T @ b) - b) ** 2).sum())
+
+
 def quiet(model, *data, **more):
     """Fit without the warning that a few epochs are not enough."""
     with warnings.catch_warnings():
