@@ -21,6 +21,8 @@ from typing import Any
 from numba import cuda
 from numba.core import config
 
+from ..compiled_sources import checksum_of_backend
+
 __all__ = ["SIMULATED", "Kernel", "cuda", "device_function", "launch"]
 
 SIMULATED = bool(getattr(config, "ENABLE_CUDASIM", 0))
@@ -51,16 +53,7 @@ def _check_device() -> None:
 _check_device()
 
 
-def digest_of_sources(*files: Path) -> int:
-    """A checksum of the names and the text of these files; those in a zip archive do not count."""
-    checksum = 0
-    for file in sorted(file for file in files if file.exists()):
-        checksum = zlib.crc32(file.read_bytes(), zlib.crc32(file.name.encode(), checksum))
-    return checksum
-
-
-_HERE = Path(__file__).parent
-_SOURCES = digest_of_sources(*_HERE.glob("*.py"), _HERE.parent / "formulas.py")
+_SOURCES = checksum_of_backend(Path(__file__).parent)
 
 
 class Kernel:
@@ -72,8 +65,7 @@ class Kernel:
       same time overwrite, so that an entry may lead to another form's code (numba issue 4807).
       Hence each form has a name, and a file, of its own.
     * Numba checks only whether a kernel's own file has changed. Hence the name includes a checksum
-      of all sources of this folder and of the formulas: after a change of a device function in
-      another file, the kernels that call it are compiled anew.
+      of all sources (`compiled_sources.py`).
 
     The variables that a kernel closes over must be numbers, types or named tuples of numbers:
     Numba takes a function there for a different one in each process, and would never find the

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from types import FunctionType
 from typing import Any, Literal
@@ -16,6 +15,8 @@ import numba
 import numpy as np
 from llvmlite import binding
 from numba import types
+
+from ..compiled_sources import checksum_of_backend
 
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 # Helpers are inlined: an array is seven words on the stack, and to copy them back and forth took 40
@@ -28,6 +29,8 @@ fast_helper = numba.njit(fastmath={"contract", "reassoc", "arcp", "nsz"}, **_HEL
 # Held while a kernel is compiled and while the pool of threads is started. It is always taken
 # before Numba's own lock.
 lock = threading.RLock()
+
+_SOURCES = checksum_of_backend(Path(__file__).parent)
 
 
 def isa() -> str:
@@ -99,14 +102,14 @@ class Kernel:
 
         It is for one signature alone: Numba keeps the signatures of one function under one index,
         which processes that compile at the same time overwrite, so that an entry may lead to
-        another's code (numba issue 4807). And it is for one state of the sources, since Numba asks
-        only whether the file of the kernel itself has changed, not those of its helpers.
+        another's code (numba issue 4807). And it is for one state of the sources
+        (`compiled_sources.py`).
         """
         f = self.function
         copy = FunctionType(f.__code__, f.__globals__, f.__name__, f.__defaults__, f.__closure__)
         target = f"{isa()} {binding.get_host_cpu_features().flatten()}"
         names = "_".join(dtype.name for dtype in dtypes)
-        made_of = zlib.crc32(target.encode(), sources_checksum())
+        made_of = zlib.crc32(target.encode(), _SOURCES)
         copy.__qualname__ = f"{f.__name__}_{names}_{made_of:08x}"
         copy.__module__ = f.__module__
         return copy
@@ -115,27 +118,3 @@ class Kernel:
 def kernel(signature: Callable[..., list]) -> Callable[[Callable], Kernel]:
     """Declare the types of a function's arguments, given the Numba types of its dtypes."""
     return lambda function: Kernel(function, signature)
-
-
-@cache
-def sources_checksum() -> int:
-    """The checksum of all that kernels are compiled from; 0 where there are no sources."""
-    folder = Path(__file__).parent
-    try:
-        return checksum(
-            [
-                *sorted(folder.glob("*.py")),
-                folder.parent / "formulas.py",
-                folder.parent / "contract.py",
-            ]
-        )
-    except OSError:  # installed in a zip file or without sources: nobody changes them there
-        return 0
-
-
-def checksum(files: Iterable[Path]) -> int:
-    """One checksum of the contents of these files."""
-    total = 0
-    for file in files:
-        total = zlib.crc32(file.read_bytes(), total)
-    return total
