@@ -15,6 +15,7 @@ import signal
 # spin. OpenMP reads this variable when it is loaded, that is, at the first import of a kernel.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -63,6 +64,12 @@ def pytest_cmdline_main(config):
 def pytest_configure(config):
     # A mark that scikit-learn's own tests use, which test_sklearn_own.py runs.
     config.addinivalue_line("markers", "no_check_spmatrix: of scikit-learn's own tests")
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Seed the generator that estimators without a `random_state` use, so that runs are alike."""
+    np.random.seed(0)  # noqa: NPY002
 
 
 ALLOW_MISSING = os.environ.get("FASTLSGD_TEST_ALLOW_MISSING") == "1"

@@ -77,7 +77,11 @@ ON_DEVICE = tuple(f"cuda/test_device_{what}.py" for what in ("kernels", "functio
 
 
 def runs():
-    """(switch, suites, selection of tests) of each run, the longest first."""
+    """(switch, suites, selection of tests) of each run.
+
+    On the simulator each suite is a run of its own: two runs of several minutes would be the last
+    to start, and leave the other processors idle.
+    """
     for suites, part, marks in (
         *((KERNELS, part, marks) for part, marks in PARTS.items()),
         (ON_DEVICE, "", [needs_ptx_machine]),
@@ -85,9 +89,9 @@ def runs():
     ):
         run = "FASTLSGD_TEST_PTX", suites, part
         yield pytest.param(run, id=f"PTX-{suites[0]} {part}", marks=marks)
-    for suites in (KERNELS, ON_DEVICE):
-        run = "NUMBA_ENABLE_CUDASIM", suites, ""
-        yield pytest.param(run, id=f"simulator-{suites[0]}", marks=needs_simulator)
+    for suite in (*KERNELS, *ON_DEVICE):
+        run = "NUMBA_ENABLE_CUDASIM", (suite,), ""
+        yield pytest.param(run, id=f"simulator-{suite}", marks=needs_simulator)
 
 
 @pytest.mark.parametrize("run", list(runs()))
