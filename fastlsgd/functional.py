@@ -22,7 +22,7 @@ _OVERFLOW = "The loss or its gradient overflows: rescale X, y, coef or intercept
 
 
 class LossGradient(NamedTuple):
-    """The objective and its gradient."""
+    """The objective and its gradient: :func:`loss_gradient` sums the loss over targets."""
 
     loss: float
     coef: np.ndarray

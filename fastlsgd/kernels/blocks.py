@@ -29,6 +29,7 @@ from .contract import (
     Matrix,
     SGDState,
     rows_per_group,
+    stored_in_rows,
     working_dtype,
 )
 
@@ -169,7 +170,7 @@ class Blocks:
                 data = X, y, sample_weight, rows
                 loss += self._large_batch(data, w, b, part, state, n_threads)
                 continue
-            block = _rows(X, start, stop) if order is None else _gathered(X, order[start:stop])
+            block = _selected(X, rows)
             s = None if sample_weight is None else sample_weight[rows]
             loss += self.kernels.sgd_epoch(block, y[rows], w, b, s, part, state, n_threads)
         return loss
@@ -188,9 +189,7 @@ class Blocks:
         share = (rate if state.optimizer is None else 1.0) / n
         for start, stop in _spans(_tail(X, first), order, n, 1, _limit(X)):
             some = slice(first + start, first + stop) if order is None else order[start:stop]
-            block = (
-                _rows(X, some.start, some.stop) if isinstance(some, slice) else _gathered(X, some)
-            )
+            block = _selected(X, some)
             s = None if sample_weight is None else sample_weight[some]
             weights = s
             if epoch.implicit:
@@ -320,15 +319,18 @@ def _rows(X: Matrix, start: int, stop: int) -> Matrix:
     return _csr(X.data[span], X.indices[span], indptr, X)
 
 
+def _selected(X: Matrix, rows: slice | np.ndarray) -> Matrix:
+    """The rows of a slice, or those with these numbers, converted."""
+    return _rows(X, rows.start, rows.stop) if isinstance(rows, slice) else _gathered(X, rows)
+
+
 def _gathered(X: Matrix, rows: np.ndarray) -> Matrix:
     """The rows with these numbers in their order, converted."""
     if not isinstance(X, CSR):
         return _converted(X[rows], working_dtype(X), "C")
     starts = X.indptr[rows].astype(np.int64)
     counts = X.indptr[rows + 1].astype(np.int64) - starts
-    indptr = np.zeros(len(rows) + 1, np.int64)
-    np.cumsum(counts, out=indptr[1:])
-    where = np.repeat(starts - indptr[:-1], counts) + np.arange(indptr[-1])
+    where, indptr = stored_in_rows(starts, counts)
     return _csr(X.data[where], X.indices[where], indptr, X)
 
 

@@ -67,6 +67,17 @@ class CSR(NamedTuple):
 Matrix = np.ndarray | CSR
 
 
+def stored_in_rows(starts: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the numbers of selected rows of a `CSR` are stored, and the `indptr` of a copy of them.
+
+    The rows are given by where each begins and how many numbers it has, in one dtype, which is that
+    of the new `indptr` too.
+    """
+    indptr = np.zeros(len(counts) + 1, counts.dtype)
+    np.cumsum(counts, out=indptr[1:])
+    return np.repeat(starts - indptr[:-1], counts) + np.arange(indptr[-1]), indptr
+
+
 _KERNELS_OWN = (np.dtype(np.float64), np.dtype(np.float32))
 
 
@@ -84,7 +95,7 @@ def working_dtype(X) -> np.dtype:
 
 
 class LossGradient(NamedTuple):
-    """Objective without penalty, and its gradient; all float64."""
+    """Objective without penalty, of each target, and its gradient; all float64."""
 
     loss: np.ndarray  # (t,)    1/(2 S) sum_i s_i r_i^2
     coef: np.ndarray  # (t, d)  1/S sum_i s_i r_i x_i

@@ -13,7 +13,14 @@ import numpy as np
 from numpy.typing import DTypeLike
 from scipy.sparse import csr_array
 
-from ..kernels.contract import CSR, DeviceKernels, Kernels, Matrix, working_dtype
+from ..kernels.contract import (
+    CSR,
+    DeviceKernels,
+    Kernels,
+    Matrix,
+    stored_in_rows,
+    working_dtype,
+)
 from ..kernels.device import lives_on_device
 
 CHUNK_NUMBERS = 2**17  # numbers in a chunk of rows: a megabyte, which stays in cache
@@ -42,11 +49,7 @@ def take_rows(X: Matrix, rows: np.ndarray) -> Matrix:
     if not isinstance(X, CSR):
         return X[rows]
     ends = np.asarray(X.indptr)  # a copy where X is on a GPU, whose other parts stay there
-    counts = ends[rows + 1] - ends[rows]
-    indptr = np.zeros(len(rows) + 1, dtype=ends.dtype)
-    np.cumsum(counts, out=indptr[1:])
-    # Position of each stored number: its row's start, then onwards.
-    where = np.repeat(ends[rows] - indptr[:-1], counts) + np.arange(indptr[-1])
+    where, indptr = stored_in_rows(ends[rows], ends[rows + 1] - ends[rows])
     return CSR(X.data[where], X.indices[where], indptr, (len(rows), X.shape[1]))
 
 

@@ -1,9 +1,10 @@
 """The contract on a GPU, compiled by Numba CUDA: for X in the device's memory, or streamed there.
 
 One file per family of kernels, with the names of the CPU backend's: `loss_gradient`, `predict`,
-`gram`, `sgd_dense`, `sgd_sparse`, `sgd_optimizer`, and what only a GPU needs: `sgd_blocks`,
-`transformed_rows`, `column_moments`. What they share is in `compile`, `context` (device, streams),
-`memory`, `transfer`, `rows`, `gather`, `blocks`, `warp`, `lanes`, `products` and `sgd`.
+`gram`, `sgd_dense`, `sgd_sparse`, `sgd_optimizer`; `sgd_epoch` chooses among the last three. Only a
+GPU needs `sgd_blocks`, with `sgd_triangles` and `sgd_chain` for its two kernels, `transformed_rows`
+and `column_moments`. What they share is in `compile`, `context` (device, streams), `memory`,
+`transfer`, `rows`, `gather`, `blocks`, `warp`, `lanes`, `products` and `sgd`.
 
 What to know before changing these files:
 

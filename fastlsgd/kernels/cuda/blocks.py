@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..contract import CSR
+from ..contract import CSR, stored_in_rows
 from ..device import is_device_array
 from .compile import cuda
 from .gather import gathered, rows_of_block
@@ -30,8 +30,9 @@ def blocks(X, y, s, stream, order=None, multiple: int = 1, packed: bool = False)
     if on_device:
         y, s = upload_if_host("targets", y, stream), upload_if_host("weights", s, stream)
     if isinstance(X, CSR):
-        of_csr = _csr_on_device if on_device else _csr_on_host
-        return of_csr(X, y, s, stream, order, multiple)
+        if on_device:
+            return _csr_on_device(X, y, s, stream, order)
+        return _csr_on_host(X, y, s, stream, order, multiple)
     if not on_device:
         return _rows_on_host(X, y, s, stream, order, multiple)
     if order is None and (Rows.of(X).contiguous_rows or not packed):
@@ -93,7 +94,7 @@ def _once_copied(block: Block, copied, used, stream):
     used.record(stream)
 
 
-def _csr_on_device(X: CSR, y, s, stream, order, multiple):
+def _csr_on_device(X: CSR, y, s, stream, order):
     ends: Any = upload_if_host("indptr", X.indptr, stream)  # on the host where rows were selected
     data: Any = X.data
     indices: Any = X.indices
@@ -114,7 +115,7 @@ def _csr_on_host(X: CSR, y, s, stream, order, multiple):
         rows = slice(first, last) if order is None else order[first:last]
         data, indices, indptr = (
             upload(f"csr {name}", values, stream, values.dtype)
-            for name, values in zip(Sparse._fields, _csr_rows(X, rows), strict=False)
+            for name, values in zip(("data", "indices", "indptr"), _csr_rows(X, rows), strict=True)
         )
         targets = weights = None
         if y is not None:
@@ -139,7 +140,5 @@ def _csr_rows(X: CSR, rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         ends = X.indptr[rows.start : rows.stop + 1]
         span = slice(int(ends[0]), int(ends[-1]))
         return X.data[span], X.indices[span], ends - ends[0]
-    counts = _entries(X.indptr, rows)
-    ends = np.concatenate([[0], np.cumsum(counts)]).astype(X.indptr.dtype)
-    where = np.repeat(X.indptr[rows] - ends[:-1], counts) + np.arange(ends[-1])
+    where, ends = stored_in_rows(X.indptr[rows], _entries(X.indptr, rows))
     return X.data[where], X.indices[where], ends

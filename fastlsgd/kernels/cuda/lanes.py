@@ -16,6 +16,14 @@ MOST_PER_LANE = 16  # numbers of a row that a lane holds in registers
 IN_FLIGHT = 32  # numbers that a lane has requested at a time, of several rows
 
 
+def lanes_for(loads: int) -> int:
+    """Threads that share a row of so many loads: a power of 2, up to a warp."""
+    lanes = 1
+    while lanes < min(WARP, loads):
+        lanes *= 2
+    return lanes
+
+
 class Plan(NamedTuple):
     """How a row is laid over the lanes of a warp: a constant of the kernels that use it."""
 
@@ -35,9 +43,7 @@ class Plan(NamedTuple):
             return None
         vector = X.vector()
         loads = -(-X.shape[1] // vector)
-        lanes = 1
-        while lanes < min(WARP, loads):
-            lanes *= 2
+        lanes = lanes_for(loads)
         chunks = -(-loads // lanes)
         if vector * chunks > MOST_PER_LANE:
             return None

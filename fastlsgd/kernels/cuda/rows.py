@@ -1,8 +1,8 @@
 """Rows of X, with their targets and weights: on the host side of a launch, and inside kernels.
 
 Host code holds `Rows` or `Sparse`, and a `Block` of them with targets and weights. A kernel takes
-flat arguments and makes `Dense`, `Entries`, `Targets`, `Weights` and `Order` of them on its first
-lines; device functions take these.
+flat arguments and makes `Dense`, `Entries`, `Weights` and `Order` of them on its first lines;
+device functions take these.
 
 Rows are found by 64-bit arithmetic: a matrix may have more than 2^31 numbers.
 """

@@ -182,6 +182,15 @@ def ends_group(last, n, group):
 
 
 @device_function
+def store_results(loss, due, losses, scalars):
+    """Write each warp's loss, and the L1 due, which every thread must have read before."""
+    if cuda.threadIdx.x % WARP == 0:
+        losses[cuda.grid(1) // WARP] = loss
+    if cuda.grid(1) == 0:
+        scalars[0] = due
+
+
+@device_function
 def step_of_row(residual, norm, s, i, batch, fit_intercept):
     """(g, r) of row i, whose update is g r x: 0 where the weight is 0, whatever the row holds."""
     g = batch.rate / batch.size

@@ -30,6 +30,7 @@ from .sgd import (
     finish_column,
     shrinkage,
     step_of_row,
+    store_results,
     sync_block,
     sync_grid,
 )
@@ -142,8 +143,6 @@ def _dense_updates(targets: int, alone: bool):
         penalty = Penalty(l1, paid, soft, shrink)
         scratch = cuda.shared.array(THREADS, np.float64)
         sums = cuda.local.array(targets, np.float64)
-        lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
-        my_warp = cuda.blockIdx.x * WARPS + warp
         due, pending, loss = scalars[0], 0.0, 0.0
         for k in range((n + batch - 1) // batch):
             first = k * batch
@@ -167,11 +166,8 @@ def _dense_updates(targets: int, alone: bool):
                 sync_block()
             else:
                 sync_grid()
-        if lane == 0:
-            losses[my_warp] = loss
         # Every thread has read the due of the start: a grid that met in the loop, or one block.
-        if my_warp == 0 and lane == 0:
-            scalars[0] = due
+        store_results(loss, due, losses, scalars)
 
     return dense_updates
 
@@ -346,8 +342,6 @@ def _row_updates(scalar, of_target, plan: Plan, alone: bool):
         x = cuda.local.array(per_lane, scalar)
         beside = cuda.local.array(2, of_target)
         held, shared = Registers(v, g, x, beside), Shared(scratch, shares)
-        lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
-        my_warp = cuda.blockIdx.x * WARPS + warp
         due, pending, loss = scalars[0], 0.0, 0.0
         for k in range((n + batch - 1) // batch):
             first = k * batch
@@ -372,11 +366,7 @@ def _row_updates(scalar, of_target, plan: Plan, alone: bool):
                 sync_block()
             else:
                 sync_grid()
-        loss = sum_of_lanes(loss, WARP, scratch)
-        if lane == 0:
-            losses[my_warp] = loss
-        if my_warp == 0 and lane == 0:
-            scalars[0] = due
+        store_results(sum_of_lanes(loss, WARP, scratch), due, losses, scalars)
 
     return row_updates
 

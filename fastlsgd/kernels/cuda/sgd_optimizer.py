@@ -28,6 +28,7 @@ from .sgd import (
     Update,
     finish_weight,
     shrinkage,
+    store_results,
     sync_block,
     sync_grid,
 )
@@ -250,10 +251,7 @@ def _dense_optimizer_updates(rule: int, targets: int, alone: bool):
                 sync_block()
             else:
                 sync_grid()
-        if cuda.threadIdx.x % WARP == 0:
-            losses[cuda.grid(1) // WARP] = loss
-        if cuda.grid(1) == 0:
-            scalars[0] = due
+        store_results(loss, due, losses, scalars)
 
     return dense_optimizer_updates
 
@@ -332,11 +330,7 @@ def _row_optimizer_updates(rule: int, scalar, of_target, plan: Plan, alone: bool
                 sync_block()
             else:
                 sync_grid()
-        loss = sum_of_lanes(loss, WARP, scratch)
-        if cuda.threadIdx.x % WARP == 0:
-            losses[cuda.grid(1) // WARP] = loss
-        if cuda.grid(1) == 0:
-            scalars[0] = due
+        store_results(sum_of_lanes(loss, WARP, scratch), due, losses, scalars)
 
     return row_optimizer_updates
 
@@ -374,12 +368,11 @@ def _csr_optimizer_updates(rule: int):
         penalty = Penalty(l1, paid, soft, shrink)
         o = Rule(rule, first_moments, second_moments, gradients, beta1, beta2, eps, max_norm)
         scratch = cuda.shared.array(THREADS, np.float64)
-        thread = cuda.threadIdx.x
         due, loss = scalars[0], 0.0
         for k in range((n + batch - 1) // batch):
             first, update = k * batch, first_update + k
             visits = Batch(first, min(batch, n - first), 1.0, 0)
-            for place in range(thread, t * (d + 1), THREADS):
+            for place in range(cuda.threadIdx.x, t * (d + 1), THREADS):
                 gradients[place] = 0.0
             loss += csr_steps(rows, visits, model, 1.0, steps, scratch)
             cuda.syncthreads()
@@ -390,10 +383,7 @@ def _csr_optimizer_updates(rule: int):
             now = _now(o, done + update + 1, rates[update])
             _step_weights(o, now, model, penalty, l2, due, update >= skipped, scratch)
             cuda.syncthreads()
-        if thread % WARP == 0:
-            losses[thread // WARP] = loss
-        if thread == 0:
-            scalars[0] = due
+        store_results(loss, due, losses, scalars)
 
     return csr_optimizer_updates
 

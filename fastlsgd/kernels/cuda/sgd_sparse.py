@@ -24,6 +24,7 @@ from .sgd import (
     finish_weight,
     shrinkage,
     step_of_row,
+    store_results,
 )
 from .warp import THREADS, WARP, WARPS, sum_of_lanes, sync_warp
 
@@ -90,8 +91,6 @@ def _csr_updates(
     model = Model(w, b, coef_sum, intercept_sum, fit_intercept, d, t)
     penalty = Penalty(l1, paid, soft, shrink)
     scratch = cuda.shared.array(THREADS, np.float64)
-    thread = cuda.threadIdx.x
-    lane, warp = thread % WARP, thread // WARP
     due, pending, loss, scale = scalars[0], 0.0, 0.0, 1.0
     for k in range((n + batch - 1) // batch):
         first = k * batch
@@ -113,17 +112,14 @@ def _csr_updates(
         cuda.syncthreads()
         if l1 > 0.0 or averaged or at_group_end:
             update = Update(scale, averaged, due, at_group_end, pending)
-            for place in range(thread, t * d, THREADS):
+            for place in range(cuda.threadIdx.x, t * d, THREADS):
                 w[place] = finish_weight(w[place] * scale, place, place % d, model, penalty, update)
             scale = 1.0
             cuda.syncthreads()
         if at_group_end:
             pending = 0.0
     _unscale(model, scale)
-    if lane == 0:
-        losses[warp] = loss
-    if thread == 0:
-        scalars[0] = due
+    store_results(loss, due, losses, scalars)
 
 
 @device_function

@@ -12,6 +12,7 @@ import numpy as np
 from ..device import DeviceArray
 from .compile import Kernel, cuda, launch
 from .context import lock, on_device_of
+from .lanes import lanes_for
 from .memory import allocate_beside, native, reserve
 from .products import multiply_into
 from .rows import (
@@ -77,19 +78,11 @@ class Change(NamedTuple):
         elif self.rows.column_major:
             kernel, work = _scale_columns, -(-n // WARP) * -(-d // WARP) * THREADS
         else:
-            kernel, lanes = _scale_rows, (_lanes_for(d),)
+            kernel, lanes = _scale_rows, (lanes_for(d),)
             work = n * lanes[0]
         launch(kernel, grid_for(work), THREADS, stream)(
             *self.rows.arguments, *visits, *lanes, *numbers
         )
-
-
-def _lanes_for(d: int) -> int:
-    """Threads that share a row: a power of 2, up to a warp."""
-    lanes = 1
-    while lanes < min(WARP, d):
-        lanes *= 2
-    return lanes
 
 
 def transformed_rows(X, y, sample_weight, order, multiple, shift, transform, weight_unit):

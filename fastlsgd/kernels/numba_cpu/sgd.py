@@ -1,4 +1,4 @@
-"""An epoch of stochastic gradient descent: its entry point, and what all kinds of epoch share.
+"""What all kinds of epoch share: the arguments of their kernels, and the rules of an update.
 
 Weights are kept as ``w = scale v``, v in w's own memory: L2 shrinkage then costs one product per
 update, and is not lost to float32's rounding where rate * alpha is below 1e-8.
