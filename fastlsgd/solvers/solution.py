@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -43,7 +44,7 @@ def range_of_most_rows(X: Matrix, sample_weight) -> np.ndarray | None:
         return None
     s = None if sample_weight is None else np.asarray(sample_weight)
     rows = take_rows(X, random_rows(X.shape[0], CHECKED_ROWS, s))
-    sample = as_scipy(rows) if isinstance(rows, CSR) else rows
+    sample: Any = as_scipy(rows) if isinstance(rows, CSR) else rows
     n, d = rows.shape
     tenth, columns = n // 10, max(1, CHUNK_NUMBERS // n)
     inner = np.empty((2, d))
