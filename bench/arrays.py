@@ -15,7 +15,7 @@ from scipy import sparse
 from fastlsgd import _validation as check
 from fastlsgd.datasets import house_sales_transformer, load_house_sales
 from fastlsgd.kernels import reference
-from fastlsgd.kernels.contract import Epoch, Gram, LossGradient, SGDState
+from fastlsgd.kernels.contract import Epoch, Gram, SGDState, TargetGradients
 
 DTYPES = ("float32", "float64")
 
@@ -74,7 +74,7 @@ class Problem:
         return X, y, w, b
 
     @cached_property
-    def gradient(self) -> LossGradient:
+    def gradient(self) -> TargetGradients:
         """The gradient of all rows by the reference: NumPy in float64, a block at a time."""
         return reference.loss_gradient(*self.arguments(), None, 1)
 

@@ -25,9 +25,9 @@ from .contract import (
     Epoch,
     Gram,
     Kernels,
-    LossGradient,
     Matrix,
     SGDState,
+    TargetGradients,
     rows_per_group,
     stored_in_rows,
     working_dtype,
@@ -100,7 +100,7 @@ class Blocks:
         b: np.ndarray,
         sample_weight: np.ndarray | None,
         n_threads: int,
-    ) -> LossGradient:
+    ) -> TargetGradients:
         if takes(X):
             return self.kernels.loss_gradient(X, y, w, b, sample_weight, n_threads)
         sums, unit = _Sums(w.shape), _unit(sample_weight)
@@ -108,7 +108,7 @@ class Blocks:
             s = None if sample_weight is None else sample_weight[start:stop]
             s = s if s is None or unit == 1.0 else s / unit
             sums.add(self.kernels, _rows(X, start, stop), y[start:stop], w, b, s, n_threads)
-        return LossGradient(
+        return TargetGradients(
             sums.loss / sums.weight, sums.coef / sums.weight, sums.intercept / sums.weight
         )
 

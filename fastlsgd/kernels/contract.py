@@ -94,7 +94,7 @@ def working_dtype(X) -> np.dtype:
     return np.dtype(np.float32 if is_float and dtype.itemsize <= 4 else np.float64)
 
 
-class LossGradient(NamedTuple):
+class TargetGradients(NamedTuple):
     """Objective without penalty, of each target, and its gradient; all float64."""
 
     loss: np.ndarray  # (t,)    1/(2 S) sum_i s_i r_i^2
@@ -300,7 +300,7 @@ class Kernels(Protocol):
         b: np.ndarray,
         sample_weight: np.ndarray | None,
         n_threads: int,
-    ) -> LossGradient:
+    ) -> TargetGradients:
         """One pass over X: r = X w + b - y, the loss, and the gradient."""
 
     def sgd_epoch(

@@ -1,6 +1,6 @@
 import numpy as np
 
-from .contract import CSR, Epoch, Gram, LossGradient, Matrix, SGDState
+from .contract import CSR, Epoch, Gram, Matrix, SGDState, TargetGradients
 
 SUMS_ARE_SPLIT: bool
 
@@ -11,7 +11,7 @@ def loss_gradient(
     b: np.ndarray,
     sample_weight: np.ndarray | None,
     n_threads: int,
-) -> LossGradient: ...
+) -> TargetGradients: ...
 def predict(X: Matrix, w: np.ndarray, b: np.ndarray, n_threads: int) -> np.ndarray: ...
 def gram(
     X: Matrix,

@@ -13,7 +13,7 @@ import numpy as np
 cimport numpy as cnp
 from libc.stdint cimport int64_t
 
-from .contract import CSR, Gram, LossGradient
+from .contract import CSR, Gram, TargetGradients
 
 cnp.import_array()
 
@@ -141,7 +141,7 @@ def loss_gradient(X, cnp.ndarray y, cnp.ndarray w, cnp.ndarray b, cnp.ndarray sa
                                         n_threads)
     if status != FASTLSGD_OK:
         raise MemoryError("loss_gradient: no memory for the partial sums of the gradient.")
-    return LossGradient(loss, dw, db)
+    return TargetGradients(loss, dw, db)
 
 
 def predict(X, cnp.ndarray w, cnp.ndarray b, int n_threads):

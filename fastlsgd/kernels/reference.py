@@ -10,12 +10,12 @@ from .contract import (
     CSR,
     Epoch,
     Gram,
-    LossGradient,
     Matrix,
     OptimizerRule,
     OptimizerState,
     Prox,
     SGDState,
+    TargetGradients,
     rows_per_group,
 )
 
@@ -30,7 +30,7 @@ def isa() -> str:
     return "numpy"
 
 
-def loss_gradient(X, y, w, b, sample_weight, n_threads) -> LossGradient:
+def loss_gradient(X, y, w, b, sample_weight, n_threads) -> TargetGradients:
     n, d = X.shape
     t = y.shape[1]
     loss, coef, intercept = np.zeros(t), np.zeros((t, d)), np.zeros(t)
@@ -43,7 +43,7 @@ def loss_gradient(X, y, w, b, sample_weight, n_threads) -> LossGradient:
         coef += sr.T @ A
         intercept += sr.sum(axis=0)
         total += s.sum()
-    return LossGradient(loss / total, coef / total, intercept / total)
+    return TargetGradients(loss / total, coef / total, intercept / total)
 
 
 def predict(X, w, b, n_threads) -> np.ndarray:

@@ -17,7 +17,7 @@ EPS = np.finfo(np.float64).eps
 # From this number of columns on, a factorisation takes so long that Ctrl-C must not wait for it.
 LONG = 700
 # The triangular solves of at most this many numbers are made by BLAS.
-FEW_NUMBERS = 10_000
+SMALL_RIGHT_SIDE = 10_000
 # Up to this condition a float64 Gram matrix is a good metric: eps times its square is small.
 GRAM_CONDITION = 3e6
 
@@ -162,7 +162,7 @@ def upper_of(A: np.ndarray) -> np.ndarray | None:
 def solve_upper(R: np.ndarray, B: np.ndarray, trans: str = "N") -> np.ndarray:
     """Return R^-1 B or R^-T B, in parts that are short enough for Ctrl-C to be handled between."""
     step = max(1, int(LONG_WORK) // max(len(R) ** 2, 1))
-    if B.ndim == 2 and 0 < B.size <= FEW_NUMBERS and R.diagonal().all():
+    if B.ndim == 2 and 0 < B.size <= SMALL_RIGHT_SIDE and R.diagonal().all():
         # solve_triangular calls LAPACK's dtrtrs, in which OpenBLAS divides even 5 right-hand sides
         # of 3 numbers among threads: 50 ms beside a busy process, where dtrsm takes 1 microsecond.
         return blas.dtrsm(1.0, R, B, trans_a=trans == "T")

@@ -20,7 +20,7 @@ from .eigen import svd
 
 # No more rows than this have a term of their own, nor more numbers than this; others keep their
 # weights in J_1.
-MOST_ROWS = 128
+MOST_HEAVY_ROWS = 128
 MOST_NUMBERS = 2**22
 # A row counts as no farther from the others than this many spreads: beyond, float64 weights can't
 # fit it any better.
@@ -33,7 +33,7 @@ def heaviest(share: np.ndarray, sample_weight: np.ndarray | None, d: int) -> np.
     if sample_weight is not None:
         capped &= sample_weight > 0.0
     rows = np.flatnonzero(capped)
-    most = max(1, min(MOST_ROWS, MOST_NUMBERS // d))
+    most = max(1, min(MOST_HEAVY_ROWS, MOST_NUMBERS // d))
     return np.sort(rows[np.argsort(share[rows], kind="stable")[:most]])
 
 

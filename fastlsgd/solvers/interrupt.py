@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .._threads import carried
-from ..kernels.contract import Gram, Kernels, LossGradient, Matrix
+from ..kernels.contract import Gram, Kernels, Matrix, TargetGradients
 from ..kernels.device import lives_on_device
 from .rows import stored_numbers
 
@@ -103,7 +103,7 @@ def call_loss_gradient(
     intercept: np.ndarray,
     sample_weight: np.ndarray | None,
     n_threads: int,
-) -> LossGradient:
+) -> TargetGradients:
     """Return the result of `kernels.loss_gradient`, for weights (t, d) in any memory order."""
     w = np.ascontiguousarray(coef)
     return call_kernel(

@@ -41,7 +41,7 @@ from .solution import Solution
 from .system import DENSE_NUMBERS, FAR, ORIGIN_ROWS, System
 from .training import TrainingData
 from .weights import normalised_weights
-from .wide import MOST_ROWS, solve_dual, solve_rows_by_qr
+from .wide import MOST_DUAL_ROWS, solve_dual, solve_rows_by_qr
 
 DIRECT_SOLVERS = ("auto", "gram", "sketch", "cg", "qr")
 
@@ -237,7 +237,7 @@ def _plan(system: System) -> list[Callable[[System, Request], Solution]]:
 def _wide_plan(system: System) -> list[Callable[[System, Request], Solution]]:
     """Return the solvers that "auto" tries for fewer rows than columns, in order."""
     ways: list[Callable[[System, Request], Solution]] = [_by_dual]
-    if system.n > MOST_ROWS:
+    if system.n > MOST_DUAL_ROWS:
         ways = [_by_gram] if system.alpha > 0.0 and system.d <= FACTOR_FEATURES else [_by_cg]
     elif isinstance(system.X, CSR) and _dual_passes(system) > PATIENCE:
         ways = [_by_quick_cg, _by_dual]

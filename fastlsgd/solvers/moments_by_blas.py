@@ -25,7 +25,7 @@ from ..kernels.device import lives_on_device
 BLAS_COLUMNS = {"float32": 300, "float64": 1000}
 # A block of rows has about as many numbers, at least so many rows, and takes at most so many
 # multiply-adds: a call of SciPy's BLAS holds the GIL, and with it the answer to Ctrl-C.
-BLOCK_NUMBERS = 2**20
+PRODUCT_NUMBERS = 2**20
 LEAST_ROWS = 32
 MOST_WORK = 1e10
 MIRRORED_ROWS = 512
@@ -55,7 +55,7 @@ def gram_by_blas(
     origin = None if shift is None else shift.astype(dtype)
     xx, xy = np.zeros((d, d), dtype, order="F"), np.zeros((d, t))
     x, y_sum, weight = np.zeros(d), np.zeros(t), 0.0
-    step = max(LEAST_ROWS, min(BLOCK_NUMBERS // d, int(MOST_WORK / d**2)))
+    step = max(LEAST_ROWS, min(PRODUCT_NUMBERS // d, int(MOST_WORK / d**2)))
     for start in range(0, n, step):
         rows = slice(start, min(start + step, n))
         B, targets = X[rows].astype(dtype), y[rows].astype(np.float64)

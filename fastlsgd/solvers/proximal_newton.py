@@ -40,7 +40,7 @@ PATH_STEP, LEAST_STEP = 0.5, 0.01
 # How many levels may fail: with nearly collinear columns every other one does, endlessly.
 MOST_FAILURES = 20
 # Beyond this condition of a path's set, sums leave too few digits without the data's gradient.
-SUMS_CONDITION = 1e4
+PATH_SUMS_CONDITION = 1e4
 # The rounding of the data's gradient enters the weights times the square of the condition, and that
 # of a triangle times the condition. From the first of these conditions on, the triangle is used if
 # it takes at most the second number of multiply-adds.
@@ -279,7 +279,7 @@ class _GramPath:
         problems = [Quadratic(self.H, row) for row in self.c]
         if is_path:
             coef, n_iter, condition = solve_all(problems, penalty, coef, tol)
-            if condition <= SUMS_CONDITION:
+            if condition <= PATH_SUMS_CONDITION:
                 point = self._from_sums(problems, penalty, coef, n_iter)
                 if point.relative_gradient <= max(tol, SLACK):
                     return point, True

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..kernels.contract import LossGradient, working_dtype
+from ..kernels.contract import TargetGradients, working_dtype
 from ..kernels.device import repeated
 from . import metric
 from .heavy_rows import FARTHEST, HeavyRows, heaviest
@@ -147,7 +147,7 @@ class ScaledProblem:
         # BLAS is not used: synchronising its threads would take longer than the product.
         return np.einsum("td,d->t", coef, self.centre)
 
-    def _pass(self, y, coef: np.ndarray, intercept: np.ndarray, sample_weight) -> LossGradient:
+    def _pass(self, y, coef: np.ndarray, intercept: np.ndarray, sample_weight) -> TargetGradients:
         return call_loss_gradient(
             self.kernels, self.X, y, coef, intercept, sample_weight, self.n_threads
         )

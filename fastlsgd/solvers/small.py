@@ -34,10 +34,12 @@ SMALL_COLUMNS = 64
 SMALL_TARGETS = 16
 # Sums of squares between these are far from overflow and underflow, and so are their products.
 LEAST_SQUARE, MOST_SQUARE = 1e-190, 1e190
-FLOATS = (np.dtype(np.float64), np.dtype(np.float32))
-EPS_OF = {dtype: float(np.finfo(dtype).eps) for dtype in FLOATS}
-ROUNDING_OF = {dtype: ROUNDING[dtype.name] for dtype in FLOATS}  # `name` takes a microsecond
-MOST_PASSES = 2  # in an ordinary problem, one step corrects the weights and one more verifies them
+SMALL_DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
+EPS_OF = {dtype: float(np.finfo(dtype).eps) for dtype in SMALL_DTYPES}
+ROUNDING_OF = {dtype: ROUNDING[dtype.name] for dtype in SMALL_DTYPES}  # `name` takes a microsecond
+MOST_CORRECTIONS = (
+    2  # in an ordinary problem, one step corrects the weights and one more verifies them
+)
 
 
 def solve_small(
@@ -64,7 +66,9 @@ def _is_small(data: TrainingData) -> bool:
     if type(X) is not np.ndarray or type(y) is not np.ndarray or X.size > SMALL_NUMBERS:
         return False
     n, d = X.shape
-    if not (d <= n and d <= SMALL_COLUMNS and y.shape[1] <= SMALL_TARGETS and X.dtype in FLOATS):
+    if not (
+        d <= n and d <= SMALL_COLUMNS and y.shape[1] <= SMALL_TARGETS and X.dtype in SMALL_DTYPES
+    ):
         return False
     return s is None or 2.0**-WEIGHT_EXPONENT < s.max() < 2.0**WEIGHT_EXPONENT
 
@@ -153,7 +157,7 @@ def _solution(data: TrainingData, moments: _Moments, alpha: float, goal: Goal) -
     coef, rounding = z @ T.T, ROUNDING_OF[X.dtype]
     intercept = y_centre if centre is None else y_centre - coef @ centre
     last, losses = 1.0, []
-    for _ in range(min(goal.max_iter, MOST_PASSES)):
+    for _ in range(min(goal.max_iter, MOST_CORRECTIONS)):
         loss, dw, db = kernels.loss_gradient(X, y, coef, intercept, s, 1)
         slope, residual = weight * dw, 2.0 * weight * loss
         total = residual

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..kernels.contract import CSR, Gram, Kernels, LossGradient, Matrix, working_dtype
+from ..kernels.contract import CSR, Gram, Kernels, Matrix, TargetGradients, working_dtype
 from ..kernels.device import DeviceArray, extremes, lives_on_device, repeated
 from .factors import EPS, NotTrustworthy, column_scale
 from .interrupt import call_gram, call_kernel, call_loss_gradient
@@ -390,7 +390,7 @@ class System:
         parts = [np.abs(y[s > 0.0]).max(axis=0, initial=0.0) for y, s in self._target_chunks()]
         return np.max(parts, axis=0)
 
-    def _at_zero_weights(self, intercept: np.ndarray) -> LossGradient:
+    def _at_zero_weights(self, intercept: np.ndarray) -> TargetGradients:
         """Make a pass at zero weights and this intercept, for which y stays on its GPU."""
         return self._pass(self.y, np.zeros((self.t, self.d)), intercept)
 
@@ -437,14 +437,14 @@ class System:
         _, dw, db = self._pass(self._no_targets, coef, -(coef @ self.centre))
         return self.weight * (dw - np.outer(db, self.centre)) + self.alpha * coef
 
-    def _pass(self, y, coef, intercept) -> LossGradient:
+    def _pass(self, y, coef, intercept) -> TargetGradients:
         self.passes += 1
         return self._call(self.X, y, coef, intercept, self.sample_weight)
 
-    def _call(self, X: Matrix, y, coef, intercept, s) -> LossGradient:
+    def _call(self, X: Matrix, y, coef, intercept, s) -> TargetGradients:
         return call_loss_gradient(self.kernels, X, y, coef, intercept, s, self.n_threads)
 
-    def _about(self, origin: np.ndarray, y, coef: np.ndarray, intercept) -> LossGradient:
+    def _about(self, origin: np.ndarray, y, coef: np.ndarray, intercept) -> TargetGradients:
         """Make a pass over the rows less `origin`, in float64; `intercept` is that at `origin`."""
         self.passes += 1
         t, step = len(coef), max(1, DENSE_NUMBERS // self.d)
@@ -462,7 +462,7 @@ class System:
             loss += share * part.loss
             dw += share * part.coef
             db += share * part.intercept
-        return LossGradient(loss, dw, db)
+        return TargetGradients(loss, dw, db)
 
     def chunks(self, first: int = 0, end: int | None = None, numbers: int | None = None):
         """Yield (start, stop, rows of A, rows of S^(1/2) (y - mean)), a few rows at a time."""

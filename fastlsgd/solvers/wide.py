@@ -40,7 +40,7 @@ COLUMN_BLOCK_NUMBERS = 2**20  # of a block of columns: 8 MB
 # With this many rows, a Cholesky factorisation takes so long that Ctrl-C must not wait for it.
 LONG_CHOLESKY = 2500
 # K, its factor and intermediate results, of n^2 numbers each, must fit in memory.
-MOST_ROWS = 16384
+MOST_DUAL_ROWS = 16384
 # Up to these condition numbers of A, K is a good metric if its products are float32 or float64.
 CONDITION = {"float32": 300.0, "float64": 3e6}
 # Squares of rows in this range neither overflow nor underflow in sums.
@@ -80,7 +80,7 @@ class WideRows:
             kept = np.flatnonzero(s)
             self.rows = kept if len(kept) < system.n else None
             self.n, self.root = len(kept), np.sqrt(s[kept].astype(np.float64))[:, None]
-        if self.n > MOST_ROWS:
+        if self.n > MOST_DUAL_ROWS:
             raise NotTrustworthy("A A^T would not fit in memory")
         if system.fit_intercept and self.root.max() > WEIGHT_RANGE**0.5 * self.root.min():
             raise NotTrustworthy("rows differ too much in weight")

@@ -31,7 +31,7 @@ from .factors import EPS, TINY, NotTrustworthy
 from .interrupt import product
 from .refits import ACCURACY, Task, is_division, penalties_without, penalty_series
 from .regression import make_system
-from .wide import MOST_ROWS, WideRows, row_gram, wide_rows
+from .wide import MOST_DUAL_ROWS, WideRows, row_gram, wide_rows
 
 # The error due to a condition number of K + p I, or of R; it must be below `ACCURACY`.
 ROW_GRAM_CONDITION = 1e6
@@ -41,7 +41,7 @@ TRIANGLE_CONDITION = 4e6
 def is_wide(task: Task) -> bool:
     """Whether the n x n matrix is smaller than the d x d one, and fits in memory."""
     n, d = task.problem.X.shape
-    return n < d and n <= MOST_ROWS and not lives_on_device(task.problem.X)
+    return n < d and n <= MOST_DUAL_ROWS and not lives_on_device(task.problem.X)
 
 
 class Spectrum:

@@ -61,7 +61,7 @@ PART_NUMBERS, PART_WORK = 2**21, 2e8
 # Products of float32 columns of these sizes are float32, unless the condition number is larger.
 QUICK_RANGE, QUICK_CONDITION = (1e-12, 1e12), 300.0
 # Where the triangle of the rows is cheap, it is more accurate from this condition number on.
-SUMS_CONDITION = 300.0
+SET_SUMS_CONDITION = 300.0
 # A violation outside of the set that exceeds the set's own so many times is not rounding.
 BEYOND_ROUNDING = 10.0
 
@@ -306,7 +306,7 @@ class _Path:
             elif stalls:
                 raise NotTrustworthy("rounding stalls the corrections")
             is_rough = is_rough and n_new > ALMOST * len(self.members)
-        most = SUMS_CONDITION if is_cheap(self.system) else GRAM_CONDITION
+        most = SET_SUMS_CONDITION if is_cheap(self.system) else GRAM_CONDITION
         if condition > most or self._hides_more(penalty, optimality):
             raise NotTrustworthy("the columns are too ill-conditioned")
         self.last_l1, point.condition = penalty.l1, condition

@@ -112,7 +112,7 @@ def test_csr_on_the_device(send):
 @pytest.mark.parametrize("layout", ["C", "F", "rows backwards", np.int32], ids=str)
 def test_host_rows_stream_in_blocks(monkeypatch, layout, dtype):
     """They do so as an X larger than the device's memory would: in many blocks, by two buffers."""
-    monkeypatch.setattr(cuda.gather, "BLOCK_BYTES", 7 * 9 * 8)
+    monkeypatch.setattr(cuda.gather, "TRANSFER_BYTES", 7 * 9 * 8)
     cuda.free_workspace()
     problem = make_problem(1, 61, 9, 2, dtype, layout, density=0.5)
     check_loss_gradient(cuda, problem, 1)

@@ -144,3 +144,40 @@ def test_names_that_start_with_an_underscore_stay_in_their_module(path):
     name = module_name(path)
     folders = {module.rpartition(".")[2] for module in MODULES if module != name}
     assert [alias for alias in imported if alias not in folders] == []
+
+
+# -------------------------------------------------------------------------------------- names
+
+
+def defined_names(kind: str) -> dict[str, set[tuple[str, str]]]:
+    """Return each name of a class or constant, with its values and the subjects that define it.
+
+    The subject of a file of `kernels/numba_cpu` is its name, and that of its twin in
+    `kernels/cuda` the same one: what corresponds there may have one name.
+    """
+    found: dict[str, set[tuple[str, str]]] = {}
+    for path in PACKAGE:
+        subject = path.relative_to(ROOT / "fastlsgd").as_posix()
+        subject = subject.replace("/cuda/", "/numba_cpu/")
+        for node in ast.parse(path.read_text("utf-8")).body:
+            if kind == "class" and isinstance(node, ast.ClassDef):
+                found.setdefault(node.name, set()).add((subject, ""))
+            elif kind == "constant" and isinstance(node, ast.Assign):
+                for target in node.targets:
+                    if isinstance(target, ast.Name) and target.id.strip("_").isupper():
+                        value = (subject, ast.unparse(node.value))
+                        found.setdefault(target.id, set()).add(value)
+    return found
+
+
+def test_a_name_means_one_class():
+    assert {name: where for name, where in defined_names("class").items() if len(where) > 1} == {}
+
+
+def test_a_constant_has_one_value():
+    several = {}
+    for name, where in defined_names("constant").items():
+        values = {value for _, value in where}
+        if len(values) > 1 and not name.startswith("_") and name != "SUMS_ARE_SPLIT":
+            several[name] = where  # SUMS_ARE_SPLIT is a property of each backend, of the Protocol
+    assert several == {}

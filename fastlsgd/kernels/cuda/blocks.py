@@ -1,8 +1,8 @@
 """X, y and weights as blocks on the device, wherever they are.
 
 Rows that are on the device already are one block. Host rows travel in blocks of
-`gather.BLOCK_BYTES` through two pinned buffers, so that copies overlap kernels and X may be larger
-than the device's memory; visits in random order are packed into such blocks on the device.
+`gather.TRANSFER_BYTES` through two pinned buffers, so that copies overlap kernels and X may be
+larger than the device's memory; visits in random order are packed into such blocks on the device.
 """
 
 from __future__ import annotations

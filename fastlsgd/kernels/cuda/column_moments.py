@@ -10,7 +10,7 @@ from .loss_gradient import TILE_ROWS, csr_sums_that_fit
 from .memory import native, reserve
 from .rows import Sparse, Weights, matrix_of, resident, rows_of_stretch, stream_for, weight_of
 from .transfer import copy_beside
-from .transformed_rows import Change
+from .transformed_rows import Transform
 from .warp import THREADS, WARP, WARPS, clear, sum_of_blocks, sync_warp
 
 
@@ -24,12 +24,12 @@ def column_moments(X, sample_weight, shift) -> tuple[np.ndarray, np.ndarray]:
         if isinstance(rows, Sparse):
             sums = _moments_of_csr(rows, s, stream)
         else:
-            change = Change.of(rows, shift, np.ones(d), matrix, stream)
+            change = Transform.of(rows, shift, np.ones(d), matrix, stream)
             sums = _moments_of_dense(change, s, stream)
     return sums[:d], sums[d:]
 
 
-def _moments_of_dense(change: Change, s, stream) -> np.ndarray:
+def _moments_of_dense(change: Transform, s, stream) -> np.ndarray:
     """A stretch of rows at a time: centred, then summed."""
     n, d = change.rows.shape
     step = min(n, rows_of_stretch(d))

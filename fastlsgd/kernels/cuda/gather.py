@@ -17,12 +17,12 @@ from .rows import Dense, Order, Rows, order_arguments, row_of
 from .transfer import upload
 from .warp import THREADS, WARP, grid_for
 
-BLOCK_BYTES = 64 << 20  # of rows that are packed, or are on their way from the host, at a time
+TRANSFER_BYTES = 64 << 20  # of rows that are packed, or are on their way from the host, at a time
 
 
 def rows_of_block(d: int, itemsize: int, multiple: int = 1) -> int:
     """Rows of a block, a multiple of `multiple`."""
-    return max(1, BLOCK_BYTES // max(1, d * itemsize) // multiple) * multiple
+    return max(1, TRANSFER_BYTES // max(1, d * itemsize) // multiple) * multiple
 
 
 def copy_to_host(array: DeviceArray) -> np.ndarray:

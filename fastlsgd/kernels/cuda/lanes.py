@@ -24,7 +24,7 @@ def lanes_for(loads: int) -> int:
     return lanes
 
 
-class Plan(NamedTuple):
+class LanePlan(NamedTuple):
     """How a row is laid over the lanes of a warp: a constant of the kernels that use it."""
 
     vector: int  # numbers in a load
@@ -37,7 +37,7 @@ class Plan(NamedTuple):
         return self.vector * self.chunks
 
     @classmethod
-    def of(cls, X: Rows) -> Plan | None:
+    def of(cls, X: Rows) -> LanePlan | None:
         """The plan for rows without gaps that are not too long for registers; else None."""
         if not X.contiguous_rows:
             return None

@@ -21,12 +21,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..contract import LossGradient
+from ..contract import TargetGradients
 from ..device import DeviceArray
 from .blocks import blocks
 from .compile import SIMULATED, Kernel, cuda, device_function, launch
 from .context import lock, multiprocessors, on_device_of
-from .lanes import Plan, column_of, load_row
+from .lanes import LanePlan, column_of, load_row
 from .memory import native, reserve
 from .rows import (
     Block,
@@ -50,7 +50,7 @@ TILE_BYTES = 65_536  # a tile is read again from the first-level cache, or the s
 CSR_SUMS_BYTES = 512 << 20  # the sums of all blocks of a CSR gradient
 
 
-def loss_gradient(X, y, w, b, sample_weight, n_threads) -> LossGradient:
+def loss_gradient(X, y, w, b, sample_weight, n_threads) -> TargetGradients:
     """The contract's `loss_gradient`."""
     t, d = w.shape
     m = t * d + 2 * t + 1
@@ -62,7 +62,7 @@ def loss_gradient(X, y, w, b, sample_weight, n_threads) -> LossGradient:
             total += _sums_of_block(block, weights, t, m)
     coef, loss, intercept = np.split(total[:-1], [t * d, t * d + t])
     coef = coef.reshape(t, d)
-    return LossGradient(loss / total[-1], coef / total[-1], intercept / total[-1])
+    return TargetGradients(loss / total[-1], coef / total[-1], intercept / total[-1])
 
 
 def _sums_of_block(block: Block, weights: DeviceArray, t: int, m: int) -> np.ndarray:
@@ -71,7 +71,7 @@ def _sums_of_block(block: Block, weights: DeviceArray, t: int, m: int) -> np.nda
     if isinstance(block.X, Sparse):
         pieces = min(-(-n // TILE_ROWS), csr_sums_that_fit(m))
         kernel, shape = _gradient_of_csr(min(t, TARGETS)), (n, d, t)
-    elif t == 1 and (plan := Plan.of(block.X)) is not None:
+    elif t == 1 and (plan := LanePlan.of(block.X)) is not None:
         pieces = -(-n // (THREADS // plan.lanes * plan.rows))
         kernel, shape = _gradient_of_rows(block.X.scalar, block.targets.scalar, plan), (n, d)
     else:
@@ -106,7 +106,7 @@ def _rows_of_tile(X: Rows) -> int:
 
 
 @cache
-def _gradient_of_rows(scalar, of_target, plan: Plan):
+def _gradient_of_rows(scalar, of_target, plan: LanePlan):
     per_lane, groups = plan.per_lane, THREADS // plan.lanes
     rows, in_flight = plan.rows, plan.rows * per_lane
 
@@ -199,7 +199,7 @@ def _add_groups(g, totals, d, parts, scratch, plan):
 # ----------------------------------------------------------------------------------------------
 
 
-class Problem(NamedTuple):
+class RowData(NamedTuple):
     """What belongs to the rows, inside a kernel."""
 
     y: Any  # Dense
@@ -272,7 +272,7 @@ def _gradient_of_tiles(column_major: bool, targets: int):
         each column has a thread (a warp). Reads d numbers per row from memory, 4 d t flops.
         """
         X, y_of = Dense(flat, start, row_stride, column), Dense(y, y_start, y_row, y_column)
-        problem = Problem(y_of, Weights(s, weighted), w, d, t)
+        problem = RowData(y_of, Weights(s, weighted), w, d, t)
         scratch = cuda.shared.array(THREADS, np.float64)
         c_of = cuda.shared.array(room, np.float64)
         q_of = cuda.shared.array(room, np.float64)
@@ -360,7 +360,7 @@ def _gradient_of_csr(targets: int):
         fixed, without atomics. The entries come from memory once, then from the first-level cache.
         """
         X, y_of = Entries(data, indices, indptr), Dense(y, y_start, y_row, y_column)
-        problem = Problem(y_of, Weights(s, weighted), w, d, t)
+        problem = RowData(y_of, Weights(s, weighted), w, d, t)
         scratch = cuda.shared.array(THREADS, np.float64)
         c_of = cuda.shared.array(room, np.float64)
         q_of = cuda.shared.array(room, np.float64)

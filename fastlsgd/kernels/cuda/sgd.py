@@ -24,7 +24,7 @@ proximal = device_function(formulas.proximal)
 _pay_l1 = device_function(formulas.pay_l1)
 
 
-class Descent(NamedTuple):
+class EpochOnDevice(NamedTuple):
     """What the kernels of an epoch share: arrays on the device, and numbers."""
 
     w: DeviceArray  # (t, d)
@@ -45,7 +45,7 @@ class Descent(NamedTuple):
     skipped: int  # updates before the average begins
 
     @classmethod
-    def begin(cls, w, b, epoch: Epoch, state: SGDState, stream) -> Descent:
+    def begin(cls, w, b, epoch: Epoch, state: SGDState, stream) -> EpochOnDevice:
         """Upload what an epoch starts from."""
         rates, prox, updates = epoch.rates, epoch.prox, len(epoch.rates)
         skipped = updates if state.average_after is None else min(state.average_after, updates)
@@ -97,7 +97,7 @@ class Descent(NamedTuple):
         return (*arrays, *self[9:], first_update)
 
 
-def add_losses(losses: DeviceArray, count: int, descent: Descent, block: Block) -> None:
+def add_losses(losses: DeviceArray, count: int, descent: EpochOnDevice, block: Block) -> None:
     """Add the losses of so many warps to the loss of the epoch."""
     launch(_add_losses, 1, WARP, block.stream)(native(losses), count, native(descent.scalars))
 
@@ -125,7 +125,7 @@ class Data(NamedTuple):
     order: Any
 
 
-class Batch(NamedTuple):
+class BatchRows(NamedTuple):
     """The rows of one update."""
 
     first: int
@@ -146,7 +146,7 @@ class Model(NamedTuple):
     t: int
 
 
-class Penalty(NamedTuple):
+class LazyPenalty(NamedTuple):
     """What follows the gradient steps of an epoch."""
 
     l1: float

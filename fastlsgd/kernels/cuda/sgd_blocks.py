@@ -20,11 +20,11 @@ from __future__ import annotations
 from .compile import launch
 from .context import multiprocessors
 from .gather import rows_of_block as rows_in_flight
-from .lanes import Plan
+from .lanes import LanePlan
 from .memory import native, reserve
 from .products import SIDE
 from .rows import Block
-from .sgd import Descent
+from .sgd import EpochOnDevice
 from .sgd_chain import (
     CHAIN_PER_LANE,
     CHAIN_THREADS,
@@ -36,7 +36,7 @@ from .sgd_triangles import OF_BLOCK, TRIANGLE, triangles
 from .warp import THREADS, WARP
 
 
-def suits(descent: Descent, updates: int, d: int, t: int) -> bool:
+def suits(descent: EpochOnDevice, updates: int, d: int, t: int) -> bool:
     """Whether dense rows go by blocks; with averages or a prox while registers hold the rows."""
     if descent.l1 > 0.0 or descent.batch > TRIANGLE:
         return False
@@ -44,12 +44,12 @@ def suits(descent: Descent, updates: int, d: int, t: int) -> bool:
     return plain or (d <= CHAIN_PER_LANE * WARP and t * (d + 1) <= CHAIN_WEIGHTS)
 
 
-def rows_of_block(descent: Descent) -> int:
+def rows_of_block(descent: EpochOnDevice) -> int:
     """B: whole mini-batches, or a group between two proximal steps."""
     return descent.group or TRIANGLE // descent.batch * descent.batch
 
 
-def run(block: Block, descent: Descent, first_update: int, t: int, optimizer=None) -> None:
+def run(block: Block, descent: EpochOnDevice, first_update: int, t: int, optimizer=None) -> None:
     """All updates along these rows, so many at a time that the T in flight stay small."""
     n, d = block.X.shape
     dtype = block.dense.flat.dtype
@@ -74,10 +74,10 @@ def run(block: Block, descent: Descent, first_update: int, t: int, optimizer=Non
         )  # fmt: skip
 
 
-def _solver(block: Block, descent: Descent, t: int):
+def _solver(block: Block, descent: EpochOnDevice, t: int):
     """The kernel that goes from block to block, its threads, and what else it takes."""
     X = block.dense
-    plan, d = Plan.of(X), X.shape[1]
+    plan, d = LanePlan.of(X), X.shape[1]
     if plan is None or plan.per_lane > CHAIN_PER_LANE or t * (d + 1) > CHAIN_WEIGHTS:
         return solve_wide_blocks, THREADS, ()
     plan = plan._replace(lanes=max(plan.lanes, CHAIN_THREADS // TRIANGLE))

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .compile import SIMULATED, Kernel, cuda, device_function
-from .lanes import Plan, column_of, load_row
+from .lanes import LanePlan, column_of, load_row
 from .rows import Dense
 from .sgd import proximal
 from .sgd_triangles import (
@@ -47,7 +47,7 @@ _chain_kernel = partial(Kernel, max_registers=65_536 // CHAIN_THREADS)
 class Chain(NamedTuple):
     """A layout of rows over the threads of `solve_blocks`: constants of the kernel."""
 
-    vector: int  # as in `Plan`
+    vector: int  # as in `LanePlan`
     chunks: int
     lanes: int
     rows_each: int  # rows that a group of lanes has
@@ -55,7 +55,7 @@ class Chain(NamedTuple):
     width: int  # columns that a group's registers have
 
     @classmethod
-    def of(cls, plan: Plan) -> Chain:
+    def of(cls, plan: LanePlan) -> Chain:
         groups = CHAIN_THREADS // plan.lanes
         width = plan.lanes * plan.per_lane
         return cls(plan.vector, plan.chunks, plan.lanes, TRIANGLE // groups, groups, width)
@@ -70,8 +70,8 @@ class Held(NamedTuple):
     dots: Any  # a sum per row
 
 
-class Shared(NamedTuple):
-    """Shared memory of `solve_blocks`."""
+class ChainMemory(NamedTuple):
+    """ChainMemory memory of `solve_blocks`."""
 
     scratch: Any  # (CHAIN_THREADS,)
     weights: Any  # (t d + t)  the intercepts behind the weights
@@ -109,7 +109,7 @@ class Sums(NamedTuple):
 
 
 @cache
-def solving_blocks(scalar, of_target, plan: Plan, averages: bool):
+def solving_blocks(scalar, of_target, plan: LanePlan, averages: bool):
     chain = Chain.of(plan)
     numbers, room = chain.rows_each * plan.per_lane, chain.groups * (chain.width + 1)
     rows_each, of_T = chain.rows_each, chain.rows_each * (TRIANGLE // chain.lanes)
@@ -142,7 +142,7 @@ def solving_blocks(scalar, of_target, plan: Plan, averages: bool):
         X = Dense(flat, start, row_stride, column)
         held, shared = (
             Held(x, coming, triangle, dots),
-            Shared(scratch, weights, shares, q_of, c_of, s_of),
+            ChainMemory(scratch, weights, shares, q_of, c_of, s_of),
         )
         sums = Sums(coef_sum, intercept_sum, soft, shrink, prox, fit_intercept, d, t)
         lane, group = cuda.threadIdx.x % chain.lanes, cuda.threadIdx.x // chain.lanes

@@ -14,16 +14,16 @@ import numpy as np
 
 from .compile import SIMULATED, Kernel, cuda, device_function, launch
 from .context import multiprocessors
-from .lanes import Plan, column_of, load_row
+from .lanes import LanePlan, column_of, load_row
 from .loss_gradient import TARGETS
 from .memory import native, reserve
 from .rows import Block, Dense, Weights
 from .sgd import (
-    Batch,
+    BatchRows,
     Data,
-    Descent,
+    EpochOnDevice,
+    LazyPenalty,
     Model,
-    Penalty,
     Update,
     add_losses,
     ends_group,
@@ -40,11 +40,11 @@ MOST_PARTS = 8 if SIMULATED else 256  # of a mini-batch's gradient, each of some
 SMALL_UPDATE = 16_384  # numbers; below, one block is quicker than a barrier, of a microsecond
 
 
-def run(block: Block, descent: Descent, first_update: int, t: int, optimizer=None) -> None:
+def run(block: Block, descent: EpochOnDevice, first_update: int, t: int, optimizer=None) -> None:
     """All updates along these rows."""
     n, d = block.X.shape
     batch = min(descent.batch, n)
-    plan = Plan.of(block.dense) if t == 1 else None
+    plan = LanePlan.of(block.dense) if t == 1 else None
     rows_of_part: tuple[int, ...] = ()
     if plan is None:
         most, scratch = max(-(-batch // WARPS), -(-d // WARP)), batch * t
@@ -65,13 +65,13 @@ def run(block: Block, descent: Descent, first_update: int, t: int, optimizer=Non
     add_losses(losses, grid * WARPS, descent, block)
 
 
-def _rows_of_part(batch: int, plan: Plan) -> int:
+def _rows_of_part(batch: int, plan: LanePlan) -> int:
     """Rows of a mini-batch that a block of threads adds up alone: it depends on batch alone."""
     groups = THREADS // plan.lanes
     return groups * max(1, -(-batch // (groups * MOST_PARTS)))
 
 
-def _kernel(block: Block, plan: Plan | None, targets: int, alone: bool, optimizer):
+def _kernel(block: Block, plan: LanePlan | None, targets: int, alone: bool, optimizer):
     if plan is None:
         if optimizer is None:
             return _dense_updates(targets, alone)
@@ -140,7 +140,7 @@ def _dense_updates(targets: int, alone: bool):
         X, y_of = Dense(flat, start, row_stride, column), Dense(y, y_start, y_row, y_column)
         data = Data(X, y_of, Weights(s, weighted), 0)
         model = Model(w, b, coef_sum, intercept_sum, fit_intercept, d, t)
-        penalty = Penalty(l1, paid, soft, shrink)
+        penalty = LazyPenalty(l1, paid, soft, shrink)
         scratch = cuda.shared.array(THREADS, np.float64)
         sums = cuda.local.array(targets, np.float64)
         due, pending, loss = scalars[0], 0.0, 0.0
@@ -148,7 +148,7 @@ def _dense_updates(targets: int, alone: bool):
             first = k * batch
             size = min(batch, n - first)
             rate = rates[first_update + k]
-            rows = Batch(first, size, rate, implicit)
+            rows = BatchRows(first, size, rate, implicit)
             loss += dense_steps(data, rows, model, steps, sums, targets, scratch)
             if alone:
                 sync_block()
@@ -217,8 +217,8 @@ class Registers(NamedTuple):
     beside: Any  # target and weight of the row
 
 
-class Shared(NamedTuple):
-    """Shared memory of a block that adds rows up."""
+class SumMemory(NamedTuple):
+    """SumMemory memory of a block that adds rows up."""
 
     scratch: Any  # (THREADS,)
     shares: Any  # each group's share of each column, then of the intercept
@@ -309,13 +309,13 @@ def total_of_parts(parts, count, j, d, scratch):
     return sum_of_lanes(total, WARP, scratch)
 
 
-def numbers_of_shares(plan: Plan) -> int:
-    """The size of `Shared.shares`."""
+def numbers_of_shares(plan: LanePlan) -> int:
+    """The size of `SumMemory.shares`."""
     return THREADS // plan.lanes * (plan.lanes * plan.per_lane + 1)
 
 
 @cache
-def _row_updates(scalar, of_target, plan: Plan, alone: bool):
+def _row_updates(scalar, of_target, plan: LanePlan, alone: bool):
     per_lane, room = plan.per_lane, numbers_of_shares(plan)
 
     @Kernel
@@ -334,20 +334,20 @@ def _row_updates(scalar, of_target, plan: Plan, alone: bool):
         X, y_of = Dense(flat, start, row_stride, column), Dense(y, y_start, y_row, y_column)
         data = Data(X, y_of, Weights(s, weighted), 0)
         model = Model(w, b, coef_sum, intercept_sum, fit_intercept, d, t)
-        penalty = Penalty(l1, paid, soft, shrink)
+        penalty = LazyPenalty(l1, paid, soft, shrink)
         scratch = cuda.shared.array(THREADS, np.float64)
         shares = cuda.shared.array(room, np.float64)
         v = cuda.local.array(per_lane, np.float64)
         g = cuda.local.array(per_lane, np.float64)
         x = cuda.local.array(per_lane, scalar)
         beside = cuda.local.array(2, of_target)
-        held, shared = Registers(v, g, x, beside), Shared(scratch, shares)
+        held, shared = Registers(v, g, x, beside), SumMemory(scratch, shares)
         due, pending, loss = scalars[0], 0.0, 0.0
         for k in range((n + batch - 1) // batch):
             first = k * batch
             size = min(batch, n - first)
             rate = rates[first_update + k]
-            rows = Batch(first, size, rate, implicit)
+            rows = BatchRows(first, size, rate, implicit)
             loss += parts_of_batch(data, rows, model, rows_of_part, parts, held, shared, plan)
             if alone:
                 sync_block()

@@ -20,18 +20,18 @@ from . import sgd_blocks, sgd_dense, sgd_sparse
 from .blocks import blocks
 from .context import lock, on_device_of
 from .rows import matrix_of, stream_for
-from .sgd import Descent
-from .sgd_optimizer import Optimizer
+from .sgd import EpochOnDevice
+from .sgd_optimizer import OptimizerArrays
 
 
 def sgd_epoch(X, y, w, b, sample_weight, epoch: Epoch, state: SGDState, n_threads) -> float:
     """The contract's `sgd_epoch`."""
     with lock, on_device_of(matrix_of(X)):
         stream = stream_for(X, y, sample_weight, epoch.order)
-        descent = Descent.begin(w, b, epoch, state, stream)
+        descent = EpochOnDevice.begin(w, b, epoch, state, stream)
         optimizer = None
         if state.optimizer is not None:
-            optimizer = Optimizer.begin(state.optimizer, w.shape[0], w.shape[1], stream)
+            optimizer = OptimizerArrays.begin(state.optimizer, w.shape[0], w.shape[1], stream)
         run, multiple = _way(X, descent, len(epoch.rates), w.shape, optimizer)
         for block in blocks(X, y, sample_weight, stream, epoch.order, multiple, packed=True):
             run(block, descent, block.first // epoch.batch_size, len(b), optimizer)
@@ -40,7 +40,7 @@ def sgd_epoch(X, y, w, b, sample_weight, epoch: Epoch, state: SGDState, n_thread
         return descent.end(w, b, epoch, state, stream)
 
 
-def _way(X, descent: Descent, updates: int, shape, optimizer):
+def _way(X, descent: EpochOnDevice, updates: int, shape, optimizer):
     """The function that updates along a block of rows, and what its number of rows is to divide."""
     t, d = shape
     if isinstance(X, CSR):

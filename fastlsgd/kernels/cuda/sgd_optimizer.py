@@ -17,14 +17,14 @@ from ..contract import OptimizerRule, OptimizerState
 from ..device import DeviceArray
 from ..formulas import ADAGRAD, ADAM, ADAMW, MOMENTUM, NESTEROV, RMSPROP, SGD
 from .compile import Kernel, cuda, device_function
-from .lanes import Plan
+from .lanes import LanePlan
 from .memory import native, reserve
 from .rows import Dense, Entries, Order, Weights, row_of
 from .sgd import (
-    Batch,
+    BatchRows,
     Data,
+    LazyPenalty,
     Model,
-    Penalty,
     Update,
     finish_weight,
     shrinkage,
@@ -34,7 +34,7 @@ from .sgd import (
 )
 from .sgd_dense import (
     Registers,
-    Shared,
+    SumMemory,
     dense_steps,
     numbers_of_shares,
     parts_of_batch,
@@ -45,7 +45,7 @@ from .transfer import download, upload
 from .warp import THREADS, WARP, WARPS, sum_of_lanes, sync_warp
 
 
-class Optimizer(NamedTuple):
+class OptimizerArrays(NamedTuple):
     """An `OptimizerState` on the device."""
 
     rule: OptimizerRule
@@ -59,7 +59,7 @@ class Optimizer(NamedTuple):
     steps: int
 
     @classmethod
-    def begin(cls, o: OptimizerState, t: int, d: int, stream) -> Optimizer:
+    def begin(cls, o: OptimizerState, t: int, d: int, stream) -> OptimizerArrays:
         """Upload the state."""
 
         def moments(name, coef, intercept):
@@ -99,7 +99,7 @@ class Optimizer(NamedTuple):
     def dense_updates(self, targets: int, alone: bool) -> Kernel:
         return _dense_optimizer_updates(int(self.rule), targets, alone)
 
-    def row_updates(self, scalar, of_target, plan: Plan, alone: bool) -> Kernel:
+    def row_updates(self, scalar, of_target, plan: LanePlan, alone: bool) -> Kernel:
         return _row_optimizer_updates(int(self.rule), scalar, of_target, plan, alone)
 
     def csr_updates(self) -> Kernel:
@@ -225,14 +225,14 @@ def _dense_optimizer_updates(rule: int, targets: int, alone: bool):
         X, y_of = Dense(flat, start, row_stride, column), Dense(y, y_start, y_row, y_column)
         data = Data(X, y_of, Weights(s, weighted), 0)
         model = Model(w, b, coef_sum, intercept_sum, fit_intercept, d, t)
-        penalty = Penalty(l1, paid, soft, shrink)
+        penalty = LazyPenalty(l1, paid, soft, shrink)
         o = Rule(rule, first_moments, second_moments, gradients, beta1, beta2, eps, max_norm)
         scratch = cuda.shared.array(THREADS, np.float64)
         sums = cuda.local.array(targets, np.float64)
         due, loss = scalars[0], 0.0
         for k in range((n + batch - 1) // batch):
             first, update = k * batch, first_update + k
-            rows = Batch(first, min(batch, n - first), 1.0, 0)
+            rows = BatchRows(first, min(batch, n - first), 1.0, 0)
             loss += dense_steps(data, rows, model, steps, sums, targets, scratch)
             if alone:
                 sync_block()
@@ -283,7 +283,7 @@ def _write_gradients(X, batch, model, steps, gradients, scratch):
 
 
 @cache
-def _row_optimizer_updates(rule: int, scalar, of_target, plan: Plan, alone: bool):
+def _row_optimizer_updates(rule: int, scalar, of_target, plan: LanePlan, alone: bool):
     per_lane, room = plan.per_lane, numbers_of_shares(plan)
 
     @Kernel
@@ -298,7 +298,7 @@ def _row_optimizer_updates(rule: int, scalar, of_target, plan: Plan, alone: bool
         X, y_of = Dense(flat, start, row_stride, column), Dense(y, y_start, y_row, y_column)
         data = Data(X, y_of, Weights(s, weighted), 0)
         model = Model(w, b, coef_sum, intercept_sum, fit_intercept, d, t)
-        penalty = Penalty(l1, paid, soft, shrink)
+        penalty = LazyPenalty(l1, paid, soft, shrink)
         o = Rule(rule, first_moments, second_moments, gradients, beta1, beta2, eps, max_norm)
         scratch = cuda.shared.array(THREADS, np.float64)
         shares = cuda.shared.array(room, np.float64)
@@ -306,11 +306,11 @@ def _row_optimizer_updates(rule: int, scalar, of_target, plan: Plan, alone: bool
         g = cuda.local.array(per_lane, np.float64)
         x = cuda.local.array(per_lane, scalar)
         beside = cuda.local.array(2, of_target)
-        held, shared = Registers(v, g, x, beside), Shared(scratch, shares)
+        held, shared = Registers(v, g, x, beside), SumMemory(scratch, shares)
         due, loss = scalars[0], 0.0
         for k in range((n + batch - 1) // batch):
             first, update = k * batch, first_update + k
-            rows = Batch(first, min(batch, n - first), 1.0, 0)
+            rows = BatchRows(first, min(batch, n - first), 1.0, 0)
             loss += parts_of_batch(data, rows, model, rows_of_part, parts, held, shared, plan)
             if alone:
                 sync_block()
@@ -365,13 +365,13 @@ def _csr_optimizer_updates(rule: int):
         X, y_of = Entries(data, indices, indptr), Dense(y, y_start, y_row, y_column)
         rows = Data(X, y_of, Weights(s, weighted), Order(order, ordered, 0))
         model = Model(w, b, coef_sum, intercept_sum, fit_intercept, d, t)
-        penalty = Penalty(l1, paid, soft, shrink)
+        penalty = LazyPenalty(l1, paid, soft, shrink)
         o = Rule(rule, first_moments, second_moments, gradients, beta1, beta2, eps, max_norm)
         scratch = cuda.shared.array(THREADS, np.float64)
         due, loss = scalars[0], 0.0
         for k in range((n + batch - 1) // batch):
             first, update = k * batch, first_update + k
-            visits = Batch(first, min(batch, n - first), 1.0, 0)
+            visits = BatchRows(first, min(batch, n - first), 1.0, 0)
             for place in range(cuda.threadIdx.x, t * (d + 1), THREADS):
                 gradients[place] = 0.0
             loss += csr_steps(rows, visits, model, 1.0, steps, scratch)

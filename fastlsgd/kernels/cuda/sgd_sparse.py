@@ -13,11 +13,11 @@ from .compile import Kernel, cuda, device_function, launch
 from .memory import native, reserve
 from .rows import Block, Dense, Entries, Order, Sparse, Weights, order_arguments, row_of
 from .sgd import (
-    Batch,
+    BatchRows,
     Data,
-    Descent,
+    EpochOnDevice,
+    LazyPenalty,
     Model,
-    Penalty,
     Update,
     add_losses,
     ends_group,
@@ -31,7 +31,7 @@ from .warp import THREADS, WARP, WARPS, sum_of_lanes, sync_warp
 TINY_SCALE = 1e-4  # a smaller common scale is multiplied into the weights
 
 
-def run(block: Block, descent: Descent, first_update: int, t: int, optimizer=None) -> None:
+def run(block: Block, descent: EpochOnDevice, first_update: int, t: int, optimizer=None) -> None:
     """All updates along these rows."""
     assert isinstance(block.X, Sparse)
     order, d = block.X.order, block.X.shape[1]
@@ -89,14 +89,14 @@ def _csr_updates(
     X, y_of = Entries(data, indices, indptr), Dense(y, y_start, y_row, y_column)
     rows = Data(X, y_of, Weights(s, weighted), Order(order, ordered, 0))
     model = Model(w, b, coef_sum, intercept_sum, fit_intercept, d, t)
-    penalty = Penalty(l1, paid, soft, shrink)
+    penalty = LazyPenalty(l1, paid, soft, shrink)
     scratch = cuda.shared.array(THREADS, np.float64)
     due, pending, loss, scale = scalars[0], 0.0, 0.0, 1.0
     for k in range((n + batch - 1) // batch):
         first = k * batch
         size = min(batch, n - first)
         rate = rates[first_update + k]
-        visits = Batch(first, size, rate, implicit)
+        visits = BatchRows(first, size, rate, implicit)
         loss += csr_steps(rows, visits, model, scale, steps, scratch)
         cuda.syncthreads()
         scale *= shrinkage(rate, l2)

@@ -16,8 +16,8 @@ from .sgd import shrinkage
 
 TRIANGLE = 8 if SIMULATED else 32  # rows of a block
 TRIANGLE_PITCH = TRIANGLE + 1  # the 1 is for the banks of shared memory
-SQUARE = TRIANGLE * TRIANGLE_PITCH
-STRIP = TRIANGLE * PITCH
+TRIANGLE_NUMBERS = TRIANGLE * TRIANGLE_PITCH
+TRIANGLE_STRIP = TRIANGLE * PITCH
 PER_SIDE = TRIANGLE // SIDE  # products of a thread, of each side
 PRODUCTS = PER_SIDE * PER_SIDE
 
@@ -50,7 +50,7 @@ class BlockRows(NamedTuple):
     d: int
 
 
-class Steps(NamedTuple):
+class RowSteps(NamedTuple):
     """Of each row, in shared memory: g, f of its update, and the number of the update."""
 
     g: Any
@@ -69,13 +69,13 @@ def triangles(
     column of T, by forward substitution. B d + B^2 / 6 multiply-adds per row.
     """
     X, weights = Dense(flat, start, row_stride, column), Weights(s, weighted)
-    strip = cuda.shared.array(STRIP, np.float64)
-    L = cuda.shared.array(SQUARE, np.float64)
+    strip = cuda.shared.array(TRIANGLE_STRIP, np.float64)
+    L = cuda.shared.array(TRIANGLE_NUMBERS, np.float64)
     g = cuda.shared.array(TRIANGLE, np.float64)
     factor = cuda.shared.array(TRIANGLE, np.float64)
     number = cuda.shared.array(TRIANGLE, np.int32)
     total = cuda.local.array(PRODUCTS, np.float64)
-    steps = Steps(g, factor, number)
+    steps = RowSteps(g, factor, number)
     for q in range(cuda.blockIdx.x, (n + per_block - 1) // per_block, cuda.gridDim.x):
         rows = min(per_block, n - q * per_block)
         block = BlockRows(X, weights, first + q * per_block, rows, d)

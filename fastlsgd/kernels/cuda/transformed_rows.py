@@ -33,10 +33,10 @@ from .warp import THREADS, WARP, WARPS, grid_for, sync_warp
 
 # A chunk costs some 30 launches and small copies, of 10 microseconds each.
 CHUNK_BYTES = 256 << 20
-SQUARE = WARP * (WARP + 1)  # numbers in shared memory; the 1 is for its banks
+TRANSPOSED = WARP * (WARP + 1)  # numbers in shared memory; the 1 is for its banks
 
 
-class Change(NamedTuple):
+class Transform(NamedTuple):
     """Rows on the device, and what they become in float64: ((x - shift) scale) turn."""
 
     rows: Rows | Sparse
@@ -46,7 +46,7 @@ class Change(NamedTuple):
     width: int
 
     @classmethod
-    def of(cls, matrix, shift, scale, like: DeviceArray, stream, turn=None) -> Change:
+    def of(cls, matrix, shift, scale, like: DeviceArray, stream, turn=None) -> Transform:
         d = matrix.shape[1]
         both = copy_beside(np.stack([shift, scale]), like, stream).reshape(2 * d)
         if turn is None:
@@ -106,7 +106,7 @@ def transformed_rows(X, y, sample_weight, order, multiple, shift, transform, wei
         yield chunk
 
 
-def _changes(X, y, sample_weight, coordinates, stream) -> list[Change]:
+def _changes(X, y, sample_weight, coordinates, stream) -> list[Transform]:
     """What becomes of X, of y, and of the weights if there are any."""
     (shift, transform, weight_unit), matrix = coordinates, matrix_of(X)
     scale, turn, t = transform, None, y.shape[1]
@@ -114,13 +114,13 @@ def _changes(X, y, sample_weight, coordinates, stream) -> list[Change]:
         scale, turn = np.ones(X.shape[1]), transform.T
     targets = Rows.of(copy_beside(y, matrix, stream))
     changes = [
-        Change.of(resident(X, stream), shift, scale, matrix, stream, turn),
-        Change.of(targets, np.zeros(t), np.ones(t), matrix, stream),
+        Transform.of(resident(X, stream), shift, scale, matrix, stream, turn),
+        Transform.of(targets, np.zeros(t), np.ones(t), matrix, stream),
     ]
     if sample_weight is not None:
         weights = Rows.of(copy_beside(sample_weight, matrix, stream)[:, None])
         unit = np.full(1, 1.0 / weight_unit)
-        changes.append(Change.of(weights, np.zeros(1), unit, matrix, stream))
+        changes.append(Transform.of(weights, np.zeros(1), unit, matrix, stream))
     return changes
 
 
@@ -162,7 +162,7 @@ def _scale_columns(
     and writes a stretch of a row.
     """
     X = Dense(flat, start, row, column)
-    square = cuda.shared.array(SQUARE, np.float64)
+    square = cuda.shared.array(TRANSPOSED, np.float64)
     lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
     across = (d + WARP - 1) // WARP
     for q in range(cuda.blockIdx.x, (visits + WARP - 1) // WARP * across, cuda.gridDim.x):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from ..contract import CSR, LossGradient
+from ..contract import CSR, TargetGradients
 from .compile import (
     SUMS,
     TABLE,
@@ -38,7 +38,7 @@ COLUMN_BLOCK_BYTES = 262_144  # of columns that are read twice: they stay in the
 MAX_COLUMN_ROWS = 2_048
 
 
-def loss_gradient(X, y, w, b, sample_weight, n_threads) -> LossGradient:
+def loss_gradient(X, y, w, b, sample_weight, n_threads) -> TargetGradients:
     """The contract's `loss_gradient`: chunks of rows, their sums added up in order."""
     t, s = w.shape[0], weights_or_none(sample_weight, y.dtype)
     matrix: tuple
@@ -58,7 +58,7 @@ def loss_gradient(X, y, w, b, sample_weight, n_threads) -> LossGradient:
     parts = in_chunks(chunk, chunk_bounds(X, t, n_threads))
     loss, coef, intercept, total = add_up(parts)
     coef = coef.T if isinstance(X, CSR) else coef
-    return LossGradient(loss / total, np.ascontiguousarray(coef / total), intercept / total)
+    return TargetGradients(loss / total, np.ascontiguousarray(coef / total), intercept / total)
 
 
 def _common_types(g):

@@ -58,7 +58,7 @@ class Model(NamedTuple):
     intercept_sum: np.ndarray  # (t,)
 
 
-class Block(NamedTuple):
+class VisitedRows(NamedTuple):
     """The rows of a block of visits."""
 
     at: np.ndarray  # where each row starts
@@ -67,7 +67,7 @@ class Block(NamedTuple):
     S: np.ndarray  # (rows,)  weights
 
 
-class Step(NamedTuple):
+class BatchSums(NamedTuple):
     """The sums of a mini-batch, zero between updates."""
 
     G: np.ndarray  # (t, d)

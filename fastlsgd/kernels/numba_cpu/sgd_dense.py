@@ -19,11 +19,11 @@ from .rows import (
 )
 from .sgd import (
     TINY_SCALE,
-    Block,
+    BatchSums,
     Model,
     Plan,
     Proximal,
-    Step,
+    VisitedRows,
     add_coefficients,
     add_intercepts,
     dampen,
@@ -55,8 +55,8 @@ def dense_sgd(
     scratch = np.empty(0 if flat.size > 0 else size * X.shape[1], X.dtype)
     rows = Rows(X, flat, offset, stride, scratch, flat if flat.size > 0 else scratch)
     at = np.empty(size + (AHEAD if order.size > 0 else 0), np.uintp)
-    block = Block(at, np.empty((size, t)), np.empty((size, t)), np.empty(size))
-    step = Step(np.zeros(w.shape if batch_size > 1 else (0, 0)), np.zeros(t))
+    block = VisitedRows(at, np.empty((size, t)), np.empty((size, t)), np.empty(size))
+    step = BatchSums(np.zeros(w.shape if batch_size > 1 else (0, 0)), np.zeros(t))
     plan = Plan(order, visits, rates, batch_size, l2, l1, fit_intercept, skipped)
     model = Model(w, b, paid, coef_sum, intercept_sum)
     prox = Proximal(implicit, soft, shrink, group)

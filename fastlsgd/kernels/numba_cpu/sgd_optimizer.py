@@ -28,10 +28,10 @@ from .rows import (
     visited_row,
 )
 from .sgd import (
-    Block,
+    BatchSums,
     Model,
     Plan,
-    Step,
+    VisitedRows,
     add_coefficients,
     add_intercepts,
     pay_l1,
@@ -54,7 +54,7 @@ OPTIMIZER_TYPES = [
 ]  # fmt: skip
 
 
-class Optimizer(NamedTuple):
+class OptimizerArrays(NamedTuple):
     """An `OptimizerState` as kernels take it; moments that the rule does not have are empty."""
 
     rule: int
@@ -79,7 +79,7 @@ class Target(NamedTuple):
     v: np.ndarray
 
 
-class Change(NamedTuple):
+class OptimizerStep(NamedTuple):
     """What one update does to all weights of a target."""
 
     clip: float
@@ -88,10 +88,10 @@ class Change(NamedTuple):
     cut: float  # of the L1 step, before it is divided by D
 
 
-def optimizer_arguments(o: OptimizerState, t: int) -> Optimizer:
+def optimizer_arguments(o: OptimizerState, t: int) -> OptimizerArrays:
     """What OPTIMIZER_TYPES declares."""
     no_coef, no_intercept = np.empty((t, 0)), np.empty(0)
-    return Optimizer(
+    return OptimizerArrays(
         int(o.rule),
         o.beta1,
         o.beta2,
@@ -124,11 +124,11 @@ def dense_optimizer(
     scratch = np.empty(0 if flat.size > 0 else size * X.shape[1], X.dtype)
     rows = Rows(X, flat, offset, stride, scratch, flat if flat.size > 0 else scratch)
     at = np.empty(size + (AHEAD if order.size > 0 else 0), np.uintp)
-    block = Block(at, np.empty((size, t)), np.empty((size, t)), np.empty(size))
-    step = Step(np.zeros(w.shape), np.zeros(t))
+    block = VisitedRows(at, np.empty((size, t)), np.empty((size, t)), np.empty(size))
+    step = BatchSums(np.zeros(w.shape), np.zeros(t))
     plan = Plan(order, visits, rates, batch_size, l2, l1, fit_intercept, skipped)
     model = Model(w, b, paid, coef_sum, intercept_sum), w.astype(np.float64)
-    optimizer = Optimizer(rule, beta1, beta2, eps, max_norm, steps, u, v, ub, vb)
+    optimizer = OptimizerArrays(rule, beta1, beta2, eps, max_norm, steps, u, v, ub, vb)
     return _dense_updates(rows, (y, s), plan, model, optimizer, block, step, due)
 
 
@@ -171,11 +171,11 @@ def csr_optimizer(
 ):  # fmt: skip
     """`dense_optimizer` of CSR rows: a row costs its entries, an update all (t, d) weights."""
     t = w.shape[0]
-    block = Block(np.empty(0, np.uintp), np.empty((1, t)), np.empty((1, t)), np.empty(1))
-    step = Step(np.zeros(w.shape), np.zeros(t))
+    block = VisitedRows(np.empty(0, np.uintp), np.empty((1, t)), np.empty((1, t)), np.empty(1))
+    step = BatchSums(np.zeros(w.shape), np.zeros(t))
     plan = Plan(order, visits, rates, batch_size, l2, l1, fit_intercept, skipped)
     model = Model(w, b, paid, coef_sum, intercept_sum), w.astype(np.float64)
-    optimizer = Optimizer(rule, beta1, beta2, eps, max_norm, steps, u, v, ub, vb)
+    optimizer = OptimizerArrays(rule, beta1, beta2, eps, max_norm, steps, u, v, ub, vb)
     X = data, indices, indptr
     return _csr_updates(X, (y, s), plan, model, optimizer, block, step, due)
 
@@ -221,11 +221,11 @@ def _update(model, w64, step, plan, o, k, due):
         gb = db[c] if plan.fit_intercept else 0.0
         clip = _clip_of_target(G, c, gb, o.max_norm)
         target = Target(w[c], w64[c], G[c], o.u[c], o.v[c])
-        _step(target, Change(clip, rate, plan.l2, cut), o, number)
+        _step(target, OptimizerStep(clip, rate, plan.l2, cut), o, number)
         if plan.fit_intercept:
             one = slice(c, c + 1)
             target = Target(b[one], b[one], db[one], o.ub[one], o.vb[one])
-            _step(target, Change(clip, rate, 0.0, 0.0), o, number)
+            _step(target, OptimizerStep(clip, rate, 0.0, 0.0), o, number)
         db[c] = 0.0
     if k >= plan.skipped:
         add_coefficients(w, coef_sum)
@@ -256,7 +256,7 @@ def _step(target, change, o, k):
     clip, rate, l2, cut = change
     decoupled = o.rule == SGD or o.rule == ADAMW
     keep = shrinkage(rate, l2) if decoupled else 1.0
-    coupled = Change(clip, rate, 0.0 if decoupled else l2, cut)
+    coupled = OptimizerStep(clip, rate, 0.0 if decoupled else l2, cut)
     if o.rule == SGD:
         _step_plain(target, coupled, keep)
     elif o.rule == MOMENTUM:
@@ -270,7 +270,7 @@ def _step(target, change, o, k):
     else:
         rate = rate / (1.0 - o.beta1**k)
         root = 1.0 / np.sqrt(1.0 - o.beta2**k)
-        coupled = Change(clip, rate, coupled.l2, cut)
+        coupled = OptimizerStep(clip, rate, coupled.l2, cut)
         _step_adam(target, coupled, keep, (o.beta1, o.beta2, o.eps, root))
 
 

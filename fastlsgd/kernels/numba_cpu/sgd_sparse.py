@@ -17,11 +17,11 @@ from .prefetch import AHEAD, LINE_BYTES, prefetch, prefetch_row, prefetch_target
 from .rows import fetch_targets, sparse_spread, visited_row
 from .sgd import (
     TINY_SCALE,
-    Block,
+    BatchSums,
     Model,
     Plan,
     Proximal,
-    Step,
+    VisitedRows,
     add_intercepts,
     dampen,
     proximal_step,
@@ -73,8 +73,8 @@ def csr_sgd(
     lazy = Lazy(trail, np.zeros(d if l1 > 0.0 or skipped < rates.size else 0, np.int64))
     touched = Touched(np.empty(d if batch else 0, np.int64), np.full(d if batch else 0, -1))
     at = np.empty(1, np.uintp)
-    block = Block(at, np.empty((1, t)), np.empty((1, t)), np.empty(1))
-    step = Step(np.zeros((d, t) if batch else (0, 0)), np.zeros(t))
+    block = VisitedRows(at, np.empty((1, t)), np.empty((1, t)), np.empty(1))
+    step = BatchSums(np.zeros((d, t) if batch else (0, 0)), np.zeros(t))
     plan = Plan(order, visits, rates, batch_size, l2, l1, fit_intercept, skipped)
     model = Model(w, b, paid, coef_sum, intercept_sum)
     prox = Proximal(implicit, soft, shrink, group)
