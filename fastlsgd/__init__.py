@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         SGDRegressor,
         SGDRegressorCV,
     )
+    from .moments import Moments
     from .solvers.stochastic import EpochReport
 
 _LAZY = {
@@ -33,6 +34,7 @@ _LAZY = {
     "LeastSquaresClassifier": "linear_model",
     "LeastSquaresRegressor": "linear_model",
     "LstsqInfo": "_lstsq",
+    "Moments": "moments",
     "SGDClassifier": "linear_model",
     "SGDRegressor": "linear_model",
     "SGDRegressorCV": "linear_model",
@@ -57,6 +59,7 @@ __all__ = [
     "LeastSquaresClassifier",
     "LeastSquaresRegressor",
     "LstsqInfo",
+    "Moments",
     "SGDClassifier",
     "SGDRegressor",
     "SGDRegressorCV",

@@ -13,7 +13,15 @@ from .kernels.device import DeviceArray, extremes, handed_back, lives_on_device,
 from .solvers.interrupt import call_gram, call_kernel
 from .solvers.weights import normalised_weights
 
-__all__ = ["LossGradient", "Moments", "SGDEpoch", "gram", "loss_gradient", "predict", "sgd_epoch"]
+__all__ = [
+    "GramResult",
+    "LossGradient",
+    "SGDEpoch",
+    "gram",
+    "loss_gradient",
+    "predict",
+    "sgd_epoch",
+]
 
 
 # If a sum of squares is below this, every number is finite in float32 too.
@@ -29,7 +37,7 @@ class LossGradient(NamedTuple):
     intercept: float | np.ndarray
 
 
-class Moments(NamedTuple):
+class GramResult(NamedTuple):
     """Weighted sums of products, as :func:`gram` returns them."""
 
     xx: np.ndarray
@@ -178,7 +186,7 @@ def predict(X, coef, intercept=0.0, *, backend: str | None = None) -> np.ndarray
     return out[:, 0] if one_target else out
 
 
-def gram(X, y=None, *, sample_weight=None, shift=None, backend: str | None = None) -> Moments:
+def gram(X, y=None, *, sample_weight=None, shift=None, backend: str | None = None) -> GramResult:
     """Weighted sums of products of the columns of X, and with y, in one pass over X.
 
     Parameters
@@ -193,7 +201,7 @@ def gram(X, y=None, *, sample_weight=None, shift=None, backend: str | None = Non
 
     Returns
     -------
-    moments : Moments
+    moments : GramResult
         Named tuple of ``xx`` = sum_i s_i (x_i - c)(x_i - c)^T, ``xy`` = sum_i s_i (x_i - c) y_i,
         ``x`` = sum_i s_i (x_i - c), ``y`` = sum_i s_i y_i and ``weight`` = sum_i s_i,
         all float64; ``xy`` and ``y`` are None without `y`.
@@ -231,10 +239,10 @@ def gram(X, y=None, *, sample_weight=None, shift=None, backend: str | None = Non
         raise ValueError(f"The sums of products overflow: rescale {listed}.")
     xx, x_sum = _back(xx, like), _back(x_sum, like)
     if y is None:
-        return Moments(xx, None, x_sum, None, weight)
+        return GramResult(xx, None, x_sum, None, weight)
     if ndim(y) == 1:
-        return Moments(xx, _back(xy[:, 0], like), x_sum, float(y_sum[0]), weight)
-    return Moments(xx, _back(xy, like), x_sum, _back(y_sum, like), weight)
+        return GramResult(xx, _back(xy[:, 0], like), x_sum, float(y_sum[0]), weight)
+    return GramResult(xx, _back(xy, like), x_sum, _back(y_sum, like), weight)
 
 
 def sgd_epoch(

@@ -100,6 +100,7 @@ class LinearModel(BaseEstimator):
             # valid for its own version only.
             state = {**type(self)().get_params(deep=False), **state}
             state.pop("_memory", None)
+            state.pop("_moments", None)
         super().__setstate__(state)
 
     def _matrix(self, X, *, reset: bool) -> Matrix:
@@ -387,6 +388,40 @@ def check_classes(classes: np.ndarray) -> None:
     if len(classes) < 2:
         raise ValueError(
             f"y has one class, {classes[0]!r}: a classifier needs two classes or more."
+        )
+
+
+def classes_of_calls(estimator, classes) -> np.ndarray:
+    """The labels that `partial_fit` was told in its first call, on the host, sorted.
+
+    They never change between its calls.
+    """
+    if classes is None:
+        if not hasattr(estimator, "classes_"):
+            raise ValueError("classes must be given in the first call of partial_fit.")
+        return check.on_host(estimator.classes_)
+    labels = check.on_host(classes, "classes")
+    check_labels(labels, "classes")
+    labels = np.unique(np.asarray(labels))
+    check_classes(labels)
+    if hasattr(estimator, "classes_"):
+        before = check.on_host(estimator.classes_)
+        if not np.array_equal(before, labels):
+            raise ValueError(
+                f"classes must stay as in the first call of partial_fit, {before.tolist()}, "
+                f"got {labels.tolist()}."
+            )
+    return labels
+
+
+def refuse_balanced(class_weight) -> None:
+    """Refuse "balanced" in `partial_fit`."""
+    if isinstance(class_weight, str) and class_weight == "balanced":
+        raise ValueError(
+            "class_weight='balanced' is not for partial_fit, whose rows need not have the "
+            "classes in their shares: give the dict of weights that "
+            "sklearn.utils.class_weight.compute_class_weight('balanced', ...) finds for all "
+            "rows or many of them."
         )
 
 

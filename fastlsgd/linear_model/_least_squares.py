@@ -18,7 +18,6 @@ from ..solvers.problem import Problem
 from ..solvers.regression import NONSMOOTH_SOLVERS, SOLVERS, fit_regression
 from ..solvers.solution import Solution, range_of_most_rows
 from ._base import (
-    LinearRegressor,
     all_or_nothing,
     backend_name,
     cast_coef,
@@ -26,10 +25,11 @@ from ._base import (
     overflow_explained,
     refuse_underflow,
 )
+from ._from_moments import FromMoments
 from ._summary import Summary
 
 
-class LeastSquaresRegressor(LinearRegressor):
+class LeastSquaresRegressor(FromMoments):
     """Linear least squares to rounding, with L2, L1 and sign constraints.
 
     Minimises, over rows of weights s_i that sum to S::
@@ -112,6 +112,9 @@ class LeastSquaresRegressor(LinearRegressor):
 
     An interrupted or failed fit leaves the estimator as it was.
 
+    `partial_fit` and `fit_moments` fit the model to rows that are not all in memory, by their
+    :class:`fastlsgd.Moments`; there `n_iter_` and `solver_` tell how the moments were solved.
+
     Examples
     --------
     >>> from fastlsgd import LeastSquaresRegressor
@@ -179,7 +182,8 @@ class LeastSquaresRegressor(LinearRegressor):
 
     def _fit(self, X, y, sample_weight):
         alphas = self._check_parameters()
-        warm = self.warm_start and hasattr(self, "coef_")
+        warm = self._is_warm()
+        self.__dict__.pop("_moments", None)
         X, y, s, one_target = self._validate(X, y, sample_weight, reset=not warm)
         kernels = resolve_backend(self.backend, X)
         self._refuse_non_finite(kernels, X)
@@ -221,10 +225,13 @@ class LeastSquaresRegressor(LinearRegressor):
                 if not (np.isfinite(found.coef).all() and np.isfinite(found.intercept).all()):
                     raise np.linalg.LinAlgError("weights that are not finite")
         refuse_underflow(solutions[-1].coef, problem.X, problem.y, problem.sample_weight)
-        self._set_weights(solutions, problem, one_target)
+        dtype, most_rows = working_dtype(problem.X), None
+        if self.fit_intercept and dtype != np.float64:  # weights are rounded
+            most_rows = range_of_most_rows(problem.X, problem.sample_weight)
+        self._set_weights(solutions, dtype, most_rows, one_target)
         self._set_certificates(solutions)
         self.backend_ = backend_name(kernels)
-        self._evidence = None
+        self._evidence, self._evidence_advice = None, "Fit with solver='qr'"
         if problem.is_smooth(alphas) and not any(alphas):
             with np.errstate(over="ignore", invalid="ignore"):
                 self._evidence = gather_evidence(kernels, problem, solutions[-1], n_threads)
@@ -232,10 +239,9 @@ class LeastSquaresRegressor(LinearRegressor):
         self._warn_where_not_converged(solutions)
         return self
 
-    def _set_weights(self, solutions: list[Solution], problem: Problem, one_target: bool) -> None:
-        dtype, most_rows = working_dtype(problem.X), None
-        if self.fit_intercept and dtype != np.float64:  # weights are rounded
-            most_rows = range_of_most_rows(problem.X, problem.sample_weight)
+    def _set_weights(
+        self, solutions: list[Solution], dtype, most_rows: np.ndarray | None, one_target: bool
+    ) -> None:
         coefs = [cast_coef(found.coef, dtype) for found in solutions]
         intercepts = [
             found.intercept_with(coef, most_rows) if self.fit_intercept else found.intercept
@@ -328,10 +334,11 @@ class LeastSquaresRegressor(LinearRegressor):
                 f"summary needs a fit of one target, and y had {n_targets}: fit each by itself."
             )
         if self._evidence is None:
+            advice = getattr(self, "_evidence_advice", "Fit with solver='qr'")
             raise ValueError(
                 f"summary needs a fit of one target without penalty or sign constraint, and an "
                 f"accurate factor: solver {self.solver_!r} left none (condition "
-                f"{self.condition_:.2g}). Fit with solver='qr'."
+                f"{self.condition_:.2g}). {advice}."
             )
         names = getattr(self, "feature_names_in_", None)
         if names is None:

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 from sklearn.preprocessing import LabelBinarizer
-from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 from .. import _validation as check
 from ..kernels import resolve_backend
 from ..kernels.contract import working_dtype
-from ._base import LinearClassifier, all_or_nothing, beside, check_class_weight, check_classes
+from ._base import (
+    LinearClassifier,
+    all_or_nothing,
+    beside,
+    check_class_weight,
+    check_classes,
+    classes_of_calls,
+    refuse_balanced,
+    signed_targets,
+)
 from ._least_squares import LeastSquaresRegressor
 
 # Attributes of the fit of the targets that this estimator has too.
@@ -156,12 +165,8 @@ class LeastSquaresClassifier(LinearClassifier):
             return self._fit(X, y, sample_weight)
 
     def _fit(self, X, y, sample_weight):
-        check_class_weight(self.class_weight)
-        check.check_real(self.alpha, "alpha", 0.0)
-        regressor = LeastSquaresRegressor(
-            **{name: getattr(self, name) for name in LeastSquaresRegressor().get_params()}
-        )
-        alphas = regressor._check_parameters()
+        regressor, alphas = self._regressor()
+        self.__dict__.pop("_moments", None)
         warm = self.warm_start and hasattr(self, "coef_")
         X, labels = self._validate_labels(X, y, sample_weight, reset=not warm, multi_output=True)
         check_classification_targets(labels)  # its message does not print all of y
@@ -186,6 +191,87 @@ class LeastSquaresClassifier(LinearClassifier):
         for name in REGRESSOR_ATTRIBUTES:
             setattr(self, name, getattr(regressor, name))
         return self
+
+    def _regressor(self) -> tuple[LeastSquaresRegressor, list[float]]:
+        """The regressor that fits the targets, and `alpha` as a list, after all checks."""
+        check_class_weight(self.class_weight)
+        check.check_real(self.alpha, "alpha", 0.0)
+        regressor = LeastSquaresRegressor(
+            **{name: getattr(self, name) for name in LeastSquaresRegressor().get_params()}
+        )
+        return regressor, regressor._check_parameters()
+
+    def partial_fit(self, X, y, classes=None, sample_weight=None):
+        """Add rows to those of the calls before, and fit the model to all of them.
+
+        As :meth:`LeastSquaresRegressor.partial_fit` does for targets that are numbers. `fit` begins
+        anew.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,)
+            Not all labels need be there.
+        classes : array-like of shape (n_classes,), optional
+            All labels that there will be. Needed in the first call, if there was no `fit`; then the
+            same or left out.
+        sample_weight : array-like of shape (n_samples,), optional
+            Not negative; if all are zero, nothing changes.
+
+        Returns
+        -------
+        self : LeastSquaresClassifier
+
+        Raises
+        ------
+        ValueError
+            As for `fit`; if `classes` is missing or not as before; or if `class_weight` is
+            "balanced", which a part of the data can't serve.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn.datasets import load_iris
+        >>> from fastlsgd import LeastSquaresClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = LeastSquaresClassifier()
+        >>> for rows in np.split(np.arange(150), 3):
+        ...     model = model.partial_fit(X[rows], y[rows], classes=[0, 1, 2])
+        >>> round(model.score(X, y), 3)
+        0.847
+        """
+        refuse_balanced(self.class_weight)
+        with all_or_nothing(self):
+            regressor, alphas = self._regressor()
+            before, first = dict(vars(self)), not hasattr(self, "_moments")
+            if first:
+                binarizer = self.__dict__.pop("_label_binarizer", None)
+                is_multilabel = binarizer and binarizer.y_type_.startswith("multilabel")
+                if classes is not None or is_multilabel:
+                    self.__dict__.pop("classes_", None)
+            else:
+                regressor._moments = self._moments
+            labels = classes_of_calls(self, classes)
+            X, y = self._validate_labels(X, y, sample_weight, reset=first)
+            check_classification_targets(y)
+            s = check.as_sample_weight(
+                check.on_host(sample_weight, "sample_weight"), X.shape[0], some_weight=False
+            )
+            if self.class_weight is not None:
+                targets = signed_targets(y, labels, np.float64)
+                factors = compute_class_weight(self.class_weight, classes=labels, y=labels)
+                own = factors[np.searchsorted(labels, y)]
+                s = own if s is None else s * own
+            else:
+                targets = signed_targets(y, labels, working_dtype(X) if s is None else s.dtype)
+            if not regressor._add_and_solve(X, targets, s, alphas, one_target=False):
+                self.__dict__ = before  # there was no row of positive weight yet
+                return self
+            for name in (*REGRESSOR_ATTRIBUTES, "_moments"):
+                setattr(self, name, getattr(regressor, name))
+            if not hasattr(self, "classes_"):
+                self.classes_ = beside(labels, classes)
+            return self
 
     def _weights(self, labels, sample_weight, X):
         """Weights of the rows on the host, multiplied by those of the classes."""

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from .. import _validation as check
 from ..kernels import resolve_backend
 from ..kernels.device import extremes, lives_on_device
+from ..moments import Moments
 from ..solvers.cross_validation import default_alphas, k_fold
 from ..solvers.leave_one_out import leave_one_out
+from ..solvers.moments import Sums
+from ..solvers.moments_regression import all_but_one, squared_errors
 from ..solvers.refits import Task
 from ._base import all_or_nothing, overflow_explained
 from ._folds import RoutedSplitter, folds_of
+from ._from_moments import check_moments
 from ._least_squares import LeastSquaresRegressor, check_alphas
+
+# The share of an error that may be rounding without a warning.
+MOST_ROUNDING = 1e-3
 
 
 class LeastSquaresCV(RoutedSplitter, LeastSquaresRegressor):
@@ -158,13 +168,105 @@ class LeastSquaresCV(RoutedSplitter, LeastSquaresRegressor):
                 errors = k_fold(task, alphas, folds_of(cv, *given, X, split_params))
         means = errors if errors.ndim == 1 else errors.mean(axis=1)
         _refuse_out_of_range(means, targets)
+        self._choose(alphas, errors)
+        return self._solve(kernels, problem, [self.alpha_], None, one_target)
+
+    def fit_moments(self, moments: Sequence[Moments]):  # type: ignore[override]
+        """Find `alpha_` by cross-validation over parts of the rows, and fit with it to all.
+
+        Each part is a fold: it is judged by the fit to all others. `cv` is not used.
+
+        Parameters
+        ----------
+        moments : list of Moments
+            Two or more, each of the rows of a fold.
+
+        Returns
+        -------
+        self : LeastSquaresCV
+
+        Raises
+        ------
+        ValueError
+            If a parameter is not allowed, the moments are of other columns or are empty, or, with
+            ``factor="gram"``, a fit would consist of rounding: see
+            :meth:`LeastSquaresRegressor.fit_moments`.
+
+        Notes
+        -----
+        Leave-one-out errors need the rows themselves: `fit` has them.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastlsgd import LeastSquaresCV, Moments
+        >>> rng = np.random.default_rng(0)
+        >>> X = rng.normal(size=(60, 3))
+        >>> y = X @ [1.0, 2.0, 0.0] + rng.normal(size=60)
+        >>> folds = [Moments.from_data(X[k::3], y[k::3]) for k in range(3)]
+        >>> model = LeastSquaresCV(alphas=[10.0, 0.1, 0.001]).fit_moments(folds)
+        >>> model.alpha_, model.mse_path_.shape
+        (0.001, (3, 3))
+        """
+        with all_or_nothing(self):
+            alphas = None if self.alphas is None else check_alphas(self.alphas, "alphas")
+            self._check_other_parameters(alphas is None or any(alphas))
+            whole = _whole(moments)
+            self._take_columns(whole)
+            kernels = resolve_backend(self.backend)
+            if alphas is None:
+                rows = self._rows_of(whole.required_sums())
+                with overflow_explained(rows.problem.X, rows.problem.y):
+                    alphas = rows.alphas(kernels)
+            errors = np.empty((len(alphas), len(moments)))
+            parts = [part.required_sums() for part in moments]
+            for k, (part, rest) in enumerate(zip(parts, all_but_one(parts), strict=True)):
+                errors[:, k] = self._errors_of_fold(kernels, part, rest, alphas)
+            self._choose(alphas, errors)
+            return self._solve_moments(whole, [self.alpha_], None)
+
+    def _errors_of_fold(self, kernels, judged: Sums, fitted: Sums, alphas) -> np.ndarray:
+        """The mean squared errors on a fold of fits to the rest, one for each alpha."""
+        solutions = self._fit_rows(kernels, self._rows_of(fitted), alphas, None)
+        coefs = np.array([found.coef for found in solutions])
+        intercepts = np.array([found.intercept for found in solutions])
+        errors, rounding = squared_errors(judged, coefs, intercepts)
+        if (rounding > MOST_ROUNDING * errors).any():
+            warnings.warn(
+                "The errors of rows left out are so small that their rounding shows: they are "
+                "told apart only down to about 1e-14 of the squares of y. Moments(factor='qr') "
+                "tell more.",
+                UserWarning,
+                stacklevel=4,
+            )
+        return np.maximum(errors, 0.0) / (judged.place.weight * coefs.shape[1])
+
+    def _choose(self, alphas: list[float], errors: np.ndarray) -> None:
+        """Set `alpha_` to that of least mean error."""
+        means = errors if errors.ndim == 1 else errors.mean(axis=1)
         best = int(np.argmin(means))
         self.alphas_, self.mse_path_ = np.array(alphas), errors
         self.alpha_, self.best_score_ = float(alphas[best]), -float(means[best])
-        return self._solve(kernels, problem, [self.alpha_], None, one_target)
 
     def _is_path(self) -> bool:
         return False
+
+
+def _whole(moments: Sequence[Moments]) -> Moments:
+    """The sum of the folds, after a check that they are two or more."""
+    if isinstance(moments, Moments):
+        raise ValueError(
+            "Cross-validation needs the moments of two folds or more, got those of all rows: "
+            "leave-one-out errors can't be found from them."
+        )
+    if not isinstance(moments, (list, tuple)) or len(moments) < 2:
+        raise ValueError(f"moments must be a list of two or more, got {check.shown(moments)}.")
+    for k, part in enumerate(moments):
+        check_moments(part, f"moments[{k}]")
+    whole = moments[0]
+    for part in moments[1:]:
+        whole = whole + part
+    return whole
 
 
 def _refuse_out_of_range(errors: np.ndarray, targets) -> None:

@@ -17,7 +17,8 @@ from ._base import (
     beside,
     check_class_weight,
     check_classes,
-    check_labels,
+    classes_of_calls,
+    refuse_balanced,
     signed_targets,
 )
 from ._stochastic import BaseSGD, Call, Start
@@ -307,36 +308,14 @@ class SGDClassifier(LinearClassifier, BaseSGD):
             or `class_weight` is "balanced", neither of which a part of the data can serve.
         """
         self._check_partial_fit()
-        if isinstance(self.class_weight, str) and self.class_weight == "balanced":
-            raise ValueError(
-                "class_weight='balanced' is not for partial_fit, whose rows need not have the "
-                "classes in their shares: give the dict of weights that "
-                "sklearn.utils.class_weight.compute_class_weight('balanced', ...) finds for all "
-                "rows or many of them."
-            )
+        refuse_balanced(self.class_weight)
         with all_or_nothing(self):
             call = Call.partial_fit(self)
             if not call.go_on or classes is not None:
-                self._set_classes(classes)
+                labels = classes_of_calls(self, classes)
+                if not hasattr(self, "classes_"):
+                    self.classes_ = beside(labels, classes)
             return self._fit(X, y, sample_weight, call)
-
-    def _set_classes(self, classes) -> None:
-        """Set `classes_` by the argument of `partial_fit`; they never change between its calls."""
-        if classes is None:
-            raise ValueError("classes must be given in the first call of partial_fit.")
-        labels = check.on_host(classes, "classes")
-        check_labels(labels, "classes")
-        labels = np.unique(np.asarray(labels))
-        check_classes(labels)
-        if not hasattr(self, "classes_"):
-            self.classes_ = beside(labels, classes)
-            return
-        before = check.on_host(self.classes_)
-        if not np.array_equal(before, labels):
-            raise ValueError(
-                f"classes must stay as in the first call of partial_fit, {before.tolist()}, "
-                f"got {labels.tolist()}."
-            )
 
     def _validate(
         self, X, y, sample_weight, *, reset: bool, ravel: bool = True, some_weight: bool = True

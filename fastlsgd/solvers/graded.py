@@ -117,8 +117,11 @@ class _GradedRows:
 
     def blocks(self):
         """Yield the numbers of the rows, largest rows first, in blocks of similar size."""
+        n, s = self.system.n, self.system.host_weights
+        counts = self.sizes > 0.0
+        counts[:n] |= s is None or s > 0.0  # rows of zeros have residuals, too
         order = np.argsort(-self.sizes, kind="stable")
-        order = order[self.sizes[order] > 0.0]
+        order = order[counts[order]]
         sizes, most = self.sizes[order], max(4 * self.width, QR_BLOCK_NUMBERS // self.width)
         start = 0
         while start < len(order):

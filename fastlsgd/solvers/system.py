@@ -183,21 +183,38 @@ class System:
         return blas_dtype(self.X, rough=True) == "float32"
 
     def _make_gram(self, rough: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        origin = self._sampled_mean() if self.fit_intercept else None
-        xx, xy, x, y, weight = self._gram_about(origin, rough)
-        if origin is None:
-            return xx, xy
-        lost = x * (x / weight)
-        noise = weight * (64.0 * self.eps * origin) ** 2
-        # A row that outweighs all others may be missing from the sample.
-        if np.any((lost > noise) & (lost > CANCELLATION * (np.diag(xx) - lost))):
-            origin = origin + x / weight
-            xx, xy, x, y, weight = self._gram_about(origin, rough)
+        if not self.fit_intercept:
+            sums = self._gram_about(None, rough)
+            return sums.xx, sums.xy
+        origin, sums = self.sums_about_mean(self._sampled_mean(), rough=rough)
+        xx, xy, x, y, weight = sums
         self.centre_at(origin + x / weight, y / weight)
         for start in range(0, self.d, MEAN_ROWS):  # in place: xx may be large
             part = slice(start, start + MEAN_ROWS)
             xx[part] -= np.outer(x[part], x / weight)
         return xx, xy - np.outer(x, y / weight)
+
+    def sums_about_mean(
+        self, origin: np.ndarray, most: float = CANCELLATION, *, rough: bool = False
+    ) -> tuple[np.ndarray, Gram]:
+        """Return sums about an origin at which no column loses more than `most` to its mean.
+
+        `origin` is tried first. A row that outweighs all others may be missing from the sample that
+        it comes from; the mean found about it then takes its place.
+        """
+        sums = self._gram_about(origin, rough)
+        lost = sums.x * (sums.x / sums.weight)
+        noise = sums.weight * (64.0 * self.eps * origin) ** 2
+        if np.any((lost > noise) & (lost > most * (np.diag(sums.xx) - lost))):
+            origin = origin + sums.x / sums.weight
+            sums = self._gram_about(origin, rough)
+        return origin, sums
+
+    def sampled_means(self) -> np.ndarray:
+        """Return the means of X and of y over a few rows, (d + t,)."""
+        rows = random_rows(self.n, ORIGIN_ROWS, self.host_weights)
+        mean = np.asarray(self.y[rows], np.float64).mean(axis=0)
+        return np.append(self._sampled_mean(), mean)
 
     def _gram_about(self, origin: np.ndarray | None, rough: bool) -> Gram:
         X, y, s = self.X, self.y, self.sample_weight

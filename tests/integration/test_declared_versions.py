@@ -19,7 +19,9 @@ def bounds(lines: list[str], comparison: str) -> dict[str, str]:
 
 
 def test_oldest_versions_are_those_of_pyproject():
-    declared = bounds([*PROJECT["dependencies"], *EXTRAS["plot"], *EXTRAS["test"]], ">=")
+    declared = bounds(
+        [*PROJECT["dependencies"], *EXTRAS["plot"], *EXTRAS["streams"], *EXTRAS["test"]], ">="
+    )
     oldest = dict(
         re.findall(r"^([\w-]+)==([\d.]+)$", (ROOT / "tests" / "oldest.txt").read_text(), re.M)
     )

@@ -187,3 +187,11 @@ def test_targets_of_very_different_units(solver, fit_intercept, units):
                 assert model.residual_norm_[j] == pytest.approx(unit * known[1], rel=1e-9, abs=0.0)
             loss = known[2][-1] * sum(unit * unit for unit in units)
             assert model.loss_curve_[-1] == pytest.approx(loss, rel=1e-9)
+
+
+def test_a_row_of_zeros_counts_in_the_residual():
+    """QR of rows of very different sizes had left it out."""
+    X = np.vstack([np.diag([1e8, 1.0, 1e-3]) @ np.ones((3, 3)), np.eye(3), np.zeros((1, 3))])
+    y = np.append(X.sum(axis=1)[:-1], 5.0)
+    model = LeastSquaresRegressor(fit_intercept=False, solver="qr").fit(X, y)
+    np.testing.assert_allclose(model.residual_norm_, 5.0)

@@ -64,8 +64,13 @@ def _fit(name, X, y, s):
 
 
 def _partial_fit(name, X, y, s):
-    more = {"classes": [False, True]} if name == "SGDClassifier" else {}
+    more = {"classes": [False, True]} if name.endswith("Classifier") else {}
     return MODELS[name]().partial_fit(X, labels(name, y), sample_weight=s, **more)
+
+
+def _moments(X, y, s):
+    moments = fastlsgd.Moments.from_data(X, y, s)
+    return moments.xx, moments.xy, moments.yy, moments.x_mean, moments.y_mean
 
 
 def _score(name, X, y, s):
@@ -77,6 +82,7 @@ ENTRIES = {
     "loss_gradient": _loss_gradient,
     "sgd_epoch": _sgd_epoch,
     "gram": lambda X, y, s: fastlsgd.gram(X, y, sample_weight=s),
+    "Moments": _moments,
     "lstsq": lambda X, y, s: fastlsgd.lstsq(X, y, sample_weight=s),
     "predict": lambda X, y, s: fastlsgd.predict(X, np.ones(columns(X))),
 }
@@ -84,7 +90,7 @@ for _name in MODELS:
     ENTRIES[f"{_name}.fit"] = functools.partial(_fit, _name)
     ENTRIES[f"{_name}.score"] = functools.partial(_score, _name)
     ENTRIES[f"{_name}.predict"] = lambda X, y, s, name=_name: fitted(name, columns(X)).predict(X)
-    if _name.startswith("SGD") and _name != "SGDRegressorCV":
+    if not _name.endswith("CV"):
         ENTRIES[f"{_name}.partial_fit"] = functools.partial(_partial_fit, _name)
 ENTRIES["SGDClassifier.decision_function"] = lambda X, y, s: fitted(
     "SGDClassifier", columns(X)

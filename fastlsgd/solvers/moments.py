@@ -1,0 +1,471 @@
+"""Sums over rows that can be merged: the mean, and the products of rows about it.
+
+Two sets of rows with weights W_a, W_b and means m_a, m_b have together the products
+
+    M = M_a + M_b + W_a W_b / (W_a + W_b) (m_b - m_a)(m_b - m_a)^T
+
+(Chan, Golub and LeVeque 1983, Am. Stat. 37(3)), in which nothing cancels. A mean is stored as an
+origin and an offset from it, so that the difference of two means, whose square matters, keeps its
+digits where columns lie 1e8 standard deviations from zero.
+
+`GramSums` has M itself, from one pass of the `gram` kernel; the relative error of weights from it
+is eps times the square of the columns' condition. `TriangularSums` has R with R^T R = M, by QR a
+chunk of rows at a time (TSQR: Demmel, Grigori, Hoemmen and Langou 2012, SIAM J. Sci. Comput.
+34(1)), whose error is eps times the condition, at about ten times the cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from .eigen import eigh, svd
+from .factors import (
+    EPS,
+    GRAM_CONDITION,
+    NotTrustworthy,
+    cholesky_factor,
+    column_scale,
+    reciprocal_condition,
+    solve_upper,
+    upper_of,
+)
+from .interrupt import LONG_WORK, interruptible, product
+from .orthogonal import rank_tolerance
+from .rows import as_dense, row_slice
+from .system import System
+from .training import TrainingData
+
+# Rows of a block: its targets are copied, and its sums merged with those before it.
+BLOCK_NUMBERS, LEAST_ROWS, MOST_ROWS = 2**24, 2**14, 2**20
+# Numbers of a block that is decomposed by QR: 8 MB.
+QR_NUMBERS = 2**20
+# A column that loses more than this to the square of its mean is summed again about its mean.
+CANCELLATION = 30.0
+# What is left of a column by a subtraction has lost as many digits as this number has.
+MOST_LOST = 1e5
+# The squares of a column below this have underflown, unless it is constant.
+LEAST_SQUARE = 1e-250
+
+
+class Lost(NotTrustworthy):
+    """Columns, with targets after those of X, of which a subtraction leaves only rounding."""
+
+    def __init__(self, columns: np.ndarray) -> None:
+        super().__init__("what is left of columns is rounding")
+        self.columns = columns
+
+
+@dataclass(frozen=True)
+class Place:
+    """How many rows there are, what they weigh, and where their mean is."""
+
+    n_rows: int  # of positive weight
+    weight: float
+    log_weights: float  # sum of the logarithms of the weights
+    origin: np.ndarray  # (d + t,)  near the mean of X and of y
+    offset: np.ndarray  # (d + t,)  of the mean from there
+
+    @property
+    def mean(self) -> np.ndarray:
+        return self.origin + self.offset
+
+    def to(self, other: Place) -> np.ndarray:
+        """Return the other mean less this one."""
+        return (other.origin - self.origin) + (other.offset - self.offset)
+
+    def joined(self, other: Place) -> Place:
+        """Return the place of both, counted from the origin of the heavier one."""
+        here, there = (self, other) if self.weight >= other.weight else (other, self)
+        weight = self.weight + other.weight
+        return Place(
+            self.n_rows + other.n_rows,
+            weight,
+            self.log_weights + other.log_weights,
+            here.origin,
+            here.offset + here.to(there) * (there.weight / weight),
+        )
+
+    def without(self, other: Place) -> Place:
+        weight = self.weight - other.weight
+        return Place(
+            self.n_rows - other.n_rows,
+            weight,
+            self.log_weights - other.log_weights,
+            self.origin,
+            self.offset - self.to(other) * (other.weight / weight),
+        )
+
+    def step(self, other: Place) -> np.ndarray:
+        """Return the row whose square is what the distance of the two means adds to products."""
+        share = other.weight / (self.weight + other.weight)
+        return np.sqrt(self.weight * share) * self.to(other)
+
+    def is_constant(self, squares: np.ndarray, first: int = 0) -> np.ndarray:
+        """Return which columns vary by rounding alone, from their squares about the mean."""
+        mean = self.mean[first : first + len(squares)]
+        return squares <= self.weight * (4.0 * EPS * mean) ** 2
+
+    def refuse_lost(self, left: np.ndarray, before: np.ndarray, first: int = 0) -> None:
+        """Raise `Lost` if a subtraction leaves too few digits of these columns' squares."""
+        is_lost = ~(left * MOST_LOST >= before) & ~self.is_constant(before, first)
+        if is_lost.any():
+            raise Lost(first + np.flatnonzero(is_lost))
+
+    def selected(self, columns: np.ndarray) -> Place:
+        return Place(
+            self.n_rows, self.weight, self.log_weights, self.origin[columns], self.offset[columns]
+        )
+
+
+@dataclass(frozen=True)
+class GramSums:
+    """Products of rows about their mean."""
+
+    factor: ClassVar[str] = "gram"
+
+    place: Place
+    xx: np.ndarray  # (d, d)
+    xy: np.ndarray  # (d, t)
+    yy: np.ndarray  # (t,)  squares of each target
+
+    @property
+    def n_features(self) -> int:
+        return len(self.xx)
+
+    def joined(self, other: GramSums) -> GramSums:
+        xx, xy, yy = self.xx + other.xx, self.xy + other.xy, self.yy + other.yy
+        both = GramSums(self.place.joined(other.place), xx, xy, yy)
+        return both.with_row(self.place.step(other.place))
+
+    def with_row(self, row: np.ndarray) -> GramSums:
+        """Return the sums with the products of one row more, at the same place."""
+        d = len(self.xx)
+        xx = np.outer(row[:d], row[:d])
+        xx += self.xx
+        xy, yy = self.xy + np.outer(row[:d], row[d:]), self.yy + row[d:] ** 2
+        return GramSums(self.place, xx, xy, yy)
+
+    def without(self, other: GramSums) -> GramSums:
+        """Take rows out again.
+
+        Raises
+        ------
+        NotTrustworthy
+            If so little of a column is left that it would be rounding.
+        """
+        d, place = len(self.xx), self.place.without(other.place)
+        step = other.place.step(place)
+        xx = self.xx - other.xx
+        xx -= np.outer(step[:d], step[:d])
+        xy = self.xy - other.xy - np.outer(step[:d], step[d:])
+        yy = self.yy - other.yy - step[d:] ** 2
+        left, before = np.append(np.diag(xx), yy), np.append(np.diag(self.xx), self.yy)
+        self.place.refuse_lost(left, before)
+        return GramSums(place, xx, xy, yy)
+
+    def selected(self, columns: np.ndarray) -> GramSums:
+        d = len(self.xx)
+        every = np.append(columns, np.arange(d, len(self.place.origin)))
+        return GramSums(
+            self.place.selected(every), self.xx[np.ix_(columns, columns)], self.xy[columns], self.yy
+        )
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"xx": self.xx, "xy": self.xy, "yy": self.yy}
+
+    def products(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return M for the columns of X, for X and y, and the squares of y."""
+        return self.xx, self.xy, self.yy
+
+    def root(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return R with R^T R = M, R^-T X^T y, and the squares of what is left of y.
+
+        Where the columns depend on each other to rounding, R comes from the eigenvalues above it.
+        """
+        scale = column_scale(np.diag(self.xx))
+        try:
+            found = cholesky_factor(self.xx, 0.0, scale)
+        except NotTrustworthy:
+            found = None
+        if found is not None and found.condition <= GRAM_CONDITION:
+            norms = np.where(scale > 0.0, 1.0 / np.where(scale > 0.0, scale, 1.0), 0.0)
+            R, q = found.upper * norms, found.whiten(self.xy.T).T
+            q[scale == 0.0] = 0.0
+        else:
+            values, vectors = eigh(scale[:, None] * self.xx * scale)
+            keep = values > 4.0 * EPS * len(values) * max(float(values[-1]), 1e-300)
+            size, V = np.sqrt(values[keep]), vectors[:, keep]
+            norms = np.sqrt(np.maximum(np.diag(self.xx), 0.0)) * (scale > 0.0)
+            R = size[:, None] * V.T * norms
+            q = product(V.T, self.xy * scale[:, None]) / size[:, None]
+        return R, q, np.maximum(self.yy - (q * q).sum(axis=0), 0.0)
+
+    def condition(self, columns: np.ndarray, penalty: float) -> float:
+        """Return the condition of these scaled columns; infinite where they depend."""
+        xx = self.xx[np.ix_(columns, columns)]
+        try:
+            scale = column_scale(np.diag(xx) + penalty)
+            return cholesky_factor(xx, penalty, scale).condition
+        except NotTrustworthy:
+            return np.inf
+
+
+@dataclass(frozen=True)
+class TriangularSums:
+    """The factor R of rows about their mean, their targets in its coordinates, and the rest."""
+
+    factor: ClassVar[str] = "qr"
+
+    place: Place
+    upper: np.ndarray  # (k, d)
+    slopes: np.ndarray  # (k, t)
+    rest: np.ndarray  # (t,)  squares of what no combination of columns has
+
+    @property
+    def n_features(self) -> int:
+        return self.upper.shape[1]
+
+    def joined(self, other: TriangularSums) -> TriangularSums:
+        A = np.concatenate([self.upper, other.upper])
+        y = np.concatenate([self.slopes, other.slopes])
+        both = TriangularSums(self.place.joined(other.place), A, y, self.rest + other.rest)
+        return both.with_row(self.place.step(other.place))
+
+    def with_row(self, row: np.ndarray) -> TriangularSums:
+        """Return the factor with one row more, at the same place."""
+        d = self.upper.shape[1]
+        A, y = np.vstack([self.upper, row[:d]]), np.vstack([self.slopes, row[d:]])
+        upper, slopes, rest = decomposed(A, y)
+        return TriangularSums(self.place, upper, slopes, self.rest + rest)
+
+    def without(self, other: TriangularSums) -> TriangularSums:
+        """Take rows out again, as the Cholesky factor K of I - V^T V with V = E R^-1.
+
+        E has the factor of the other rows and the step between the means, so that K R is the
+        factor of what is left.
+
+        Raises
+        ------
+        NotTrustworthy
+            If so little of the rows is left that it would be rounding.
+        """
+        d, place = self.upper.shape[1], self.place.without(other.place)
+        step = other.place.step(place)[None]
+        E = np.concatenate([other.upper, step[:, :d]])
+        e = np.concatenate([other.slopes, step[:, d:]])
+        if len(self.upper) < d or not np.diag(self.upper).all():
+            raise NotTrustworthy("the columns depend on each other")
+        V = solve_upper(self.upper, E.T, trans="T").T
+        K = upper_of(np.eye(d) - product(V.T, V))
+        if K is None or float(np.diag(K).min()) ** 2 * MOST_LOST < 1.0:
+            raise NotTrustworthy("what is left of the columns is rounding")
+        slopes = solve_upper(K, self.slopes - product(V.T, e), trans="T")
+        before = self.rest + (self.slopes**2).sum(axis=0)
+        left = before - other.rest - (e * e).sum(axis=0)
+        self.place.refuse_lost(left, before, first=d)
+        rest = np.maximum(left - (slopes * slopes).sum(axis=0), 0.0)
+        return TriangularSums(place, product(K, self.upper), slopes, rest)
+
+    def selected(self, columns: np.ndarray) -> TriangularSums:
+        every = np.append(columns, np.arange(self.upper.shape[1], len(self.place.origin)))
+        upper, slopes, rest = decomposed(self.upper[:, columns], self.slopes)
+        return TriangularSums(self.place.selected(every), upper, slopes, self.rest + rest)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"upper": self.upper, "slopes": self.slopes, "rest": self.rest}
+
+    def products(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return M for the columns of X, for X and y, and the squares of y."""
+        squares = self.rest + (self.slopes**2).sum(axis=0)
+        R = self.upper
+        return product(R.T, R), product(R.T, self.slopes), squares
+
+    def root(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return R, Q^T y, and the squares of what is left of y.
+
+        Where the columns depend on each other to rounding, R is cut down to its rank: solvers would
+        take its last rows, however small, for exact.
+        """
+        scale = column_scale(np.einsum("ij,ij->j", self.upper, self.upper))
+        scaled, tolerance = self.upper * scale, rank_tolerance(len(scale))
+        is_square = len(scaled) == len(scale)
+        if is_square and reciprocal_condition(np.asfortranarray(scaled)) > 1e3 * tolerance:
+            return self.upper, self.slopes, self.rest
+        U, sizes, Vt = svd(scaled)
+        keep = sizes > tolerance * sizes.max(initial=0.0)
+        norms = np.where(scale > 0.0, 1.0 / np.where(scale > 0.0, scale, 1.0), 0.0)
+        turned = product(U.T, self.slopes)
+        rest = self.rest + (turned[~keep] ** 2).sum(axis=0)
+        return sizes[keep, None] * Vt[keep] * norms, turned[keep], rest
+
+    def condition(self, columns: np.ndarray, penalty: float) -> float:
+        """Return the condition of these scaled columns; infinite where they depend."""
+        A = self.upper[:, columns]
+        if penalty > 0.0:
+            A = np.concatenate([A, np.sqrt(penalty) * np.eye(len(columns))])
+        scale = column_scale(np.einsum("ij,ij->j", A, A))
+        if A.shape[0] < A.shape[1] or not scale.all():
+            return np.inf
+        reciprocal = reciprocal_condition(np.asarray(np.linalg.qr(A * scale, mode="r")))
+        return 1.0 / reciprocal if reciprocal > 0.0 else np.inf
+
+
+Sums = GramSums | TriangularSums
+
+
+def decomposed(A: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return R of A, Q^T y, and the squares of y - Q Q^T y."""
+    is_long = float(A.shape[0]) * A.shape[1] ** 2 >= LONG_WORK
+    Q, R = interruptible(np.linalg.qr, A) if is_long else np.linalg.qr(A)
+    slopes = product(Q.T, y)
+    rest = y - product(Q, slopes)
+    return R, slopes, np.einsum("ij,ij->j", rest, rest)
+
+
+def about_zero(sums: Sums) -> Sums:
+    """Return the sums about zero in place of the mean."""
+    place = sums.place
+    zero = np.zeros_like(place.origin)
+    moved = replace(sums, place=replace(place, origin=zero, offset=zero))
+    return moved.with_row(np.sqrt(place.weight) * place.mean)
+
+
+def varying(sums: Sums) -> np.ndarray:
+    """Return the columns of X that do not vary by rounding alone."""
+    squares = np.diag(sums.products()[0])
+    return np.flatnonzero(~sums.place.is_constant(squares))
+
+
+def read(factor: str, data: TrainingData, origin: np.ndarray | None) -> Sums:
+    """Return the sums over these rows, of which at least one has weight.
+
+    `origin` (d + t,) is a mean of other rows; None takes one of these.
+
+    Raises
+    ------
+    NotTrustworthy
+        If sums overflow or underflow.
+    """
+    n, d = data.X.shape
+    if origin is None:
+        origin = sampled_mean(data)
+    found: Sums | None = None
+    size = QR_NUMBERS if factor == "qr" else BLOCK_NUMBERS
+    least = 4 * (d + 1) if factor == "qr" else LEAST_ROWS
+    step = max(least, min(MOST_ROWS, size // d))
+    take: Callable[[System, Place], Sums] = _triangle if factor == "qr" else _gram
+    for start in range(0, n, step):
+        stop = min(start + step, n)
+        block = _block(data, start, stop, origin[d:])
+        if block is not None:
+            system, place = block
+            part = take(system, _placed(place, origin))
+            found = part if found is None else found.joined(part)  # type: ignore[arg-type]
+    assert found is not None
+    return found
+
+
+def sampled_mean(data: TrainingData) -> np.ndarray:
+    """Return the mean of a few rows and of their targets, from which the others are counted."""
+    return _system(data).sampled_means()
+
+
+def _system(data: TrainingData) -> System:
+    kernels, X, y, s, n_threads = data
+    return System(kernels, X, y, s, fit_intercept=True, n_threads=n_threads)
+
+
+def _block(
+    data: TrainingData, start: int, stop: int, y_origin: np.ndarray
+) -> tuple[System, Place] | None:
+    """Return some rows with targets less their origin, and what they weigh; None for nothing."""
+    kernels, X, y, s, n_threads = data
+    targets = np.asarray(y[start:stop], np.float64) - y_origin
+    weights, n_rows, log_weights = None, len(targets), 0.0
+    if s is not None:
+        weights = np.asarray(s[start:stop], np.float64)
+        counted = weights[weights > 0.0]
+        n_rows, log_weights = len(counted), float(np.log(counted).sum())
+        if n_rows == 0:
+            return None
+    rows = TrainingData(kernels, row_slice(X, start, stop), targets, weights, n_threads)
+    nothing = np.zeros(0)
+    return _system(rows), Place(n_rows, 0.0, log_weights, nothing, nothing)
+
+
+def _placed(place: Place, origin: np.ndarray) -> Place:
+    return Place(place.n_rows, place.weight, place.log_weights, origin, np.zeros_like(origin))
+
+
+def _gram(system: System, place: Place) -> GramSums:
+    d = system.d
+    origin, sums = system.sums_about_mean(place.origin[:d], CANCELLATION)
+    x, y = sums.x / sums.weight, sums.y / sums.weight
+    system.centre_at(origin + x, y)
+    xx, xy = sums.xx, sums.xy - np.outer(sums.x, y)
+    root = sums.x / np.sqrt(sums.weight)
+    xx -= np.outer(root, root)
+    yy = system.target_squares()
+    _refuse_range(system, np.diag(xx), yy, place.origin[d:])
+    return GramSums(
+        Place(
+            place.n_rows,
+            sums.weight,
+            place.log_weights,
+            np.append(origin, place.origin[d:]),
+            np.append(x, y),
+        ),
+        xx,
+        xy,
+        yy,
+    )
+
+
+def _refuse_range(system: System, squares, y_squares, y_origin) -> None:
+    """Raise NotTrustworthy where squares overflow, or underflow in columns that vary."""
+    if not (np.isfinite(squares).all() and np.isfinite(y_squares).all()):
+        raise NotTrustworthy("overflow")
+    small = np.flatnonzero(squares < LEAST_SQUARE)
+    noise = 4.0 * EPS * np.abs(system.centre[small])
+    if len(small) and any((np.abs(A) > noise).any() for A in system.column_chunks(small)):
+        raise NotTrustworthy("underflow")
+    small = np.flatnonzero(y_squares < LEAST_SQUARE)
+    if len(small):
+        apart = np.abs(system.y[:, small] - system.y_centre[small])
+        if system.sample_weight is not None:
+            apart = apart[system.sample_weight > 0.0]
+        if (apart > 4.0 * EPS * np.abs(y_origin[small] + system.y_centre[small])).any():
+            raise NotTrustworthy("underflow")
+
+
+def _triangle(system: System, place: Place, moved: bool = False) -> TriangularSums:
+    """Decompose the rows with a first column of ones, whose row of R has the mean.
+
+    Where the mean is so far from the origin that it hides how the columns vary, it becomes the
+    origin.
+    """
+    d = system.d
+    rows = as_dense(system.X) - place.origin[:d]
+    ones, y = np.ones((system.n, 1)), system.y
+    if system.sample_weight is not None:
+        counts = system.sample_weight > 0.0
+        roots = np.sqrt(system.sample_weight[counts])[:, None]
+        rows, ones, y = rows[counts] * roots, roots, y[counts] * roots
+    A = np.concatenate([ones, rows], axis=1)
+    if not np.isfinite(A).all():
+        raise NotTrustworthy("overflow")
+    R, slopes, rest = decomposed(A, y)
+    offset = np.append(R[0, 1:], slopes[0]) / R[0, 0]
+    squares = np.einsum("ij,ij->j", R[1:, 1:], R[1:, 1:])
+    if not moved and np.any(R[0, 1:] ** 2 > CANCELLATION * squares):
+        origin = place.origin + np.append(offset[:d], np.zeros(system.t))
+        return _triangle(system, _placed(place, origin), moved=True)
+    system.centre_at(place.origin[:d] + offset[:d], offset[d:])
+    y_squares = rest + (slopes[1:] ** 2).sum(axis=0)
+    _refuse_range(system, squares, y_squares, place.origin[d:])
+    placed = Place(place.n_rows, float(R[0, 0]) ** 2, place.log_weights, place.origin, offset)
+    return TriangularSums(placed, R[1:, 1:], slopes[1:], rest)

@@ -1,0 +1,188 @@
+"""Least squares from sums over rows: the solvers fit a few rows that have the same sums.
+
+Let R^T R be the products of the columns about their mean, q = R^-T X^T S y, and e the norm of the
+residual that is left of y. Then |X w - y|^2, weighted and about the means, is |R w - q|^2 + e^2 for
+all w: the rows (R, q) and (0, e) stand for the data in every solver and for every penalty. Without
+an intercept, the mean joins them as one row more.
+
+These rows are exact, but the sums that they come from are rounded. With R from a Gram matrix, the
+weights have a relative error of some `EPS` times the square of the condition of the columns that
+take part, which `Fit.condition` is to tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from ..kernels.contract import Kernels
+from .cross_validation import default_alphas
+from .factors import EPS
+from .inference import INVERSE_CONDITION, Evidence
+from .interrupt import product
+from .moments import Sums, about_zero, varying
+from .problem import Problem
+from .regression import fit_regression
+from .solution import Solution
+
+# Sums of squares may be off by this many times the rounding of their largest terms.
+ROUNDINGS = 100.0
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A few rows with the same sums as the data, to be fitted without an intercept."""
+
+    sums: Sums  # about the mean, or about zero if no intercept is fitted
+    problem: Problem
+    share: float  # of the weight of the data that falls on each of these rows
+    fit_intercept: bool
+
+    @classmethod
+    def of(cls, sums: Sums, l1_ratio: float, positive: bool, fit_intercept: bool) -> Rows:
+        sums = sums if fit_intercept else about_zero(sums)
+        R, q, rest = sums.root()
+        X, y = np.zeros((len(R) + 1, sums.n_features)), np.zeros((len(R) + 1, len(rest)))
+        columns = varying(sums)
+        X[:-1, columns], y[:-1], y[-1] = R[:, columns], q, np.sqrt(rest)
+        problem = Problem(X, y, None, l1_ratio, positive, fit_intercept=False)
+        return cls(sums, problem, sums.place.weight / len(X), fit_intercept)
+
+    def alphas(self, kernels: Kernels) -> list[float]:
+        """Return the penalties that cross-validation tries by default."""
+        return (default_alphas(kernels, self.problem, 1) / self.share).tolist()
+
+    def condition(self, alpha: float, coef: np.ndarray) -> float:
+        """Return the condition of the scaled columns that take part in a fit, with its penalty."""
+        penalty = self.problem.penalty(alpha)
+        l2 = penalty.l2 * self.sums.place.weight
+        columns = varying(self.sums)
+        if self.problem.is_smooth([alpha]):
+            sets = [columns]
+        else:
+            sets = [np.intersect1d(np.flatnonzero(w), columns) for w in coef]
+        return max((self.sums.condition(some, l2) for some in sets if len(some)), default=1.0)
+
+    def restored(self, solution: Solution, alpha: float) -> Solution:
+        """Return a solution for these rows as one for the data."""
+        d, mean = self.sums.n_features, self.sums.place.mean
+        gap = solution.dual_gap
+        return replace(
+            solution,
+            intercept=mean[d:] - solution.coef @ mean[:d],
+            centre=mean[:d],
+            condition=self.condition(alpha, solution.coef),
+            losses=[loss / self.share for loss in solution.losses],
+            dual_gap=None if gap is None else gap / self.share,
+        )
+
+
+class Options(NamedTuple):
+    """How a solver goes about it."""
+
+    solver: str
+    tol: float
+    max_iter: int
+
+
+def fit_rows(
+    kernels: Kernels,
+    rows: Rows,
+    alphas: Sequence[float],
+    start: np.ndarray | None,
+    options: Options,
+) -> list[Solution]:
+    """Return a solution for each alpha, as `fit_regression` does for the data themselves.
+
+    `condition` of each is that of the columns that take part in it.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If sums overflow.
+    """
+    solver, tol, max_iter = options
+    if solver == "auto" and rows.sums.factor == "qr" and rows.problem.is_smooth(alphas):
+        solver = "qr"  # of so few rows it costs next to nothing, and leaves a factor for errors
+    found = fit_regression(
+        kernels,
+        rows.problem,
+        [alpha * rows.share for alpha in alphas],
+        start,
+        solver=solver,
+        tol=tol,
+        max_iter=max_iter,
+        n_threads=1,
+    )
+    pairs = zip(found, alphas, strict=True)
+    return [rows.restored(solution, alpha) for solution, alpha in pairs]
+
+
+def evidence_from(rows: Rows, solution: Solution) -> Evidence | None:
+    """Return what `infer` needs; None where no factor is accurate enough for standard errors."""
+    sums, d = rows.sums, rows.sums.n_features
+    factor = solution.factor or solution.singular
+    rounded = "gram" in (sums.factor, solution.solver) and solution.condition > INVERSE_CONDITION
+    if factor is None or rounded or len(solution.coef) != 1:
+        return None
+    place, target_squares = sums.place, float(sums.products()[2][0])
+    return Evidence(
+        solution.coef[0],
+        float(solution.intercept[0]) if rows.fit_intercept else None,
+        factor,
+        place.mean[:d],
+        place.n_rows,
+        place.weight,
+        place.log_weights,
+        float(solution.residual_norm[0]),
+        float(np.sqrt(target_squares)),
+    )
+
+
+def squared_errors(
+    sums: Sums, coefs: np.ndarray, intercepts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the squared residuals of weights (k, t, d), summed over rows and targets, (k,).
+
+    The second value is the rounding that each of them may have.
+    """
+    d, place = sums.n_features, sums.place
+    off = intercepts + coefs @ place.mean[:d] - place.mean[d:]
+    errors, rounding = np.empty(len(coefs)), np.empty(len(coefs))
+    xx, xy, yy = sums.products()
+    R, q, rest = sums.root() if sums.factor == "qr" else (xx, xy, yy)
+    for k, w in enumerate(coefs):
+        quadratic, cross = np.einsum("td,td->t", w @ xx, w), np.einsum("td,dt->t", w, xy)
+        terms = float((quadratic + 2.0 * np.abs(cross) + yy).sum())
+        if sums.factor == "qr":  # squares alone, in which nothing cancels
+            own, rounding[k] = ((product(R, w.T) - q) ** 2).sum(axis=0) + rest, EPS**2 * terms
+        else:
+            own, rounding[k] = quadratic - 2.0 * cross + yy, EPS * terms
+        errors[k] = float(own.sum()) + place.weight * float((off[k] ** 2).sum())
+    return errors, ROUNDINGS * rounding
+
+
+def all_but_one(parts: Sequence[Sums]) -> list[Sums]:
+    """Return for each part the sum of all others.
+
+    They are added up from both ends, which costs two merges per part, as much as taking each part
+    out of the whole does; but nothing cancels, whatever the parts are.
+    """
+    before: list[Sums | None] = [None]
+    after: list[Sums | None] = [None]
+    for part in parts[:-1]:
+        before.append(_sum(before[-1], part))
+    for part in parts[:0:-1]:
+        after.append(_sum(part, after[-1]))
+    pairs = zip(before, reversed(after), strict=True)
+    found = [_sum(left, right) for left, right in pairs]
+    return [sums for sums in found if sums is not None]
+
+
+def _sum(left: Sums | None, right: Sums | None) -> Sums | None:
+    if left is None or right is None:
+        return right if left is None else left
+    return left.joined(right)  # type: ignore[arg-type]
