@@ -1,4 +1,4 @@
-/* Products of some columns of CSR rows: internal to fastlsgd, and not installed. */
+/* Products of some columns of CSR rows: in the extension module alone, not in the library. */
 #ifndef FASTLSGD_COLUMN_PRODUCTS_H
 #define FASTLSGD_COLUMN_PRODUCTS_H
 

@@ -1,4 +1,4 @@
-/* Coordinate descent on a small quadratic: internal to fastlsgd, and not installed. */
+/* Coordinate descent on a small quadratic: in the extension module alone, not in the library. */
 #ifndef FASTLSGD_COORDINATE_DESCENT_H
 #define FASTLSGD_COORDINATE_DESCENT_H
 

@@ -1,6 +1,6 @@
-/* Chooses the instruction set when the library is loaded, and passes each call to its kernels. */
+/* Chooses the instruction set when the library is loaded, checks what can be seen of the arguments of a
+ * call without reading an array, and passes it to the kernels of that set. */
 
-#include "coordinate_descent.h"
 #include "table.h"
 
 #include <stddef.h>
@@ -8,15 +8,17 @@
 #include <omp.h>
 #endif
 
+/* Those of these sets that are compiled (FASTLSGD_ISAS of CMakeLists.txt). */
 extern const fastlsgd_kernels fastlsgd_table_baseline[2][2];
-extern const fastlsgd_descent fastlsgd_descent_baseline;
-#ifdef FASTLSGD_X86
+#ifdef FASTLSGD_AVX2
 extern const fastlsgd_kernels fastlsgd_table_avx2[2][2];
+#endif
+#ifdef FASTLSGD_AVX512
 extern const fastlsgd_kernels fastlsgd_table_avx512[2][2];
-extern const fastlsgd_descent fastlsgd_descent_avx2, fastlsgd_descent_avx512;
 #endif
 
-#if defined(FASTLSGD_X86) && defined(_MSC_VER)
+#if defined(FASTLSGD_AVX2) || defined(FASTLSGD_AVX512)
+#if defined(_MSC_VER)
 /* clang-cl does not link the table of __builtin_cpu_supports, which is in Clang's own library. */
 #include <cpuid.h>
 
@@ -32,38 +34,45 @@ static int supports(unsigned registers, unsigned leaf7) {
 }
 enum { AVX2 = 1u << 5, AVX512F = 1u << 16, AVX512DQ = 1u << 17, AVX512BW = 1u << 30 };
 static const unsigned AVX512VL = 1u << 31;
-static int has_avx2(void) { return supports(0x06, AVX2); }
-static int has_avx512(void) {
+static inline int has_avx2(void) { return supports(0x06, AVX2); }
+static inline int has_avx512(void) {
   return supports(0xe6, AVX2 | AVX512F | AVX512DQ | AVX512BW | AVX512VL);
 }
-#elif defined(FASTLSGD_X86)
+#else
 /* __builtin_cpu_supports also checks that the operating system saves the registers. */
-static int has_avx2(void) {
+static inline int has_avx2(void) {
   __builtin_cpu_init();
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
-static int has_avx512(void) {
+static inline int has_avx512(void) {
   __builtin_cpu_init();
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
 }
 #endif
+#endif
 static int always(void) { return 1; }
 
+#if defined(__x86_64__)
+#define BASELINE "sse2"
+#elif defined(__aarch64__)
+#define BASELINE "neon"
+#else
+#define BASELINE "baseline"
+#endif
+
+/* From the plainest on. descent_dispatch.c has the same order. */
 static const struct {
   const char *name;
   int (*supported)(void);
   const fastlsgd_kernels (*kernels)[2]; /* by the dtype of X, then that of y */
-  const fastlsgd_descent *descent;
 } isas[] = {
-#ifdef FASTLSGD_X86
-    {"sse2", always, fastlsgd_table_baseline, &fastlsgd_descent_baseline},
-    {"avx2", has_avx2, fastlsgd_table_avx2, &fastlsgd_descent_avx2},
-    {"avx512", has_avx512, fastlsgd_table_avx512, &fastlsgd_descent_avx512},
-#elif defined(__aarch64__)
-    {"neon", always, fastlsgd_table_baseline, &fastlsgd_descent_baseline},
-#else
-    {"baseline", always, fastlsgd_table_baseline, &fastlsgd_descent_baseline},
+    {BASELINE, always, fastlsgd_table_baseline},
+#ifdef FASTLSGD_AVX2
+    {"avx2", has_avx2, fastlsgd_table_avx2},
+#endif
+#ifdef FASTLSGD_AVX512
+    {"avx512", has_avx512, fastlsgd_table_avx512},
 #endif
 };
 enum { N_ISAS = sizeof isas / sizeof isas[0] };
@@ -108,38 +117,143 @@ void fastlsgd_set_max_threads(int n_threads) { (void)n_threads; }
 
 void fastlsgd_after_fork(void) { fastlsgd_forked = 1; }
 
-static int limit_threads(int n_threads) {
-  int most = fastlsgd_max_threads();
-  return n_threads < most ? n_threads : most;
+/* ------------------------------------------------------------------ status and versions */
+
+int fastlsgd_abi_version(void) { return FASTLSGD_ABI_VERSION; }
+
+const char *fastlsgd_version(void) { return FASTLSGD_VERSION; }
+
+const char *fastlsgd_status_text(int status) {
+  switch (status) {
+  case FASTLSGD_OK:
+    return "success";
+  case FASTLSGD_NO_MEMORY:
+    return "not enough memory for the scratch of a kernel";
+  case FASTLSGD_INVALID:
+    return "invalid argument: a negative size, an unknown dtype, or NULL for an array with "
+           "elements";
+  }
+  return "unknown status";
 }
+
+/* ------------------------------------------------------------------ arguments
+ *
+ * A kernel may add 0 to the pointer of an array without elements, or copy nothing from it, which C
+ * forbids for NULL: such an array is taken to be here. */
+
+static double nothing[1];
+
+static void *or_nothing(const void *p) { return p ? (void *)p : nothing; }
+
+/* Whether an array of these sizes, none of them negative, may be at p. */
+static int may_be(const void *p, int64_t rows, int64_t columns) {
+  return rows >= 0 && columns >= 0 && (p || !rows || !columns);
+}
+
+static int is_dtype(fastlsgd_dtype dtype) { return dtype == FASTLSGD_F32 || dtype == FASTLSGD_F64; }
+
+/* Copies X to `out`; returns whether it is valid. In a CSR matrix without elements, `indices` may be
+ * NULL, by which the kernels would take it for a dense one. */
+static int take_matrix(fastlsgd_matrix *out, const fastlsgd_matrix *X) {
+  if (!X || !is_dtype(X->dtype)) return 0;
+  *out = *X;
+  out->data = or_nothing(X->data);
+  if (!X->indices && !X->indptr) return may_be(X->data, X->n_rows, X->n_cols);
+  if (!X->indices) out->indices = nothing;
+  return X->n_rows >= 0 && X->n_cols >= 0 && X->indptr &&
+         (X->index_bytes == 4 || X->index_bytes == 8);
+}
+
+static int take_targets(fastlsgd_targets *out, const fastlsgd_targets *y, int64_t n) {
+  if (!y || !is_dtype(y->dtype) || !may_be(y->data, n, y->n_targets)) return 0;
+  *out = *y;
+  out->data = or_nothing(y->data);
+  return 1;
+}
+
+static int is_valid_epoch(const fastlsgd_epoch *e) {
+  return e && e->n_visits >= 0 && e->batch_size >= 1 && may_be(e->rates, e->n_visits, 1) &&
+         !e->prox_soft == !e->prox_shrink;
+}
+
+static int is_valid_optimizer(const fastlsgd_optimizer *o, int64_t t, int64_t d) {
+  const int rule = (int)o->rule;
+  const int has_first =
+      rule != FASTLSGD_SGD && rule != FASTLSGD_RMSPROP && rule != FASTLSGD_ADAGRAD;
+  const int has_second = rule >= FASTLSGD_RMSPROP;
+  return rule >= FASTLSGD_SGD && rule <= FASTLSGD_ADAMW &&
+         (!has_first || (may_be(o->coef_first, t, d) && may_be(o->intercept_first, t, 1))) &&
+         (!has_second || (may_be(o->coef_second, t, d) && may_be(o->intercept_second, t, 1)));
+}
+
+static int is_valid_state(const fastlsgd_state *s, const fastlsgd_epoch *e, int64_t t, int64_t d) {
+  return s && (!(e->alpha * e->l1_ratio > 0.0) || may_be(s->l1_paid, t, d)) &&
+         (s->average_after < 0 || (may_be(s->coef_sum, t, d) && may_be(s->intercept_sum, t, 1))) &&
+         (!s->optimizer ||
+          (!e->prox_soft && !e->implicit && is_valid_optimizer(s->optimizer, t, d)));
+}
+
+static int limit_threads(int n_threads) {
+  const int most = fastlsgd_max_threads();
+  return n_threads && n_threads < most ? n_threads : most;
+}
+
+/* ------------------------------------------------------------------ kernels */
 
 int fastlsgd_loss_gradient(double *loss, double *dw, double *db, const fastlsgd_matrix *X,
                            const fastlsgd_targets *y, const double *w, const double *b,
                            const void *sample_weight, int n_threads) {
-  return isas[current].kernels[X->dtype][y->dtype].loss_gradient(
-      loss, dw, db, X, y, w, b, sample_weight, limit_threads(n_threads));
+  fastlsgd_matrix x;
+  fastlsgd_targets z;
+  if (n_threads < 0 || !take_matrix(&x, X) || !take_targets(&z, y, x.n_rows))
+    return FASTLSGD_INVALID;
+  const int64_t t = z.n_targets, d = x.n_cols;
+  if (!may_be(loss, t, 1) || !may_be(dw, t, d) || !may_be(db, t, 1) || !may_be(w, t, d) ||
+      !may_be(b, t, 1))
+    return FASTLSGD_INVALID;
+  if (t == 0) return FASTLSGD_OK;
+  return isas[current].kernels[x.dtype][z.dtype].loss_gradient(
+      or_nothing(loss), or_nothing(dw), or_nothing(db), &x, &z, or_nothing(w), or_nothing(b),
+      sample_weight, limit_threads(n_threads));
 }
 
 int fastlsgd_predict(void *out, const fastlsgd_matrix *X, const double *w, const double *b,
                      int64_t n_targets, int n_threads) {
-  return isas[current].kernels[X->dtype][X->dtype].predict(out, X, w, b, n_targets,
-                                                           limit_threads(n_threads));
+  fastlsgd_matrix x;
+  if (n_threads < 0 || !take_matrix(&x, X) || !may_be(out, x.n_rows, n_targets) ||
+      !may_be(w, n_targets, x.n_cols) || !may_be(b, n_targets, 1))
+    return FASTLSGD_INVALID;
+  if (n_targets == 0) return FASTLSGD_OK;
+  return isas[current].kernels[x.dtype][x.dtype].predict(
+      or_nothing(out), &x, or_nothing(w), or_nothing(b), n_targets, limit_threads(n_threads));
 }
 
 int fastlsgd_gram(double *out, const fastlsgd_matrix *X, const fastlsgd_targets *y,
                   const void *sample_weight, const double *shift, int n_threads) {
-  return isas[current].kernels[X->dtype][y->dtype].gram(out, X, y, sample_weight, shift,
-                                                        limit_threads(n_threads));
+  fastlsgd_matrix x;
+  fastlsgd_targets z;
+  if (n_threads < 0 || !out || !take_matrix(&x, X) || !take_targets(&z, y, x.n_rows))
+    return FASTLSGD_INVALID;
+  return isas[current].kernels[x.dtype][z.dtype].gram(out, &x, &z, sample_weight, shift,
+                                                      limit_threads(n_threads));
 }
 
 int fastlsgd_sgd_epoch(double *loss, void *w, double *b, const fastlsgd_matrix *X,
                        const fastlsgd_targets *y, const void *sample_weight,
                        const fastlsgd_epoch *epoch, fastlsgd_state *state, int n_threads) {
-  return isas[current].kernels[X->dtype][y->dtype].sgd_epoch(loss, w, b, X, y, sample_weight, epoch,
-                                                             state, limit_threads(n_threads));
-}
-
-int64_t fastlsgd_coordinate_descent(double *w, double *q, const fastlsgd_quadratic *problem,
-                                    double tol, int64_t n_epochs) {
-  return (*isas[current].descent)(w, q, problem, tol, n_epochs);
+  fastlsgd_matrix x;
+  fastlsgd_targets z;
+  if (n_threads < 0 || !loss || !take_matrix(&x, X) || !take_targets(&z, y, x.n_rows))
+    return FASTLSGD_INVALID;
+  const int64_t t = z.n_targets, d = x.n_cols;
+  if (!may_be(w, t, d) || !may_be(b, t, 1) || !is_valid_epoch(epoch) ||
+      !is_valid_state(state, epoch, t, d))
+    return FASTLSGD_INVALID;
+  if (t == 0) {
+    *loss = 0.0;
+    return FASTLSGD_OK;
+  }
+  return isas[current].kernels[x.dtype][z.dtype].sgd_epoch(loss, or_nothing(w), or_nothing(b), &x,
+                                                           &z, sample_weight, epoch, state,
+                                                           limit_threads(n_threads));
 }

@@ -1,26 +1,54 @@
-/* fastlsgd: least-squares kernels in C.
+/* fastlsgd: least-squares kernels in C, for callers in C, C++, Cython, Numba and others.
  *
- * This is the contract of fastlsgd/kernels/contract.py for callers in C, C++ and Cython.
- * Arguments are trusted: the caller has to check shapes, indices and finiteness.
- * Every kernel returns FASTLSGD_OK, or FASTLSGD_NO_MEMORY with nothing written.
+ * n rows, d features, t targets; S is the sum of the sample weights. Any of n, d and t may be 0, and
+ * arrays without elements may be NULL. Strides are in elements, and may be zero or negative. A row
+ * of weight 0 adds nothing, whatever finite numbers it holds. Sums over rows are float64 whatever
+ * the dtype of X. fastlsgd/kernels/contract.py has the exact definitions.
  *
- * n rows, d features, t targets. Strides are in elements, and may be zero or negative.
- * S is the sum of the sample weights. A row of weight 0 adds nothing, whatever numbers it holds.
+ * Status   Every kernel returns FASTLSGD_OK, or another status with nothing written. Sizes, dtypes
+ *          and pointers are checked for what can be seen without reading an array; otherwise
+ *          arguments are trusted: that arrays are as large as stated, that indices are in range,
+ *          that numbers are finite.
+ * Threads  `n_threads` is the most that a call may use; 0 is as many as OpenMP would start. Small
+ *          calls use one. Kernels may be called from many threads at once. For a fixed number of
+ *          threads results have the same bits each time; between numbers they differ by rounding.
+ * Memory   Each kernel states what it allocates beside its results; all of it is freed on return.
+ *          Nothing of the size of X is allocated, and nothing is changed but the results.
+ * ABI      Within one FASTLSGD_ABI_VERSION no structure, value or signature below changes; functions
+ *          may be added. The version is also that of the library's file name.
  */
 #ifndef FASTLSGD_H
 #define FASTLSGD_H
 
 #include <stdint.h>
 
+#define FASTLSGD_ABI_VERSION 1
+
+#if defined(_WIN32) && defined(FASTLSGD_BUILDING)
+#define FASTLSGD_API __declspec(dllexport)
+#elif defined(_WIN32)
+#define FASTLSGD_API __declspec(dllimport)
+#else
+#define FASTLSGD_API __attribute__((visibility("default")))
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-enum { FASTLSGD_OK = 0, FASTLSGD_NO_MEMORY = 1 };
+/* The FASTLSGD_ABI_VERSION that the library was built with; a caller may compare it with its own. */
+FASTLSGD_API int fastlsgd_abi_version(void);
+/* The version of the package, such as "0.1.0". */
+FASTLSGD_API const char *fastlsgd_version(void);
+
+enum { FASTLSGD_OK = 0, FASTLSGD_NO_MEMORY = 1, FASTLSGD_INVALID = 2 };
+
+/* What a status means, in English. */
+FASTLSGD_API const char *fastlsgd_status_text(int status);
 
 typedef enum { FASTLSGD_F32 = 0, FASTLSGD_F64 = 1 } fastlsgd_dtype;
 
-/* X (n, d): dense where `indices` is NULL, and CSR otherwise. */
+/* X (n, d): dense where `indices` and `indptr` are NULL, and CSR otherwise. */
 typedef struct {
   int64_t n_rows, n_cols;
   fastlsgd_dtype dtype;
@@ -38,12 +66,32 @@ typedef struct {
   fastlsgd_dtype dtype;
 } fastlsgd_targets;
 
+/* loss (t,), dw (t, d), db (t,): 1/(2 S) sum s r^2 of r = X w + b - y, and its gradient at w (t, d),
+ * b (t,). sample_weight (n,) of y's dtype, or NULL for ones. All are NaN where S is 0.
+ * Allocates 8 bytes x t (d + 2), rounded up to whole registers, for the weights and for the sums of
+ * each thread; where rows are not contiguous, a block of at most 1 MB per thread too. */
+FASTLSGD_API int fastlsgd_loss_gradient(double *loss, double *dw, double *db,
+                                        const fastlsgd_matrix *X, const fastlsgd_targets *y,
+                                        const double *w, const double *b, const void *sample_weight,
+                                        int n_threads);
+
+/* out (n, t), C-contiguous, of X's dtype: X w + b.
+ * Allocates 8 bytes x t (d + 1), and a block of rows per thread, as above. */
+FASTLSGD_API int fastlsgd_predict(void *out, const fastlsgd_matrix *X, const double *w,
+                                  const double *b, int64_t n_targets, int n_threads);
+
+/* out (m, m), m = d + t + 1: sum_i s_i z_i z_i^T of z_i = [x_i - shift, y_i, 1].
+ * shift (d,) or NULL for zero. Allocates 8 bytes x m^2 for the sums, of each thread where m <= 512
+ * and once otherwise, and a block of at most 1 MB, or 8 rows, per thread. */
+FASTLSGD_API int fastlsgd_gram(double *out, const fastlsgd_matrix *X, const fastlsgd_targets *y,
+                               const void *sample_weight, const double *shift, int n_threads);
+
 /* The order, the rates and the penalty of an epoch of SGD; contract.py defines each field. */
 typedef struct {
   const int64_t *order; /* (n_visits,) or NULL for 0..n_visits-1 */
   int64_t n_visits;
   const double *rates; /* (ceil(n_visits / batch_size),) */
-  int64_t batch_size;
+  int64_t batch_size;  /* at least 1 */
   double alpha, l1_ratio;
   int fit_intercept, implicit;
   const void *prox_soft, *prox_shrink; /* (d,) of X's dtype, or both NULL */
@@ -80,47 +128,34 @@ typedef struct {
   fastlsgd_optimizer *optimizer; /* NULL: plain descent; else no prox and no implicit steps */
 } fastlsgd_state;
 
-/* loss (t,), dw (t, d), db (t,): 1/(2 S) sum s r^2 and its gradient at w (t, d), b (t,).
- * sample_weight (n,) of y's dtype, or NULL for ones. */
-int fastlsgd_loss_gradient(double *loss, double *dw, double *db, const fastlsgd_matrix *X,
-                           const fastlsgd_targets *y, const double *w, const double *b,
-                           const void *sample_weight, int n_threads);
-
-/* out (n, t), C-contiguous, of X's dtype: X w + b. */
-int fastlsgd_predict(void *out, const fastlsgd_matrix *X, const double *w, const double *b,
-                     int64_t n_targets, int n_threads);
-
-/* out (m, m), m = d + t + 1: sum_i s_i z_i z_i^T of z_i = [x_i - shift, y_i, 1].
- * shift (d,) or NULL for zero. */
-int fastlsgd_gram(double *out, const fastlsgd_matrix *X, const fastlsgd_targets *y,
-                  const void *sample_weight, const double *shift, int n_threads);
-
 /* w (t, d) of X's dtype, b (t,) and state are updated in place; *loss receives the sum of r^2 / 2
- * over the visited rows whose weight is not 0. */
-int fastlsgd_sgd_epoch(double *loss, void *w, double *b, const fastlsgd_matrix *X,
-                       const fastlsgd_targets *y, const void *sample_weight,
-                       const fastlsgd_epoch *epoch, fastlsgd_state *state, int n_threads);
+ * over the visited rows whose weight is not 0. Allocates some copies of w, one per thread where
+ * batches are large, and 8 rows of X per thread; for CSR rows, 16 bytes x d. */
+FASTLSGD_API int fastlsgd_sgd_epoch(double *loss, void *w, double *b, const fastlsgd_matrix *X,
+                                    const fastlsgd_targets *y, const void *sample_weight,
+                                    const fastlsgd_epoch *epoch, fastlsgd_state *state,
+                                    int n_threads);
 
 /* The name of instruction set k, from the plainest to the best; NULL beyond the last. */
-const char *fastlsgd_isa_name(int k);
+FASTLSGD_API const char *fastlsgd_isa_name(int k);
 /* Whether this machine (processor and operating system) supports it. */
-int fastlsgd_isa_supported(int k);
+FASTLSGD_API int fastlsgd_isa_supported(int k);
 /* The instruction set in use: at load, the best that is supported. */
-int fastlsgd_isa(void);
+FASTLSGD_API int fastlsgd_isa(void);
 /* Chooses another; returns 0 and changes nothing if it is not supported. Must not be called while
  * a kernel runs. */
-int fastlsgd_set_isa(int k);
+FASTLSGD_API int fastlsgd_set_isa(int k);
 
 /* The compiler that the library was built with, and its version. */
-const char *fastlsgd_compiler(void);
-int fastlsgd_has_openmp(void);
+FASTLSGD_API const char *fastlsgd_compiler(void);
+FASTLSGD_API int fastlsgd_has_openmp(void);
 /* How many threads OpenMP would start now (OMP_NUM_THREADS, threadpoolctl); 1 without OpenMP. */
-int fastlsgd_max_threads(void);
+FASTLSGD_API int fastlsgd_max_threads(void);
 /* Sets that number for the calling thread: each thread has its own limit in OpenMP. */
-void fastlsgd_set_max_threads(int n_threads);
+FASTLSGD_API void fastlsgd_set_max_threads(int n_threads);
 /* To be called in a child after fork, which OpenMP's threads do not survive: kernels then use one
- * thread. */
-void fastlsgd_after_fork(void);
+ * thread. The Python package does so itself. */
+FASTLSGD_API void fastlsgd_after_fork(void);
 
 #ifdef __cplusplus
 }

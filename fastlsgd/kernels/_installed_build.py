@@ -51,6 +51,7 @@ def _digest_of_sources() -> str:
 
     csrc = _ROOT / "csrc"
     sources = [file for suffix in ("c", "h", "inc") for file in csrc.glob(f"*.{suffix}")]
+    sources += (_ROOT / "cmake").glob("*.cmake")
     sources += [_ROOT / "CMakeLists.txt", _KERNELS / "native.pyx", _KERNELS / "native.pxd"]
     hashes = sorted(hashlib.sha256(source.read_bytes()).hexdigest() for source in sources)
     return hashlib.sha256(";".join(hashes).encode()).hexdigest()

@@ -1,8 +1,15 @@
-# The C interface of csrc/fastlsgd.h, as native.pyx sees it.
+# The kernels for other Cython modules: `from fastlsgd.kernels.native cimport fastlsgd_matrix, ...`.
+#
+# The structures are those of fastlsgd.h, which has the documentation of all; compile with
+# include_dirs=[fastlsgd.get_include()]. docs/embedding.md has an example.
 from libc.stdint cimport int64_t
 
 cdef extern from "fastlsgd.h" nogil:
-    enum: FASTLSGD_OK
+    enum:
+        FASTLSGD_ABI_VERSION
+        FASTLSGD_OK
+        FASTLSGD_NO_MEMORY
+        FASTLSGD_INVALID
 
     ctypedef enum fastlsgd_dtype:
         FASTLSGD_F32
@@ -32,8 +39,14 @@ cdef extern from "fastlsgd.h" nogil:
         const void *prox_soft
         const void *prox_shrink
 
-    ctypedef enum fastlsgd_rule:  # OptimizerRule of contract.py has the values
-        pass
+    ctypedef enum fastlsgd_rule:
+        FASTLSGD_SGD
+        FASTLSGD_MOMENTUM
+        FASTLSGD_NESTEROV
+        FASTLSGD_RMSPROP
+        FASTLSGD_ADAGRAD
+        FASTLSGD_ADAM
+        FASTLSGD_ADAMW
 
     ctypedef struct fastlsgd_optimizer:
         fastlsgd_rule rule
@@ -53,38 +66,21 @@ cdef extern from "fastlsgd.h" nogil:
         int64_t n_summed
         fastlsgd_optimizer *optimizer
 
-    int fastlsgd_loss_gradient(double *, double *, double *, const fastlsgd_matrix *,
-                               const fastlsgd_targets *, const double *, const double *,
-                               const void *, int)
-    int fastlsgd_predict(void *, const fastlsgd_matrix *, const double *, const double *,
-                         int64_t, int)
-    int fastlsgd_gram(double *, const fastlsgd_matrix *, const fastlsgd_targets *, const void *,
-                      const double *, int)
-    int fastlsgd_sgd_epoch(double *, void *, double *, const fastlsgd_matrix *,
-                           const fastlsgd_targets *, const void *, const fastlsgd_epoch *,
-                           fastlsgd_state *, int)
-    const char *fastlsgd_isa_name(int)
-    int fastlsgd_isa_supported(int)
-    int fastlsgd_isa()
-    int fastlsgd_set_isa(int)
-    const char *fastlsgd_compiler()
-    int fastlsgd_has_openmp()
-    int fastlsgd_max_threads()
-    void fastlsgd_set_max_threads(int)
-    void fastlsgd_after_fork()
 
-
-cdef extern from "coordinate_descent.h":
-    ctypedef struct fastlsgd_quadratic:
-        const double *H
-        int64_t k, row_stride
-        double l1, l2
-        int positive
-
-    int64_t fastlsgd_coordinate_descent(double *w, double *q, const fastlsgd_quadratic *problem,
-                                        double tol, int64_t n_epochs) nogil
-
-
-cdef extern from "column_products.h":
-    int fastlsgd_column_products(double *out, const fastlsgd_matrix *X, const double *s,
-                                 const int64_t *place, int64_t k, int64_t first) nogil
+# Imported at run time, so that a module that cimports them is not linked to libfastlsgd.
+cdef int fastlsgd_loss_gradient(
+    double *loss, double *dw, double *db, const fastlsgd_matrix *X, const fastlsgd_targets *y,
+    const double *w, const double *b, const void *sample_weight, int n_threads) noexcept nogil
+cdef int fastlsgd_predict(
+    void *out, const fastlsgd_matrix *X, const double *w, const double *b, int64_t n_targets,
+    int n_threads) noexcept nogil
+cdef int fastlsgd_gram(
+    double *out, const fastlsgd_matrix *X, const fastlsgd_targets *y, const void *sample_weight,
+    const double *shift, int n_threads) noexcept nogil
+cdef int fastlsgd_sgd_epoch(
+    double *loss, void *w, double *b, const fastlsgd_matrix *X, const fastlsgd_targets *y,
+    const void *sample_weight, const fastlsgd_epoch *epoch, fastlsgd_state *state,
+    int n_threads) noexcept nogil
+cdef int fastlsgd_abi_version() noexcept nogil
+cdef const char *fastlsgd_status_text(int status) noexcept nogil
+cdef int fastlsgd_max_threads() noexcept nogil

@@ -22,6 +22,85 @@ __all__ = ["SUMS_ARE_SPLIT", "column_products", "coordinate_descent", "gram", "i
 SUMS_ARE_SPLIT = False
 
 
+# ------------------------------------------------------------------------------------- C functions
+# In native.pxd, `fastlsgd_loss_gradient` and others are functions of this module, which other Cython
+# modules import at run time and need not be linked to. The library's own functions begin with c_.
+
+
+cdef extern from "fastlsgd.h" nogil:
+    int c_loss_gradient "fastlsgd_loss_gradient"(
+        double *, double *, double *, const fastlsgd_matrix *, const fastlsgd_targets *,
+        const double *, const double *, const void *, int)
+    int c_predict "fastlsgd_predict"(
+        void *, const fastlsgd_matrix *, const double *, const double *, int64_t, int)
+    int c_gram "fastlsgd_gram"(double *, const fastlsgd_matrix *, const fastlsgd_targets *,
+                               const void *, const double *, int)
+    int c_sgd_epoch "fastlsgd_sgd_epoch"(
+        double *, void *, double *, const fastlsgd_matrix *, const fastlsgd_targets *,
+        const void *, const fastlsgd_epoch *, fastlsgd_state *, int)
+    int c_abi_version "fastlsgd_abi_version"()
+    const char *c_status_text "fastlsgd_status_text"(int)
+    const char *c_isa_name "fastlsgd_isa_name"(int)
+    int c_isa_supported "fastlsgd_isa_supported"(int)
+    int c_isa "fastlsgd_isa"()
+    int c_set_isa "fastlsgd_set_isa"(int)
+    const char *c_compiler "fastlsgd_compiler"()
+    int c_has_openmp "fastlsgd_has_openmp"()
+    int c_max_threads "fastlsgd_max_threads"()
+    void c_set_max_threads "fastlsgd_set_max_threads"(int)
+    void c_after_fork "fastlsgd_after_fork"()
+
+cdef extern from "coordinate_descent.h":
+    ctypedef struct fastlsgd_quadratic:
+        const double *H
+        int64_t k, row_stride
+        double l1, l2
+        int positive
+
+    int64_t fastlsgd_coordinate_descent(double *w, double *q, const fastlsgd_quadratic *problem,
+                                        double tol, int64_t n_epochs) nogil
+
+cdef extern from "column_products.h":
+    int fastlsgd_column_products(double *out, const fastlsgd_matrix *X, const double *s,
+                                 const int64_t *place, int64_t k, int64_t first) nogil
+
+
+cdef int fastlsgd_loss_gradient(
+        double *loss, double *dw, double *db, const fastlsgd_matrix *X, const fastlsgd_targets *y,
+        const double *w, const double *b, const void *sample_weight, int n_threads) noexcept nogil:
+    return c_loss_gradient(loss, dw, db, X, y, w, b, sample_weight, n_threads)
+
+
+cdef int fastlsgd_predict(void *out, const fastlsgd_matrix *X, const double *w, const double *b,
+                          int64_t n_targets, int n_threads) noexcept nogil:
+    return c_predict(out, X, w, b, n_targets, n_threads)
+
+
+cdef int fastlsgd_gram(double *out, const fastlsgd_matrix *X, const fastlsgd_targets *y,
+                       const void *sample_weight, const double *shift,
+                       int n_threads) noexcept nogil:
+    return c_gram(out, X, y, sample_weight, shift, n_threads)
+
+
+cdef int fastlsgd_sgd_epoch(
+        double *loss, void *w, double *b, const fastlsgd_matrix *X, const fastlsgd_targets *y,
+        const void *sample_weight, const fastlsgd_epoch *epoch, fastlsgd_state *state,
+        int n_threads) noexcept nogil:
+    return c_sgd_epoch(loss, w, b, X, y, sample_weight, epoch, state, n_threads)
+
+
+cdef int fastlsgd_abi_version() noexcept nogil:
+    return c_abi_version()
+
+
+cdef const char *fastlsgd_status_text(int status) noexcept nogil:
+    return c_status_text(status)
+
+
+cdef int fastlsgd_max_threads() noexcept nogil:
+    return c_max_threads()
+
+
 # ------------------------------------------------ the structures of fastlsgd.h, from the contract's
 
 
@@ -117,6 +196,13 @@ cdef int _update_state(object state, const fastlsgd_state *carried) except -1:
     return 0
 
 
+cdef int _fail(int status, str memory) except -1:
+    """Raise what a status stands for; `memory` says what there was none for."""
+    if status == FASTLSGD_NO_MEMORY:
+        raise MemoryError(memory)
+    raise ValueError(c_status_text(status).decode())
+
+
 # ------------------------------------------------------------------------------------ kernels
 
 
@@ -137,10 +223,9 @@ def loss_gradient(X, cnp.ndarray y, cnp.ndarray w, cnp.ndarray b, cnp.ndarray sa
     cdef const void *s_p = _data(sample_weight)
     cdef int status
     with nogil:
-        status = fastlsgd_loss_gradient(loss_p, dw_p, db_p, &matrix, &targets, w_p, b_p, s_p,
-                                        n_threads)
+        status = c_loss_gradient(loss_p, dw_p, db_p, &matrix, &targets, w_p, b_p, s_p, n_threads)
     if status != FASTLSGD_OK:
-        raise MemoryError("loss_gradient: no memory for the partial sums of the gradient.")
+        _fail(status, "loss_gradient: no memory for the partial sums of the gradient.")
     return TargetGradients(loss, dw, db)
 
 
@@ -155,9 +240,9 @@ def predict(X, cnp.ndarray w, cnp.ndarray b, int n_threads):
     cdef const double *b_p = <const double *>_data(b)
     cdef int status
     with nogil:
-        status = fastlsgd_predict(out_p, &matrix, w_p, b_p, n_targets, n_threads)
+        status = c_predict(out_p, &matrix, w_p, b_p, n_targets, n_threads)
     if status != FASTLSGD_OK:
-        raise MemoryError("predict: no memory for a block of rows.")
+        _fail(status, "predict: no memory for a block of rows.")
     return out
 
 
@@ -173,9 +258,9 @@ def gram(X, cnp.ndarray y, cnp.ndarray sample_weight, cnp.ndarray shift, int n_t
     cdef const double *shift_p = <const double *>_data(shift)
     cdef int status
     with nogil:
-        status = fastlsgd_gram(out_p, &matrix, &targets, s_p, shift_p, n_threads)
+        status = c_gram(out_p, &matrix, &targets, s_p, shift_p, n_threads)
     if status != FASTLSGD_OK:
-        raise MemoryError(f"gram: no memory for sums of {d + t + 1} x {d + t + 1} numbers.")
+        _fail(status, f"gram: no memory for sums of {d + t + 1} x {d + t + 1} numbers.")
     return Gram(out[:d, :d], out[:d, d:d + t], out[:d, d + t], out[d:d + t, d + t],
                 float(out[d + t, d + t]))
 
@@ -197,10 +282,9 @@ def sgd_epoch(X, cnp.ndarray y, cnp.ndarray w, cnp.ndarray b, cnp.ndarray sample
     cdef double loss = 0.0
     cdef int status
     with nogil:
-        status = fastlsgd_sgd_epoch(&loss, w_p, b_p, &matrix, &targets, s_p, &visit, &carried,
-                                    n_threads)
+        status = c_sgd_epoch(&loss, w_p, b_p, &matrix, &targets, s_p, &visit, &carried, n_threads)
     if status != FASTLSGD_OK:
-        raise MemoryError("sgd_epoch: no memory for a block of rows.")
+        _fail(status, "sgd_epoch: no memory for a block of rows.")
     _update_state(state, &carried)
     return loss
 
@@ -231,7 +315,7 @@ def column_products(X, cnp.ndarray s, cnp.ndarray place, int64_t k, int64_t firs
     with nogil:
         status = fastlsgd_column_products(out_p, &matrix, s_p, place_p, k, first)
     if status != FASTLSGD_OK:
-        raise MemoryError("column_products: no memory for a row.")
+        _fail(status, "column_products: no memory for a row.")
     return out
 
 
@@ -241,23 +325,23 @@ def column_products(X, cnp.ndarray s, cnp.ndarray place, int64_t k, int64_t firs
 def isas():
     """Names of the instruction sets that this machine runs, from the plainest."""
     names, k = [], 0
-    while fastlsgd_isa_name(k) is not NULL:
-        if fastlsgd_isa_supported(k):
-            names.append(fastlsgd_isa_name(k).decode())
+    while c_isa_name(k) is not NULL:
+        if c_isa_supported(k):
+            names.append(c_isa_name(k).decode())
         k += 1
     return names
 
 
 def isa():
     """Name of the instruction set in use."""
-    return fastlsgd_isa_name(fastlsgd_isa()).decode()
+    return c_isa_name(c_isa()).decode()
 
 
 def set_isa(name):
     """Use this instruction set; ValueError if it was not built or this machine lacks it."""
     k = 0
-    while fastlsgd_isa_name(k) is not NULL:
-        if fastlsgd_isa_name(k).decode() == name and fastlsgd_set_isa(k):
+    while c_isa_name(k) is not NULL:
+        if c_isa_name(k).decode() == name and c_set_isa(k):
             return
         k += 1
     allowed = ", ".join(repr(known) for known in isas())
@@ -267,23 +351,23 @@ def set_isa(name):
 
 def max_threads():
     """How many threads OpenMP would start now, as OMP_NUM_THREADS or threadpoolctl have it."""
-    return fastlsgd_max_threads()
+    return c_max_threads()
 
 
 def set_max_threads(int n_threads):
     """Set how many threads OpenMP may start from the calling thread, which has its own limit."""
-    fastlsgd_set_max_threads(n_threads)
+    c_set_max_threads(n_threads)
 
 
 def build_info():
     """How the C library was built: compiler, OpenMP, instruction sets."""
-    return {"compiler": fastlsgd_compiler().decode(),
-            "openmp": "yes" if fastlsgd_has_openmp() else "no",
+    return {"compiler": c_compiler().decode(),
+            "openmp": "yes" if c_has_openmp() else "no",
             "isas": ", ".join(isas())}
 
 
 def _after_fork():
-    fastlsgd_after_fork()
+    c_after_fork()
 
 
 if os.environ.get("FASTLSGD_ISA"):

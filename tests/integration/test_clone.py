@@ -22,7 +22,7 @@ import fastlsgd
 @pytest.fixture
 def clone(tmp_path):
     """What Python sees of a clone."""
-    for folder in ("fastlsgd", "csrc"):
+    for folder in ("fastlsgd", "csrc", "cmake"):
         ignored = shutil.ignore_patterns("__pycache__", "*.so")
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=ignored)
     shutil.copy(ROOT / "CMakeLists.txt", tmp_path)
