@@ -49,6 +49,7 @@ PRODUCT_NUMBERS = 2**20
 LEAST_ROOT = 1e-140  # the square of this is still far from underflow
 # Eigenvalues of the correlation matrix below this share of the largest are rounding, not data.
 RANK_TOLERANCE = 1e-12
+EXTREME_SQUARES = "Squares of columns of X leave the range of float64: rescale its columns."
 
 
 @dataclass
@@ -95,9 +96,7 @@ class ColumnMoments:
         squares = np.diag(self.xx) if self.is_full else self.xx
         vanish = (squares < LEAST_ROOT**2) & (self.x != 0.0)
         if not np.isfinite(squares).all() or vanish.any():
-            raise ValueError(
-                "Squares of columns of X leave the range of float64: rescale its columns."
-            )
+            raise ValueError(EXTREME_SQUARES)
 
     def variances(self) -> np.ndarray:
         """Return the variances (d,) of x."""

@@ -7,7 +7,7 @@ them, no solver needs to know where X is.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -111,11 +111,20 @@ def _visited(
 
 
 def rows_on_host(
-    X: Matrix, y: np.ndarray, sample_weight: np.ndarray | None, order: np.ndarray | None
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield the visited rows, their targets and weights in float64, a few rows at a time."""
-    d = X.shape[1]
-    step = max(8, min(1024, 4 * CHUNK_NUMBERS // d))
+    X: Matrix,
+    y: np.ndarray,
+    sample_weight: np.ndarray | None,
+    order: np.ndarray | None,
+    *,
+    sparse: bool = False,
+) -> Iterator[tuple[Any, np.ndarray, np.ndarray]]:
+    """Yield the visited rows, their targets and weights in float64, a few rows at a time.
+
+    With `sparse`, rows of CSR stay sparse, as arrays of SciPy's, which may share memory with X.
+    """
+    sparse = sparse and isinstance(X, CSR)
+    numbers = stored_numbers(X) // max(X.shape[0], 1) if sparse else X.shape[1]
+    step = max(8, min(1024, 4 * CHUNK_NUMBERS // max(numbers, 1)))
     n = X.shape[0] if order is None else len(order)
     for start in range(0, n, step):
         stop = min(start + step, n)
@@ -123,8 +132,8 @@ def rows_on_host(
         s = np.ones(stop - start)
         if sample_weight is not None:
             s = sample_weight[rows].astype(np.float64)
-        # These are copies, since a stream keeps rows and its caller may reuse an array.
-        yield as_dense(chunk), y[rows].astype(np.float64), s
+        # What is dense is a copy, since a stream keeps rows and its caller may reuse an array.
+        yield as_scipy(chunk) if sparse else as_dense(chunk), y[rows].astype(np.float64), s
 
 
 def transformed_rows(

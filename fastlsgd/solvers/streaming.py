@@ -1,11 +1,12 @@
 """learning_rate="auto" for rows that come in calls of `partial_fit`.
 
 The result of a call depends on the rows seen so far and on their order, but not on how they were
-cut into calls. For up to `FULL_METRIC_FEATURES` features the weights are those of least squares on
-all these rows (`recursive.py`). For more features, `DiagonalStream` takes steps that depend on the
-number of rows alone: it visits groups of `GROUP_ROWS` rows, whichever calls they came in, and
-measures the columns anew whenever there are a tenth more rows. An incomplete group, of at most
-seven rows, waits for the next call, and its effect on the weights is provisional.
+cut into calls. For up to `MOMENT_FEATURES` features the weights are those of least squares on all
+these rows: by a triangular factor of them for up to `FULL_METRIC_FEATURES` (`recursive.py`), else
+by their moments (`streamed_moments.py`). For more features, `DiagonalStream` takes steps that
+depend on the number of rows alone: it visits groups of `GROUP_ROWS` rows, whichever calls they came
+in, and measures the columns anew whenever there are a tenth more rows. An incomplete group, of at
+most seven rows, waits for the next call, and its effect on the weights is provisional.
 
 The cost of a call depends on its own rows: a call of one row does not read earlier ones.
 """
@@ -22,11 +23,14 @@ from . import metric
 from .automatic import AutomaticMemory
 from .recursive import RecursiveLeastSquares, RecursiveMemory, recursive_memory
 from .rows import rows_on_host
+from .streamed_moments import MomentMemory, MomentStream, moment_memory
 from .training import Objective, TrainingData
 from .weights import power_of_two
 
 # In the columns' scales, a row counts at most this many times as much as a typical one.
 LARGEST_SHARE = 100.0
+# Up to this number of features, a stream keeps the moments of its rows.
+MOMENT_FEATURES = 1024
 GROWTH = 1.1
 
 
@@ -35,7 +39,7 @@ class StreamMemory:
     """What `partial_fit` keeps between calls."""
 
     weight_unit: float  # a power of two, near the weight of the first row
-    part: RecursiveMemory | DiagonalMemory
+    part: RecursiveMemory | MomentMemory | DiagonalMemory
 
 
 class StreamingDescent:
@@ -77,13 +81,20 @@ class StreamingDescent:
     def _begin(self, fitted: AutomaticMemory | None) -> StreamMemory:
         """Return the memory of an empty stream, or of one that continues a fit."""
         unit = 1.0 if fitted is None else fitted.weight_unit
-        if self.X.shape[1] > metric.FULL_METRIC_FEATURES:
-            return StreamMemory(unit, diagonal_memory(self.coef, self.intercept, fitted))
-        triangle = None
-        if fitted is not None:
-            triangle = fitted.triangle(self.coef, self.intercept, self.objective)
-        start = recursive_memory(self.coef, self.intercept, self.objective, triangle)
-        return StreamMemory(unit, start)
+        d, start = self.X.shape[1], (self.coef, self.intercept)
+        if d > max(metric.FULL_METRIC_FEATURES, MOMENT_FEATURES):
+            return StreamMemory(unit, diagonal_memory(*start, fitted))
+        if d > metric.FULL_METRIC_FEATURES:
+            return StreamMemory(unit, moment_memory(*start, self.objective, fitted))
+        triangle = None if fitted is None else fitted.triangle(*start, self.objective)
+        return StreamMemory(unit, recursive_memory(*start, self.objective, triangle))
+
+    def _stream(self, part, n_rows: int) -> RecursiveLeastSquares | MomentStream | DiagonalStream:
+        if isinstance(part, RecursiveMemory):
+            return RecursiveLeastSquares(part, self.objective, n_rows)
+        if isinstance(part, MomentMemory):
+            return MomentStream(part, self.objective)
+        return DiagonalStream(self.kernels, part, self.objective, self.n_threads)
 
     def epoch(self, order: np.ndarray | None) -> float:
         n = self.X.shape[0] if order is None else len(order)
@@ -92,13 +103,9 @@ class StreamingDescent:
         unit, part = self.memory.weight_unit, self.memory.part
         if part.is_new and self.sample_weight is not None:
             unit = power_of_two(float(self.sample_weight[0 if order is None else order[0]]))
-        stream: RecursiveLeastSquares | DiagonalStream
-        if isinstance(part, RecursiveMemory):
-            stream = RecursiveLeastSquares(part, self.objective, n)
-        else:
-            stream = DiagonalStream(self.kernels, part, self.objective, self.n_threads)
-        total = 0.0
-        for X, y, s in rows_on_host(self.X, self.y, self.sample_weight, order):
+        stream, total = self._stream(part, n), 0.0
+        sparse = isinstance(part, MomentMemory)
+        for X, y, s in rows_on_host(self.X, self.y, self.sample_weight, order, sparse=sparse):
             r = X @ self.coef.T + self.intercept - y
             total += 0.5 * float(np.vdot(r, r))
             stream.add(X, y, s / unit)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -12,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
 
-from fastlsgd import SGDClassifier, SGDRegressor
-from fastlsgd.solvers import metric
+from fastlsgd import LeastSquaresRegressor, SGDClassifier, SGDRegressor
+from fastlsgd.solvers import metric, streaming
 
-ORDINARY = settings(max_examples=8, deadline=None)
+ORDINARY = settings(max_examples=12, deadline=None)
 
 
 def streamed(model, X, y, cuts, s=None, **more):
@@ -36,6 +37,20 @@ def problem(seed, n=90, d=4, t=1):
     return X, Y[:, 0] if t == 1 else Y, rng.uniform(0.5, 2.0, n)
 
 
+# How many features each method may have at most, to be tested with d of them.
+METHODS = {
+    "triangle": lambda d: (d, d),
+    "moments": lambda d: (d - 1, d),
+    "steps": lambda d: (d - 1, d - 1),
+}
+
+
+def limited(patch, method, d):
+    triangle, moments = METHODS[method](d)
+    patch.setattr(metric, "FULL_METRIC_FEATURES", triangle)
+    patch.setattr(streaming, "MOMENT_FEATURES", moments)
+
+
 CUTS = st.lists(st.integers(1, 40), min_size=1, max_size=4)
 
 
@@ -46,20 +61,19 @@ CUTS = st.lists(st.integers(1, 40), min_size=1, max_size=4)
     targets=st.sampled_from([1, 3]),
     weighted=st.booleans(),
     sparse=st.booleans(),
-    wide=st.booleans(),
+    method=st.sampled_from(sorted(METHODS)),
     parameters=st.sampled_from(
         [{}, {"batch_size": 16}, {"alpha": 0.5}, {"penalty": "l1", "alpha": 0.01},
          {"alpha": 0.0, "fit_intercept": False}]
     ),
 )  # fmt: skip
-def test_cuts_do_not_matter(seed, cuts, targets, weighted, sparse, wide, parameters):
+def test_cuts_do_not_matter(seed, cuts, targets, weighted, sparse, method, parameters):
     X, y, s = problem(seed, t=targets)
     s = s * (np.arange(len(s)) % 7 != 3) if weighted else None
     X = sp.csr_array(X) if sparse else X
     model = SGDRegressor(**parameters)
     with pytest.MonkeyPatch.context() as patch:
-        if wide:  # tests the descent in scaled columns
-            patch.setattr(metric, "FULL_METRIC_FEATURES", X.shape[1] - 1)
+        limited(patch, method, X.shape[1])
         whole = streamed(model, X, y, [X.shape[0]], s)
         parts = streamed(model, X, y, cuts, s)
     size = np.abs(whole.predict(X)).max()
@@ -94,19 +108,75 @@ def test_a_stream_is_as_good_as_a_fit(rows):
     assert classes.score(X, labels) > fitted - 0.01
 
 
+@pytest.mark.parametrize("kind", [np.asarray, sp.csr_array])
+@pytest.mark.parametrize("rows", [1000, 60])
+def test_hundreds_of_features_in_one_pass(kind, rows):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(2080, 520)) * (rng.uniform(size=(2080, 520)) < 0.05)
+    y = X @ rng.normal(size=520) + 1.0
+    y += 0.3 * y.std() * rng.normal(size=len(y))
+    exact = LeastSquaresRegressor(alpha=1e-4).fit(X, y)
+    model = streamed(SGDRegressor(), kind(X), y, [rows])
+    np.testing.assert_allclose(model.predict(X), exact.predict(X), rtol=0, atol=1e-7 * y.std())
+
+
 def test_many_features_and_several_visits():
     rng = np.random.default_rng(0)
-    X = rng.normal(size=(1500, 520))
-    y = X @ rng.normal(size=520) / 20.0 + 1.0
-    once = streamed(SGDRegressor(), X, y, [1500])
+    X = rng.normal(size=(2000, 1030))
+    y = X @ rng.normal(size=1030) / 20.0 + 1.0
+    once = streamed(SGDRegressor(), X, y, [2000])
     np.testing.assert_allclose(streamed(SGDRegressor(), X, y, [700, 3]).coef_, once.coef_, 1e-9)
     for _ in range(8):
         once.partial_fit(X, y)
     assert once.score(X, y) > 0.98
 
 
-def test_a_stream_goes_on_from_a_fit_a_pickle_and_a_copy():
+PARAMETERS = [
+    {},
+    {"alpha": 0.5},
+    {"alpha": 0.0, "fit_intercept": False},
+    {"alpha": 0.05, "penalty": "l1"},
+]
+
+
+@ORDINARY
+@given(
+    seed=st.integers(0, 99),
+    parameters=st.sampled_from(PARAMETERS),
+    weighted=st.booleans(),
+    heavy=st.sampled_from([None, 0, 40, 89]),
+    exponent=st.sampled_from([0, 160, -160]),
+)
+def test_streamed_moments_hold_what_a_triangle_holds(seed, parameters, weighted, heavy, exponent):
+    """The weights of both are those of least squares; with L1, heavy rows count for less."""
+    X, y, s = problem(seed)
+    if heavy is not None and parameters.get("penalty") != "l1":
+        X[heavy] *= 1e10
+    X[:, 1] *= 10.0 ** (exponent if parameters.get("alpha") == 0.0 else 0)
+    keep, models = np.arange(len(y)) != heavy, []
+    for method in ("triangle", "moments"):
+        with pytest.MonkeyPatch.context() as patch:
+            limited(patch, method, X.shape[1])
+            models.append(streamed(SGDRegressor(**parameters), X, y, [7], s if weighted else None))
+    found, wanted = (model.predict(X[keep]) for model in reversed(models))
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6 * np.abs(wanted).max())
+
+
+def test_memory_of_a_stream_of_sparse_rows():
+    X = sp.random(4000, 1024, density=0.01, format="csr", random_state=0)
+    y = np.asarray(X.sum(axis=1)).ravel()
+    model = SGDRegressor().partial_fit(X[:2000], y[:2000])
+    tracemalloc.start()
+    model.partial_fit(X[2000:], y[2000:])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 64 * 2**20
+
+
+@pytest.mark.parametrize("method", ["triangle", "moments"])
+def test_a_stream_goes_on_from_a_fit_a_pickle_and_a_copy(monkeypatch, method):
     X, y, s = problem(0, n=300)
+    limited(monkeypatch, method, X.shape[1])
     model = SGDRegressor(random_state=0, tol=1e-9).fit(X[:200], y[:200], sample_weight=s[:200])
     before = model.coef_.copy()
     model.partial_fit(X[200:201], y[200:201], [1e-14])
@@ -139,7 +209,9 @@ def test_weights_that_are_all_zero_change_nothing():
     assert not model.coef_.any()
 
 
-def test_one_huge_row_in_a_stream():
+@pytest.mark.parametrize("method", ["triangle", "moments"])
+def test_one_huge_row_in_a_stream(monkeypatch, method):
+    limited(monkeypatch, method, 2)
     rng = np.random.default_rng(0)
     X = rng.normal(size=(300, 2))
     y = X @ [1.0, 2.0]
