@@ -153,6 +153,9 @@ FASTLSGD_API int fastlsgd_has_openmp(void);
 FASTLSGD_API int fastlsgd_max_threads(void);
 /* Sets that number for the calling thread: each thread has its own limit in OpenMP. */
 FASTLSGD_API void fastlsgd_set_max_threads(int n_threads);
+/* How many threads to give to OpenMP for `parts` parts of work: fewer than that where the system
+ * starts no more, since OpenMP would then abort the process; one after fastlsgd_after_fork(). */
+FASTLSGD_API int fastlsgd_team(int parts);
 /* To be called in a child after fork, which OpenMP's threads do not survive: kernels then use one
  * thread. The Python package does so itself. */
 FASTLSGD_API void fastlsgd_after_fork(void);

@@ -7,30 +7,7 @@
 
 #include "table.h"
 
-#include <math.h>
-#include <stdlib.h>
-#include <string.h>
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
-#if defined(__AVX2__)
-#include <immintrin.h>
-#endif
-
-#if defined(_WIN32)
-/* The C library of Windows lacks aligned_alloc, and releases such memory by a function of its own.
- * All memory of the kernels is aligned (`scratch`). */
-#include <malloc.h>
-#define aligned_alloc(alignment, bytes) _aligned_malloc(bytes, alignment)
-#define free(memory) _aligned_free(memory)
-#endif
-
-#define PASTE_(a, b) a##_##b
-#define PASTE(a, b) PASTE_(a, b)
-
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
-
-#include "simd.inc"
+#include "per_isa.inc"
 #include "syrk.inc"
 
 /* SCALAR is the dtype of X, and TARGET that of y and the sample weights. */

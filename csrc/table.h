@@ -9,10 +9,6 @@
  * same parts, so that results have the same bits as in the parent. */
 extern int fastlsgd_forked __attribute__((visibility("hidden")));
 
-/* How many threads to give to OpenMP for `parts` parts of work: fewer than that where no more can
- * be started (threads.c). */
-int fastlsgd_team(int parts) __attribute__((visibility("hidden")));
-
 typedef struct {
   int (*loss_gradient)(double *, double *, double *, const fastlsgd_matrix *,
                        const fastlsgd_targets *, const double *, const double *, const void *, int);

@@ -59,12 +59,15 @@ BACKENDS = {
 
 if TYPE_CHECKING:  # mypy checks each module against its protocol
     from . import cuda, native, numba_cpu, reference
-    from .contract import DeviceKernels
+    from .contract import DeviceKernels, SegmentKernels
 
     _native: Kernels = native
     _numba: Kernels = numba_cpu
     _reference: Kernels = reference
     _cuda: DeviceKernels = cuda
+    _native_segments: SegmentKernels = native
+    _numba_segments: SegmentKernels = numba_cpu
+    _reference_segments: SegmentKernels = reference
 
 
 def load_backend(name: str) -> ModuleType:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -26,8 +26,12 @@ from .contract import (
     Gram,
     Kernels,
     Matrix,
+    SegmentFits,
+    SegmentKernels,
+    Segments,
     SGDState,
     TargetGradients,
+    empty_fits,
     rows_per_group,
     stored_in_rows,
     working_dtype,
@@ -82,7 +86,7 @@ def converting(kernels: Kernels) -> Blocks:
 
 
 class Blocks:
-    """The four kernels of a backend, for an X of any real dtype."""
+    """The kernels of a backend, for an X of any real dtype."""
 
     def __init__(self, kernels: Kernels):
         self.kernels = kernels
@@ -119,6 +123,40 @@ class Blocks:
         for start, stop in _spans(X, None, X.shape[0], 1, _limit(X)):
             out[start:stop] = self.kernels.predict(_rows(X, start, stop), w, b, n_threads)
         return out
+
+    def fit_segments(
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        sample_weight: np.ndarray | None,
+        segments: Segments,
+        n_threads: int,
+    ) -> SegmentFits:
+        """Each call converts the rows of some segments, or of one that is larger than a block."""
+        fit = cast(SegmentKernels, self.kernels).fit_segments
+        if takes(X):
+            return fit(X, y, sample_weight, segments, n_threads)
+        parts, order, decay = [], segments.order, segments.decay
+        for first, last in _runs(segments, _limit(X) // X.shape[1]):
+            low, high = int(segments.start[first]), int(segments.stop[last - 1])
+            rows = slice(low, max(low, high)) if order is None else order[low:high]
+            own = replace(
+                segments,
+                order=None,
+                start=segments.start[first:last] - low,
+                stop=segments.stop[first:last] - low,
+                decay=None if decay is None else decay[low:high],
+            )
+            s = None if sample_weight is None else sample_weight[rows]
+            block = cast(np.ndarray, _selected(X, rows))
+            parts.append(fit(block, y[rows], s, own, n_threads))
+        if not parts:
+            return empty_fits(segments, X.shape[1])
+        joined: Any = (
+            None if values[0] is None else np.concatenate(values)
+            for values in zip(*parts, strict=True)
+        )
+        return SegmentFits(*joined)
 
     def gram(
         self,
@@ -250,6 +288,20 @@ def _implicit_weights(
 
 
 # ------------------------------------------------------------------------------- blocks of rows
+
+
+def _runs(segments: Segments, rows: int) -> Iterator[tuple[int, int]]:
+    """Cut the segments into runs whose positions span at most `rows`.
+
+    A run may span twice the length of its first segment, so that segments which grow by a row each
+    are converted twice on average.
+    """
+    start, stop, first = segments.start, segments.stop, 0
+    while first < len(start):
+        most = max(rows, 2 * int(stop[first] - start[first]))
+        last = int(np.searchsorted(stop, start[first] + most, side="right"))
+        yield first, (last := max(last, first + 1))
+        first = last
 
 
 def _limit(X: Matrix) -> int:

@@ -275,6 +275,77 @@ class SGDState:
     optimizer: OptimizerState | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """Ranges of positions, each of which has a regression of its own; `fastlsgd_segments` in C.
+
+    Attributes
+    ----------
+    order : int64 ndarray of shape (p,) or None
+        The row at each position; None is 0, ..., n - 1.
+    start, stop : int64 ndarrays of shape (k,)
+        Segment i has the positions start[i], ..., stop[i] - 1. Neither ever decreases.
+    min_rows : int
+        Segments with fewer rows of positive weight have no fit.
+    fit_intercept : bool
+    skip_nan : bool
+        Whether rows with NaN in X or y are as if not there.
+    penalty : float64 ndarray of shape (d,) or None
+        The weight of each w_j^2 beside the sum of squared residuals.
+    decay : float64 ndarray of shape (p,) or None
+        What the sums of the rows before a position are multiplied by when it is added; then all
+        segments that overlap start at the same position.
+    initial : float64 ndarray of shape (d + 2, d + 2) or None
+        Moments of [x, y, 1] that each segment starts with; only the upper triangle is read.
+    inverse : bool
+        Whether the diagonal of the inverse is wanted.
+    """
+
+    order: np.ndarray | None
+    start: np.ndarray
+    stop: np.ndarray
+    min_rows: int
+    fit_intercept: bool = True
+    skip_nan: bool = False
+    penalty: np.ndarray | None = None
+    decay: np.ndarray | None = None
+    initial: np.ndarray | None = None
+    inverse: bool = False
+
+
+class SegmentStatus(IntEnum):
+    """Why a segment has no fit, with the values of `fastlsgd_segment_status`."""
+
+    FITTED = 0
+    SHORT = 1
+    SINGULAR = 2
+    OUT_OF_RANGE = 3  # squares overflow or underflow, or X or y is not finite
+
+
+class SegmentFits(NamedTuple):
+    """What is known of each of k segments; NaN where it has no fit."""
+
+    coef: np.ndarray  # (k, d)  float64
+    intercept: np.ndarray  # (k,)  0 without `fit_intercept`
+    n_rows: np.ndarray  # (k,)  int64, rows of positive weight
+    weight: np.ndarray  # (k,)  the sum of the weights
+    residual: np.ndarray  # (k,)  sum_i s_i r_i^2
+    total: np.ndarray  # (k,)  sum_i s_i (y_i - mean)^2; about zero without `fit_intercept`
+    inverse: np.ndarray | None  # (k, d + 1)  diagonal of (Z^T S Z)^-1, the intercept's last
+    status: np.ndarray  # (k,)  int8, of `SegmentStatus`
+
+
+def empty_fits(segments: Segments, d: int) -> SegmentFits:
+    """Arrays for the results of a call."""
+    k = len(segments.start)
+    inverse = np.empty((k, d + 1)) if segments.inverse else None
+    one = [np.empty(k) for _ in range(4)]
+    n_rows, status = np.empty(k, np.int64), np.empty(k, np.int8)
+    intercept, weight, residual, total = one
+    coef = np.empty((k, d))
+    return SegmentFits(coef, intercept, n_rows, weight, residual, total, inverse, status)
+
+
 def rows_per_group(batch_size: int) -> int:
     """Rows between two proximal steps: the whole mini-batches in `GROUP_ROWS`, at least one."""
     return max(1, GROUP_ROWS // batch_size) * batch_size
@@ -352,6 +423,25 @@ class Kernels(Protocol):
 
     def predict(self, X: Matrix, w: np.ndarray, b: np.ndarray, n_threads: int) -> np.ndarray:
         """X w + b, of shape (n, t) and X's dtype."""
+
+
+class SegmentKernels(Protocol):
+    """A further function of the backends on the host: many small regressions in one call."""
+
+    def fit_segments(
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        sample_weight: np.ndarray | None,
+        segments: Segments,
+        n_threads: int,
+    ) -> SegmentFits:
+        """The least-squares fit of each segment, for dense X and one target.
+
+        Each is as accurate as a QR factorisation of its rows in float64, for a condition of up to
+        1e10 and beyond. It is SINGULAR where a column's squared distance from those before it (the
+        intercept's first) is at most 2^-102 of its square per row, or 2^-42 for float32 X.
+        """
 
 
 class DeviceKernels(Kernels, Protocol):

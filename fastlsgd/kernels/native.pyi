@@ -1,6 +1,15 @@
 import numpy as np
 
-from .contract import CSR, Epoch, Gram, Matrix, SGDState, TargetGradients
+from .contract import (
+    CSR,
+    Epoch,
+    Gram,
+    Matrix,
+    SegmentFits,
+    Segments,
+    SGDState,
+    TargetGradients,
+)
 
 SUMS_ARE_SPLIT: bool
 
@@ -30,6 +39,13 @@ def sgd_epoch(
     state: SGDState,
     n_threads: int,
 ) -> float: ...
+def fit_segments(
+    X: np.ndarray,
+    y: np.ndarray,
+    sample_weight: np.ndarray | None,
+    segments: Segments,
+    n_threads: int,
+) -> SegmentFits: ...
 def coordinate_descent(
     H: np.ndarray,
     w: np.ndarray,

@@ -13,11 +13,11 @@ import numpy as np
 cimport numpy as cnp
 from libc.stdint cimport int64_t
 
-from .contract import CSR, Gram, TargetGradients
+from .contract import CSR, Gram, TargetGradients, empty_fits
 
 cnp.import_array()
 
-__all__ = ["SUMS_ARE_SPLIT", "column_products", "coordinate_descent", "gram", "isa", "loss_gradient", "predict", "sgd_epoch"]
+__all__ = ["SUMS_ARE_SPLIT", "column_products", "coordinate_descent", "fit_segments", "gram", "isa", "loss_gradient", "predict", "sgd_epoch"]
 
 SUMS_ARE_SPLIT = False
 
@@ -59,6 +59,32 @@ cdef extern from "coordinate_descent.h":
 
     int64_t fastlsgd_coordinate_descent(double *w, double *q, const fastlsgd_quadratic *problem,
                                         double tol, int64_t n_epochs) nogil
+
+cdef extern from "segments.h":
+    ctypedef struct fastlsgd_segments:
+        const int64_t *order
+        int64_t n_positions
+        const int64_t *start
+        const int64_t *stop
+        int64_t n_segments, min_rows
+        int fit_intercept, skip_nan
+        const double *penalty
+        const double *decay
+        const double *initial
+
+    ctypedef struct fastlsgd_segment_fits:
+        double *coef
+        double *intercept
+        int64_t *n_rows
+        double *weight
+        double *residual
+        double *total
+        double *inverse
+        signed char *status
+
+    int fastlsgd_fit_segments(fastlsgd_segment_fits *, const fastlsgd_matrix *,
+                              const fastlsgd_targets *, const void *, const fastlsgd_segments *,
+                              int) nogil
 
 cdef extern from "column_products.h":
     int fastlsgd_column_products(double *out, const fastlsgd_matrix *X, const double *s,
@@ -287,6 +313,47 @@ def sgd_epoch(X, cnp.ndarray y, cnp.ndarray w, cnp.ndarray b, cnp.ndarray sample
         _fail(status, "sgd_epoch: no memory for a block of rows.")
     _update_state(state, &carried)
     return loss
+
+
+cdef int _segments(object segments, int64_t n_rows, fastlsgd_segments *out) except -1:
+    cdef cnp.ndarray order = segments.order
+    cdef cnp.ndarray start = segments.start
+    out.order = <const int64_t *>_data(order)
+    out.n_positions = n_rows if order is None else cnp.PyArray_DIM(order, 0)
+    out.start = <const int64_t *>_data(start)
+    out.stop = <const int64_t *>_data(segments.stop)
+    out.n_segments, out.min_rows = cnp.PyArray_DIM(start, 0), segments.min_rows
+    out.fit_intercept, out.skip_nan = segments.fit_intercept, segments.skip_nan
+    out.penalty = <const double *>_data(segments.penalty)
+    out.decay = <const double *>_data(segments.decay)
+    out.initial = <const double *>_data(segments.initial)
+    return 0
+
+
+def fit_segments(X, cnp.ndarray y, cnp.ndarray sample_weight, segments, int n_threads):
+    cdef fastlsgd_matrix matrix
+    cdef fastlsgd_targets targets
+    cdef fastlsgd_segments ranges
+    cdef fastlsgd_segment_fits out
+    _matrix(X, &matrix)
+    _targets(y, &targets)
+    _segments(segments, matrix.n_rows, &ranges)
+    fits = empty_fits(segments, matrix.n_cols)
+    out.coef = <double *>_data(fits.coef)
+    out.intercept = <double *>_data(fits.intercept)
+    out.n_rows = <int64_t *>_data(fits.n_rows)
+    out.weight = <double *>_data(fits.weight)
+    out.residual = <double *>_data(fits.residual)
+    out.total = <double *>_data(fits.total)
+    out.inverse = <double *>_data(fits.inverse)
+    out.status = <signed char *>_data(fits.status)
+    cdef const void *s_p = _data(sample_weight)
+    cdef int status
+    with nogil:
+        status = fastlsgd_fit_segments(&out, &matrix, &targets, s_p, &ranges, n_threads)
+    if status != FASTLSGD_OK:
+        _fail(status, "fit_segments: no memory for the sums of a segment.")
+    return fits
 
 
 def coordinate_descent(cnp.ndarray H, cnp.ndarray w, cnp.ndarray q, double l1, double l2,

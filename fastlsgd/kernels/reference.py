@@ -14,12 +14,16 @@ from .contract import (
     OptimizerRule,
     OptimizerState,
     Prox,
+    SegmentFits,
+    Segments,
+    SegmentStatus,
     SGDState,
     TargetGradients,
+    empty_fits,
     rows_per_group,
 )
 
-__all__ = ["SUMS_ARE_SPLIT", "gram", "isa", "loss_gradient", "predict", "sgd_epoch"]
+__all__ = ["SUMS_ARE_SPLIT", "fit_segments", "gram", "isa", "loss_gradient", "predict", "sgd_epoch"]
 
 BLOCK_ROWS = 1024  # rows are made dense a block at a time: nothing of the size of X is allocated
 SUMS_ARE_SPLIT = False
@@ -232,3 +236,91 @@ def _dense_rows(X: Matrix, rows: np.ndarray) -> np.ndarray:
         span = slice(X.indptr[row], X.indptr[row + 1])
         np.add.at(out[i], X.indices[span], X.data[span])
     return out
+
+
+# ------------------------------------------------------------------------------------ segments
+
+
+def fit_segments(X, y, sample_weight, segments: Segments, n_threads) -> SegmentFits:
+    out = empty_fits(segments, X.shape[1])
+    for k, (start, stop) in enumerate(zip(segments.start, segments.stop, strict=True)):
+        Z, s = _rows_of_segment(X, y, sample_weight, segments, start, stop)
+        _fit_segment(out, k, Z, s, segments, X.dtype)
+    return out
+
+
+def _rows_of_segment(X, y, sample_weight, segments: Segments, start, stop):
+    """The rows [x, y, 1] that count, and their weights."""
+    positions = np.arange(start, stop)
+    rows = positions if segments.order is None else segments.order[positions]
+    s = np.ones(len(rows)) if sample_weight is None else sample_weight[rows].astype(np.float64)
+    Z = np.column_stack([X[rows], y[rows, 0], np.ones(len(rows))]).astype(np.float64)
+    keep = s > 0.0
+    if segments.skip_nan:
+        keep &= ~np.isnan(Z).any(axis=1)
+    if segments.decay is not None:
+        later = np.append(segments.decay[start + 1 : stop], 1.0)
+        s = s * np.cumprod(later[::-1])[::-1]
+    return Z[keep], s[keep]
+
+
+def _fit_segment(out: SegmentFits, k: int, Z, s, segments: Segments, dtype) -> None:
+    """Write the fit of one segment, by QR of its rows and those that stand for the penalty."""
+    d = Z.shape[1] - 2
+    for part in (out.coef, out.intercept, out.residual, out.total, out.inverse):
+        if part is not None:
+            part[k] = np.nan
+    out.n_rows[k], out.weight[k] = len(s), s.sum()
+    root = np.sqrt(s)[:, None] * Z
+    if segments.initial is not None:
+        root = np.vstack([_root_of(segments.initial), root])
+        out.weight[k] += segments.initial[-1, -1]
+    columns = [d + 1, *range(d)] if segments.fit_intercept else list(range(d))
+    A, b = root[:, columns], root[:, d]
+    if segments.penalty is not None:
+        own = np.zeros((d, len(columns)))
+        own[:, len(columns) - d :] = np.diag(np.sqrt(segments.penalty))
+        A, b = np.vstack([A, own]), np.append(b, np.zeros(d))
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        squares = np.square(root).sum(axis=0)
+    largest = np.abs(root).max(axis=0, initial=0.0)
+    if len(s) < segments.min_rows:
+        out.status[k] = SegmentStatus.SHORT
+    elif not ((squares <= 1e290) & ((squares >= 1e-220) | (largest == 0.0))).all():
+        out.status[k] = SegmentStatus.OUT_OF_RANGE
+    elif _depends(A, dtype):
+        out.status[k] = SegmentStatus.SINGULAR
+    else:
+        out.status[k] = SegmentStatus.FITTED
+        w = np.linalg.lstsq(A, b, rcond=None)[0]
+        r = root[:, d] - root[:, columns] @ w
+        one = root[:, d + 1]
+        about = root[:, d] - segments.fit_intercept * one * (one @ root[:, d]) / (one @ one)
+        out.coef[k] = w[len(columns) - d :]
+        out.intercept[k] = w[0] if segments.fit_intercept else 0.0
+        out.residual[k], out.total[k] = r @ r, about @ about
+        if out.inverse is not None:
+            R = np.linalg.qr(A, mode="r")
+            own = np.square(np.linalg.inv(R)).sum(axis=1)
+            out.inverse[k] = np.append(own[len(columns) - d :], np.nan)
+            if segments.fit_intercept:
+                out.inverse[k, d] = own[0]
+
+
+def _depends(A: np.ndarray, dtype) -> bool:
+    """Whether a column depends on those before it, but for rounding."""
+    if A.shape[0] < A.shape[1]:
+        return True
+    norms = np.sqrt(np.square(A).sum(axis=0))
+    if not norms.all():
+        return True
+    R = np.linalg.qr(A / norms, mode="r")
+    noise = max(len(A) * 2.0**-102, 2.0**-42 if dtype == np.float32 else 2.0**-100)
+    return bool((np.square(np.diagonal(R)) <= noise).any())
+
+
+def _root_of(moments: np.ndarray) -> np.ndarray:
+    """Rows whose second moments are these, given by their upper triangle."""
+    whole = np.triu(moments) + np.triu(moments, 1).T
+    value, vector = np.linalg.eigh(whole)
+    return np.sqrt(np.maximum(value, 0.0))[:, None] * vector.T

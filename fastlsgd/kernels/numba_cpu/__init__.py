@@ -2,7 +2,7 @@
 
 One file per family of kernels, with the names of csrc/*.inc:
 
-* `loss_gradient`, `predict`, `gram`: each with its entry point and its kernels.
+* `loss_gradient`, `predict`, `gram`, `segments`: each with its entry point and its kernels.
 * `sgd_epoch`: the entry point of an epoch, which picks a kernel of `sgd_dense`, `sgd_sparse` or
   `sgd_optimizer`; `sgd` has what these share.
 * `rows`: rows of X wherever they lie, and the two halves of a pass over them; `prefetch`.
@@ -24,8 +24,17 @@ from .compile import isa
 from .gram import gram
 from .loss_gradient import loss_gradient
 from .predict import predict
+from .segments import fit_segments
 from .sgd_epoch import sgd_epoch
 
-__all__ = ["SUMS_ARE_SPLIT", "gram", "isa", "loss_gradient", "predict", "sgd_epoch"]
+__all__ = [
+    "SUMS_ARE_SPLIT",
+    "fit_segments",
+    "gram",
+    "isa",
+    "loss_gradient",
+    "predict",
+    "sgd_epoch",
+]
 
 SUMS_ARE_SPLIT = False

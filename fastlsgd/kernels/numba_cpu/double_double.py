@@ -1,0 +1,53 @@
+"""Numbers of twice the precision of a double, hi + lo with |lo| at most half a unit of hi.
+
+csrc/double_double.inc has the sources of the formulas. Helpers with `fastmath` would undo them.
+"""
+
+from __future__ import annotations
+
+from numba import types
+from numba.extending import intrinsic
+
+from .compile import helper
+
+
+@intrinsic
+def fused(typing_context, a, b, c):
+    """a b + c, rounded once."""
+
+    def emit(context, builder, signature, arguments):
+        return builder.fma(*arguments)
+
+    return types.float64(types.float64, types.float64, types.float64), emit
+
+
+@helper
+def exact_sum(a, b):
+    """a + b as a pair."""
+    s = a + b
+    t = s - a
+    return s, (a - (s - t)) + (b - t)
+
+
+@helper
+def normalised(a, b):
+    """a + b as a pair, for |a| >= |b|."""
+    s = a + b
+    return s, b - (s - a)
+
+
+@helper
+def less_product(c, a, b):
+    """c - a b for three pairs."""
+    p = a[0] * b[0]
+    error = fused(a[0], b[0], -p) + (a[0] * b[1] + a[1] * b[0])
+    s, lost = exact_sum(c[0], -p)
+    return normalised(s, lost + (c[1] - error))
+
+
+@helper
+def quotient(a, b):
+    """a / b for two pairs."""
+    q = a[0] / b[0]
+    left = less_product(a, (q, 0.0), b)
+    return normalised(q, left[0] / b[0])
