@@ -176,10 +176,10 @@ def time_epochs(report: Report, X, y) -> None:
 
 
 def time_automatic(report: Report, X, y) -> None:
-    """Time learning_rate="auto": the rows in its coordinates alone, then whole epochs."""
+    """Time learning_rate="auto": rows in other coordinates, then the moments, and an epoch."""
     from fastlsgd.kernels import load_backend
     from fastlsgd.kernels.device import as_device_array
-    from fastlsgd.solvers.automatic import AutomaticDescent
+    from fastlsgd.solvers.automatic_choice import automatic_descent
     from fastlsgd.solvers.training import Objective, TrainingData
 
     kernels, d = load_backend("cuda"), X.shape[1]
@@ -199,19 +199,20 @@ def time_automatic(report: Report, X, y) -> None:
             f"rows in a {name} metric", seconds,
             f"{1e3 * seconds:.1f} ms, {rate:.0f} GB/s read and written",
         )  # fmt: skip
-    for batch, rows in ((1024, len(A)), (1, 50_000)):
-        descent = AutomaticDescent(
-            TrainingData(kernels, A[:rows], targets[:rows], None, n_threads=1),
+
+    def begin():
+        return automatic_descent(
+            TrainingData(kernels, A, targets, None, n_threads=1),
             Objective(alpha=1e-4, l1_ratio=0.0, fit_intercept=True),
-            batch,
+            None,
             np.zeros((1, d)),
             np.zeros(1),
         )
-        seconds = device_seconds(lambda descent=descent: descent.epoch(None), 3)
-        report.note(
-            f"an epoch of learning_rate='auto', batch {batch}, {min(rows, len(A))} rows", seconds,
-            f"{1e3 * seconds:.1f} ms",
-        )  # fmt: skip
+
+    descent = begin()
+    for name, call in (("start", begin), ("epoch", lambda: descent.epoch(None))):
+        seconds = device_seconds(call, 3)
+        report.note(f"the {name} of learning_rate='auto'", seconds, f"{1e3 * seconds:.1f} ms")
 
 
 def torch_epoch(torch, X, y, rows: int):

@@ -37,11 +37,11 @@ class SGDRegressor(LinearRegressor, BaseSGD):
         The fit ends when the objective has not fallen by `tol` below its best for
         `n_iter_no_change` epochs in a row. With an explicit `learning_rate` this is absolute,
         as in scikit-learn; with "auto" it is relative to the scale of the loss on these data, and
-        with more than 512 features the fit also ends when no further epoch could lower the
-        objective by a tenth of it. None: always `max_iter` epochs.
+        the fit also ends when no further epoch could lower the objective by a tenth of it. None:
+        always `max_iter` epochs.
     shuffle : bool, default=True
-        Whether to visit the rows in a new random order in each epoch. With "auto" and more than
-        512 features, neither their order nor `batch_size` makes a difference.
+        Whether to visit the rows in a new random order in each epoch. With "auto", neither their
+        order nor `batch_size` makes a difference.
     verbose : int >= 0, default=0
         1: a bar that follows the epochs in terminals and notebooks, a line for each in files
         and pipes. 2 or more: always lines.
@@ -50,11 +50,13 @@ class SGDRegressor(LinearRegressor, BaseSGD):
     random_state : int, RandomState or None, default=None
         For shuffling, and for choosing the rows held out by `early_stopping`.
     learning_rate : str, :class:`fastlsgd.optimizers.Schedule` or callable, default="auto"
-        - "auto": rates, and a scale for each column, come from the data, so that columns need
-          not be scaled first. With more than 512 features, an epoch is one step of conjugate
-          gradients (with L1, of accelerated proximal descent) on all rows, at the cost of the
-          numbers that a sparse X stores. Give `eta0` and "auto" stands for "invscaling"; give an
-          `optimizer` other than "sgd" and it stands for "constant".
+        - "auto": the steps come from the data, so that columns need not be scaled first. An
+          epoch is one step along the gradient of all rows. For up to 512 features it is Newton's
+          (with L1, proximal Newton's), from the moments of the rows, and mostly one epoch
+          verifies the minimum. For more, and for rows that are mostly zeros, it is a step of
+          conjugate gradients (with L1, of accelerated proximal descent). Give `eta0` and "auto"
+          stands for "invscaling"; give an `optimizer` other than "sgd" and it stands for
+          "constant".
         - "constant": eta0
         - "invscaling": eta0 / t^power_t, where t = 1, 2, ... counts the updates
         - "optimal": 1 / (alpha (t0 + t - 1)), with t0 such that the first is alpha^(-1/4)

@@ -54,11 +54,11 @@ class SGDClassifier(LinearClassifier, BaseSGD):
         The fit ends when the objective, summed over classes, has not fallen by `tol` below its
         best for `n_iter_no_change` epochs in a row. With an explicit `learning_rate` this is
         absolute, as in scikit-learn; with "auto" it is relative to the scale of the loss on these
-        data, and with more than 512 features the fit also ends when no further epoch could lower
-        the objective by a tenth of it. None: always `max_iter` epochs.
+        data, and the fit also ends when no further epoch could lower the objective by a tenth of
+        it. None: always `max_iter` epochs.
     shuffle : bool, default=True
-        Whether to visit the rows in a new random order in each epoch. With "auto" and more than
-        512 features, neither their order nor `batch_size` makes a difference.
+        Whether to visit the rows in a new random order in each epoch. With "auto", neither their
+        order nor `batch_size` makes a difference.
     verbose : int >= 0, default=0
         1: a bar that follows the epochs in terminals and notebooks, a line for each in files
         and pipes. 2 or more: always lines.

@@ -228,9 +228,9 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
         objective, automatic = self._objective, self._automatic
         if automatic and call.partial:
             return StreamingDescent(data, objective, coef, intercept, memory)
-        batch_size = min(int(self.batch_size), data.X.shape[0])  # a larger batch means all rows
         if automatic:
-            return automatic_descent(data, objective, visited, batch_size, coef, intercept)
+            return automatic_descent(data, objective, visited, coef, intercept)
+        batch_size = min(int(self.batch_size), data.X.shape[0])  # a larger batch means all rows
         # A kernel would copy y and the weights to the device in each epoch: copy them once.
         y, weights = placed_beside(data.y, data.X), placed_beside(data.sample_weight, data.X)
         return PlainDescent(

@@ -7,10 +7,11 @@ import numpy as np
 from ..kernels.contract import CSR, Matrix
 from . import metric
 from .accelerated_epochs import AcceleratedDescent
-from .automatic import AutomaticDescent
 from .conjugate_epochs import ConjugateDescent
+from .newton_epochs import NewtonDescent, ProximalNewtonDescent
 from .rows import stored_numbers
 from .scaled_problem import ScaledProblem
+from .stochastic import Descent
 from .training import Objective, TrainingData
 
 # A number of a row that is moved to other coordinates costs this share of a stored one, or more.
@@ -21,25 +22,26 @@ def automatic_descent(
     data: TrainingData,
     objective: Objective,
     rows: np.ndarray | None,
-    batch_size: int,
     coef: np.ndarray,
     intercept: np.ndarray,
-) -> AutomaticDescent | ConjugateDescent | AcceleratedDescent:
-    """Return a descent for these data.
+) -> Descent:
+    """Return a descent for these data, which takes one step per epoch on all rows.
 
-    For up to `FULL_METRIC_FEATURES` features it transforms the rows to coordinates in which the
-    problem is well conditioned, and takes stochastic steps there. For more, it leaves the rows as
-    they are, and takes one step per epoch on all of them.
+    For up to `FULL_METRIC_FEATURES` features the steps are Newton's, from the moments of the rows.
+    For more, they cost the numbers that X stores.
 
     Parameters
     ----------
+    data : TrainingData
+    objective : Objective
     rows : ndarray of int64, optional
-        Numbers of the rows that will be visited. Default: all.
-    data, objective, batch_size, coef, intercept
-        As `AutomaticDescent` has them.
+        Numbers of the rows that count. Default: all.
+    coef, intercept : ndarrays of shape (t, d) and (t,)
+        Where to start, left unchanged. Newton steps start at the minimum that the moments show.
     """
     if data.X.shape[1] <= metric.FULL_METRIC_FEATURES and not _is_mostly_zeros(data.X):
-        return AutomaticDescent(data, objective, batch_size, coef, intercept, rows)
+        newton = NewtonDescent if objective.l1 == 0.0 else ProximalNewtonDescent
+        return newton(data, objective, rows, (coef, intercept))
     problem = ScaledProblem(data, objective, rows)
     kind = ConjugateDescent if objective.l1 == 0.0 else AcceleratedDescent
     return kind(problem, coef)

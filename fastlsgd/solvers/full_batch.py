@@ -85,8 +85,7 @@ class _Objective:
         X, y, s = self.problem.X, self.problem.y, self.problem.sample_weight
         loss, dw, db = call_loss_gradient(self.kernels, X, y, coef, intercept, s, self.n_threads)
         dz = dw - np.outer(db, self.metric.shift)
-        t = self.metric.transform
-        dv = (dz * t if self.metric.is_diagonal else dz @ t.T) + self.metric.shrink * at.v
+        dv = self.metric.whiten(dz) + self.metric.shrink * at.v
         penalty = 0.5 * float((self.metric.shrink * at.v**2).sum())
         if not self.problem.fit_intercept:
             db = 0.0 * db
@@ -109,7 +108,7 @@ class _Objective:
         return _Point(np.sign(at.v) * np.maximum(np.abs(at.v) - step * self.soft, 0.0), at.b)
 
     def outwards(self, at: _Point) -> tuple[np.ndarray, np.ndarray]:
-        coef = np.ascontiguousarray(self.metric.to_coef(at.v))
+        coef = np.ascontiguousarray(self.metric.unwhiten(at.v))
         return coef, at.b - coef @ self.metric.shift
 
 

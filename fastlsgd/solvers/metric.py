@@ -67,6 +67,8 @@ class ColumnMoments:
     # Distance of ordinary rows from c, from a sample; 0 where the sample does not show it.
     spread: np.ndarray  # (d,)
     xy: np.ndarray | None = None  # (d, t) sum s (x - c)(y - e), with the full xx only
+    # (t,) sum s (y - e) over the rows of x, xx and xy, which may be a sample that is scaled up.
+    y_of_x: np.ndarray | None = None
 
     @property
     def is_full(self) -> bool:
@@ -74,6 +76,10 @@ class ColumnMoments:
 
     def x_mean(self) -> np.ndarray:
         return self.x_origin + self.x / self.weight
+
+    def shift(self, centred: bool) -> np.ndarray:
+        """Return the mean of x, or zeros if the rows are not `centred`."""
+        return self.x_mean() if centred else np.zeros_like(self.x)
 
     def ruled_by_few(self, ratio: float = FEW_ROWS_RATIO) -> bool:
         """Return whether a few rows dominate a second moment, so that float64 loses the others.
@@ -120,7 +126,8 @@ class ColumnMoments:
         """Return the covariance (d, t) of x and y, about zero if not `centred`."""
         if self.xy is None:
             return None
-        x, y, w = self.x / self.weight, self.y / self.weight, self.weight
+        assert self.y_of_x is not None
+        x, y, w = self.x / self.weight, self.y_of_x / self.weight, self.weight
         if centred:
             return self.xy / w - np.outer(x, y)
         c, e = self.x_origin, self.y_origin
@@ -151,8 +158,7 @@ def take_moments(
     if isinstance(X, CSR) and not full and not lives_on_device(X):
         spread = _spread_of_stored(X, rows)
     moments = ColumnMoments(x_origin, y_origin, rows, total, np.zeros(d),
-                      np.zeros((d, d) if full else d), np.zeros(t), np.zeros(t), spread,
-                      np.zeros((d, t)) if full else None)  # fmt: skip
+                            np.zeros(d), np.zeros(t), np.zeros(t), spread)  # fmt: skip
     with np.errstate(over="ignore", invalid="ignore"):
         if full:
             _add_gram(kernels, X, y, s, n_threads, moments)
@@ -207,6 +213,7 @@ def _add_gram(kernels, X, y, s, n_threads, moments: ColumnMoments) -> None:
     d, n = X.shape[1], moments.rows
     every = max(1, min(int(n * d * d / GRAM_BUDGET), n // (20 * d)))
     if every > 1:
+        _empty_products(moments)
         rows = random_rows(X.shape[0], n // every, s)
         step, seen = max(1, GRAM_CHUNK_NUMBERS // d), 0.0
         for start in range(0, len(rows), step):
@@ -215,16 +222,25 @@ def _add_gram(kernels, X, y, s, n_threads, moments: ColumnMoments) -> None:
             seen += _add_rows(kernels, take_rows(X, part), y[part], weights, n_threads, moments)
         if seen > 0.0 and _sees_all(kernels, X, s, moments, moments.weight / seen):
             return
-        moments.x, moments.xx = np.zeros(d), np.zeros((d, d))
-        moments.xy = np.zeros_like(moments.xy)
+    _empty_products(moments)
     _add_rows(kernels, X, y, s, n_threads, moments)
 
 
+def _empty_products(moments: ColumnMoments) -> None:
+    """Set the sums of products, and those that belong to them, to zero."""
+    d, t = len(moments.x), len(moments.y)
+    moments.x, moments.xx = np.zeros(d), np.zeros((d, d))
+    moments.xy, moments.y_of_x = np.zeros((d, t)), np.zeros(t)
+
+
 def _add_rows(kernels, X, y, s, n_threads, moments: ColumnMoments) -> float:
-    xx, xy, x, _, weight = call_gram(kernels, X, y, s, moments.x_origin, n_threads)
+    xx, xy, x, y_sum, weight = call_gram(kernels, X, y, s, moments.x_origin, n_threads)
+    assert moments.xy is not None
+    assert moments.y_of_x is not None
     moments.xx += xx
     moments.x += x
     moments.xy += xy - np.outer(x, moments.y_origin)
+    moments.y_of_x += y_sum - weight * moments.y_origin
     return float(weight)
 
 
@@ -244,10 +260,10 @@ def _sees_all(kernels, X, s, moments: ColumnMoments, scale: float) -> bool:
     ratio = np.divide(second, scale * sampled, out=np.full(len(second), np.inf),
                       where=sampled > 0.0)  # fmt: skip
     same = (second == sampled) | ((ratio < SAMPLE_RATIO) & (ratio > 1.0 / SAMPLE_RATIO))
-    moments.x *= scale
-    moments.xx *= scale
-    if moments.xy is not None:
-        moments.xy *= scale
+    assert moments.xy is not None
+    assert moments.y_of_x is not None
+    for sums in (moments.x, moments.xx, moments.xy, moments.y_of_x):
+        sums *= scale
     return bool(same.all())
 
 
@@ -277,7 +293,7 @@ def with_products(
         weighted = sp.csr_array(sp.diags_array(weights) @ A).T
         xx += (weighted @ A).toarray()
         xy += weighted @ (np.asarray(y[start:stop], dtype=np.float64) - moments.y_origin)
-    return replace(moments, xx=xx, xy=xy)
+    return replace(moments, xx=xx, xy=xy, y_of_x=moments.y)
 
 
 @dataclass
@@ -287,7 +303,6 @@ class Metric:
     shift: np.ndarray  # (d,), all zero where no intercept is fitted
     transform: np.ndarray  # T: (k, d), or (d,) where diagonal
     shrink: np.ndarray  # (k,): the L2 penalty in z is sum_j shrink_j / 2 v_j^2
-    trace: float  # mean |z|^2
     largest: float  # largest eigenvalue of the covariance of z
 
     @property
@@ -299,7 +314,12 @@ class Metric:
         """A bound on the largest curvature of J in z, penalty included; 1 in a full metric."""
         return self.largest + float(self.shrink.max(initial=0.0)) if self.is_diagonal else 1.0
 
-    def to_coef(self, v: np.ndarray) -> np.ndarray:
+    def whiten(self, gradient: np.ndarray) -> np.ndarray:
+        """Return the gradient of the weights, (t, d), as that of v, (t, k)."""
+        return gradient * self.transform if self.is_diagonal else gradient @ self.transform.T
+
+    def unwhiten(self, v: np.ndarray) -> np.ndarray:
+        """Return the weights (t, d) of v, (t, k)."""
         return v * self.transform if self.is_diagonal else v @ self.transform
 
     def to_weights(self, coef: np.ndarray) -> np.ndarray:
@@ -334,40 +354,42 @@ def diagonal_metric(moments: ColumnMoments, l2: float, centred: bool, eps: float
     else:
         largest = float(spread.sum())  # the trace bounds it
     return Metric(
-        _shift(moments, centred),
+        moments.shift(centred),
         transform,
         l2 * transform**2,
-        float(spread.sum()),
         max(largest, np.finfo(np.float64).tiny),
     )
 
 
 def full_metric(moments: ColumnMoments, l2: float, centred: bool, eps: float) -> Metric:
-    """Return T with T (H + l2 I) T^T = I and T T^T diagonal, so that the penalty separates in z.
+    """Return T with T (H + l2 I) T^T = I and T T^T diagonal, so that the penalty separates in z."""
+    whiten, scale = whitening(moments, l2, centred, eps)
+    shift, penalty = moments.shift(centred), l2 * scale**2
+    if not whiten.any():
+        return Metric(shift, whiten, np.zeros(1), 1.0)
+    shrink, turn = eigh((whiten * penalty) @ whiten.T)
+    shrink = np.clip(shrink, 0.0, 1.0)
+    return Metric(shift, (turn.T @ whiten) * scale, shrink, float(1.0 - shrink.min()))
 
-    Columns are scaled first: the eigenvalues of the correlation matrix are accurate to rounding,
-    while those of H would have errors relative to the column of the largest unit.
+
+def whitening(
+    moments: ColumnMoments, l2: float, centred: bool, eps: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return W and the scale s of each column, with T = W diag(s) and T (H + l2 I) T^T = I.
+
+    The columns are scaled first: the eigenvalues of the correlation matrix are accurate to
+    rounding, while those of H would have errors relative to the column of the largest unit.
     """
     H = moments.curvature(centred)
     scale = standard_scale(moments, np.diag(H), eps)
     correlation = scale[:, None] * H * scale
-    penalty = l2 * scale**2
-    values, vectors = eigh(correlation + np.diag(penalty))
+    correlation.flat[:: len(scale) + 1] += l2 * scale**2
+    values, vectors = eigh(correlation)
     keep = values > RANK_TOLERANCE * max(values[-1], np.finfo(np.float64).tiny)
     if not keep.any():
         # No column varies. One coordinate stays, always zero, since kernels need a feature.
-        return Metric(_shift(moments, centred), np.zeros((1, len(H))), np.zeros(1), 1.0, 1.0)
-    whiten = (vectors[:, keep] / np.sqrt(values[keep])).T  # (k, d), of the scaled columns
-    shrink, turn = eigh((whiten * penalty) @ whiten.T)
-    shrink = np.clip(shrink, 0.0, 1.0)
-    k = int(keep.sum())
-    return Metric(
-        _shift(moments, centred),
-        (turn.T @ whiten) * scale,
-        shrink,
-        float(k - shrink.sum()),
-        float(1.0 - shrink.min()),
-    )
+        return np.zeros((1, len(H))), scale
+    return (vectors[:, keep] / np.sqrt(values[keep])).T, scale
 
 
 def factor_metric(
@@ -398,7 +420,7 @@ def factor_metric(
     largest = max(values.max(initial=0.0), float((scale * np.abs(shift)).max(initial=0.0)))
     keep = values > max(rounding * largest, np.finfo(np.float64).tiny)
     if not keep.any():
-        return Metric(shift, np.zeros((1, d)), np.zeros(1), 1.0, 1.0), np.zeros((len(rows), 1))
+        return Metric(shift, np.zeros((1, d)), np.zeros(1), 1.0), np.zeros((len(rows), 1))
     basis, whiten = basis[:, keep], vectors[keep] / values[keep, None]
     shrink = np.zeros(len(whiten))
     if l2 > 0.0:
@@ -406,9 +428,4 @@ def factor_metric(
         shrink, turn = eigh(root @ root.T)
         shrink = np.clip(shrink, 0.0, 1.0)
         basis, whiten = basis @ turn, turn.T @ whiten
-    trace, largest = float(len(shrink) - shrink.sum()), float(1.0 - shrink.min())
-    return Metric(shift, whiten * scale, shrink, trace, largest), basis
-
-
-def _shift(moments: ColumnMoments, centred: bool) -> np.ndarray:
-    return moments.x_mean() if centred else np.zeros_like(moments.x)
+    return Metric(shift, whiten * scale, shrink, float(1.0 - shrink.min())), basis

@@ -87,7 +87,7 @@ class PlainDescent:
     loss_scale = 1.0
     shuffles = True
     gap = math.inf
-    weighted_loss = None
+    value = None
 
     def __init__(
         self,

@@ -21,8 +21,8 @@ class ScaledDescent:
     ----------
     loss_scale : float
         The loss of predicting the mean of y: the unit of a tolerance.
-    weighted_loss : float
-        The loss of the last epoch, with the sample weights.
+    value : float
+        J at the weights of the last epoch's loss, summed over targets.
     gap : float
         How much J, summed over targets, can still fall at most; infinite while unknown.
     """
@@ -31,7 +31,7 @@ class ScaledDescent:
 
     def __init__(self, problem: ScaledProblem, coef: np.ndarray) -> None:
         self.problem, self.loss_scale = problem, problem.loss_scale
-        self.weighted_loss = self.gap = np.inf
+        self.value = self.gap = np.inf
         # Constant columns have no curvature.
         self.coef = np.where(problem.squared_scale > 0.0, coef, 0.0).astype(np.float64)
 
@@ -49,6 +49,8 @@ class ScaledDescent:
 
     def loss_at(self, coef: np.ndarray, objective: np.ndarray) -> float:
         """Return the unweighted mean loss, summed over targets, where J without L1 is this."""
-        penalty = 0.5 * self.problem.objective.l2 * float(np.einsum("td,td->", coef, coef))
-        self.weighted_loss = max(float(objective.sum()) - penalty, 0.0)
-        return self.problem.unweighted_loss(coef, self.weighted_loss)
+        l1, l2 = self.problem.objective.l1, self.problem.objective.l2
+        penalty = 0.5 * l2 * float(np.einsum("td,td->", coef, coef))
+        weighted = max(float(objective.sum()) - penalty, 0.0)
+        self.value = weighted + penalty + (l1 * float(np.abs(coef).sum()) if l1 > 0.0 else 0.0)
+        return self.problem.unweighted_loss(coef, weighted)

@@ -24,7 +24,7 @@ from .metric import ColumnMoments, diagonal_metric, take_moments
 from .ordinary_rows import LARGEST_DISTANCE, capped_shares, ruled_by_few, shares_beside
 from .rows import as_dense, take_rows
 from .training import Objective, TrainingData
-from .weights import normalised_weights
+from .weights import equal_counts, normalised_weights, weights_of_visited
 
 # Columns whose variances are within this factor of the median's are of like size.
 LIKE_SIZE = 1e4
@@ -61,11 +61,13 @@ class ScaledProblem:
         self.objective, self.X = objective, rows.X
         self.kernels, self.n_threads = rows.kernels, rows.n_threads
         self.y = rows.y
-        s, exponent = normalised_weights(_of_visited(rows, visited), self.X)
+        s, exponent = normalised_weights(
+            weights_of_visited(rows.sample_weight, visited, rows.y), self.X
+        )
         self.weight_unit = 2.0**exponent
         self.moments = take_moments(self.kernels, self.X, self.y, s, self.n_threads, full=False)
         self.loss_scale = 0.5 * float(self.moments.y_variance().sum())
-        self._counts, self.own_share = _counts(s, self.y), 1.0
+        self._counts, self.own_share = equal_counts(s, self.y), 1.0
         self.heavy: HeavyRows | None = None
         self.sample_weight, excess = s, None
         if ruled_by_few(self.moments, s):
@@ -224,26 +226,3 @@ def _of_like_size(squared_scale: np.ndarray) -> np.ndarray:
     if np.median(known) > LIKE_SIZE * known.min():
         return squared_scale
     return np.where(squared_scale > 0.0, len(known) / float((1.0 / known).sum()), 0.0)
-
-
-def _of_visited(rows: TrainingData, visited: np.ndarray | None) -> np.ndarray | None:
-    """The sample weights in a dtype of kernels, with zeros for rows that are not visited."""
-    s, n = rows.sample_weight, rows.X.shape[0]
-    if visited is None or len(visited) == n:
-        return s
-    if s is not None and np.count_nonzero(s) == len(visited):
-        return s  # they are zero already
-    out = np.zeros(n, dtype=rows.y.dtype)
-    out[visited] = 1.0 if s is None else np.asarray(s)[visited]
-    return out
-
-
-def _counts(s: np.ndarray | None, y: np.ndarray) -> np.ndarray | None:
-    """1 for rows that count and 0 for others; None if the weights themselves will do."""
-    if s is None:
-        return None
-    counts = s > 0.0
-    known = s[counts]
-    if known.min() == known.max():
-        return None
-    return counts.astype(y.dtype)

@@ -1,8 +1,8 @@
 """The loop over epochs that all stochastic fits share, and its stopping rules.
 
 `fit_stochastic` runs epochs of a `Descent` until the loss stops falling. Descents are
-`PlainDescent` (rates that the user chose), `AutomaticDescent` and `StreamingDescent` (rates from
-the data), and `TargetByTarget` (one of these per target).
+`PlainDescent` (rates that the user chose), those of `automatic_choice.py` and `StreamingDescent`
+(rates from the data), and `TargetByTarget` (one of these per target).
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ class Descent(Protocol):
         How much the objective can still fall at most; infinite where that is not known.
     rate : float
         Learning rate of the last update.
-    weighted_loss : float or None
-        The loss of the last epoch with the sample weights, by which the fit is then judged. None:
-        by what `epoch` returned.
+    value : float or None
+        J at the weights whose loss the last epoch returned, with the sample weights and the
+        penalty, summed over targets, by which the fit is then judged. None: by what `epoch`
+        returned, and the penalty at the weights to report.
     memory : object
         What a later descent needs in order to continue this one (`partial_fit`).
     """
@@ -55,7 +56,7 @@ class Descent(Protocol):
     def rate(self) -> float: ...
 
     @property
-    def weighted_loss(self) -> float | None: ...
+    def value(self) -> float | None: ...
 
     @property
     def memory(self) -> object: ...
@@ -305,10 +306,10 @@ class _Fit:
             self.scores.append(self.stopping.score(coef, intercept))
             watched = -self.scores[-1]
         else:
-            penalty = self.stopping.penalty
-            weighted = self.descent.weighted_loss
-            watched = self.curve[-1] if weighted is None else weighted
-            watched += penalty(coef) if penalty else 0.0
+            penalty, value = self.stopping.penalty, self.descent.value
+            if value is None:
+                value = self.curve[-1] + (penalty(coef) if penalty else 0.0)
+            watched = value
         keep = self.stopping.keep_interrupted
         if self.restore_best:
             keep = self.patience.improves(watched)

@@ -59,7 +59,7 @@ class StreamingDescent:
     loss_scale = 1.0
     shuffles = True
     gap = math.inf
-    weighted_loss = None
+    value = None
     rate = 1.0  # the length of a step in the stream's own coordinates
 
     def __init__(

@@ -60,10 +60,10 @@ class TargetByTarget:
         return all(lowered)
 
     @property
-    def weighted_loss(self) -> float | None:
-        losses = [descent.weighted_loss for descent in self.descents]
-        known = [loss for loss in losses if loss is not None]
-        return sum(known) if len(known) == len(losses) else None
+    def value(self) -> float | None:
+        values = [descent.value for descent in self.descents]
+        known = [value for value in values if value is not None]
+        return sum(known) if len(known) == len(values) else None
 
     @property
     def rate(self) -> float:

@@ -41,6 +41,40 @@ def normalised_weights(sample_weight: Any, X: Matrix, alpha: float = 0.0) -> tup
     return placed_beside(weights, X), exponent
 
 
+def weights_of_visited(
+    sample_weight: Any, visited: np.ndarray | None, y: np.ndarray
+) -> np.ndarray | None:
+    """Return the sample weights in a dtype of kernels, with zeros for rows that are not visited.
+
+    Parameters
+    ----------
+    sample_weight : array of shape (n,) or None
+    visited : ndarray of int64, optional
+        Numbers of the rows that count. Default: all.
+    y : ndarray of shape (n, t)
+        In a dtype of kernels.
+    """
+    if visited is None or len(visited) == len(y):
+        return sample_weight
+    if sample_weight is not None and np.count_nonzero(sample_weight) == len(visited):
+        return sample_weight  # they are zero already
+    out = np.zeros(len(y), dtype=y.dtype)
+    out[visited] = 1.0 if sample_weight is None else np.asarray(sample_weight)[visited]
+    return out
+
+
+def equal_counts(sample_weight: Any, y: np.ndarray) -> np.ndarray | None:
+    """Return 1 for rows that count and 0 for others; None if the weights themselves will do."""
+    if sample_weight is None:
+        return None
+    weights = np.asarray(sample_weight)  # may be on a GPU
+    counts = weights > 0.0
+    known = weights[counts]
+    if known.min() == known.max():
+        return None
+    return counts.astype(y.dtype)
+
+
 def power_of_two(value: float) -> float:
     """Return the largest power of two that is not above a positive number."""
     return float(np.ldexp(1.0, int(np.frexp(value)[1]) - 1))

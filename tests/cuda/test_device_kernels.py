@@ -28,8 +28,8 @@ from fastlsgd.kernels import load_backend
 from fastlsgd.kernels.compiled_sources import checksum
 from fastlsgd.kernels.contract import CSR, Epoch, SGDState
 from fastlsgd.kernels.device import DeviceArray, as_device_array
-from fastlsgd.solvers import metric, rows
-from fastlsgd.solvers.automatic import AutomaticDescent
+from fastlsgd.solvers import metric, newton_epochs, rows
+from fastlsgd.solvers.automatic_choice import automatic_descent
 from fastlsgd.solvers.training import Objective, TrainingData
 
 pytestmark = pytest.mark.cuda
@@ -196,39 +196,44 @@ def copied(monkeypatch):
     return arrays
 
 
-@pytest.mark.parametrize("wide", [False, True], ids=["Gram matrix", "column moments"])
 @pytest.mark.parametrize(
-    ("layout", "dtype", "targets", "weighted", "batch_size"),
+    ("layout", "dtype", "targets", "weighted", "l1_ratio", "how"),
     [
-        ("C", np.float32, 1, False, 1),
-        ("F", np.float64, 3, True, 16),
-        ("backwards in steps", np.float64, 1, True, 16),
-        (np.int32, np.float32, 2, False, 16),
-        (np.int64, np.float64, 1, True, 5),
+        ("C", np.float32, 1, False, 0.0, "Newton"),
+        ("C", np.float32, 1, False, 0.2, "column moments"),
+        ("F", np.float64, 3, True, 0.2, "Newton"),
+        ("F", np.float64, 3, True, 0.0, "column moments"),
+        ("backwards in steps", np.float64, 1, True, 0.0, "centred rows"),
+        ("backwards in steps", np.float64, 1, True, 0.0, "column moments"),
+        (np.int32, np.float32, 2, False, 0.2, "centred rows"),
+        (np.int32, np.float32, 2, False, 0.2, "column moments"),
+        (np.int64, np.float64, 1, True, 0.0, "Newton"),
+        (np.int64, np.float64, 1, True, 0.0, "column moments"),
     ],
     ids=str,
 )
 def test_automatic_rates_leave_x_on_the_device(
-    send, monkeypatch, copied, layout, dtype, targets, weighted, batch_size, wide
+    send, monkeypatch, copied, layout, dtype, targets, weighted, l1_ratio, how
 ):
     """Only the 256 rows of X that give an origin come to the host."""
     n, d = 300, 6
     host = make_problem(8, n, d, targets, dtype, layout, weighted, density=0.6)
     device = on_device(host, send)
     monkeypatch.setattr(module_of("transformed_rows"), "CHUNK_BYTES", 8 * 70 * d)
-    if wide:
+    if how == "centred rows":
+        monkeypatch.setattr(newton_epochs, "FAR", 0.0)
+    if how == "column moments":
         monkeypatch.setattr(metric, "FULL_METRIC_FEATURES", d - 1)
-    order = np.random.default_rng(1).permutation(n)
     results = []
     for kernels, p in ((load_backend("reference"), host), (cuda, device)):
-        descent = AutomaticDescent(
+        descent = automatic_descent(
             TrainingData(kernels, p.X, p.y, p.s, n_threads=1),
-            Objective(alpha=0.01, l1_ratio=0.2 * wide, fit_intercept=True),
-            batch_size,
+            Objective(alpha=0.01, l1_ratio=l1_ratio, fit_intercept=True),
+            None,
             np.zeros((targets, d)),
             np.zeros(targets),
         )
-        losses = [descent.epoch(None), descent.epoch(order)]
+        losses = [descent.epoch(None), descent.epoch(None)]
         results.append((*descent.weights(), losses))
     for wanted, actual in zip(*results, strict=True):
         np.testing.assert_allclose(actual, wanted, rtol=1e-7, atol=1e-10)

@@ -46,12 +46,6 @@ def problem(n_classes=3, n=150, dtype=np.float64):
         LeastSquaresClassifier(),
         LeastSquaresClassifier(alpha=0.01, l1_ratio=0.5, tol=1e-8),
     ],
-    # The checks that scikit-learn expects its own SGDClassifier to fail; not all of them fail here.
-    expected_failed_checks=lambda model: {
-        f"check_sample_weight_equivalence_on_{kind}_data": "a long step is not two steps"
-        for kind in ("dense", "sparse")
-        if isinstance(model, SGDClassifier) and model.penalty == "elasticnet"
-    },
 )
 def test_scikit_learn_contract(estimator, check):
     check(estimator)

@@ -11,7 +11,7 @@ from sklearn.ensemble import BaggingRegressor
 
 from fastlsgd import LeastSquaresRegressor, SGDClassifier, SGDRegressor
 from fastlsgd.optimizers import Optimizer, Schedule
-from fastlsgd.solvers import automatic, metric
+from fastlsgd.solvers import metric
 
 SETTINGS = [{}, {"batch_size": 16}, {"penalty": "l1"}, {"shuffle": False}]
 
@@ -198,19 +198,6 @@ def test_permuted_columns_are_permuted_weights():
     model = SGDRegressor(random_state=0, tol=1e-9).fit(X, y)
     permuted = SGDRegressor(random_state=0, tol=1e-9).fit(X[:, order], y)
     np.testing.assert_allclose(permuted.coef_, model.coef_[order], rtol=1e-6)
-
-
-@pytest.mark.parametrize("sparse", [False, True])
-def test_batches_in_parts_are_batches(monkeypatch, sparse):
-    X, y = problem()
-    s = np.random.default_rng(1).uniform(0.5, 2.0, len(y))
-    X = sp.csr_array(X) if sparse else X
-    for parameters in ({"alpha": 0.1}, {"penalty": "l1", "alpha": 0.1}):
-        model = SGDRegressor(random_state=0, batch_size=100, max_iter=6, tol=None, **parameters)
-        whole = model.fit(X, y, sample_weight=s).coef_
-        with monkeypatch.context() as patch:
-            patch.setattr(automatic, "BATCH_NUMBERS", 1)
-            np.testing.assert_allclose(model.fit(X, y, sample_weight=s).coef_, whole, rtol=1e-9)
 
 
 @pytest.mark.parametrize("batch_size", [1, 256, 10**30])

@@ -26,13 +26,6 @@ from fastlsgd import LeastSquaresRegressor, SGDRegressor, config_context
         LeastSquaresRegressor(),
         LeastSquaresRegressor(alpha=0.01, l1_ratio=0.5, tol=1e-8),
     ],
-    # The checks that scikit-learn expects its own SGDRegressor to fail. Not all of them fail here:
-    # with L2 the default converges far enough for weights to equal repetitions.
-    expected_failed_checks=lambda model: {
-        f"check_sample_weight_equivalence_on_{kind}_data": "a long step is not two steps"
-        for kind in ("dense", "sparse")
-        if isinstance(model, SGDRegressor) and model.penalty == "elasticnet"
-    },
 )
 def test_scikit_learn_contract(estimator, check):
     check(estimator)

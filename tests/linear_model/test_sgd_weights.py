@@ -283,8 +283,9 @@ def test_verbose_prints_a_line_an_epoch(capsys):
 
 def test_too_few_epochs_warn():
     X, y, _ = problem()
-    with pytest.warns(ConvergenceWarning, match="max_iter=2"):
-        SGDRegressor(max_iter=2).fit(X, y)
+    for parameters in ({"early_stopping": True}, {"learning_rate": "invscaling"}):
+        with pytest.warns(ConvergenceWarning, match="max_iter=2"):
+            SGDRegressor(max_iter=2, **parameters).fit(X, y)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         SGDRegressor(max_iter=2, tol=None).fit(X, y)

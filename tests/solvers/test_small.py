@@ -9,7 +9,7 @@ import pytest
 
 from fastlsgd import LeastSquaresRegressor, SGDRegressor, _threads, lstsq
 from fastlsgd.kernels import load_backend
-from fastlsgd.solvers import automatic, small
+from fastlsgd.solvers import small
 from fastlsgd.solvers.conjugate import Goal
 from fastlsgd.solvers.factors import solve_upper
 from fastlsgd.solvers.serial_blas import _libraries, blas_for, serial_blas
@@ -117,18 +117,6 @@ def test_triangular_solves(trans, t):
     B = rng.normal(size=(6, t))
     product = (R.T if trans == "T" else R) @ solve_upper(R, B, trans)
     np.testing.assert_allclose(product, B, atol=1e-14)
-
-
-def test_epochs_over_kept_rows_are_those_over_chunks(monkeypatch):
-    X, y, _ = data_of(200, 5, 1)
-    for batch_size in (1, 32):
-        model = SGDRegressor(random_state=0, batch_size=batch_size)
-        kept = model.fit(X, y[:, 0]).coef_.copy(), model.n_iter_
-        with monkeypatch.context() as patch:
-            patch.setattr(automatic, "KEPT_NUMBERS", 0)
-            chunks = model.fit(X, y[:, 0])
-        assert kept[1] == chunks.n_iter_
-        np.testing.assert_allclose(kept[0], chunks.coef_, rtol=1e-12)
 
 
 # ----------------------------------------------------------------------------------- threads
