@@ -38,7 +38,7 @@ from .metric import ColumnMoments, standard_scale, take_moments, whitening
 from .ordinary_rows import capped_shares, ruled_by_few
 from .problem import Penalty
 from .proximal_newton import Quadratic
-from .recursive import Triangle, empty_triangle, recursive_memory, with_rows
+from .recursive import L1_TOLERANCE, Triangle, empty_triangle, recursive_memory, with_rows
 from .rows import counted_rows, rows_on_host, transformed_rows
 from .training import Objective, TrainingData
 from .weights import equal_counts, normalised_weights, weights_of_visited
@@ -51,14 +51,12 @@ TRIANGLE_RATIO = 30.0
 LEAST_CURVATURE = 0.25
 # Lengths of steps beyond these can only come from rounding.
 LEAST_LENGTH, MOST_LENGTH = 0.25, 4.0
-# Of the minimum of the model with L1, relative to the gradient at zero weights.
-L1_TOLERANCE = 1e-9
 # A rise of J by this share is rounding.
-ROUNDING = 1e-12
+ROUNDED_RISE = 1e-12
 # Residuals have rounding errors of some eps of the targets.
-FEW_EPS = 8.0
+TARGET_EPS = 8.0
 # Columns whose mean is more than this many times their spread are read about their mean.
-FAR = 1e8
+FAR_FROM_ZERO = 1e8
 # Columns of less spread than this many eps of their mean are constant: see `standard_scale`.
 NOISE_EPS = 0.25 * EPS
 
@@ -176,7 +174,7 @@ class _Descent:
     def _is_far(self) -> bool:
         """Return whether residuals of rows as they are would lose digits that matter."""
         spread = np.sqrt(np.maximum(self.moments.variances(), 0.0))
-        return bool((np.abs(self.centre) > FAR * spread).any(where=spread > 0.0))
+        return bool((np.abs(self.centre) > FAR_FROM_ZERO * spread).any(where=spread > 0.0))
 
     def _read_centred(self, sample_weight: Any) -> TargetGradients:
         """Return the same from rows less the centre, which is exact, a chunk at a time."""
@@ -195,7 +193,7 @@ class _Descent:
         """Bound the gap by how much J falls in its model; an exact fit has none."""
         moments = self.moments
         squares = moments.y_variance() + (moments.y_origin + moments.y / moments.weight) ** 2
-        is_exact = self.value <= (FEW_EPS * EPS) ** 2 * float(squares.sum())
+        is_exact = self.value <= (TARGET_EPS * EPS) ** 2 * float(squares.sum())
         self.gap = 0.0 if is_exact else fall / LEAST_CURVATURE
 
 
@@ -292,7 +290,7 @@ class ProximalNewtonDescent(_Descent):
     def epoch(self, order: np.ndarray | None) -> float:
         """Take one step; return the mean loss before it, summed over targets."""
         loss, gradient, db = self._pass()
-        if self.best is not None and self.value > self.best[0] * (1.0 + ROUNDING):
+        if self.best is not None and self.value > self.best[0] * (1.0 + ROUNDED_RISE):
             self.stretch *= 2.0
             _, self.coef, self.b, gradient, db = self.best
         else:
