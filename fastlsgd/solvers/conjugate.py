@@ -16,7 +16,9 @@ with what the rounding of the residuals can account for.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -31,9 +33,12 @@ ROUNDING = {"float64": EPS, "float32": 1e-9}
 # How far the conjugate gradients of one stage reduce the gradient.
 STAGE_REDUCTION = {"float64": 1e-8, "float32": 5e-10}
 SHARP = 0.1  # a factor that reduces the gradient to this share needs no conjugate gradients
+UNSEEN = 0.01  # a standard normal number is seldom smaller
 LOOK_BACK = 10  # iterations whose rate predicts how many are still to come
 # Where rounding ends the descent, the gradient may be this many times the size of its terms.
 FLOOR_EPS = {"float64": 100.0 * EPS, "float32": float(np.finfo(np.float32).eps)}
+# Beyond this condition, in the metric of the norms of columns or rows, a gradient says little.
+CG_CONDITION = 1e6
 ROUND = 100.0  # up to this condition, columns of norm 1 are as good as a sharp R
 # A step that is expected to end this far below the goal is not checked by another pass.
 SAFETY = 1e3
@@ -203,14 +208,19 @@ class _Stages:
         reduction = max(STAGE_REDUCTION[self.dtype], 0.5 * reduction)
         # The first stage shows the rate; the next ones need a part of what it was promised.
         budget = self.goal.budget if self.stage == 0 else None
-        inner = conjugate_gradients(
-            self.system, self.factor, z, reduction, left - 1, budget, self.losses[-1]
-        )
-        self.losses = self.losses + inner.losses
+        before = self.losses[-1]
+
+        def note(_v: np.ndarray, _r: np.ndarray, gained: np.ndarray) -> None:
+            self.losses.append(before - 0.5 * self.system.total(gained))
+
+        apply = partial(_apply, self.system, self.factor)
+        inner = conjugate_gradients(apply, z, reduction, left - 1, budget, note)
         if self.stage == 0:
             self.condition = inner.condition
             if np.isnan(self.factor.condition) and inner.n_seen < LOOK_BACK < left:
-                at_random = _condition_seen_at_random(self.system, self.factor)
+                before_probe = self.system.passes
+                at_random = condition_seen_at_random(apply, z.shape[1])
+                self.system.passes = before_probe  # these passes are not counted as the descent's
                 self.condition = max(self.condition, at_random)
         self.best.is_slow = inner.is_slow
         return inner.v
@@ -267,44 +277,61 @@ def _relative(z: np.ndarray, scale: np.ndarray) -> float:
     return float(np.where(scale > 0.0, norms / np.where(scale > 0.0, scale, 1.0), norms).max())
 
 
+def _apply(system: System, factor: Factor, p: np.ndarray) -> np.ndarray:
+    """Return R^-T (A^T A + alpha I) R^-1 p."""
+    return factor.whiten(system.apply(factor.unwhiten(p)))
+
+
 @dataclass
-class _Inner:
+class Inner:
+    """The result of `conjugate_gradients`."""
+
     v: np.ndarray
-    losses: list[float]
-    condition: float
+    condition: float  # the square root of that of the matrix, as far as it was seen
     is_slow: bool
+    n_iter: int
     n_seen: int  # dimensions on which the estimate of the condition is based
 
 
 def conjugate_gradients(
-    system: System,
-    factor: Factor,
+    product: Callable[[np.ndarray], np.ndarray],
     z: np.ndarray,
     reduction: float,
     max_iter: int,
     budget: int | None = None,
-    objective: float = 0.0,
-) -> _Inner:
-    """Solve R^-T (A^T A + alpha I) R^-1 v = z (Hestenes and Stiefel 1952), all targets at once.
+    note: Callable[[np.ndarray, np.ndarray, np.ndarray], None] | None = None,
+) -> Inner:
+    """Solve M v = z (Hestenes and Stiefel 1952) for each row z of (t, m), all at once.
 
     The iteration ends when the residual is `reduction` times z, or after `max_iter` products. With
     a `budget`, it gives up once the rate of the last iterations says that full accuracy would take
     more products than that.
+
+    Parameters
+    ----------
+    product : callable
+        Returns M p for each row p of (t, m), in an array that may be overwritten.
+    note : callable, optional
+        Called before each product with v, the residual, and by how much v^T M v / 2 - v^T z has
+        fallen so far, times two.
     """
-    v, r, p = np.zeros_like(z), z.copy(), z.copy()
-    rho = (r * r).sum(axis=1)
-    target, history, losses = reduction**2 * rho, [float(rho.max())], []
+    v, r, p, scratch = np.zeros_like(z), z.copy(), z.copy(), np.empty_like(z)
+    rho, gained = np.multiply(r, r, out=scratch).sum(axis=1), np.zeros(len(z))
+    target, history = reduction**2 * rho, [float(rho.max())]
     diagonal, off_diagonal, last_a, last_beta = [], [], 0.0, 0.0
-    is_slow = False
+    is_slow, k = False, 0
     for k in range(1, max_iter + 1):
-        q = factor.whiten(system.apply(factor.unwhiten(p)))
-        curvature = (p * q).sum(axis=1)
+        q = product(p)
+        curvature = np.multiply(p, q, out=scratch).sum(axis=1)
         a = np.where(curvature > 0.0, rho / np.where(curvature > 0.0, curvature, 1.0), 0.0)
-        losses.append(objective)
-        objective -= 0.5 * system.total(a * rho)
-        v += a[:, None] * p
-        r -= a[:, None] * q
-        new = (r * r).sum(axis=1)
+        if note is not None:
+            note(v, r, gained)
+        gained += a * rho
+        # In place: the pages of new arrays take longer than the arithmetic.
+        v += np.multiply(p, a[:, None], out=scratch)
+        q *= a[:, None]
+        r -= q
+        new = np.multiply(r, r, out=scratch).sum(axis=1)
         beta = np.where(rho > 0.0, new / np.where(rho > 0.0, rho, 1.0), 0.0)
         if a[0] > 0.0:  # the Lanczos matrix, whose eigenvalues are those of the problem
             diagonal.append(1.0 / a[0] + (last_beta / last_a if last_a else 0.0))
@@ -317,22 +344,20 @@ def conjugate_gradients(
         if budget is not None and k >= LOOK_BACK and _still_to_come(history) > budget - k:
             is_slow = True
             break
-        p = r + beta[:, None] * p
-    return _Inner(v, losses, _condition(diagonal, off_diagonal), is_slow, len(diagonal))
+        p *= beta[:, None]
+        p += r
+    return Inner(v, _condition(diagonal, off_diagonal), is_slow, k, len(diagonal))
 
 
-def _condition_seen_at_random(system: System, factor: Factor) -> float:
-    """Return the condition of A in these coordinates, as seen from a random direction.
+def condition_seen_at_random(product: Callable[[np.ndarray], np.ndarray], m: int) -> float:
+    """Return the square root of the condition of M (m, m), as seen from a random direction.
 
     Conjugate gradients that end after a few steps have seen only the directions in which their
-    targets point.
+    targets point. Here they end once what is left is small beside any one component of a random
+    vector: a direction of a condition above `ROUND` would have kept its own.
     """
-    before = system.passes
-    v = np.random.default_rng(0).normal(size=(system.t, system.d))
-    z = factor.whiten(system.apply(factor.unwhiten(v)))
-    condition = conjugate_gradients(system, factor, z, 0.1 * EPS, LOOK_BACK).condition
-    system.passes = before  # these passes are not counted as the descent's
-    return condition
+    z = product(np.random.default_rng(0).normal(size=(1, m)))
+    return conjugate_gradients(product, z, UNSEEN / (ROUND**2 * np.sqrt(m)), LOOK_BACK).condition
 
 
 def _still_to_come(history: list[float]) -> float:

@@ -24,7 +24,8 @@ import numpy as np
 from .._threads import is_small
 from ..kernels.contract import CSR
 from ..kernels.device import lives_on_device
-from .conjugate import Goal, Iterate, descend
+from .conjugate import CG_CONDITION, Goal, Iterate, descend
+from .conjugate_rows import solve_by_rows
 from .factors import (
     GRAM_CONDITION,
     DiagonalFactor,
@@ -47,7 +48,6 @@ DIRECT_SOLVERS = ("auto", "gram", "sketch", "cg", "qr")
 
 # As `GRAM_CONDITION`, of float32 products.
 ROUGH_CONDITION = 300.0
-CG_CONDITION = 1e6
 # A pass is bound by memory and a Gram matrix by arithmetic: it costs this many passes per column,
 GRAM_PASSES = 0.045
 # and this many for CSR, whose rows it makes dense, times d^2 over the stored numbers per row.
@@ -56,6 +56,8 @@ SPARSE_GRAM_PASSES = 0.015
 DUAL_PASSES = 0.007
 # Where a Gram matrix costs more passes than this, conjugate gradients are tried first.
 PATIENCE = 45.0
+# Where conjugate gradients on the rows need more passes, those on scaled columns may need fewer.
+SLOW_PASSES = 300
 # The d^2 numbers of a factor must fit in memory: 2 GB.
 FACTOR_FEATURES = 16384
 # Squared norms of columns that differ by less count as equal: those of a sample are noisy.
@@ -210,7 +212,8 @@ def _targets_exponents(system: System) -> np.ndarray:
 
 
 def _first_to_be_trusted(system: System, request: Request, solver: str) -> Solution | None:
-    for attempt in [_ATTEMPTS[solver]] if solver != "auto" else _plan(system):
+    is_warm = request.start is not None
+    for attempt in [_ATTEMPTS[solver]] if solver != "auto" else _plan(system, is_warm):
         try:
             with np.errstate(over="ignore", invalid="ignore"):
                 return attempt(system, request)
@@ -219,11 +222,11 @@ def _first_to_be_trusted(system: System, request: Request, solver: str) -> Solut
     return None
 
 
-def _plan(system: System) -> list[Callable[[System, Request], Solution]]:
+def _plan(system: System, is_warm: bool) -> list[Callable[[System, Request], Solution]]:
     """Return the solvers that "auto" tries, in order; QR comes after them."""
     n, d = system.n, system.d
     if n < d and not lives_on_device(system.X):
-        return _wide_plan(system)
+        return _wide_plan(system, is_warm)
     if d > FACTOR_FEATURES:
         return [_by_cg]
     if n < d and system.alpha == 0.0:
@@ -234,14 +237,27 @@ def _plan(system: System) -> list[Callable[[System, Request], Solution]]:
     return [_by_quick_cg, *ways] if _gram_passes(system) > PATIENCE else ways
 
 
-def _wide_plan(system: System) -> list[Callable[[System, Request], Solution]]:
+def _wide_plan(system: System, is_warm: bool) -> list[Callable[[System, Request], Solution]]:
     """Return the solvers that "auto" tries for fewer rows than columns, in order."""
+    is_sparse = isinstance(system.X, CSR)
     ways: list[Callable[[System, Request], Solution]] = [_by_dual]
     if system.n > MOST_DUAL_ROWS:
         ways = [_by_gram] if system.alpha > 0.0 and system.d <= FACTOR_FEATURES else [_by_cg]
-    elif isinstance(system.X, CSR) and _dual_passes(system) > PATIENCE:
+    elif is_sparse and _dual_passes(system) > PATIENCE:
         ways = [_by_quick_cg, _by_dual]
+    if is_sparse and system.alpha > 0.0 and not is_warm and ways != [_by_dual]:
+        ways = [_by_rows, *ways]
     return ways
+
+
+def _by_rows(system: System, request: Request) -> Solution:
+    """Solve by conjugate gradients on the rows, unless they need more passes than another way."""
+    budget = SLOW_PASSES
+    if system.n <= MOST_DUAL_ROWS:
+        budget = int(_dual_passes(system))
+    elif system.d <= FACTOR_FEATURES:
+        budget = int(_gram_passes(system))
+    return solve_by_rows(system, tol=request.tol, max_iter=request.max_iter, budget=budget)
 
 
 def _dual_passes(system: System) -> float:
@@ -308,7 +324,11 @@ def _by_sketch(system: System, request: Request) -> Solution:
 def _by_quick_cg(system: System, request: Request) -> Solution:
     """Solve by conjugate gradients, unless they need more passes than a Gram matrix costs."""
     wide = system.n < system.d
-    return _by_cg(system, request, int(_dual_passes(system) if wide else _gram_passes(system)))
+    budget = int(_dual_passes(system) if wide else _gram_passes(system))
+    solution = _by_cg(system, request, budget)
+    if not solution.converged and budget <= request.max_iter:
+        raise NotTrustworthy("the first stage promised more than the next ones could hold")
+    return solution
 
 
 def _by_cg(system: System, request: Request, budget: int | None = None) -> Solution:

@@ -44,15 +44,19 @@ def range_of_most_rows(X: Matrix, sample_weight) -> np.ndarray | None:
         return None
     s = None if sample_weight is None else np.asarray(sample_weight)
     rows = take_rows(X, random_rows(X.shape[0], CHECKED_ROWS, s))
-    sample: Any = as_scipy(rows) if isinstance(rows, CSR) else rows
-    n, d = rows.shape
-    tenth, columns = n // 10, max(1, CHUNK_NUMBERS // n)
-    inner = np.empty((2, d))
-    for start in range(0, d, columns):
-        part = sample[:, start : start + columns]
+    (n, d), tenth = rows.shape, rows.shape[0] // 10
+    inner, columns = np.zeros((2, d)), np.arange(d)
+    sample: Any = rows
+    if isinstance(rows, CSR):  # zeros are in the middle of columns that have few other numbers
+        columns = np.flatnonzero(np.bincount(rows.indices, minlength=d) > tenth)
+        sample = as_scipy(rows)
+    step = max(1, CHUNK_NUMBERS // n)
+    for start in range(0, len(columns), step):
+        some = columns[start : start + step]
+        part = sample[:, some]
         values = part.toarray() if sparse.issparse(part) else part
         ordered = np.sort(np.asarray(values, np.float64), axis=0)
-        inner[:, start : start + columns] = ordered[[tenth, -1 - tenth]]
+        inner[:, some] = ordered[[tenth, -1 - tenth]]
     return inner
 
 

@@ -22,7 +22,7 @@ from ..kernels.device import DeviceArray, extremes, lives_on_device, repeated
 from .factors import EPS, NotTrustworthy, column_scale
 from .interrupt import call_gram, call_kernel, call_loss_gradient
 from .moments_by_blas import blas_dtype, gram_by_blas
-from .rows import as_dense, random_rows, row_slice, stored_numbers, take_rows
+from .rows import as_dense, random_rows, row_slice, stored_by_chunks, stored_numbers, take_rows
 
 DENSE_NUMBERS = 2**19  # of rows made dense at a time: 4 MB
 MEAN_ROWS = 256  # rows of A^T A that are centred at a time
@@ -310,10 +310,30 @@ class System:
 
     def squares_of(self, columns: np.ndarray) -> np.ndarray:
         """Return the squares of these columns of A."""
+        if isinstance(self.X, CSR) and not lives_on_device(self.X):
+            return self._squares_of_stored(self.X, columns)
         total = np.zeros(len(columns))
         for A in self.column_chunks(columns):
             total += np.einsum("ij,ij->j", A, A)
         return total
+
+    def _squares_of_stored(self, X: CSR, columns: np.ndarray) -> np.ndarray:
+        """Return the squares of these columns of A, at the cost of the numbers that are stored."""
+        ends = np.asarray(X.indptr[:: max(self.n, 1)]).tolist()
+        if not np.bincount(X.indices[ends[0] : ends[-1]], minlength=self.d)[columns].any():
+            return self.weight * self.centre[columns] ** 2
+        place, k = np.full(self.d, len(columns)), len(columns) + 1  # the last is for all others
+        place[columns] = np.arange(k - 1)
+        total, stored, centre = np.zeros(k), np.zeros(k), self.centre[columns]
+        for rows, where, values in stored_by_chunks(X):
+            at = place[where]
+            own = np.ones(len(rows)) if self.host_weights is None else self.host_weights[rows]
+            apart = values - np.append(centre, 0.0)[at]
+            total += np.bincount(at, own * apart * apart, minlength=k)
+            stored += np.bincount(at, own, minlength=k)
+        rest = self.weight - stored[:-1]
+        rest[rest <= 1e-12 * self.weight] = 0.0  # what rounding leaves of the weights
+        return total[:-1] + rest * centre**2
 
     @cached_property
     def is_far(self) -> bool:
@@ -447,12 +467,19 @@ class System:
         return Gradient(squares, slope + self.alpha * coef, mean)
 
     def apply(self, coef: np.ndarray) -> np.ndarray:
-        """Return (A^T A + alpha I) w for each row w of `coef`."""
+        """Return (A^T A + alpha I) w for each row w of `coef`, of which there may be any number."""
+        zeros = repeated(0.0, (self.n, len(coef)), self.y)
         if self.is_far:
-            dw = self._about(self.centre, self._no_targets, coef, np.zeros(self.t)).coef
-            return self.weight * dw + self.alpha * coef
-        _, dw, db = self._pass(self._no_targets, coef, -(coef @ self.centre))
-        return self.weight * (dw - np.outer(db, self.centre)) + self.alpha * coef
+            out = self._about(self.centre, zeros, coef, np.zeros(len(coef))).coef
+            out *= self.weight
+        else:
+            _, out, db = self._pass(zeros, coef, -(coef @ self.centre))
+            if self.fit_intercept:
+                out -= np.outer(db, self.centre)
+            out *= self.weight
+        if self.alpha > 0.0:
+            out += self.alpha * coef
+        return out
 
     def _pass(self, y, coef, intercept) -> TargetGradients:
         self.passes += 1
@@ -494,10 +521,6 @@ class System:
                 A *= root
                 y *= root
             yield start, stop, A, y
-
-    @cached_property
-    def _no_targets(self) -> np.ndarray:
-        return repeated(0.0, (self.n, self.t), self.y)
 
     @property
     def eps(self) -> float:

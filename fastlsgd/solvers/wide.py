@@ -28,7 +28,7 @@ from ..kernels.contract import CSR, working_dtype
 from ..kernels.device import lives_on_device
 from .conjugate import FLOOR_EPS, ROUNDING
 from .eigen import svd
-from .factors import NotTrustworthy, SingularFactor, TriangularFactor, column_scale
+from .factors import TINY, NotTrustworthy, SingularFactor, TriangularFactor, column_scale
 from .graded import GRADED
 from .interrupt import interruptible
 from .orthogonal import rank_tolerance, upper_of_both
@@ -80,8 +80,7 @@ class WideRows:
             kept = np.flatnonzero(s)
             self.rows = kept if len(kept) < system.n else None
             self.n, self.root = len(kept), np.sqrt(s[kept].astype(np.float64))[:, None]
-        if self.n > MOST_DUAL_ROWS:
-            raise NotTrustworthy("A A^T would not fit in memory")
+        self.is_weighted = bool((self.root != 1.0).any())
         if system.fit_intercept and self.root.max() > WEIGHT_RANGE**0.5 * self.root.min():
             raise NotTrustworthy("rows differ too much in weight")
         system.find_centre()
@@ -103,8 +102,16 @@ class WideRows:
         """The columns that vary only by rounding, among those that hardly vary in a sample."""
         system = self.system
         rows = random_rows(system.n, PROBED_ROWS, system.host_weights)
-        apart = np.abs(as_dense(take_rows(system.X, rows)) - system.centre).max(axis=0)
-        doubtful = np.flatnonzero(apart <= 2.0**20 * system.eps * np.abs(system.centre))
+        sample, centre = take_rows(system.X, rows), system.centre
+        columns = np.arange(system.d)
+        if isinstance(sample, CSR):  # a zero is far from any mean but zero
+            counts = np.bincount(sample.indices, minlength=system.d)
+            columns = np.flatnonzero((counts == len(rows)) | (centre == 0.0))
+            values = as_scipy(sample)[:, columns].toarray()
+        else:
+            values = as_dense(sample)
+        apart = np.abs(values - centre[columns]).max(axis=0)
+        doubtful = columns[apart <= 2.0**20 * system.eps * np.abs(centre[columns])]
         if len(doubtful) == 0:
             return doubtful
         norms = np.full(system.d, np.inf)
@@ -122,11 +129,13 @@ class WideRows:
         Raises
         ------
         NotTrustworthy
-            If squares overflow or underflow.
+            If squares overflow or underflow, or K is too large.
         """
+        if self.n > MOST_DUAL_ROWS:
+            raise NotTrustworthy("A A^T would not fit in memory")
         K = self._sparse_gram(dtype) if isinstance(self.system.X, CSR) else self._gram(dtype)
         squares = K.diagonal()
-        _refuse_range(squares, dtype)
+        refuse_range(squares, dtype)
         if self.null is not None:
             filled = (np.sqrt(squares.mean(dtype=np.float64)) * self.null).astype(dtype)
             syr = blas.ssyr if dtype == "float32" else blas.dsyr
@@ -142,6 +151,8 @@ class WideRows:
 
     def triangle(self) -> np.ndarray:
         """R of a QR decomposition of A^T without its component along q; 2 n^2 d flops."""
+        if self.n > MOST_DUAL_ROWS:
+            raise NotTrustworthy("R would not fit in memory")
         upper = np.zeros((0, self.n))
         for _, B in self.centred_blocks("float64", self.root, 2 * self.n):
             upper = upper_of_both(upper, B.T)
@@ -151,7 +162,7 @@ class WideRows:
         self, dtype: str, root: np.ndarray, least: int = 8
     ) -> Iterator[tuple[slice, np.ndarray]]:
         """Blocks of at least `least` columns of A, each valid until the next one is requested."""
-        weighted, centre = bool((root != 1.0).any()), self.system.centre.astype(dtype)
+        centre = self.system.centre.astype(dtype)
         step = max(least, self._step)
         buffer = np.empty(self.n * min(step, self.system.d), dtype)
         for columns in self._slices(step):
@@ -162,7 +173,7 @@ class WideRows:
             else:
                 B[:] = self._part(columns)
                 B -= centre[columns]
-            if weighted:
+            if self.is_weighted:
                 B *= root
             B[:, self._constant_in(columns)] = 0.0
             yield columns, B
@@ -245,15 +256,15 @@ class WideRows:
 
     def _sparse_move(self, coef: np.ndarray, u: np.ndarray) -> np.ndarray:
         out = np.empty(u.shape)
-        for rows, A in self._sparse_chunks():
+        for rows, A in self.sparse_chunks():
             coef += (A.T @ u[rows]).T
         coef -= np.outer(u.sum(axis=0), self.system.centre)
         coef[:, self.constant] = 0.0
-        for rows, A in self._sparse_chunks():
+        for rows, A in self.sparse_chunks():
             out[rows] = A @ coef.T
         return out
 
-    def _sparse_chunks(self) -> Iterator[tuple[slice, sparse.csr_array]]:
+    def sparse_chunks(self) -> Iterator[tuple[slice, sparse.csr_array]]:
         """The rows of X that count, in float64, a few at a time."""
         step = max(1, SPARSE_NUMBERS * self.n // (4 * max(self.system.stored, 1)))
         for start in range(0, self.n, step):
@@ -294,7 +305,7 @@ class WideRows:
         return K
 
 
-def _refuse_range(squares: np.ndarray, dtype: str) -> None:
+def refuse_range(squares: np.ndarray, dtype: str) -> None:
     low, high = RANGE[dtype]
     if not ((squares > low) & (squares < high)).all():
         raise NotTrustworthy("squares of rows overflow or underflow, or a row is zero")
@@ -318,22 +329,45 @@ def wide_rows(system: System) -> WideRows:
 # ---------------------------------------------------------------------------------- the dual
 
 
-class RowFactor:
-    """(K + alpha I)^-1, for a metric, from R with R^T R = D (K + alpha I) D, rows of norm 1.
+class RowMetric:
+    """(K + alpha I)^-1, as far as `refined` needs it.
 
     Attributes
     ----------
     squares : ndarray of shape (n,)
         The squares of the rows of A.
+    scale : ndarray of shape (n, 1)
+        The reciprocals of the norms of the rows of [A, sqrt(alpha) I].
     condition : float
-        The condition number of R.
+        An estimate of the condition number of these rows, scaled.
+    hidden : float
+        By how much a residual may be smaller than what the weights still lack.
     """
+
+    squares: np.ndarray
+    scale: np.ndarray
+    condition: float
+
+    @property
+    def hidden(self) -> float:
+        return 1.0
+
+    def solve(self, e: np.ndarray, losses: list[float]) -> np.ndarray:
+        """Return a correction of u; add the objective before each pass that this takes."""
+        raise NotImplementedError
+
+    def aim(self, share: float, left: int) -> None:
+        """Prepare the next `solve`: the share to which e has to shrink, and the passes left."""
+
+
+class RowFactor(RowMetric):
+    """(K + alpha I)^-1, for a metric, from R with R^T R = D (K + alpha I) D, rows of norm 1."""
 
     def __init__(self, upper: np.ndarray, squares: np.ndarray, scale: np.ndarray) -> None:
         self._factor = TriangularFactor(upper, scale)
         self.squares, self.condition, self.scale = squares, self._factor.condition, scale[:, None]
 
-    def solve(self, e: np.ndarray) -> np.ndarray:
+    def solve(self, e: np.ndarray, losses: list[float]) -> np.ndarray:
         return self._factor.unwhiten(self._factor.whiten(e.T)).T
 
 
@@ -377,7 +411,7 @@ def solve_dual(system: System, *, tol: float, max_iter: int) -> Solution:
     for dtype in dict.fromkeys((working_dtype(system.X).name, "float64")):
         try:
             factor = CholeskyFactor(row_gram(rows, dtype), system.alpha)
-            return _refined("dual", rows, factor, tol, max_iter)
+            return refined("dual", rows, factor, tol, max_iter)
         except NotTrustworthy as error:
             refused = error
     raise refused
@@ -393,7 +427,7 @@ def row_gram(rows: WideRows, dtype: str) -> np.ndarray:
     return kept[dtype]
 
 
-def _refined(name: str, rows: WideRows, factor: RowFactor, tol: float, max_iter: int) -> Solution:
+def refined(name: str, rows: WideRows, factor: RowMetric, tol: float, max_iter: int) -> Solution:
     """Correct u by the actual residuals, until they are rounding, or as small as requested.
 
     The residual of each row is judged by the size of that row, so that large rows do not hide
@@ -405,9 +439,12 @@ def _refined(name: str, rows: WideRows, factor: RowFactor, tol: float, max_iter:
     y, last = rows.targets(), np.inf
     u, coef, e = np.zeros_like(y), np.zeros((system.t, system.d)), y
     largest = factor.squares.sum()
-    visible, losses = float(np.sqrt(largest / (largest + alpha))), []
-    for k in range(1, max_iter + 1):
-        move = rows.without_null(factor.solve(e))
+    visible = float(np.sqrt(largest / (largest + alpha)))
+    losses: list[float] = []
+    before, unit, passes = system.passes, None, 0
+    factor.aim(max(tol, rounding), max_iter)
+    while True:
+        move = rows.without_null(factor.solve(e, losses))
         u += move
         fitted, intercept = rows.move(coef, move)
         system.passes += 1
@@ -415,18 +452,23 @@ def _refined(name: str, rows: WideRows, factor: RowFactor, tol: float, max_iter:
         e = r - alpha * u
         squares, penalty = _squares(r), alpha * (coef * coef).sum(axis=1)
         losses.append(0.5 * system.total(squares + penalty))
-        if k == 1:
+        if unit is None:
             unit = np.sqrt(_squares(fitted) + penalty)
         ratio = _largest(np.sqrt(_squares(e * factor.scale)), np.sqrt(_squares(y * factor.scale)))
         relative = _largest(visible * np.sqrt(_squares(e)), unit)
         if not np.isfinite(ratio):
             raise NotTrustworthy("sums overflow")
         share = _least(np.sqrt(squares + penalty), unit)
-        converged = relative <= max(tol * share, rounding) and ratio <= max(tol, rounding)
+        asked = max(tol, rounding) / factor.hidden
+        allowed = max(asked * share, rounding)
+        asked = max(asked, rounding)
+        converged = relative <= allowed and ratio <= asked
         has_stalled = not ratio <= 0.5 * last
-        if converged or has_stalled:
+        passes = system.passes - before
+        if converged or has_stalled or passes >= max_iter:
             break
         last = ratio
+        factor.aim(min(allowed / max(relative, TINY), asked / max(ratio, TINY)), max_iter - passes)
     if has_stalled and not converged:
         converged = _is_rounding(rows, factor, e, coef, u, y)
         if not converged:
@@ -435,7 +477,7 @@ def _refined(name: str, rows: WideRows, factor: RowFactor, tol: float, max_iter:
         coef,
         intercept,
         name,
-        k,
+        passes,
         factor.condition,
         np.sqrt(squares),
         losses,
@@ -447,7 +489,7 @@ def _refined(name: str, rows: WideRows, factor: RowFactor, tol: float, max_iter:
     )
 
 
-def _is_rounding(rows: WideRows, factor: RowFactor, e, coef, u, y) -> bool:
+def _is_rounding(rows: WideRows, factor: RowMetric, e, coef, u, y) -> bool:
     """Whether each residual is due to rounding of y, b, c . w, x . w and alpha u in its row."""
     system = rows.system
     shift = np.abs(system.y_centre) + 2.0 * np.abs(coef) @ np.abs(system.centre)
@@ -487,9 +529,9 @@ def solve_rows_by_qr(system: System, *, tol: float, max_iter: int) -> Solution:
     rows = wide_rows(system)
     upper = rows.triangle()
     squares = np.einsum("ij,ij->j", upper, upper)
-    _refuse_range(squares, "float64")
+    refuse_range(squares, "float64")
     try:
-        return _refined("qr", rows, _TriangularRows(rows, upper, squares), tol, max_iter)
+        return refined("qr", rows, _TriangularRows(rows, upper, squares), tol, max_iter)
     except NotTrustworthy:
         if squares.max() > ALIKE_ROWS * squares.min():
             raise

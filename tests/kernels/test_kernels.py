@@ -274,6 +274,16 @@ def test_each_number_of_targets(kernels, t, dtype, layout):
     check_epochs(kernels, problem, [make_epoch(problem, 1, alpha=0.3, average_after=7)])
 
 
+@too_much_to_simulate
+@pytest.mark.parametrize("t", [2, 3, 4, 5, 8, 10, 15, 16, 18, 23, 32, 43])
+@pytest.mark.parametrize("layout", [np.int32, np.int64], ids=str)
+@both_dtypes
+def test_each_number_of_targets_of_sparse_rows(kernels, t, dtype, layout):
+    problem = make_problem(t, 45, 37, t, dtype, layout)
+    check_loss_gradient(kernels, problem, 2)
+    check_predict(kernels, problem, 2)
+
+
 @pytest.mark.parametrize("t", [1, 3])
 def test_float32_beyond_its_own_squares(kernels, t):
     """Sums are float64, since float32 overflows at 1e25 squared."""

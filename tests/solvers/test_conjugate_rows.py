@@ -1,0 +1,153 @@
+"""Sparse rows that are fewer than the columns, with a ridge penalty, by conjugate gradients."""
+
+import tracemalloc
+import warnings
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from scipy.linalg import cho_factor, cho_solve
+from sklearn.exceptions import ConvergenceWarning
+from solvers.test_wide import close
+
+import fastlsgd
+from fastlsgd import LeastSquaresClassifier, LeastSquaresRegressor
+
+N, D = 400, 2000
+
+
+def problem(targets=2, seed=0):
+    rng = np.random.default_rng(seed)
+    X = sp.random_array((N, D), density=8 / D, format="csr", rng=rng)
+    return X, X @ rng.normal(size=(D, targets)) + 0.1 * rng.normal(size=(N, targets)) + 3.0, rng
+
+
+def truth(X, Y, s=None, alpha=0.0, fit_intercept=True):
+    """Weights (t, d) and intercepts from A A^T + alpha I, with residuals in long doubles."""
+    s = np.ones(len(X)) if s is None else s
+    kept = s > 0.0
+    X, Y, s = (np.asarray(a[kept], np.longdouble) for a in (X, Y, s))
+    x_mean, y_mean = np.zeros(X.shape[1]), np.zeros(Y.shape[1])
+    if fit_intercept:
+        x_mean, y_mean = s @ X / s.sum(), s @ Y / s.sum()
+    root = np.sqrt(s)[:, None]
+    A, b = root * (X - x_mean), root * (Y - y_mean)
+    K = np.float64(A) @ np.float64(A).T + alpha * np.eye(len(A))
+    D = 1.0 / np.sqrt(np.diag(K))[:, None]
+    factor = cho_factor(D * K * D.T)
+    u = np.zeros_like(b)
+    for _ in range(3):
+        e = b - A @ (A.T @ u) - alpha * u
+        u += D * cho_solve(factor, np.float64(D * e))
+    w = (A.T @ u).T
+    return w, y_mean - w @ x_mean
+
+
+@pytest.mark.parametrize("fit_intercept", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_weights_are_those_of_long_doubles(dtype, weighted, fit_intercept):
+    X, Y, rng = problem()
+    X, s = X.astype(dtype), None
+    if weighted:
+        s = rng.uniform(0.1, 2.0, N)
+        s[::7] = 0.0
+        X.data[X.indptr[7] : X.indptr[8]] = 1e30 if dtype == "float32" else 1e200  # of weight zero
+    alpha = 0.7
+    total = N if s is None else s.sum()
+    model = LeastSquaresRegressor(alpha=alpha / total, fit_intercept=fit_intercept, tol=0.0)
+    model.fit(X, Y, s)
+    w, b = truth(X.toarray(), Y, s, alpha, fit_intercept)
+    assert model.solver_ == "cg"
+    tolerance = 1e-6 if dtype == "float32" else 1e-12
+    close(model.coef_, w, tolerance)
+    close(model.intercept_, b, tolerance)
+
+
+def test_the_fit_ends_at_tol_and_reports_its_passes():
+    X, Y, _ = problem(1)
+    passes, errors = [], []
+    w, _ = truth(X.toarray(), Y, None, 0.1)
+    for tol in (1e-3, 1e-6, 1e-9):
+        model = LeastSquaresRegressor(alpha=0.1 / N, tol=tol).fit(X, Y[:, 0])
+        assert model.solver_ == "cg"
+        assert model.relative_gradient_ <= tol
+        assert model.n_iter_ == len(model.loss_curve_)
+        passes.append(model.n_iter_)
+        errors.append(np.linalg.norm(model.coef_ - w) / np.linalg.norm(w))
+        w64, b64 = model.coef_, model.intercept_
+        objective = 0.5 * np.mean((X @ w64 + b64 - Y[:, 0]) ** 2) + 0.05 / N * w64 @ w64
+        assert model.loss_curve_[-1] == pytest.approx(objective, rel=1e-6)
+        if tol > 1e-9:
+            assert all(np.diff(model.loss_curve_)[2:] < 1e-6)
+    assert passes == sorted(passes)
+    assert errors[0] > errors[1] > errors[2]
+    assert errors[2] < 1e-8
+
+
+def test_too_few_passes_end_in_a_warning():
+    X, Y, _ = problem(1)
+    with pytest.warns(ConvergenceWarning, match="max_iter=5 ended the fit"):
+        model = LeastSquaresRegressor(alpha=0.1 / N, max_iter=5).fit(X, Y[:, 0])
+    assert model.n_iter_ == 5
+
+
+def test_heavy_rows_hide_no_others():
+    X, Y, _ = problem(1)
+    rows = np.ones(N)
+    rows[:5] = 1e6
+    X, Y = sp.diags_array(rows) @ X, rows[:, None] * Y
+    w, b = truth(X.toarray(), Y, None, 0.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = LeastSquaresRegressor(alpha=0.5 / N).fit(X.tocsr(), Y[:, 0])
+    missed = X @ (model.coef_ - w[0]) + (model.intercept_ - b[0])
+    assert np.abs(missed[5:]).max() < 1e-6 * np.abs(Y[5:]).max()
+
+
+def test_rows_and_columns_without_numbers():
+    X, Y, _ = problem(1)
+    keep, columns = np.ones(N), np.ones(D)
+    keep[::9], columns[::11] = 0.0, 0.0
+    X = (sp.diags_array(keep) @ X @ sp.diags_array(columns)).tocsr()
+    X.eliminate_zeros()
+    for fit_intercept in (False, True):
+        model = LeastSquaresRegressor(alpha=0.5 / N, fit_intercept=fit_intercept).fit(X, Y[:, 0])
+        w, _ = truth(X.toarray(), Y, None, 0.5, fit_intercept)
+        assert model.solver_ == "cg"
+        assert not model.coef_[::11].any()
+        close(model.coef_, w[0], 1e-9)
+
+
+def test_many_classes_share_the_products():
+    X, _, rng = problem(1)
+    labels = rng.integers(0, 70, N)
+    model = LeastSquaresClassifier(alpha=1.0 / N).fit(X, labels)
+    A, y = X.toarray() - X.mean(axis=0), np.where(labels[:, None] == np.arange(70), 1.0, -1.0)
+    u = np.linalg.solve(A @ A.T + np.eye(N), y - y.mean(axis=0))
+    assert model.solver_ == "cg"
+    close(model.coef_, u.T @ A, 1e-9)
+
+
+def test_rows_that_nearly_repeat_go_to_another_solver():
+    """The condition number is beyond what conjugate gradients can do in the time of a factor."""
+    X, Y, _ = problem(1)
+    twice = sp.vstack([X, X]).tocsr()
+    y = np.concatenate([Y, Y + 0.1])
+    x, info = fastlsgd.lstsq(twice, y[:, 0], alpha=1e-9, return_info=True)
+    w, _ = truth(X.toarray(), Y + 0.05, None, 0.5e-9, fit_intercept=False)
+    close(x, w[0], 1e-6)
+    assert info.solver_ != "cg"
+
+
+def test_memory_is_that_of_a_copy_at_most():
+    rng = np.random.default_rng(0)
+    indices = np.concatenate([rng.choice(60_000, 100, replace=False) for _ in range(20_000)])
+    data = rng.random(len(indices), dtype=np.float32)
+    X = sp.csr_array((data, indices, np.arange(0, len(indices) + 1, 100)), shape=(20_000, 60_000))
+    y = X[:, :10].sum(axis=1)
+    tracemalloc.start()
+    LeastSquaresRegressor(alpha=1.0, tol=1e-3).fit(X, y)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 64e6
