@@ -87,7 +87,7 @@ def test_nested_jobs(n_jobs, data):
     X, y, _ = data
     expected = None
     for backend in ("loky", "threading") if n_jobs > 1 else ("loky",):
-        with joblib.parallel_config(backend=backend):
+        with joblib.parallel_backend(backend):
             search = GridSearchCV(SGDClassifier(random_state=0), {"alpha": [1e-4, 1.0]}, cv=2,
                                   n_jobs=n_jobs).fit(X, y)  # fmt: skip
         scores = search.cv_results_["mean_test_score"]
