@@ -50,7 +50,8 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
-    sources = [str(path) for path in Path("csrc").iterdir() if path.suffix in (".c", ".h", ".inc")]
+    suffixes = (".c", ".h", ".hpp", ".inc")
+    sources = [str(path) for path in Path("csrc").iterdir() if path.suffix in suffixes]
     session.run("clang-format", "--dry-run", "-Werror", *sources)
     session.run("zizmor", "--offline", "--quiet", ".github")
 

@@ -29,7 +29,7 @@ install(TARGETS fastlsgd EXPORT fastlsgdTargets
         ARCHIVE DESTINATION ${lib_dir}
         RUNTIME DESTINATION ${bin_dir}
         INCLUDES DESTINATION ${include_dir})
-install(FILES csrc/fastlsgd.h DESTINATION ${include_dir})
+install(FILES csrc/fastlsgd.h csrc/fastlsgd.hpp DESTINATION ${include_dir})
 
 set(package_dir ${lib_dir}/cmake/fastlsgd)
 write_basic_package_version_file(

@@ -13,6 +13,7 @@ from ._version import __version__
 if TYPE_CHECKING:
     from . import optimizers
     from ._config import config_context, get_config, set_config
+    from ._embedding import get_include, get_library_dir
     from ._lstsq import LstsqInfo, lstsq
     from ._show_versions import show_versions
     from .functional import gram, loss_gradient, predict, sgd_epoch
@@ -41,6 +42,8 @@ _LAZY = {
     "available_backends": "kernels",
     "config_context": "_config",
     "get_config": "_config",
+    "get_include": "_embedding",
+    "get_library_dir": "_embedding",
     "gram": "functional",
     "loss_gradient": "functional",
     "lstsq": "_lstsq",
@@ -51,7 +54,7 @@ _LAZY = {
 }
 
 # Modules that are attributes of the package too.
-_MODULES = ("kernels", "optimizers")
+_MODULES = ("kernels", "numba", "optimizers")
 
 __all__ = [
     "EpochReport",
@@ -67,6 +70,8 @@ __all__ = [
     "available_backends",
     "config_context",
     "get_config",
+    "get_include",
+    "get_library_dir",
     "gram",
     "loss_gradient",
     "lstsq",

@@ -1,0 +1,73 @@
+"""CMake's package: of the installed library, and of one that is built without Python or OpenMP."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from installed import HERE, check_bits, expected, needs_native, parsed, run, tool
+
+import fastlsgd
+
+ROOT = HERE.parents[1]
+
+
+def build_caller(source: Path, folder: Path, *options: str) -> Path:
+    """Build caller.c against the package that find_package finds; the program's path."""
+    cmake = tool("cmake")
+    run(cmake, "-S", source, "-B", folder, *options)
+    run(cmake, "--build", folder)
+    return folder / "caller"
+
+
+@needs_native
+def test_a_project_finds_the_installed_library(tmp_path):
+    package = Path(fastlsgd.get_library_dir(), "cmake", "fastlsgd")
+    check_bits(run(build_caller(HERE, tmp_path, f"-Dfastlsgd_DIR={package}")))
+
+
+@pytest.fixture(scope="module")
+def edge(tmp_path_factory):
+    """The library alone, for aarch64 if there is a compiler for it: options, prefix, emulator."""
+    folder = tmp_path_factory.mktemp("edge")
+    cross, emulator = "aarch64-linux-gnu", shutil.which("qemu-aarch64")
+    options, launcher = ["-DCMAKE_BUILD_TYPE=Release"], []
+    if emulator and shutil.which(f"{cross}-gcc"):
+        options += [f"-DCMAKE_C_COMPILER={cross}-gcc", "-DCMAKE_SYSTEM_NAME=Linux"]
+        options += ["-DCMAKE_SYSTEM_PROCESSOR=aarch64"]
+        launcher = [emulator, "-L", f"/usr/{cross}"]
+    build = ["-DFASTLSGD_PYTHON=OFF", "-DFASTLSGD_OPENMP=OFF", "-DFASTLSGD_ISAS=baseline"]
+    build += ["-DFASTLSGD_OPTIMIZATION=-O0", "-DCMAKE_INSTALL_LIBDIR=lib"]
+    cmake, prefix = tool("cmake"), folder / "prefix"
+    run(cmake, "-S", ROOT, "-B", folder / "build", *options, *build)
+    run(cmake, "--build", folder / "build")
+    run(cmake, "--install", folder / "build", "--strip", "--prefix", prefix)
+    return options, prefix, launcher
+
+
+def test_the_library_alone_is_small_and_complete(edge):
+    _, prefix, _ = edge
+    files = {path.relative_to(prefix).as_posix(): path for path in prefix.rglob("*")}
+    assert files["lib/libfastlsgd.so"].resolve().stat().st_size < 1_000_000
+    assert files["lib/libfastlsgd.so"].is_symlink()
+    assert {"include/fastlsgd.h", "include/fastlsgd.hpp", "lib/pkgconfig/fastlsgd.pc"} <= set(files)
+    assert {"lib/cmake/fastlsgd/fastlsgdConfig.cmake", "share/licenses/fastlsgd/LICENSE"} <= set(
+        files
+    )
+    assert [name for name in files if "python" in name or name.endswith((".py", ".pyx"))] == []
+
+
+def test_the_library_alone_computes_the_same(edge, tmp_path):
+    options, prefix, launcher = edge
+    caller = build_caller(HERE, tmp_path, *options, f"-Dfastlsgd_DIR={prefix}/lib/cmake/fastlsgd")
+    lines = parsed(run(*launcher, caller))
+    assert lines["isa"] == ["neon"] if launcher else lines["isa"]
+    assert lines["failed"] == ["0"]
+    assert lines["invalid"] == ["4"]
+    for name, value in expected().items():
+        found = np.array(lines[name], float)
+        if name == "gram":
+            found = found.reshape(8, 8)[:5, :5]
+        np.testing.assert_allclose(found.ravel(), np.ravel(value), rtol=1e-12, atol=1e-12)
