@@ -437,6 +437,20 @@ def check_class_weight(class_weight) -> None:
 
 def signed_targets(y, classes: np.ndarray, dtype) -> np.ndarray:
     """Labels as (n, t): 1 in the rows of a class and -1 elsewhere; one column for two classes."""
+    numbers = _class_numbers_of(y, classes)
+    if len(classes) == 2:
+        return (2 * numbers - 1).astype(dtype)[:, None]
+    targets = np.full((len(y), len(classes)), -1.0, dtype=dtype)
+    targets[np.arange(len(y)), numbers] = 1.0
+    return targets
+
+
+def _class_numbers_of(y: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Return the number of each label's class; raise ValueError for labels of no class."""
+    if y.dtype.kind in NUMBERS and classes.dtype.kind in NUMBERS:
+        numbers = np.searchsorted(classes, y)
+        if (classes.take(numbers, mode="clip") == y).all():  # a set of y would have to be sorted
+            return numbers
     try:
         unknown = np.setdiff1d(y, classes)
     except TypeError as error:
@@ -448,12 +462,7 @@ def signed_targets(y, classes: np.ndarray, dtype) -> np.ndarray:
             f"y holds labels that are not among the classes {classes.tolist()}: "
             f"{unknown[:10].tolist()}."
         )
-    numbers = np.searchsorted(classes, y)
-    if len(classes) == 2:
-        return (2 * numbers - 1).astype(dtype)[:, None]
-    targets = np.full((len(y), len(classes)), -1.0, dtype=dtype)
-    targets[np.arange(len(y)), numbers] = 1.0
-    return targets
+    return np.searchsorted(classes, y)
 
 
 # Kinds of labels that a GPU can hold.

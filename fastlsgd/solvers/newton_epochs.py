@@ -26,6 +26,7 @@ Rows are read where they are, and nothing of the size of X is allocated. Weights
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -124,7 +125,10 @@ class _Descent:
     def _take_moments(self) -> None:
         X, y, s = self.X, self.y, self.sample_weight
         self.moments = take_moments(self.kernels, X, y, s, self.n_threads)
-        self.loss_scale = 0.5 * float(self.moments.y_variance().sum())
+        moments, variance = self.moments, self.moments.y_variance()
+        self.loss_scale = 0.5 * float(variance.sum())
+        square = variance + (moments.y_origin + moments.y / moments.weight) ** 2
+        self.rounded_loss = (TARGET_EPS * EPS) ** 2 * float(square.sum())
 
     def _set_centre(self, intercept: np.ndarray) -> None:
         """Choose the centre, about which the intercept is independent of the weights.
@@ -163,7 +167,7 @@ class _Descent:
 
     def _read(self, sample_weight: Any) -> TargetGradients:
         """Return loss and gradients about the centre, with these weights of the rows."""
-        if self._is_far():
+        if self._is_far:
             return self._read_centred(sample_weight)
         coef, intercept = self.weights()
         loss, dw, db = call_loss_gradient(
@@ -171,6 +175,7 @@ class _Descent:
         )
         return TargetGradients(loss, dw - np.multiply.outer(db, self.centre), db)
 
+    @cached_property
     def _is_far(self) -> bool:
         """Return whether residuals of rows as they are would lose digits that matter."""
         spread = np.sqrt(np.maximum(self.moments.variances(), 0.0))
@@ -191,10 +196,7 @@ class _Descent:
 
     def _bound_gap(self, fall: float) -> None:
         """Bound the gap by how much J falls in its model; an exact fit has none."""
-        moments = self.moments
-        squares = moments.y_variance() + (moments.y_origin + moments.y / moments.weight) ** 2
-        is_exact = self.value <= (TARGET_EPS * EPS) ** 2 * float(squares.sum())
-        self.gap = 0.0 if is_exact else fall / LEAST_CURVATURE
+        self.gap = 0.0 if self.value <= self.rounded_loss else fall / LEAST_CURVATURE
 
 
 class NewtonDescent(_Descent):
