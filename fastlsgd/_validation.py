@@ -419,6 +419,13 @@ def check_real(value, name: str, low: float, high: float = np.inf, *, open_low=F
     raise ValueError(f"{name} must be a number in {bracket}{low:g}, {end}, got {shown(value)}.")
 
 
+def check_flag(value, name: str) -> bool:
+    """`value` as a bool, else ValueError."""
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    raise ValueError(f"{name} must be True or False, got {shown(value)}.")
+
+
 def is_whole(value) -> bool:
     """Whether `value` is a whole number by its type, be it NumPy's."""
     return isinstance(value, Integral) and not isinstance(value, _NO_NUMBERS)

@@ -473,11 +473,6 @@ def backend_name(kernels) -> str:
     return next(name for name, line in BACKENDS.items() if line.module == kernels.__name__)
 
 
-def check_flag(value, name: str) -> None:
-    if not isinstance(value, (bool, np.bool_)):
-        raise ValueError(f"{name} must be True or False, got {value!r}.")
-
-
 def refuse_underflow(coef: np.ndarray, X: Matrix, y, sample_weight) -> None:
     """Raise ValueError for weights that vanish in X's dtype and would predict nothing."""
     if weights_underflow(coef, X, y, sample_weight):

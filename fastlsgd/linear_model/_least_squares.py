@@ -21,7 +21,6 @@ from ._base import (
     all_or_nothing,
     backend_name,
     cast_coef,
-    check_flag,
     overflow_explained,
     refuse_underflow,
 )
@@ -363,9 +362,9 @@ class LeastSquaresRegressor(FromMoments):
         check.check_real(self.tol, "tol", 0.0)
         check.check_whole(self.max_iter, "max_iter", 1)
         for name in ("positive", "fit_intercept"):
-            check_flag(getattr(self, name), name)
+            check.check_flag(getattr(self, name), name)
         if hasattr(self, "warm_start"):
-            check_flag(self.warm_start, "warm_start")
+            check.check_flag(self.warm_start, "warm_start")
         check.check_choice(self.solver, "solver", SOLVERS)
         smooth = not self.positive and not (self.l1_ratio > 0.0 and has_penalty)
         if not smooth and self.solver not in NONSMOOTH_SOLVERS:

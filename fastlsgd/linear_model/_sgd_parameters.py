@@ -10,7 +10,6 @@ from .. import _validation as check
 from ..optimizers import Course, Optimizer, Schedule, as_optimizer, as_schedule
 from ..solvers.plain_descent import Steps
 from ..solvers.training import Objective
-from ._base import check_flag
 
 # Schedules with which fits give scikit-learn's weights.
 SCIKIT_LEARN_SCHEDULES = ("constant", "invscaling", "optimal", "adaptive")
@@ -144,10 +143,10 @@ class SGDParameters:
         check.check_whole(self.n_iter_no_change, "n_iter_no_change", 1)
         check.check_whole(self.batch_size, "batch_size", 1, high=None)
         for name in ("fit_intercept", "shuffle", "early_stopping", "warm_start"):
-            check_flag(getattr(self, name), name)
-        check_flag(self.keep_interrupted, "keep_interrupted")
+            check.check_flag(getattr(self, name), name)
+        check.check_flag(self.keep_interrupted, "keep_interrupted")
         if self.restore_best_weights is not None:
-            check_flag(self.restore_best_weights, "restore_best_weights")
+            check.check_flag(self.restore_best_weights, "restore_best_weights")
         if not isinstance(self.verbose, (bool, np.bool_)):
             check.check_whole(self.verbose, "verbose", 0)
         if not isinstance(self.average, (bool, np.bool_)):

@@ -1,4 +1,4 @@
-"""The Markdown pages: links and paths lead somewhere, and the README's examples run."""
+"""The Markdown pages: links and paths lead somewhere, and the examples of some run."""
 
 import re
 import subprocess
@@ -33,9 +33,14 @@ def test_paths_in_code_are_those_of_files(page):
 
 
 @pytest.mark.parametrize(
-    "code", re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
+    "code",
+    [
+        code
+        for page in ("README.md", "docs/segments.md")
+        for code in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text("utf-8"), re.S)
+    ],
 )
-def test_examples_of_the_readme_run(code, tmp_path):
+def test_examples_of_pages_run(code, tmp_path):
     finished = subprocess.run(
         [sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True
     )

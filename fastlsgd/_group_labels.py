@@ -1,0 +1,179 @@
+"""Labels of rows become ranges of positions: which rows belong to each group, and in which order.
+
+Cost: one comparison per row where the labels are sorted, and otherwise a counting sort of their
+codes. The codes are the labels themselves where these are whole numbers of a small range; other
+labels are sorted, or hashed where pandas has been imported.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import NamedTuple
+
+import numpy as np
+from scipy.sparse import csc_array
+
+from ._validation import shown
+
+# Whole numbers of a range of at most this many times the rows are codes as they are.
+DENSE_CODES = 4
+
+
+class Groups(NamedTuple):
+    """The positions of each group; positions are rows where `order` is None."""
+
+    order: np.ndarray | None  # (p,) int64
+    bounds: np.ndarray  # (g + 1,) int64
+    keys: list[np.ndarray]  # a column per key, (g,) each
+    names: list[str]
+
+
+def one_group(n: int) -> Groups:
+    """All rows, in their order."""
+    return Groups(None, np.array([0, n], np.int64), [], [])
+
+
+def find_groups(groups, n: int, skip_missing: bool) -> Groups:
+    """The groups of these labels, in the order of their keys.
+
+    Parameters
+    ----------
+    groups : array-like of shape (n,), or frame or array of several columns
+    skip_missing : bool
+        Whether rows whose label is missing belong to no group; otherwise they are refused.
+
+    Raises
+    ------
+    ValueError
+        For another number of rows, and for missing labels.
+    """
+    columns, names = _columns(groups, n)
+    missing = np.zeros(n, bool)
+    for column in columns:
+        missing |= _is_missing(column)
+    rows = None
+    if missing.any():
+        if not skip_missing:
+            raise ValueError(
+                f"groups has {int(missing.sum())} missing labels, the first in row "
+                f"{int(np.argmax(missing))}: fill them, or leave those rows out by missing='skip'."
+            )
+        rows = np.flatnonzero(~missing)
+        columns = [column[rows] for column in columns]
+    if len(columns) == 1 and _is_sorted(columns[0]):
+        order, bounds = None, _changes(columns[0])
+    else:
+        codes, count = _joint_codes(columns)
+        order, bounds = _counting_sort(codes, count)
+    firsts = bounds[:-1] if order is None else order[bounds[:-1]]
+    keys = [column[firsts] for column in columns]
+    if rows is not None:
+        order = rows if order is None else rows[order]
+    return Groups(order, bounds, keys, names)
+
+
+def _columns(groups, n: int) -> tuple[list[np.ndarray], list[str]]:
+    """The columns of labels as arrays, and their names."""
+    if hasattr(groups, "columns"):  # a frame
+        names = [str(name) for name in groups.columns]
+        columns = [np.asarray(groups[name]) for name in groups.columns]
+    else:
+        array = np.asarray(groups)
+        if array.ndim not in (1, 2) or (array.ndim == 2 and array.shape[1] == 0):
+            raise ValueError(f"groups must have 1 or 2 dimensions, got shape {array.shape}.")
+        columns = [array] if array.ndim == 1 else list(array.T)
+        own = getattr(groups, "name", None)
+        names = [str(own)] if own is not None else [f"group{k or ''}" for k in range(len(columns))]
+    for column in columns:
+        if column.shape != (n,):
+            raise ValueError(
+                f"groups must have a label for each of the {n} rows of X, got shape {column.shape}."
+            )
+        if column.dtype.kind == "c" or column.dtype.names:
+            raise ValueError(f"groups can't have dtype {column.dtype}.")
+    return columns, names
+
+
+def _is_missing(labels: np.ndarray) -> np.ndarray:
+    if labels.dtype.kind == "f":
+        return np.isnan(labels)
+    if labels.dtype.kind in "mM":
+        return np.isnat(labels)
+    if labels.dtype.kind != "O":
+        return np.zeros(len(labels), bool)
+    if "pandas" in sys.modules:
+        return np.asarray(sys.modules["pandas"].isna(labels))
+    # NaN and NaT differ from themselves.
+    return np.array([label is None or bool(label != label) for label in labels], bool)
+
+
+def _is_sorted(labels: np.ndarray) -> bool:
+    if labels.dtype.kind == "O":
+        return False
+    return bool((labels[1:] >= labels[:-1]).all())
+
+
+def _changes(labels: np.ndarray) -> np.ndarray:
+    ends = np.flatnonzero(labels[1:] != labels[:-1]) + 1
+    return np.concatenate([[0], ends, [len(labels)]] if len(labels) else [[0]]).astype(np.int64)
+
+
+def _joint_codes(columns: list[np.ndarray]) -> tuple[np.ndarray, int]:
+    """Whole numbers that are in the order of the keys, and how many there may be."""
+    codes, count = _codes(columns[0])
+    for column in columns[1:]:
+        more, size = _codes(column)
+        if count * size > DENSE_CODES * len(codes) + 1024:
+            values, codes = np.unique(codes, return_inverse=True)
+            count = len(values)
+        codes, count = codes * size + more, count * size
+    if count > DENSE_CODES * len(codes) + 1024:
+        values, codes = np.unique(codes, return_inverse=True)
+        count = len(values)
+    return codes, count
+
+
+def _codes(labels: np.ndarray) -> tuple[np.ndarray, int]:
+    if labels.dtype.kind == "b":
+        return labels.astype(np.int64), 2
+    if labels.dtype.kind in "iu" and len(labels):
+        low, high = int(labels.min()), int(labels.max())
+        if high - low < DENSE_CODES * len(labels) + 1024:
+            return (labels - labels.dtype.type(low)).astype(np.int64), high - low + 1
+    if labels.dtype.kind == "O":
+        return _codes_of_objects(labels)
+    values, codes = np.unique(labels, return_inverse=True)
+    return codes, len(values)
+
+
+def _codes_of_objects(labels: np.ndarray) -> tuple[np.ndarray, int]:
+    """In the order of the labels where they have one, else in that of their first appearance."""
+    try:
+        if "pandas" in sys.modules:
+            codes, values = sys.modules["pandas"].factorize(labels, sort=True)
+            return np.asarray(codes, np.int64), len(values)
+        values, codes = np.unique(labels, return_inverse=True)
+        return codes, len(values)
+    except TypeError:
+        seen: dict = {}
+        try:
+            codes = np.array([seen.setdefault(label, len(seen)) for label in labels], np.int64)
+        except TypeError:
+            culprit = next(label for label in labels if type(label).__hash__ is None)
+            raise ValueError(f"groups has a label without a hash: {shown(culprit)}.") from None
+        return codes, len(seen)
+
+
+def _counting_sort(codes: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The rows in the order of their codes, and where each code that occurs begins and ends.
+
+    SciPy's conversion of CSC to CSR, with one number per column, is a stable counting sort.
+    """
+    n = len(codes)
+    index = np.int32 if max(n, count) < 2**31 else np.int64
+    columns = csc_array(
+        (np.zeros(n, np.int8), codes.astype(index), np.arange(n + 1, dtype=index)), (count, n)
+    )
+    rows = columns.tocsr()
+    bounds = np.unique(rows.indptr).astype(np.int64)
+    return rows.indices.astype(np.int64), bounds

@@ -1,0 +1,271 @@
+"""`grouped_lstsq`, `rolling_lstsq`, `expanding_lstsq` and `recursive_lstsq`."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import fastlsgd
+from fastlsgd import expanding_lstsq, grouped_lstsq, recursive_lstsq, rolling_lstsq
+
+
+def problem(n=120, d=3, seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n, d))
+    y = X @ rng.standard_normal(d) + 2.0 + 0.3 * rng.standard_normal(n)
+    return X, y, rng
+
+
+def numpy_fit(X, y, s=None):
+    root = np.ones(len(y)) if s is None else np.sqrt(s)
+    A = root[:, None] * np.column_stack([X, np.ones(len(X))])
+    return np.linalg.lstsq(A, root * y, rcond=None)[0]
+
+
+def close(a, b):
+    np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+
+
+LABELS = {
+    "sorted": lambda rng: np.sort(rng.integers(0, 6, 120)),
+    "whole": lambda rng: rng.integers(-3, 3, 120),
+    "far apart": lambda rng: rng.integers(0, 6, 120) * 10**15,
+    "floats": lambda rng: rng.integers(0, 6, 120) / 7,
+    "bools": lambda rng: rng.random(120) < 0.5,
+    "strings": lambda rng: rng.choice(["a", "bb", "c"], 120),
+    "objects": lambda rng: rng.choice(np.array(["a", "bb", "c"], object), 120),
+    "mixed": lambda rng: rng.choice(np.array([1, "b", (2, 3)], object), 120),
+    "dates": lambda rng: np.datetime64("2026-01-01") + rng.integers(0, 6, 120),
+    "list": lambda rng: rng.integers(0, 6, 120).tolist(),
+}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_groups_of_any_label(kind):
+    X, y, rng = problem()
+    labels = LABELS[kind](rng)
+    result = grouped_lstsq(X, y, labels, predictions=True)
+    (keys,) = result.keys.values()
+    assert len(keys) == len(set(np.asarray(labels).tolist()))
+    for k, key in enumerate(keys):
+        own = np.array([label == key for label in labels])
+        w = numpy_fit(X[own], y[own])
+        close(result.coef[k], w[:-1])
+        close(result.intercept[k], w[-1])
+        close(result.fitted[own], X[own] @ w[:-1] + w[-1])
+        assert result.n_samples[k] == own.sum()
+
+
+def test_statistics_are_those_of_statsmodels():
+    sm = pytest.importorskip("statsmodels.api")
+    X, y, rng = problem()
+    labels, s = rng.integers(0, 4, 120), rng.random(120)
+    result = grouped_lstsq(X, y, labels, sample_weight=s, standard_errors=True)
+    for k in range(4):
+        own = labels == k
+        model = sm.WLS(y[own], sm.add_constant(X[own]), s[own]).fit()
+        close(result.r2[k], model.rsquared)
+        close(result.residual_std[k], np.sqrt(model.scale))
+        close(result.standard_error[k], model.bse[1:])
+        close(result.intercept_standard_error[k], model.bse[0])
+
+
+def test_rolling_is_that_of_statsmodels():
+    rolling = pytest.importorskip("statsmodels.regression.rolling")
+    X, y, _ = problem()
+    A = np.column_stack([np.ones(120), X])
+    expected = rolling.RollingOLS(y, A, window=20).fit().params
+    result = rolling_lstsq(X, y, 20, predictions=True)
+    close(result.coef, expected[:, 1:])
+    close(result.intercept, expected[:, 0])
+    close(result.predicted[1:], (A[1:] * expected[:-1]).sum(axis=1))
+    close(result.fitted, (A * expected).sum(axis=1))
+    assert result.n_short == 19
+
+
+def test_windows_of_time_are_those_of_pandas():
+    X, y, rng = problem(d=1)
+    times = np.datetime64("2026-01-01") + np.sort(rng.integers(0, 60, 120))
+    labels = rng.integers(0, 3, 120)
+    result = rolling_lstsq(X, y, "7D", times=times, groups=labels)
+    frame = pd.DataFrame({"x": X[:, 0], "y": y, "xy": X[:, 0] * y, "xx": X[:, 0] ** 2, "t": times})
+    for key in range(3):
+        part = frame[labels == key].set_index("t")
+        window = part.rolling("7D")
+        x, y_mean, xy, xx = window.mean().to_numpy().T
+        slope = (xy - x * y_mean) / (xx - x * x)
+        count = window["x"].count().to_numpy()
+        own = result.coef[labels == key, 0]
+        np.testing.assert_allclose(own[count >= 2], slope[count >= 2], rtol=1e-7)
+        assert np.isnan(own[count < 2]).all()
+        assert (result.n_samples[labels == key] == count).all()
+    days = (times - times[0]).astype(float)
+    close(rolling_lstsq(X, y, 7.0, times=days, groups=labels).coef, result.coef)
+
+
+def test_expanding_in_groups_keeps_the_order_of_rows():
+    X, y, rng = problem()
+    labels = rng.integers(0, 3, 120)
+    result = expanding_lstsq(X, y, groups=labels)
+    for row in range(0, 120, 11):
+        own = np.flatnonzero(labels[: row + 1] == labels[row])
+        if len(own) >= 4:
+            close(result.coef[row], numpy_fit(X[own], y[own])[:-1])
+        else:
+            assert np.isnan(result.coef[row]).all()
+
+
+def test_recursive_forgets_and_predicts_before_it_learns():
+    X, y, _ = problem()
+    result = recursive_lstsq(X, y, half_life=10)
+    ages = np.arange(120)[::-1]
+    for k in (30, 119):
+        w = numpy_fit(X[: k + 1], y[: k + 1], 0.5 ** (ages[119 - k :] / 10))
+        close(result.coef[k], w[:-1])
+        if k < 119:
+            close(result.predicted[k + 1], X[k + 1] @ w[:-1] + w[-1])
+    days = np.datetime64("2026-01-01") + np.arange(120)
+    close(recursive_lstsq(X, y, half_life="10D", times=days).coef, result.coef)
+    filtered = pytest.importorskip("statsmodels.api").RecursiveLS(y, np.column_stack([X]))
+    plain = recursive_lstsq(X, y, fit_intercept=False)
+    expected = filtered.fit().recursive_coefficients.filtered.T
+    np.testing.assert_allclose(plain.coef[10:], expected[10:], rtol=1e-5, atol=1e-6)
+
+
+def test_initial_weights_are_rows_that_would_have_said_so():
+    X, y, _ = problem(d=2)
+    coef, precision = np.array([1.0, -1.0, 0.5]), np.array([2.0, 3.0, 4.0])
+    result = recursive_lstsq(X, y, initial=(coef, precision))
+    rows, targets = np.diag(np.sqrt(precision)), np.sqrt(precision) * coef
+    A = np.column_stack([X, np.ones(120)])
+    for k in (0, 1, 50):
+        w = np.linalg.lstsq(np.vstack([rows, A[: k + 1]]), np.append(targets, y[: k + 1]))[0]
+        close(np.append(result.coef[k], result.intercept[k]), w)
+
+
+def test_missing_rows_are_skipped_or_refused():
+    X, y, rng = problem()
+    labels = rng.integers(0, 3, 120).astype(float)
+    X[7, 1] = y[20] = labels[30] = np.nan
+    with pytest.raises(ValueError, match=r"groups has 1 missing labels, the first in row 30"):
+        grouped_lstsq(X, y, labels)
+    with pytest.raises(ValueError, match="X contains NaN"):
+        rolling_lstsq(X, y, 10)
+    there = np.isfinite(X).all(axis=1) & np.isfinite(y) & np.isfinite(labels)
+    skipped = grouped_lstsq(X, y, labels, missing="skip")
+    close(skipped.coef, grouped_lstsq(X[there], y[there], labels[there]).coef)
+    windows = rolling_lstsq(X, y, 10, missing="skip")
+    assert np.isnan(windows.coef[7:17]).all()  # as pandas, which counts the rows that are there
+    assert np.isfinite(windows.coef[17:20]).all()
+    X[3, 0] = np.inf
+    for missing in ("raise", "skip"):
+        with pytest.raises(ValueError, match="X contains"):
+            expanding_lstsq(X, np.zeros(120), missing=missing)
+
+
+def test_segments_beyond_the_range_of_squares():
+    X, y, _ = problem(d=2)
+    labels = np.repeat([0, 1, 2], 40)
+    expected = grouped_lstsq(X, y, labels, standard_errors=True)
+    scales = np.array([1e200, 1e-180])
+    found = grouped_lstsq(X * scales, y * 1e100, labels, standard_errors=True)
+    close(found.coef * scales / 1e100, expected.coef)
+    close(found.intercept / 1e100, expected.intercept)
+    close(found.r2, expected.r2)
+
+
+def test_short_and_singular_are_counted_or_take_alpha():
+    X, y, _ = problem(n=20)
+    X[10:16, 1] = X[10:16, 0]
+    labels = np.repeat([0, 1, 2, 3], [10, 6, 3, 1])
+    result = grouped_lstsq(X, y, labels)
+    assert (result.n_short, result.n_singular) == (2, 1)
+    assert np.isnan(result.coef).all(axis=1).tolist() == [False, True, True, True]
+    assert np.isfinite(grouped_lstsq(X, y, labels, alpha=1e-3).coef).all()
+    A, b = X[10:16] - X[10:16].mean(axis=0), y[10:16] - y[10:16].mean()
+    ridge = np.linalg.solve(A.T @ A + 0.5 * np.eye(3), A.T @ b)
+    close(grouped_lstsq(X, y, labels, alpha=0.5).coef[1], ridge)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.int8, bool, object, ">f8"])
+def test_any_dtype(dtype):
+    X, y, rng = problem()
+    X = (4 * X).astype(np.int8).astype(dtype)
+    labels = rng.integers(0, 3, 120)
+    as_floats = X.astype(np.float64)
+    for call in (grouped_lstsq, rolling_lstsq):
+        second = labels if call is grouped_lstsq else 40
+        np.testing.assert_allclose(
+            call(X, y, second).coef, call(as_floats, y, second).coef, rtol=1e-9, atol=1e-12
+        )
+
+
+def test_pandas_in_pandas_out():
+    X, y, rng = problem()
+    frame = pd.DataFrame(X, columns=["a", "b", "c"])
+    keys = pd.DataFrame(
+        {"city": rng.choice(["Rome", "Oslo"], 120), "year": rng.integers(0, 2, 120)}
+    )
+    result = grouped_lstsq(frame, pd.Series(y), keys, standard_errors=True).frame()
+    assert list(result.index.names) == ["city", "year"]
+    assert list(result.columns) == [
+        "a", "b", "c", "intercept", "n_samples", "r2", "residual_std", "a_standard_error",
+        "b_standard_error", "c_standard_error", "intercept_standard_error",
+    ]  # fmt: skip
+    own = ((keys.city == "Oslo") & (keys.year == 1)).to_numpy()
+    close(result.loc[("Oslo", 1), ["a", "b", "c"]], numpy_fit(X[own], y[own])[:-1])
+    frame.index = pd.date_range("2026-01-01", periods=120)
+    assert rolling_lstsq(frame, y, "9D", times=frame.index).frame().index.equals(frame.index)
+    nullable = frame.astype("Float64")
+    nullable.iloc[3, 0] = pd.NA
+    assert rolling_lstsq(nullable, y, 10, missing="skip").n_short == 13
+
+
+def test_polars_in_polars_out():
+    pl = pytest.importorskip("polars")
+    X, y, rng = problem()
+    frame = pl.DataFrame(X, schema=["a", "b", "c"])
+    keys = pl.Series("city", rng.choice(["Rome", "Oslo"], 120))
+    result = grouped_lstsq(frame, pl.Series(y), keys).frame()
+    assert result.columns[:4] == ["city", "a", "b", "c"]
+    assert result["city"].to_list() == ["Oslo", "Rome"]
+
+
+X, Y = np.eye(6)[:, :2], np.arange(6.0)
+DAYS = np.datetime64("2026-01-01") + np.arange(6)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: rolling_lstsq(X, Y, 9), r"window=9 is longer than the data \(6 rows\)"),
+        (lambda: rolling_lstsq(X, Y, 2), "window=2 is shorter than the 3 weights"),
+        (lambda: rolling_lstsq(X, Y, 4, min_samples=5), "min_samples=5 is more than window=4"),
+        (lambda: rolling_lstsq(X, Y, "3D"), "window='3D' needs times"),
+        (lambda: rolling_lstsq(X, Y, "3 days", times=DAYS), "window must be a length of time"),
+        (lambda: rolling_lstsq(X, Y, "0D", times=DAYS), "window must be positive"),
+        (lambda: rolling_lstsq(X, Y, 3, times=DAYS), "window must be a length of time"),
+        (lambda: rolling_lstsq(X, Y, "3D", times=DAYS[::-1]), "does in row 1: sort X"),
+        (lambda: grouped_lstsq(X, Y, [1, 2]), "groups must have a label for each of the 6 rows"),
+        (lambda: grouped_lstsq(X, Y, Y, min_samples=0), "min_samples must be a whole number"),
+        (lambda: grouped_lstsq(X, Y, Y, missing="drop"), "missing must be one of"),
+        (lambda: grouped_lstsq(X, Y, Y, alpha=-1), "alpha must be a number"),
+        (lambda: grouped_lstsq(X, Y, Y, alpha=1, standard_errors=True), "without a penalty"),
+        (lambda: grouped_lstsq(X, np.eye(6), Y), "y must have one target"),
+        (lambda: grouped_lstsq(np.ones((6, 513)), Y, Y), "at most 512 features"),
+        (lambda: recursive_lstsq(X, Y, half_life=0), "half_life must be a number"),
+        (lambda: recursive_lstsq(X, Y, initial=([1.0], 1.0)), "initial must have 3 weights"),
+        (lambda: expanding_lstsq(X, Y, predictions=1), "predictions must be True or False"),
+    ],
+)
+def test_bad_input_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_sparse_is_refused():
+    from scipy.sparse import csr_array
+
+    with pytest.raises(ValueError, match="X must be dense"):
+        fastlsgd.grouped_lstsq(csr_array(X), Y, Y)
