@@ -72,6 +72,19 @@ def find_groups(groups, n: int, skip_missing: bool) -> Groups:
     return Groups(order, bounds, keys, names)
 
 
+def codes_of(groups, n: int) -> list[np.ndarray]:
+    """A whole number for each label of each column; missing labels are refused."""
+    columns, _ = _columns(groups, n)
+    for column in columns:
+        missing = _is_missing(column)
+        if missing.any():
+            raise ValueError(
+                f"groups has {int(missing.sum())} missing labels, the first in row "
+                f"{int(np.argmax(missing))}: fill them."
+            )
+    return [_codes(column)[0] for column in columns]
+
+
 def _columns(groups, n: int) -> tuple[list[np.ndarray], list[str]]:
     """The columns of labels as arrays, and their names."""
     if hasattr(groups, "columns"):  # a frame

@@ -7,13 +7,12 @@ from numbers import Real
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import check_is_fitted
 
 from .. import _validation as check
 from ..kernels import resolve_backend
 from ..kernels.contract import working_dtype
 from ..kernels.device import placed_beside
-from ..solvers.inference import gather_evidence, infer
+from ..solvers.inference import gather_evidence
 from ..solvers.problem import Problem
 from ..solvers.regression import NONSMOOTH_SOLVERS, SOLVERS, fit_regression
 from ..solvers.solution import Solution, range_of_most_rows
@@ -24,11 +23,10 @@ from ._base import (
     overflow_explained,
     refuse_underflow,
 )
-from ._from_moments import FromMoments
-from ._summary import Summary
+from ._inference import InferringRegressor
 
 
-class LeastSquaresRegressor(FromMoments):
+class LeastSquaresRegressor(InferringRegressor):
     """Linear least squares to rounding, with L2, L1 and sign constraints.
 
     Minimises, over rows of weights s_i that sum to S::
@@ -289,61 +287,6 @@ class LeastSquaresRegressor(FromMoments):
             f"Rounding ended the fit, and more iterations would change nothing: the condition of "
             f"the scaled columns is {found.condition:.2g}."
         )
-
-    def summary(self, *, confidence_level: float = 0.95) -> Summary:
-        """Standard errors, t tests, confidence intervals, R2, AIC and BIC of the fit.
-
-        Parameters
-        ----------
-        confidence_level : float in (0, 1), default=0.95
-            Of the intervals.
-
-        Returns
-        -------
-        summary : Summary
-            Prints as a table, as HTML in a notebook; the numbers are its attributes.
-
-        Raises
-        ------
-        ValueError
-            If the fit has a penalty, a sign constraint or many targets, or its solver left no
-            factor that is accurate enough: `solver="qr"` does.
-
-        Notes
-        -----
-        Where columns depend on each other, the weights that can be estimated have standard
-        errors, the others are NaN, and a note says which they are. Rows of weight zero do not
-        count.
-
-        Examples
-        --------
-        >>> from fastlsgd import LeastSquaresRegressor
-        >>> X, y = [[0.0], [1.0], [2.0], [3.0]], [1.0, 3.0, 4.0, 8.0]
-        >>> summary = LeastSquaresRegressor().fit(X, y).summary()
-        >>> summary.names, round(summary.r_squared, 4)
-        (['intercept', 'x0'], 0.9308)
-        """
-        check_is_fitted(self)
-        level = check.check_real(confidence_level, "confidence_level", 0.0, 1.0, open_low=True)
-        if level == 1.0:
-            raise ValueError("confidence_level must be below 1: the interval would be infinite.")
-        n_targets = 1 if np.ndim(self.coef_) == 1 else len(self.coef_)
-        if n_targets > 1:
-            raise ValueError(
-                f"summary needs a fit of one target, and y had {n_targets}: fit each by itself."
-            )
-        if self._evidence is None:
-            advice = getattr(self, "_evidence_advice", "Fit with solver='qr'")
-            raise ValueError(
-                f"summary needs a fit of one target without penalty or sign constraint, and an "
-                f"accurate factor: solver {self.solver_!r} left none (condition "
-                f"{self.condition_:.2g}). {advice}."
-            )
-        names = getattr(self, "feature_names_in_", None)
-        if names is None:
-            names = [f"x{j}" for j in range(self.n_features_in_)]
-        own = ["intercept"] if self._evidence.intercept is not None else []
-        return Summary(infer(self._evidence), [*own, *names], level)
 
     def _is_path(self) -> bool:
         return not isinstance(self.alpha, Real)

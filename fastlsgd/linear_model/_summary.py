@@ -2,11 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from html import escape
+from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 
-from ..solvers.inference import Inference
+from .. import _validation as check
+from ..solvers.inference import Inference, wald_statistic
+
+
+class WaldTest(NamedTuple):
+    """A test of linear hypotheses on the weights."""
+
+    statistic: float
+    p_value: float
+    df_hypothesis: int
+    df_residual: int | None  # None for the chi-squared distribution
+
+
+@dataclass(frozen=True)
+class Influence:
+    """How much each row moves a fit; arrays of shape (n_samples,).
+
+    Attributes
+    ----------
+    leverage : ndarray
+        Diagonal of the hat matrix: how far a prediction moves with its own target.
+    studentized_residual : ndarray
+        Residuals divided by their standard deviation (internally studentised).
+    external_residual : ndarray
+        The same with the standard deviation of the fit without the row.
+    cooks_distance : ndarray
+        How far all predictions move without the row, in units of their uncertainty.
+    dffits : ndarray
+        How far the row's own prediction moves, in units of its standard deviation.
+    """
+
+    leverage: np.ndarray
+    studentized_residual: np.ndarray
+    external_residual: np.ndarray
+    cooks_distance: np.ndarray
+    dffits: np.ndarray
 
 
 class Summary:
@@ -29,6 +68,10 @@ class Summary:
         About the mean where an intercept is fitted, else about zero.
     f_statistic, f_p_value : float
         Of all weights being zero.
+    cov_type : str
+        Of the standard errors: "nonrobust", or the kind of a robust covariance.
+    variance_inflation : ndarray of shape (n_features,)
+        By how much the dependence on other columns inflates the variance of each weight.
     log_likelihood, aic, bic : float
         Of normal errors; the criteria count the weights, not sigma, as statsmodels does.
     notes : list of str
@@ -41,8 +84,17 @@ class Summary:
     solutions have no estimate, and are NaN; degrees of freedom go by the rank.
     """
 
-    def __init__(self, inference: Inference, names: list[str], confidence_level: float) -> None:
+    def __init__(
+        self,
+        inference: Inference,
+        names: list[str],
+        confidence_level: float,
+        covariance: Callable[[], np.ndarray],
+        cov_type: str = "nonrobust",
+    ) -> None:
         self.names, self.confidence_level = names, confidence_level
+        self.cov_type, self._inference, self._find_covariance = cov_type, inference, covariance
+        self.variance_inflation = inference.variance_inflation
         self.coef, self.standard_error = inference.estimate, inference.standard_error
         self.t, self.p_value = inference.t, inference.p
         self.confidence_interval = inference.interval(confidence_level)
@@ -55,6 +107,69 @@ class Summary:
         self.aic, self.bic = inference.aic, inference.bic
         self.notes = _notes(inference, names)
 
+    @property
+    def covariance(self) -> np.ndarray:
+        """Covariance of the estimates, (n_names, n_names); NaN for columns that are left out."""
+        covariance = self._find_covariance().copy()
+        gone = np.isnan(self.coef)
+        covariance[gone] = covariance[:, gone] = np.nan
+        return covariance
+
+    def wald_test(self, R, q=0.0, *, use_f: bool | None = None) -> WaldTest:
+        """Test the linear hypotheses R w = q.
+
+        Parameters
+        ----------
+        R : array-like of shape (n_hypotheses, n_names) or (n_names,), or list of str
+            A row per hypothesis, for weights in the order of `names`; or names of weights, each of
+            which is then compared with q.
+        q : float or array-like of shape (n_hypotheses,), default=0.0
+        use_f : bool, optional
+            Whether to compare with F rather than chi-squared. Default: where tests are by t.
+
+        Returns
+        -------
+        test : WaldTest
+            ``statistic``, ``p_value``, ``df_hypothesis``, ``df_residual``. F is chi-squared
+            divided by the rank of the hypotheses.
+
+        Raises
+        ------
+        ValueError
+            If a shape or a name is not allowed, or a weight that takes part has no estimate.
+        """
+        use_f = self._inference.use_t if use_f is None else check.check_flag(use_f, "use_f")
+        R = self._hypotheses(R)
+        q = np.broadcast_to(check.as_float_array(q, "q", np.float64), (len(R),))
+        part = (R != 0.0).any(axis=0)
+        covariance = self.covariance[np.ix_(part, part)]
+        if np.isnan(covariance).any():
+            raise ValueError("R has a weight that has no estimate.")
+        value = R[:, part] @ self.coef[part] - q
+        f, rank = wald_statistic(value, R[:, part] @ covariance @ R[:, part].T)
+        if use_f:
+            df = self._inference.degrees
+            return WaldTest(f, float(stats.f.sf(f, rank, df)), rank, df)
+        return WaldTest(rank * f, float(stats.chi2.sf(rank * f, rank)), rank, None)
+
+    def f_test(self, R, q=0.0) -> WaldTest:
+        """Test the linear hypotheses R w = q by F; see :meth:`wald_test`."""
+        return self.wald_test(R, q, use_f=True)
+
+    def _hypotheses(self, R) -> np.ndarray:
+        k = len(self.names)
+        if isinstance(R, (list, tuple)) and R and all(isinstance(name, str) for name in R):
+            unknown = [name for name in R if name not in self.names]
+            if unknown:
+                raise ValueError(f"R has {unknown[0]!r}, which is not the name of a weight.")
+            return np.eye(k)[[self.names.index(name) for name in R]]
+        R = np.atleast_2d(check.as_float_array(R, "R", np.float64))
+        if R.ndim != 2 or R.shape[1] != k or not len(R):
+            raise ValueError(f"R must have shape (n_hypotheses, {k}), got shape {R.shape}.")
+        if not np.isfinite(R).all():
+            raise ValueError("R contains NaN or infinity.")
+        return R
+
     def _figures(self) -> list[tuple[str, str]]:
         return [
             ("rows", f"{self.n_samples:,}"),
@@ -62,8 +177,9 @@ class Summary:
             ("R2", f"{self.r_squared:.6g}"),
             ("adjusted R2", f"{self.adjusted_r_squared:.6g}"),
             ("sigma", f"{self.sigma:.6g}"),
-            (f"F({self.df_model}, {self.df_residual})", f"{self.f_statistic:.6g}"),
+            (f"F({self.df_model}, {self._inference.degrees})", f"{self.f_statistic:.6g}"),
             ("p of F", f"{self.f_p_value:.3g}"),
+            *([] if self.cov_type == "nonrobust" else [("covariance", self.cov_type)]),
             ("log-likelihood", f"{self.log_likelihood:.8g}"),
             ("AIC", f"{self.aic:.8g}"),
             ("BIC", f"{self.bic:.8g}"),
@@ -71,7 +187,8 @@ class Summary:
 
     def _table(self) -> list[list[str]]:
         low, high = 50 * (1 - self.confidence_level), 50 * (1 + self.confidence_level)
-        head = ["", "coef", "std err", "t", "p", f"{low:g}%", f"{high:g}%"]
+        statistic = "t" if self._inference.use_t else "z"
+        head = ["", "coef", "std err", statistic, "p", f"{low:g}%", f"{high:g}%"]
         columns = (
             self.coef,
             self.standard_error,

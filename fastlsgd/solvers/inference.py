@@ -8,7 +8,7 @@ is not defined is NaN, as in R's lm.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
@@ -82,11 +82,52 @@ class Inference:
     dependent: np.ndarray  # (d,)  others without an estimate
     is_constant: bool  # the target
     is_perfect: bool  # residuals are rounding
+    variance_inflation: np.ndarray  # (d,)
+    use_t: bool = True  # else the normal distribution
+    df_test: int | None = None  # of the t distribution, if not `df_residual`
 
     def interval(self, level: float) -> np.ndarray:
         """Return two-sided confidence intervals, (k, 2)."""
-        reach = stats.t.ppf(0.5 * (1.0 + level), self.df_residual) * self.standard_error
+        share = 0.5 * (1.0 + level)
+        reach = stats.t.ppf(share, self.degrees) if self.use_t else stats.norm.ppf(share)
+        reach = reach * self.standard_error
         return np.column_stack([self.estimate - reach, self.estimate + reach])
+
+    @property
+    def degrees(self) -> int:
+        """Degrees of freedom of tests."""
+        return self.df_residual if self.df_test is None else self.df_test
+
+    def with_covariance(self, covariance: np.ndarray, use_t: bool, df_test: int) -> Inference:
+        """Return the statistics by another covariance of the weights, with its degrees of freedom.
+
+        F is that of Wald's test that all weights but the intercept are zero.
+        """
+        with np.errstate(all="ignore"):
+            squares = np.where(np.isnan(self.standard_error), np.nan, covariance.diagonal())
+            error = np.sqrt(squares)
+            t = self.estimate / error
+        found = np.isfinite(self.estimate)
+        found[: len(found) - len(self.constant)] = False
+        f, f_p = np.nan, np.nan
+        if found.any():
+            f, _ = wald_statistic(self.estimate[found], covariance[np.ix_(found, found)])
+            f_p = float(stats.f.sf(f, int(found.sum()), df_test))
+        p = 2.0 * (stats.t.sf(np.abs(t), df_test) if use_t else stats.norm.sf(np.abs(t)))
+        return replace(
+            self, standard_error=error, t=t, p=p, f=f, f_p=f_p, use_t=use_t, df_test=df_test
+        )
+
+
+def wald_statistic(value: np.ndarray, covariance: np.ndarray) -> tuple[float, int]:
+    """Return v^T C^-1 v / rank of C, and the rank."""
+    scale = np.sqrt(np.maximum(covariance.diagonal(), 0.0))
+    scale = np.where(scale > 0.0, scale, 1.0)
+    sigma, V = np.linalg.eigh(covariance / np.multiply.outer(scale, scale))
+    keep = np.abs(sigma) > len(value) * EPS * np.abs(sigma).max(initial=0.0)
+    part = V[:, keep].T @ (value / scale)
+    rank = int(keep.sum())
+    return (float(part @ (part / sigma[keep])) / rank, rank) if rank else (np.nan, 0)
 
 
 def gather_evidence(
@@ -185,6 +226,12 @@ def _spread(evidence: Evidence) -> Spread:
     )
 
 
+def _variance_inflation(evidence: Evidence, spread: Spread) -> np.ndarray:
+    """Return the variance of each weight over what it is in a fit of that column alone."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return (spread.coef / evidence.factor.scale) ** 2
+
+
 def _unless_nan(spread, value):
     return np.where(np.isnan(spread), np.nan, value)
 
@@ -241,4 +288,5 @@ def infer(evidence: Evidence) -> Inference:
         spread.dependent,
         is_constant,
         not is_constant and df > 0 and bool(residual <= PERFECT * np.hypot(target, mean)),
+        _variance_inflation(evidence, spread),
     )

@@ -1,0 +1,320 @@
+"""The uncertainty of a fit without penalty: tables, intervals, influential rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy import stats
+from sklearn.utils.validation import check_is_fitted
+
+from .. import _validation as check
+from .._group_labels import codes_of
+from ..kernels.contract import Matrix
+from ..kernels.device import lives_on_device
+from ..solvers.covariance import (
+    HETEROSCEDASTIC,
+    LEVERAGE_ONE,
+    FittedRows,
+    RobustOptions,
+    classical_covariance,
+    robust_covariance,
+    whitened_chunks,
+)
+from ..solvers.inference import Evidence, infer
+from ..solvers.rows import counted_rows
+from ._from_moments import FromMoments
+from ._summary import Influence, Summary
+
+COVARIANCES = ("nonrobust", *HETEROSCEDASTIC, "cluster", "HAC")
+# The keywords of each kind, as in statsmodels.
+KEYWORDS = {
+    "nonrobust": (),
+    **dict.fromkeys(HETEROSCEDASTIC, ("use_t",)),
+    "cluster": ("groups", "use_correction", "df_correction", "use_t"),
+    "HAC": ("maxlags", "kernel", "use_correction", "use_t"),
+}
+
+
+class InferringRegressor(FromMoments):
+    """`summary` and what else needs the covariance of the weights."""
+
+    _evidence: Evidence | None
+
+    def summary(
+        self,
+        *,
+        confidence_level: float = 0.95,
+        cov_type: str = "nonrobust",
+        cov_kwds: dict[str, Any] | None = None,
+        X=None,
+        y=None,
+        sample_weight=None,
+    ) -> Summary:
+        """Standard errors, tests, confidence intervals, R2, AIC and BIC of the fit.
+
+        Parameters
+        ----------
+        confidence_level : float in (0, 1), default=0.95
+            Of the intervals.
+        cov_type : {"nonrobust", "HC0", "HC1", "HC2", "HC3", "cluster", "HAC"}
+            The covariance of the weights, as statsmodels names it: of the classical model, robust
+            against errors of different variance, correlated within clusters, or along the rows.
+            Default: "nonrobust".
+        cov_kwds : dict, optional
+            "groups" for clusters: labels of any type for each row, or two columns of them for
+            clusters in two ways. "maxlags" (needed) and "kernel" ("bartlett" or "uniform") for HAC.
+            "use_correction" for small samples (default: True for clusters, False for HAC),
+            "df_correction" (default True: tests have the clusters' degrees of freedom) and "use_t"
+            (default False: robust tests are normal, as statsmodels' are).
+        X, y, sample_weight
+            The rows of the fit, which the estimator does not keep; needed by robust covariances.
+            One more pass is made over X.
+
+        Returns
+        -------
+        summary : Summary
+            Prints as a table, as HTML in a notebook; the numbers are its attributes.
+
+        Raises
+        ------
+        ValueError
+            If the fit has a penalty, a sign constraint or many targets, or its solver left no
+            factor that is accurate enough: `solver="qr"` does. If rows or keywords are not those
+            that `cov_type` needs.
+
+        Notes
+        -----
+        Where columns depend on each other, the weights that can be estimated have standard
+        errors, the others are NaN, and a note says which they are; robust covariances need
+        independent columns. Rows of weight zero do not count. Weights are analytic: a row of
+        weight 2 has errors of half the variance, and is one row.
+
+        References
+        ----------
+        MacKinnon, White (1985), J. Econometrics 29; Newey, West (1987), Econometrica 55; Cameron,
+        Gelbach, Miller (2011), J. Bus. Econ. Stat. 29.
+
+        Examples
+        --------
+        >>> from fastlsgd import LeastSquaresRegressor
+        >>> X, y = [[0.0], [1.0], [2.0], [3.0]], [1.0, 3.0, 4.0, 8.0]
+        >>> model = LeastSquaresRegressor().fit(X, y)
+        >>> summary = model.summary()
+        >>> summary.names, round(summary.r_squared, 4)
+        (['intercept', 'x0'], 0.9308)
+        >>> model.summary(cov_type="HC1", X=X, y=y).standard_error.round(4).tolist()
+        [0.3934, 0.3589]
+        """
+        level = _check_level(confidence_level, "confidence_level")
+        evidence = self._evidence_for("summary")
+        check.check_choice(cov_type, "cov_type", COVARIANCES)
+        names = getattr(self, "feature_names_in_", None)
+        if names is None:
+            names = [f"x{j}" for j in range(self.n_features_in_)]
+        names = [*(["intercept"] if evidence.intercept is not None else []), *names]
+        inference = infer(evidence)
+        if cov_type == "nonrobust":
+            if cov_kwds:
+                raise ValueError("cov_kwds are for robust covariances: choose a cov_type.")
+            return Summary(inference, names, level, lambda: classical_covariance(evidence))
+        rows = self._rows_of_fit(X, y, sample_weight, evidence, f"cov_type={cov_type!r}")
+        options, use_t, df = _robust_options(cov_type, cov_kwds, rows, inference.df_residual)
+        if inference.df_residual < 1:
+            raise ValueError(f"cov_type={cov_type!r} needs more rows than weights.")
+        covariance = robust_covariance(evidence, rows, options)
+        found = inference.with_covariance(covariance, use_t, df)
+        return Summary(found, names, level, lambda: covariance, cov_type)
+
+    def predict(self, X, return_std: bool = False):
+        """Predict with the linear model.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        return_std : bool, default=False
+            Whether to return standard deviations too.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_targets)
+            Predicted values: float32 if X and the fitted targets both were float32 or narrower
+            floats, else float64, so that predictions are as precise as the targets were. On a GPU
+            of X's dtype.
+        std : ndarray of shape (n_samples,)
+            With `return_std`: the standard deviation of a new target of weight 1 about its
+            prediction, from the error of the row and that of the weights.
+
+        Raises
+        ------
+        ValueError
+            With `return_std`, where `summary` does.
+        """
+        out = super().predict(X)
+        if not check.check_flag(return_std, "return_std"):
+            return out
+        return out, self._prediction_std(X)
+
+    def prediction_interval(self, X, *, level: float = 0.95) -> np.ndarray:
+        """Intervals that hold a new target with this probability, for normal errors.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        level : float in (0, 1), default=0.95
+
+        Returns
+        -------
+        interval : ndarray of shape (n_samples, 2)
+            Lower and upper ends; NaN without residual degrees of freedom.
+
+        Raises
+        ------
+        ValueError
+            Where `summary` does.
+
+        Examples
+        --------
+        >>> from fastlsgd import LeastSquaresRegressor
+        >>> model = LeastSquaresRegressor().fit([[0.0], [1.0], [2.0], [3.0]], [1.0, 3.0, 4.0, 8.0])
+        >>> model.prediction_interval([[1.5]]).round(3).tolist()
+        [[-0.564, 8.564]]
+        """
+        level = _check_level(level, "level")
+        df = infer(self._evidence_for("prediction_interval")).df_residual
+        centre, std = self.predict(X, return_std=True)
+        reach = stats.t.ppf(0.5 * (1.0 + level), df) * std if df > 0 else np.nan * std
+        return np.column_stack([centre - reach, centre + reach])
+
+    def influence(self, X, y, sample_weight=None) -> Influence:
+        """How much each row of the fit moves it.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            The rows of the fit, which the estimator does not keep.
+
+        Returns
+        -------
+        influence : Influence
+            Leverages, studentised residuals and Cook's distances; NaN for rows of weight zero.
+
+        Raises
+        ------
+        ValueError
+            Where `summary` does, and for columns that depend on each other.
+
+        Examples
+        --------
+        >>> from fastlsgd import LeastSquaresRegressor
+        >>> X, y = [[0.0], [1.0], [2.0], [9.0]], [0.0, 1.1, 1.9, 5.0]
+        >>> LeastSquaresRegressor().fit(X, y).influence(X, y).leverage.round(3).tolist()
+        [0.43, 0.33, 0.27, 0.97]
+        """
+        evidence = self._evidence_for("influence")
+        rows = self._rows_of_fit(X, y, sample_weight, evidence, "influence")
+        inference = infer(evidence)
+        n, sigma = len(rows.y), np.ldexp(inference.sigma, -evidence.sigma_exponent)
+        counted = counted_rows(rows.sample_weight)
+        own = np.arange(n) if counted is None else counted
+        leverage, residual = np.full(n, np.nan), np.full(n, np.nan)
+        for chunk in whitened_chunks(evidence, rows):
+            at = own[chunk.rows]
+            leverage[at], residual[at] = chunk.leverage, np.sqrt(chunk.weight) * chunk.residual
+        k, df = inference.df_model + (evidence.intercept is not None), inference.df_residual
+        with np.errstate(invalid="ignore", divide="ignore"):
+            left = np.where(leverage < LEVERAGE_ONE, 1.0 - leverage, np.nan)
+            internal = residual / (sigma * np.sqrt(left))
+            external = internal * np.sqrt((df - 1) / np.maximum(df - internal**2, 0.0))
+            cooks = internal**2 * leverage / left / k
+        return Influence(leverage, internal, external, cooks, external * np.sqrt(leverage / left))
+
+    def _evidence_for(self, method: str) -> Evidence:
+        check_is_fitted(self)
+        n_targets = 1 if np.ndim(self.coef_) == 1 else len(self.coef_)
+        if n_targets > 1:
+            raise ValueError(
+                f"{method} needs a fit of one target, and y had {n_targets}: fit each by itself."
+            )
+        if self._evidence is None:
+            advice = getattr(self, "_evidence_advice", "Fit with solver='qr'")
+            raise ValueError(
+                f"{method} needs a fit of one target without penalty or sign constraint, and an "
+                f"accurate factor: solver {self.solver_!r} left none (condition "
+                f"{self.condition_:.2g}). {advice}."
+            )
+        return self._evidence
+
+    def _rows_of_fit(self, X, y, sample_weight, evidence: Evidence, name: str) -> FittedRows:
+        """The rows, if they can be those of the fit."""
+        if X is None or y is None:
+            raise ValueError(f"{name} needs the rows of the fit: give X, y and sample_weight.")
+        A = self._host_matrix(X, name)
+        targets, s = check.as_targets_and_weights(A, y, sample_weight)
+        counted = counted_rows(s)
+        n = len(targets) if counted is None else len(counted)
+        if targets.shape[1] != 1 or n != evidence.n_rows:
+            raise ValueError(
+                f"{name} needs the rows of the fit, {evidence.n_rows} of positive weight and one "
+                f"target, got {n} and {targets.shape[1]}."
+            )
+        check.explain_non_finite(y=targets)
+        return FittedRows(A, targets, s)
+
+    def _host_matrix(self, X, name: str) -> Matrix:
+        A = self._matrix(X, reset=False)
+        if lives_on_device(A):
+            raise ValueError(f"{name} needs X on the host: copy it there.")
+        return A
+
+    def _prediction_std(self, X) -> np.ndarray:
+        evidence = self._evidence_for("predict(return_std=True)")
+        A = self._host_matrix(X, "return_std=True")
+        sigma = infer(evidence).sigma
+        out = np.empty(A.shape[0])
+        rows = FittedRows(A, np.zeros((len(out), 1)), None)
+        for chunk in whitened_chunks(evidence, rows):
+            own = np.sqrt(np.einsum("mk,mk->m", chunk.Q, chunk.Q))
+            out[chunk.rows] = sigma * np.hypot(1.0, np.ldexp(own, -evidence.sigma_exponent))
+        return out
+
+
+def _check_level(value, name: str) -> float:
+    level = check.check_real(value, name, 0.0, 1.0, open_low=True)
+    if level == 1.0:
+        raise ValueError(f"{name} must be below 1: the interval would be infinite.")
+    return level
+
+
+def _robust_options(cov_type: str, cov_kwds, rows: FittedRows, df: int):
+    """The options, whether tests are by t, and their degrees of freedom."""
+    given = dict(cov_kwds or {})
+    for name in given:
+        if name not in KEYWORDS[cov_type]:
+            allowed = ", ".join(map(repr, KEYWORDS[cov_type]))
+            raise ValueError(f"cov_kwds for {cov_type!r} may have {allowed}, got {name!r}.")
+    use_t = check.check_flag(given.get("use_t", False), "use_t")
+    correction = given.get("use_correction", cov_type == "cluster")
+    check.check_flag(correction, "use_correction")
+    if cov_type == "HAC":
+        if "maxlags" not in given:
+            raise ValueError("cov_type='HAC' needs cov_kwds={'maxlags': ...}, a number of rows.")
+        lags = check.check_whole(given["maxlags"], "maxlags", 0, high=len(rows.y))
+        kernel = given.get("kernel", "bartlett")
+        check.check_choice(kernel, "kernel", ("bartlett", "uniform"))
+        return RobustOptions(cov_type, (), lags, kernel, correction), use_t, df
+    if cov_type != "cluster":
+        return RobustOptions(cov_type), use_t, df
+    if given.get("groups") is None:
+        raise ValueError("cov_type='cluster' needs cov_kwds={'groups': ...}, a label for each row.")
+    ways = codes_of(given["groups"], len(rows.y))
+    if len(ways) > 2:
+        raise ValueError(f"groups must have one or two columns of labels, got {len(ways)}.")
+    counted = counted_rows(rows.sample_weight)
+    ways = [codes if counted is None else codes[counted] for codes in ways]
+    fewest = min(len(np.unique(codes)) for codes in ways)
+    if fewest < 2:
+        raise ValueError("groups must have at least two clusters.")
+    adjusts = check.check_flag(given.get("df_correction", True), "df_correction")
+    options = RobustOptions(cov_type, tuple(ways), use_correction=correction)
+    return options, use_t, fewest - 1 if adjusts else df
