@@ -131,6 +131,48 @@ def test_many_features_and_several_visits():
     assert once.score(X, y) > 0.98
 
 
+@pytest.mark.parametrize("share", [1.0, 0.1])
+@pytest.mark.parametrize("offset", [0.0, 50.0])
+def test_steps_end_near_a_fit_of_many_rows(monkeypatch, share, offset):
+    rng = np.random.default_rng(0)
+    X = (rng.normal(size=(4000, 100)) + offset) * (rng.uniform(size=(4000, 100)) < share)
+    y = X @ rng.normal(size=100)
+    y += 0.3 * y.std() * rng.normal(size=len(y)) + 100.0
+    limited(monkeypatch, "steps", 100)
+    fitted = SGDRegressor(random_state=0).fit(X, y).score(X, y)
+    dense, sparse = (
+        streamed(SGDRegressor(), kind(X), y, [4000]) for kind in (np.asarray, sp.csr_array)
+    )
+    assert dense.score(X, y) > fitted - 0.005
+    np.testing.assert_allclose(sparse.coef_, dense.coef_, rtol=1e-7)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, sp.csr_array])
+@pytest.mark.parametrize("alpha", [0.01, 0.1])
+def test_steps_are_penalised(monkeypatch, kind, alpha):
+    """By full steps of the penalty beside implicit ones of the rows, R2 was 0.77 of 0.86."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(6000, 80)) * (rng.uniform(size=(6000, 80)) < 0.1)
+    y = X @ rng.normal(size=80)
+    exact = LeastSquaresRegressor(alpha=alpha).fit(X, y).score(X, y)
+    limited(monkeypatch, "steps", 80)
+    model = streamed(SGDRegressor(alpha=alpha), kind(X), y, [6000])
+    assert abs(model.score(X, y) - exact) < 0.03
+
+
+def test_few_sparse_rows_of_many_features():
+    """By steps alone, each row would move the intercept by 1e-4 of the way to the mean of y."""
+    X = sp.random(1100, 20_000, density=1e-3, format="csr", random_state=0)
+    y = 3.0 + 0.1 * np.asarray(X[:, :100].sum(axis=1)).ravel()
+    model = SGDRegressor().partial_fit(X[:100], y[:100])
+    assert abs(model.predict(X[100:]).mean() - y.mean()) < 0.1
+    tracemalloc.start()
+    model.partial_fit(X[100:], y[100:])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 32 * 2**20  # dense, X has 160 MB
+
+
 PARAMETERS = [
     {},
     {"alpha": 0.5},
