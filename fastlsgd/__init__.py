@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from . import optimizers
+    from . import optimizers, streaming
     from ._config import config_context, get_config, set_config
     from ._embedding import get_include, get_library_dir
     from ._lstsq import LstsqInfo, lstsq
@@ -66,7 +66,7 @@ _LAZY = {
 }
 
 # Modules that are attributes of the package too.
-_MODULES = ("kernels", "numba", "optimizers")
+_MODULES = ("kernels", "numba", "optimizers", "streaming")
 
 __all__ = [
     "EpochReport",
@@ -97,6 +97,7 @@ __all__ = [
     "set_config",
     "sgd_epoch",
     "show_versions",
+    "streaming",
 ]
 
 

@@ -29,7 +29,12 @@ DTYPES = ("float32", "float64")
 
 def write_moments(moments, path: str | PathLike) -> None:
     """Write moments by way of a file beside `path`, which then takes its place."""
-    numpy_format = _safetensors().numpy
+    header, arrays = described(moments)
+    replace_file(path, safetensors_package().numpy.save(arrays, {FORMAT: json.dumps(header)}))
+
+
+def described(moments) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return the header and the arrays of moments that have rows."""
     sums: Sums = moments.required_sums()
     place = sums.place
     arrays = {"origin": place.origin, "offset": place.offset, **sums.arrays()}
@@ -50,7 +55,7 @@ def write_moments(moments, path: str | PathLike) -> None:
         "feature_names": None if names is None else [str(name) for name in names],
     }
     header["sha256"] = _checksum(header, arrays)
-    replace_file(path, numpy_format.save(arrays, {FORMAT: json.dumps(header)}))
+    return header, arrays
 
 
 def replace_file(path: str | PathLike, content: bytes) -> None:
@@ -77,10 +82,20 @@ def read_moments(moments, path: str | PathLike) -> None:
         If anything in the file is not as it must be.
     """
     try:
-        header, arrays = _content(path)
-        sums = _checked(header, arrays)
-    except _Wrong as error:
+        fill(moments, *content(path, FORMAT))
+    except WrongFile as error:
         raise ValueError(f"{os.fspath(path)}: {error}") from error
+
+
+def fill(moments, header: dict, arrays: dict[str, np.ndarray]) -> None:
+    """Fill empty moments with what `described` has returned, after checks of all of it.
+
+    Raises
+    ------
+    WrongFile
+        If anything is not as it must be.
+    """
+    sums = _checked(header, arrays)
     moments.factor, moments.has_one_target = header["factor"], header["has_one_target"]
     moments.dtype = np.dtype(header["dtype"])
     moments.target_dtype = np.dtype(header["target_dtype"])
@@ -89,11 +104,11 @@ def read_moments(moments, path: str | PathLike) -> None:
     moments.sums = sums
 
 
-class _Wrong(Exception):
+class WrongFile(Exception):
     """What is wrong with a file."""
 
 
-def _safetensors() -> Any:
+def safetensors_package() -> Any:
     try:
         import safetensors.numpy
 
@@ -104,25 +119,25 @@ def _safetensors() -> Any:
         ) from error
 
 
-def _content(path) -> tuple[dict, dict[str, np.ndarray]]:
-    """Return the header and all arrays of a file, whatever they are."""
-    safetensors = _safetensors()
+def content(path, kind: str) -> tuple[dict, dict[str, np.ndarray]]:
+    """Return the header of this kind and all arrays of a file, whatever they are."""
+    safetensors = safetensors_package()
     if not Path(path).exists():
         raise FileNotFoundError(f"There is no file {os.fspath(path)}.")
     try:
         with safetensors.safe_open(os.fspath(path), framework="numpy") as file:
             metadata = file.metadata() or {}
-            if FORMAT not in metadata:
-                raise _Wrong("these are no moments: the header is missing.")
+            if kind not in metadata:
+                raise WrongFile(f"the header {kind} is missing: this is another kind of file.")
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, TypeError, KeyError) as error:
-        raise _Wrong(f"this is no intact safetensors file ({error}).") from error
+        raise WrongFile(f"this is no intact safetensors file ({error}).") from error
     try:
-        header = json.loads(metadata[FORMAT])
+        header = json.loads(metadata[kind])
     except ValueError as error:
-        raise _Wrong(f"the header is no JSON ({error}).") from error
+        raise WrongFile(f"the header is no JSON ({error}).") from error
     if not isinstance(header, dict):
-        raise _Wrong("the header is no JSON object.")
+        raise WrongFile("the header is no JSON object.")
     return header, arrays
 
 
@@ -137,18 +152,18 @@ def _checked(header: dict, arrays: dict[str, np.ndarray]) -> Sums:
     else:
         shapes |= {"upper": (k, d), "slopes": (k, t), "rest": (t,)}
     if set(arrays) != set(shapes):
-        raise _Wrong(f"the arrays must be {sorted(shapes)}, found {sorted(arrays)}.")
+        raise WrongFile(f"the arrays must be {sorted(shapes)}, found {sorted(arrays)}.")
     for name, shape in shapes.items():
         array = arrays[name]
         if array.shape != shape or array.dtype != np.float64:
-            raise _Wrong(
+            raise WrongFile(
                 f"{name} must have shape {shape} and dtype float64 by the header, found shape "
                 f"{array.shape} and dtype {array.dtype}."
             )
         if not np.isfinite(array).all():
-            raise _Wrong(f"{name} has NaN or infinity.")
+            raise WrongFile(f"{name} has NaN or infinity.")
     if header["sha256"] != _checksum(header, arrays):
-        raise _Wrong("the checksum does not match: the file is damaged or was changed.")
+        raise WrongFile("the checksum does not match: the file is damaged or was changed.")
     _check_squares(arrays)
     weight, log_weights = (float.fromhex(header[name]) for name in ("weight", "log_weights"))
     place = Place(
@@ -159,10 +174,10 @@ def _checked(header: dict, arrays: dict[str, np.ndarray]) -> Sums:
 
 def _check_header(header: dict) -> None:
     if header.get("format") != FORMAT:
-        raise _Wrong(f"format must be {FORMAT!r}, found {header.get('format')!r:.40}.")
+        raise WrongFile(f"format must be {FORMAT!r}, found {header.get('format')!r:.40}.")
     version = header.get("version")
     if version != VERSION:
-        raise _Wrong(f"version {version!r:.40} can't be read: this fastlsgd knows {VERSION}.")
+        raise WrongFile(f"version {version!r:.40} can't be read: this fastlsgd knows {VERSION}.")
     d, t, names = (header.get(name) for name in ("n_features", "n_targets", "feature_names"))
     is_right = {
         "factor": isinstance(header.get("factor"), str) and header["factor"] in KINDS,
@@ -186,7 +201,7 @@ def _check_header(header: dict) -> None:
     }
     for name, holds in is_right.items():
         if not holds:
-            raise _Wrong(f"{name} in the header is not allowed: {header.get(name)!r:.60}.")
+            raise WrongFile(f"{name} in the header is not allowed: {header.get(name)!r:.60}.")
 
 
 def _number(text: object) -> float:
@@ -201,13 +216,13 @@ def _number(text: object) -> float:
 def _check_squares(arrays: dict[str, np.ndarray]) -> None:
     """Refuse sums of squares that no rows have."""
     if "xx" in arrays and not np.array_equal(arrays["xx"], arrays["xx"].T):
-        raise _Wrong("xx is not symmetric.")
+        raise WrongFile("xx is not symmetric.")
     squares = {"yy": arrays.get("yy"), "rest": arrays.get("rest")}
     if "xx" in arrays:
         squares["xx"] = np.diag(arrays["xx"])
     for name, values in squares.items():
         if values is not None and (values < 0.0).any():
-            raise _Wrong(f"{name} has negative squares.")
+            raise WrongFile(f"{name} has negative squares.")
 
 
 def _checksum(header: dict, arrays: dict[str, np.ndarray]) -> str:

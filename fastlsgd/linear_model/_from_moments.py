@@ -13,7 +13,7 @@ from ..kernels.contract import Kernels
 from ..moments import Moments
 from ..solvers.factors import EPS, GRAM_CONDITION
 from ..solvers.moments import Sums
-from ..solvers.moments_regression import Options, Rows, evidence_from, fit_rows
+from ..solvers.moments_regression import Options, SurrogateRows, evidence_from, fit_rows
 from ..solvers.solution import Solution
 from ._base import LinearRegressor, all_or_nothing, backend_name, overflow_explained
 
@@ -160,11 +160,13 @@ class FromMoments(LinearRegressor):
         self._warn_where_not_converged(solutions)
         return self
 
-    def _rows_of(self, sums: Sums) -> Rows:
-        return Rows.of(sums, float(self.l1_ratio), bool(self.positive), bool(self.fit_intercept))
+    def _rows_of(self, sums: Sums) -> SurrogateRows:
+        return SurrogateRows.of(
+            sums, float(self.l1_ratio), bool(self.positive), bool(self.fit_intercept)
+        )
 
     def _fit_rows(
-        self, kernels: Kernels, rows: Rows, alphas, start, *, refuse: bool = True
+        self, kernels: Kernels, rows: SurrogateRows, alphas, start, *, refuse: bool = True
     ) -> list[Solution]:
         """Fit, and say so where the rounding of the sums shows in the weights."""
         options = Options(self.solver, float(self.tol), int(self.max_iter))

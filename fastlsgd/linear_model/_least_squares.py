@@ -23,10 +23,11 @@ from ._base import (
     overflow_explained,
     refuse_underflow,
 )
+from ._from_streams import FromStreams
 from ._inference import InferringRegressor
 
 
-class LeastSquaresRegressor(InferringRegressor):
+class LeastSquaresRegressor(FromStreams, InferringRegressor):
     """Linear least squares to rounding, with L2, L1 and sign constraints.
 
     Minimises, over rows of weights s_i that sum to S::

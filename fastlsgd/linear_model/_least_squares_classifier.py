@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from os import PathLike
+
 import numpy as np
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
@@ -11,16 +13,21 @@ from sklearn.utils.validation import column_or_1d
 from .. import _validation as check
 from ..kernels import resolve_backend
 from ..kernels.contract import working_dtype
+from ..streaming.collect import collect
+from ..streaming.source import RowBlock
+from ..streaming.stream import Stream
 from ._base import (
     LinearClassifier,
     all_or_nothing,
     beside,
     check_class_weight,
     check_classes,
+    check_labels,
     classes_of_calls,
     refuse_balanced,
     signed_targets,
 )
+from ._from_streams import Report, check_stream, moments_task
 from ._least_squares import LeastSquaresRegressor
 
 # Attributes of the fit of the targets that this estimator has too.
@@ -257,13 +264,7 @@ class LeastSquaresClassifier(LinearClassifier):
             s = check.as_sample_weight(
                 check.on_host(sample_weight, "sample_weight"), X.shape[0], some_weight=False
             )
-            if self.class_weight is not None:
-                targets = signed_targets(y, labels, np.float64)
-                factors = compute_class_weight(self.class_weight, classes=labels, y=labels)
-                own = factors[np.searchsorted(labels, y)]
-                s = own if s is None else s * own
-            else:
-                targets = signed_targets(y, labels, working_dtype(X) if s is None else s.dtype)
+            targets, s = self._signed(y, s, labels, working_dtype(X))
             if not regressor._add_and_solve(X, targets, s, alphas, one_target=False):
                 self.__dict__ = before  # there was no row of positive weight yet
                 return self
@@ -272,6 +273,80 @@ class LeastSquaresClassifier(LinearClassifier):
             if not hasattr(self, "classes_"):
                 self.classes_ = beside(labels, classes)
             return self
+
+    def _signed(self, y, s, labels: np.ndarray, dtype):
+        """Targets of -1 and 1 for these labels, and the weights multiplied by the classes' own."""
+        if self.class_weight is None:
+            return signed_targets(y, labels, dtype if s is None else s.dtype), s
+        targets = signed_targets(y, labels, np.float64)
+        factors = compute_class_weight(self.class_weight, classes=labels, y=labels)
+        own = factors[np.searchsorted(labels, y)]
+        return targets, own if s is None else s * own
+
+    def fit_stream(
+        self,
+        stream: Stream,
+        *,
+        classes=None,
+        checkpoint: str | PathLike | None = None,
+        progress: Report = False,
+    ):
+        """Fit the model to the rows of a stream, in one pass.
+
+        Parameters
+        ----------
+        stream : Stream
+            As :func:`fastlsgd.streaming.scan` makes it; its targets are labels.
+        classes : array-like of shape (n_classes,), optional
+            All labels that there are. Default: found by a first pass over the labels.
+        checkpoint, progress
+            As of :meth:`LeastSquaresRegressor.fit_stream`.
+
+        Returns
+        -------
+        self : LeastSquaresClassifier
+
+        Raises
+        ------
+        ValueError
+            As for :meth:`LeastSquaresRegressor.fit_stream`, and if `class_weight` is "balanced",
+            for which a pass over all labels would be needed first.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from fastlsgd import LeastSquaresClassifier
+        >>> from fastlsgd.streaming import scan
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = LeastSquaresClassifier().fit_stream(scan(X, target=y, batch_rows=40))
+        >>> model.coef_.shape, round(model.score(X, y), 3)
+        ((3, 4), 0.847)
+        """
+        check_stream(stream)
+        refuse_balanced(self.class_weight)
+        with all_or_nothing(self):
+            regressor, _ = self._regressor()
+            for name in ("classes_", "_label_binarizer", "_moments"):
+                self.__dict__.pop(name, None)
+            labels = classes_of_calls(self, stream.source.labels() if classes is None else classes)
+
+            def prepare(block: RowBlock):
+                n = block.X.shape[0]
+                check_labels(block.y, "y")
+                s = check.as_sample_weight(block.sample_weight, n, some_weight=False)
+                return self._signed(np.asarray(block.y), s, labels, working_dtype(block.X.dtype))
+
+            kind = [str(label) for label in labels]
+            task = moments_task(self, checkpoint, progress, kind=kind)
+            (moments,) = collect(stream, task, prepare)
+            regressor.fit_moments(moments)
+            for name in REGRESSOR_ATTRIBUTES:
+                setattr(self, name, getattr(regressor, name))
+            self.classes_ = labels
+            self.n_features_in_ = moments.n_features
+            if hasattr(moments, "feature_names_in_"):
+                self.feature_names_in_ = moments.feature_names_in_
+        return self
 
     def _weights(self, labels, sample_weight, X):
         """Weights of the rows on the host, multiplied by those of the classes."""

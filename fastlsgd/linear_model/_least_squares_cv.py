@@ -225,6 +225,12 @@ class LeastSquaresCV(RoutedSplitter, LeastSquaresRegressor):
             self._choose(alphas, errors)
             return self._solve_moments(whole, [self.alpha_], None)
 
+    def _n_folds_of_streams(self) -> int:
+        cv = 5 if self.cv is None else self.cv
+        if not check.is_whole(cv):
+            raise ValueError(f"cv must be a number of folds for fit_stream, got {cv!r}.")
+        return check.check_whole(cv, "cv", 2)
+
     def _errors_of_fold(self, kernels, judged: Sums, fitted: Sums, alphas) -> np.ndarray:
         """The mean squared errors on a fold of fits to the rest, one for each alpha."""
         solutions = self._fit_rows(kernels, self._rows_of(fitted), alphas, None)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from .._sklearn_compat import with_callbacks
 from ._base import LinearRegressor, all_or_nothing
+from ._from_streams import StreamedSGD
 from ._stochastic import BaseSGD, Call, Start
 
 
-class SGDRegressor(LinearRegressor, BaseSGD):
+class SGDRegressor(StreamedSGD, LinearRegressor, BaseSGD):
     """Linear least squares by stochastic gradient descent.
 
     Minimises, over n rows of weights s_i::

@@ -21,10 +21,11 @@ from ._base import (
     refuse_balanced,
     signed_targets,
 )
+from ._from_streams import StreamedSGD
 from ._stochastic import BaseSGD, Call, Start
 
 
-class SGDClassifier(LinearClassifier, BaseSGD):
+class SGDClassifier(StreamedSGD, LinearClassifier, BaseSGD):
     """Linear classifier: least squares to one target per class, by stochastic gradient descent.
 
     Each class has a target that is 1 in its own rows and -1 in all others (one-vs-rest); with two

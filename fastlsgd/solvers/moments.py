@@ -44,7 +44,7 @@ BLOCK_NUMBERS, LEAST_ROWS, MOST_ROWS = 2**24, 2**14, 2**20
 # Numbers of a block that is decomposed by QR: 8 MB.
 QR_NUMBERS = 2**20
 # A column that loses more than this to the square of its mean is summed again about its mean.
-CANCELLATION = 30.0
+MEAN_CANCELLATION = 30.0
 # What is left of a column by a subtraction has lost as many digits as this number has.
 MOST_LOST = 1e5
 # The squares of a column below this have underflown, unless it is constant.
@@ -403,7 +403,7 @@ def _placed(place: Place, origin: np.ndarray) -> Place:
 
 def _gram(system: System, place: Place) -> GramSums:
     d = system.d
-    origin, sums = system.sums_about_mean(place.origin[:d], CANCELLATION)
+    origin, sums = system.sums_about_mean(place.origin[:d], MEAN_CANCELLATION)
     x, y = sums.x / sums.weight, sums.y / sums.weight
     system.centre_at(origin + x, y)
     xx, xy = sums.xx, sums.xy - np.outer(sums.x, y)
@@ -461,7 +461,7 @@ def _triangle(system: System, place: Place, moved: bool = False) -> TriangularSu
     R, slopes, rest = decomposed(A, y)
     offset = np.append(R[0, 1:], slopes[0]) / R[0, 0]
     squares = np.einsum("ij,ij->j", R[1:, 1:], R[1:, 1:])
-    if not moved and np.any(R[0, 1:] ** 2 > CANCELLATION * squares):
+    if not moved and np.any(R[0, 1:] ** 2 > MEAN_CANCELLATION * squares):
         origin = place.origin + np.append(offset[:d], np.zeros(system.t))
         return _triangle(system, _placed(place, origin), moved=True)
     system.centre_at(place.origin[:d] + offset[:d], offset[d:])

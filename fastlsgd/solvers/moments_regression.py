@@ -33,7 +33,7 @@ ROUNDINGS = 100.0
 
 
 @dataclass(frozen=True)
-class Rows:
+class SurrogateRows:
     """A few rows with the same sums as the data, to be fitted without an intercept."""
 
     sums: Sums  # about the mean, or about zero if no intercept is fitted
@@ -42,7 +42,7 @@ class Rows:
     fit_intercept: bool
 
     @classmethod
-    def of(cls, sums: Sums, l1_ratio: float, positive: bool, fit_intercept: bool) -> Rows:
+    def of(cls, sums: Sums, l1_ratio: float, positive: bool, fit_intercept: bool) -> SurrogateRows:
         sums = sums if fit_intercept else about_zero(sums)
         R, q, rest = sums.root()
         X, y = np.zeros((len(R) + 1, sums.n_features)), np.zeros((len(R) + 1, len(rest)))
@@ -90,7 +90,7 @@ class Options(NamedTuple):
 
 def fit_rows(
     kernels: Kernels,
-    rows: Rows,
+    rows: SurrogateRows,
     alphas: Sequence[float],
     start: np.ndarray | None,
     options: Options,
@@ -121,7 +121,7 @@ def fit_rows(
     return [rows.restored(solution, alpha) for solution, alpha in pairs]
 
 
-def evidence_from(rows: Rows, solution: Solution) -> Evidence | None:
+def evidence_from(rows: SurrogateRows, solution: Solution) -> Evidence | None:
     """Return what `infer` needs; None where no factor is accurate enough for standard errors."""
     sums, d = rows.sums, rows.sums.n_features
     factor = solution.factor or solution.singular

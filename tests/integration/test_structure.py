@@ -59,7 +59,8 @@ def may_take_many(function: Function, is_method: bool, path: Path) -> bool:
     """Public functions, constructors of estimators and compiled kernels may."""
     if is_method:
         return function.name == "__init__" and path.parent.name == "linear_model"
-    return function.name in fastlsgd.__all__ or is_compiled_kernel(function)
+    public = {*fastlsgd.__all__, *fastlsgd.streaming.__all__}
+    return function.name in public or is_compiled_kernel(function)
 
 
 @pytest.mark.parametrize("folder", MOST_LINES)

@@ -1,0 +1,167 @@
+"""Arrays and files of arrays, svmlight files, and batches that a caller makes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from .source import StreamError, distinct
+
+
+class ArraySource:
+    """Rows of an array, be it mapped from a file, of which y is a column or an array of its own."""
+
+    def __init__(self, array: Any, y: Any, weight: Any, columns: np.ndarray, place: str) -> None:
+        self.array, self.y, self.weight = array, y, weight
+        self.columns, self.place = columns, place
+        self.names: list[str] | None = None
+        self.n_features: int | None = len(columns)
+        self.rows = 1  # until `divided` says otherwise
+
+    def divided(self, rows: int) -> ArraySource:
+        """Set how many rows a piece has."""
+        self.rows = rows
+        return self
+
+    def pieces(self) -> Sequence[str]:
+        starts = range(0, self.array.shape[0], self.rows)
+        return [f"{self.place}, rows from {start}" for start in starts]
+
+    def read(self, piece: int) -> Iterator[tuple[Any, Any, Any, str]]:
+        rows = slice(piece * self.rows, (piece + 1) * self.rows)
+        part = self.array[rows]
+        is_whole = len(self.columns) == self.array.shape[1]
+        X = part if is_whole else part[:, _as_slice(self.columns)]
+        if isinstance(part, np.memmap):
+            X = np.array(X)  # so that reading the file is done here, ahead of the computation
+        y, s = (
+            None if own is None else np.asarray(part[:, own] if isinstance(own, int) else own[rows])
+            for own in (self.y, self.weight)
+        )
+        yield X, y, s, f"{self.place}, rows from {rows.start}"
+
+    def labels(self) -> np.ndarray:
+        return distinct(y for k in range(len(self.pieces())) for _, y, _, _ in self.read(k))
+
+
+def _as_slice(columns: np.ndarray) -> slice | np.ndarray:
+    """Return the columns as a slice where they are contiguous, so that they are not copied."""
+    first, last = int(columns[0]), int(columns[-1])
+    is_run = last - first + 1 == len(columns) and (np.diff(columns) == 1).all()
+    return slice(first, last + 1) if is_run else columns
+
+
+def array_source(array: Any, target: Any, weight: Any, columns: Any, place: str) -> ArraySource:
+    """Return the source of an array of two dimensions, after checks of its arguments."""
+    if array.ndim != 2:
+        raise StreamError(f"{place} must have two dimensions, got shape {array.shape}.")
+    n, d = array.shape
+    y, s = (
+        _column_or_array(value, n, d, name, place)
+        for value, name in ((target, "target"), (weight, "weight"))
+    )
+    taken = {own for own in (y, s) if isinstance(own, int)}
+    if columns is None:
+        chosen = np.array([j for j in range(d) if j not in taken], dtype=int)
+    else:
+        chosen = np.asarray(columns)
+        if chosen.ndim != 1 or chosen.dtype.kind not in "iu" or not len(chosen):
+            raise StreamError("columns of an array must be numbers of columns.")
+        if chosen.min() < 0 or chosen.max() >= d:
+            raise StreamError(
+                f"columns must lie in [0, {d}), got {chosen.min()} to {chosen.max()}."
+            )
+    if len(chosen) == 0:
+        raise StreamError(f"{place} has no columns beside the target.")
+    return ArraySource(array, y, s, chosen, place)
+
+
+def _column_or_array(value, n: int, d: int, name: str, place: str):
+    if value is None:
+        if name == "target":
+            raise StreamError("target must be the number of a column, or an array of targets.")
+        return None
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        if not -d <= value < d:
+            raise StreamError(f"{name}={value} is no column of {place}, which has {d}.")
+        return int(value) % d
+    array = np.load(value, mmap_mode="r") if isinstance(value, (str, os.PathLike)) else value
+    array = np.asarray(array) if not hasattr(array, "shape") else array
+    if array.shape[:1] != (n,):
+        raise StreamError(f"{name} must have {n} rows as {place} has, got shape {array.shape}.")
+    return array
+
+
+class BatchSource:
+    """(X, y) or (X, y, sample_weight), from an iterable that can be gone through again."""
+
+    names: list[str] | None = None
+    n_features: int | None = None
+
+    def __init__(self, batches: Callable[[], Iterator[Any]]) -> None:
+        self.batches = batches
+
+    def pieces(self) -> Sequence[str]:
+        return ["batches"]
+
+    def read(self, piece: int) -> Iterator[tuple[Any, Any, Any, str]]:
+        for number, batch in enumerate(self.batches()):
+            if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
+                raise StreamError(
+                    f"batch {number}: a batch must be (X, y) or (X, y, sample_weight), got a "
+                    f"{type(batch).__name__}."
+                )
+            X, y, *rest = batch
+            if hasattr(X, "shape") and X.shape[0] == 0:
+                continue
+            yield X, y, rest[0] if rest else None, f"batch {number}"
+
+    def labels(self) -> np.ndarray:
+        return distinct(np.asarray(y) for _, y, _, _ in self.read(0))
+
+
+MOST = 2**31 - 1  # columns of a file whose number of columns is not known yet
+
+
+class SvmlightSource:
+    """A text file of sparse rows, read some bytes at a time by scikit-learn."""
+
+    names: list[str] | None = None
+
+    def __init__(self, path: Path, n_features: int | None, n_bytes: int) -> None:
+        self.path, self.n_bytes = path, n_bytes
+        self.size = path.stat().st_size
+        self.n_features: int | None = n_features
+        if n_features is None:
+            parts = (part for k in range(len(self.pieces())) for part in self._parts(k, MOST))
+            self.n_features = 1 + max((int(X.indices.max()) for X, *_ in parts if X.nnz), default=0)
+
+    def pieces(self) -> Sequence[str]:
+        return [f"{self.path}, bytes from {at}" for at in range(0, self.size, self.n_bytes)]
+
+    def read(self, piece: int) -> Iterator[tuple[Any, Any, Any, str]]:
+        yield from self._parts(piece, self.n_features)
+
+    def _parts(self, piece: int, n_features: int | None):
+        from sklearn.datasets import load_svmlight_file
+
+        start = piece * self.n_bytes
+        place = f"{self.path}, bytes from {start}"
+        try:
+            X, y = load_svmlight_file(
+                str(self.path), n_features=n_features, offset=start, length=self.n_bytes
+            )
+        except ValueError as error:
+            if "no samples" in str(error).lower():
+                return
+            raise StreamError(f"{place}: {error}") from error
+        if X.shape[0]:
+            yield sparse.csr_array(X), y, None, place
+
+    def labels(self) -> np.ndarray:
+        return distinct(y for k in range(len(self.pieces())) for _, y, _, _ in self.read(k))

@@ -1,0 +1,179 @@
+"""Checkpoints: how far a pass over a stream has come, so that it can go on after a crash.
+
+A checkpoint is written after each block, at once or not at all. It has the position of the next
+block, and all that the blocks before have left, bit for bit, so that a pass that goes on ends with
+the same bits as one without interruption. It belongs to one stream and one kind of fit, which it
+describes; others refuse it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .._moments_file import (
+    WrongFile,
+    content,
+    described,
+    fill,
+    replace_file,
+    safetensors_package,
+)
+from ..moments import Moments
+from .source import StreamError
+from .stream import Stream
+
+FORMAT, VERSION = "fastlsgd.checkpoint", 1
+MAGIC = b"fastlsgd.checkpoint.sgd 1\n"
+
+Position = tuple[int, int]
+
+
+def description(stream: Stream, **fit: Any) -> dict[str, Any]:
+    """Return what makes a stream and a fit, as JSON has it, for comparison with a checkpoint's."""
+    pieces = stream.source.pieces()
+    told = {
+        "pieces": hashlib.sha256("\n".join(pieces).encode()).hexdigest(),
+        "rows": getattr(stream.source, "rows", None),
+        "columns": stream.feature_names,
+        **fit,
+    }
+    return json.loads(json.dumps(told, default=str))
+
+
+class MomentsCheckpoint:
+    """Moments of the rows before a position, in a file of the format safetensors."""
+
+    def __init__(self, path: str | PathLike, told: dict[str, Any]) -> None:
+        self.path, self.told = Path(path), told
+
+    def save(self, position: Position, parts: list[Moments]) -> None:
+        headers: list[dict | None] = []
+        arrays: dict[str, np.ndarray] = {}
+        for k, part in enumerate(parts):
+            header = None
+            if part.n_samples:
+                header, own = described(part)
+                arrays |= {f"{k}.{name}": array for name, array in own.items()}
+            headers.append(header)
+        header = {
+            "version": VERSION,
+            "told": self.told,
+            "position": list(position),
+            "parts": headers,
+        }
+        text = json.dumps(header)
+        header_of = {FORMAT: json.dumps({"text": text, "sha256": _digest(text)})}
+        replace_file(self.path, safetensors_package().numpy.save(arrays, header_of))
+
+    def load(self, factor: str, count: int) -> tuple[Position, list[Moments]]:
+        """Return the position to go on from and the moments so far: none without a file.
+
+        Raises
+        ------
+        StreamError
+            If the file is damaged, or is of another stream or fit.
+        """
+        parts = [Moments(factor=factor) for _ in range(count)]
+        if not self.path.exists():
+            return (0, 0), parts
+        try:
+            outer, arrays = content(self.path, FORMAT)
+            text = outer.get("text")
+            if not isinstance(text, str) or outer.get("sha256") != _digest(text):
+                raise WrongFile("the checksum of the header does not match.")
+            header = json.loads(text)
+            self._check(header, count)
+            for k, (part, own) in enumerate(zip(parts, header["parts"], strict=True)):
+                prefix = f"{k}."
+                named = {
+                    name.removeprefix(prefix): array
+                    for name, array in arrays.items()
+                    if name.startswith(prefix)
+                }
+                if own is not None:
+                    fill(part, own, named)
+        except WrongFile as error:
+            raise StreamError(f"checkpoint {self.path}: {error}") from error
+        return tuple(header["position"]), parts
+
+    def _check(self, header: dict, count: int) -> None:
+        if header.get("version") != VERSION:
+            raise WrongFile(f"version {header.get('version')!r:.40} can't be read.")
+        compare(header["told"], self.told)
+        if len(header["parts"]) != count:
+            raise WrongFile("it has another number of folds.")
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+
+class FitCheckpoint:
+    """The state of an estimator, as a pickle: to be read only where one wrote it oneself."""
+
+    def __init__(self, path: str | PathLike, told: dict[str, Any]) -> None:
+        self.path, self.told = Path(path), told
+
+    def save(self, state: dict[str, Any]) -> None:
+        told = json.dumps(self.told).encode()
+        body = len(told).to_bytes(8, "little") + told + pickle.dumps(state)
+        digest = hashlib.sha256(body).hexdigest().encode()
+        replace_file(self.path, MAGIC + digest + b"\n" + body)
+
+    def load(self) -> dict[str, Any] | None:
+        """Return the state, or None without a file.
+
+        Raises
+        ------
+        StreamError
+            If the file is damaged, or is of another stream or fit.
+        """
+        if not self.path.exists():
+            return None
+        data = self.path.read_bytes()
+        start = len(MAGIC) + 65
+        body = data[start:]
+        digest = hashlib.sha256(body).hexdigest().encode() + b"\n"
+        if not data.startswith(MAGIC) or data[len(MAGIC) : start] != digest:
+            raise StreamError(f"checkpoint {self.path}: this is no intact checkpoint of SGD.")
+        size = int.from_bytes(body[:8], "little")
+        try:
+            compare(json.loads(body[8 : 8 + size]), self.told)
+        except WrongFile as error:
+            raise StreamError(f"checkpoint {self.path}: {error}") from error
+        return pickle.loads(body[8 + size :])
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+
+def compare(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Refuse a checkpoint of another stream or fit."""
+    for name, value in expected.items():
+        if found.get(name) != value:
+            raise WrongFile(
+                f"it belongs to another fit: {name} was {found.get(name)!r:.80}, and is "
+                f"{value!r:.80}. Remove the file to begin anew."
+            )
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def check_path(checkpoint) -> None:
+    """Refuse a path to which nothing can be written, before any work."""
+    if checkpoint is None:
+        return
+    if not isinstance(checkpoint, (str, os.PathLike)):
+        raise StreamError(f"checkpoint must be a path, got a {type(checkpoint).__name__}.")
+    folder = Path(checkpoint).parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"checkpoint: there is no folder {folder}.")

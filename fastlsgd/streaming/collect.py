@@ -1,0 +1,81 @@
+"""One pass over a stream: the moments of its rows, or of folds of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from os import PathLike
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..moments import Moments
+from .checkpoint import MomentsCheckpoint, check_path, description
+from .source import RowBlock, StreamError
+from .stream import Meter, Stream, StreamProgress, named
+
+# What is fitted to the rows of a block: y and the weights.
+Prepared = tuple[Any, Any]
+
+
+class Collection(NamedTuple):
+    """How the moments of a stream are collected."""
+
+    factor: str = "gram"
+    n_folds: int = 1
+    backend: str | None = None
+    checkpoint: str | PathLike | None = None
+    progress: bool | Callable[[StreamProgress], None] = False
+    kind: Any = None  # what else makes the fit, for checkpoints
+
+
+def as_it_is(block: RowBlock) -> Prepared:
+    """Return the targets and weights of a block for a regressor."""
+    return block.y, block.sample_weight
+
+
+def collect(
+    stream: Stream, task: Collection, prepare: Callable[[RowBlock], Prepared] = as_it_is
+) -> list[Moments]:
+    """Return the moments of each fold.
+
+    The rows of a block are divided among the folds in runs of equal length.
+
+    Raises
+    ------
+    ValueError
+        If rows are not allowed; the message names their place.
+    """
+    check_path(task.checkpoint)
+    told = description(stream, factor=task.factor, n_folds=task.n_folds, kind=task.kind)
+    parts = [Moments(factor=task.factor) for _ in range(task.n_folds)]
+    start, file = (0, 0), None
+    if task.checkpoint is not None:
+        file = MomentsCheckpoint(task.checkpoint, told)
+        start, parts = file.load(task.factor, task.n_folds)
+    meter = Meter(task.progress)
+    for block in stream.blocks(start=start):
+        with named(block, stream.feature_names):
+            _add(parts, block, *prepare(block), task.backend)
+        if file is not None:
+            file.save((block.piece, block.number + 1), parts)
+        meter.count(block)
+    if not all(part.n_samples for part in parts):
+        raise StreamError("The stream has no rows of positive weight, or too few for its folds.")
+    if stream.feature_names is not None:
+        for part in parts:
+            part.feature_names_in_ = np.array(stream.feature_names, dtype=object)
+    if file is not None:
+        file.remove()
+    return parts
+
+
+def _add(parts: list[Moments], block: RowBlock, y, s, backend: str | None) -> None:
+    if len(parts) == 1:
+        parts[0].update(block.X, y, s, backend=backend)
+        return
+    cuts = np.linspace(0, block.X.shape[0], len(parts) + 1).astype(int)
+    for part, start, stop in zip(parts, cuts[:-1], cuts[1:], strict=True):
+        if stop > start:
+            rows = slice(int(start), int(stop))
+            own = s[rows] if s is not None and np.ndim(s) else s
+            part.update(block.X[rows], y[rows], own, backend=backend)

@@ -1,0 +1,290 @@
+"""`scan`: any source of rows as a stream."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import _validation as check
+from .arrays import BatchSource, SvmlightSource, array_source
+from .arrow import (
+    Piece,
+    TableSource,
+    arrow,
+    pieces_of_dataset,
+    pieces_of_pandas,
+    pieces_of_polars,
+    pieces_of_table,
+)
+from .encoding import encoding_of, is_category, plain
+from .source import Source, StreamError, rows_per_block
+from .stream import Stream
+
+MEMORY = 2**28
+SVMLIGHT = (".svm", ".svmlight", ".libsvm")
+FORMATS = {".parquet": "parquet", ".arrow": "ipc", ".feather": "feather", ".ipc": "ipc",
+           ".csv": "csv", ".orc": "orc"}  # fmt: skip
+# A value of a category with more values than this becomes no column.
+MOST_CATEGORIES = 10_000
+
+
+def scan(
+    source,
+    target=None,
+    *,
+    columns=None,
+    weight=None,
+    batch_rows: int | None = None,
+    memory: int | None = None,
+    filter=None,
+    categories: Mapping[str, Sequence[Any]] | None = None,
+    impute: Mapping[str, Any] | None = None,
+    drop_first: bool = True,
+) -> Stream:
+    """Read rows a block at a time, from whatever holds them, for `fit_stream` and `Moments`.
+
+    Nothing is read before it is needed, except the schema, and the values of categories that
+    `categories` does not have.
+
+    Parameters
+    ----------
+    source : path, list of paths, dataset, table, frame, array or iterable
+        - Parquet, Arrow, Feather or CSV: a file, a list of files, or a folder, whose partitions
+          (``year=2026/...``) are columns; a :class:`pyarrow.dataset.Dataset` or
+          :class:`pyarrow.Table`; all by the package pyarrow (the extra `streams`).
+        - a frame of pandas or polars, or a lazy frame of polars;
+        - a `.npy` file, a memmap or an array of two dimensions;
+        - a file of svmlight (`.svm`, `.svmlight`, `.libsvm`), whose columns count from 0;
+        - an iterable of (X, y) or (X, y, sample_weight), which can be gone through again, or a
+          function that returns an iterator of them.
+    target : str, list of str, int or array-like
+        Name of the column with the targets, several of them for many targets. For arrays the number
+        of the column, or an array (or .npy file) of its own. Not for svmlight and batches, which
+        have their targets.
+    columns : list of str or int, optional
+        Columns of X. Default: all but the target and the weight. For svmlight the number of
+        columns, which takes a pass over the file if it is not given.
+    weight : str, int or array-like, optional
+        Column of sample weights, as `target`.
+    batch_rows : int >= 1, optional
+        Rows of a block. Default: by `memory`.
+    memory : int >= 1, optional
+        How many bytes the blocks may take that are in memory at a time; 256 MB by default.
+    filter : pyarrow.dataset.Expression, optional
+        Rows to read of files and datasets, such as ``pyarrow.dataset.field("year") > 2020``; it may
+        use columns that X does not have. What the statistics of a file exclude is not read.
+    categories : dict of str to list, optional
+        The values of columns of strings and dictionaries; each has a column of zeros and ones,
+        named ``"color=red"``. Default: those that a first pass over these columns finds, sorted.
+    impute : dict of str to value, optional
+        What stands in place of nulls, by column. Nulls of other columns are refused.
+    drop_first : bool, default=True
+        Whether the first category of a column has no column of its own: with an intercept, the
+        columns of all of them depend on each other.
+
+    Returns
+    -------
+    stream : Stream
+
+    Raises
+    ------
+    ValueError
+        If an argument does not fit the source. Errors in the rows are raised when they are read,
+        and name the file, the row group and the column.
+    ImportError
+        If a package that the source needs is not installed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastlsgd import LeastSquaresRegressor
+    >>> from fastlsgd.streaming import scan
+    >>> table = np.random.default_rng(0).normal(size=(1000, 4))
+    >>> table[:, 3] = table[:, :3] @ [1.0, 2.0, 3.0] + 5.0
+    >>> model = LeastSquaresRegressor().fit_stream(scan(table, target=3, batch_rows=100))
+    >>> model.coef_.round(6).tolist(), round(model.intercept_, 6)
+    ([1.0, 2.0, 3.0], 5.0)
+    """
+    if batch_rows is not None:
+        batch_rows = check.check_whole(batch_rows, "batch_rows", 1)
+    memory = MEMORY if memory is None else check.check_whole(memory, "memory", 1)
+    if isinstance(source, (str, os.PathLike)) and not _is_url(source):
+        path = Path(source)
+        if not path.exists():
+            raise FileNotFoundError(f"There is no file or folder {path}.")
+        if path.suffix == ".npy":
+            source, place = np.load(path, mmap_mode="r"), str(path)
+            return _of_array(source, target, weight, columns, place, batch_rows, memory)
+        if path.suffix in SVMLIGHT:
+            _refuse_target(target, weight, "a file of svmlight")
+            d = None if columns is None else check.check_whole(columns, "columns", 1)
+            return Stream(SvmlightSource(path, d, max(memory // 12, 1)))
+    if isinstance(source, np.ndarray):
+        return _of_array(source, target, weight, columns, "array", batch_rows, memory)
+    found = _table(source, filter, batch_rows, memory)
+    if found is None:
+        if not (callable(source) or isinstance(source, Iterable)):
+            raise StreamError(f"source can't be a {type(source).__name__}.")
+        return Stream(_of_batches(source, target, weight))
+    types, make_pieces = found
+    chosen = _chosen(types, target, weight, columns)
+    pieces = make_pieces(rows_per_block(batch_rows, memory, 8 * len(chosen)))
+    values = _categories(types, chosen, categories or {}, pieces, impute or {})
+    _refuse_unknown(impute or {}, chosen, "impute")
+    encoding = encoding_of(types, chosen, values, impute or {}, bool(drop_first))
+    if not encoding.names:
+        raise StreamError("There are no columns for X beside the target.")
+    size = (len(encoding.names) + 1) * encoding.dtype.itemsize
+    rows = rows_per_block(batch_rows, memory, size)
+    return Stream(TableSource(make_pieces(rows), encoding, _targets(target), weight, rows))
+
+
+def _is_url(source) -> bool:
+    return isinstance(source, str) and "://" in source
+
+
+def _of_array(array, target, weight, columns, place, batch_rows, memory) -> Stream:
+    source = array_source(array, target, weight, columns, place)
+    size = len(source.columns) * array.dtype.itemsize
+    return Stream(source.divided(rows_per_block(batch_rows, memory, size)))
+
+
+def _refuse_target(target, weight, what: str) -> None:
+    if target is not None or weight is not None:
+        raise StreamError(f"target and weight are not for {what}, which has its own.")
+
+
+def _of_batches(source, target, weight) -> Source:
+    _refuse_target(target, weight, "batches of (X, y)")
+    if callable(source):
+        return BatchSource(source)
+    if iter(source) is source:
+        raise StreamError(
+            "source can be gone through only once: give a list of batches, or a function that "
+            "returns an iterator of them."
+        )
+    return BatchSource(lambda: iter(source))
+
+
+def _table(
+    source, filters, batch_rows, memory
+) -> tuple[dict[str, Any], Callable[[int], list[Piece]]] | None:
+    """Return the types of a table's columns, and a function that makes pieces; None for others."""
+    module = type(source).__module__.partition(".")[0]
+    if module == "pandas":
+        pa = arrow()
+        schema = pa.Schema.from_pandas(source, preserve_index=False)
+        return _types(schema), lambda rows: pieces_of_pandas(source, rows)
+    if module == "polars":
+        schema = source.head(0).lazy().collect().to_arrow().schema
+        return _types(schema), lambda rows: pieces_of_polars(source, rows)
+    if module == "pyarrow" and hasattr(source, "to_batches") and hasattr(source, "select"):
+        return _types(source.schema), lambda rows: pieces_of_table(source)
+    if not (module == "pyarrow" or isinstance(source, (str, os.PathLike)) or _are_paths(source)):
+        return None
+    dataset = source if hasattr(source, "get_fragments") else _dataset(source)
+    return _types(dataset.schema), lambda rows: pieces_of_dataset(dataset, filters)
+
+
+def _types(schema) -> dict[str, Any]:
+    return dict(zip(schema.names, schema.types, strict=True))
+
+
+def _are_paths(source) -> bool:
+    return (
+        isinstance(source, (list, tuple))
+        and bool(source)
+        and all(isinstance(item, (str, os.PathLike)) for item in source)
+    )
+
+
+def _dataset(source):
+    """Return the dataset of a file, some files or a folder, whose format the names tell."""
+    pa = arrow()
+    paths = source if isinstance(source, (list, tuple)) else [source]
+    paths = [os.fspath(path) for path in paths]
+    first = paths[0]
+    if os.path.isdir(first):
+        inside = sorted(str(path) for path in Path(first).rglob("*") if path.is_file())
+        first = next((path for path in inside if _format(path) is not None), first)
+    try:
+        return pa.dataset.dataset(
+            paths if len(paths) > 1 else paths[0],
+            format=_format(first) or "parquet",
+            partitioning="hive" if len(paths) == 1 else None,
+        )
+    except FileNotFoundError:
+        raise
+    except (OSError, pa.ArrowException) as error:
+        raise StreamError(f"{first}: this can't be read as {_format(first)}: {error}") from error
+
+
+def _format(path: str) -> str | None:
+    parts = [suffix for suffix in Path(path).suffixes if suffix not in (".gz", ".bz2", ".zst")]
+    return FORMATS.get(parts[-1]) if parts else None
+
+
+def _targets(target):
+    return target if isinstance(target, str) else list(target)
+
+
+def _chosen(types, target, weight, columns) -> list[str]:
+    """Return the columns of X, after checks of all names."""
+    names = [target] if isinstance(target, str) else target
+    if (
+        not isinstance(names, (list, tuple))
+        or not names
+        or not all(isinstance(name, str) for name in names)
+    ):
+        raise StreamError(
+            f"target must be the name of a column, or a list of names, got {check.shown(target)}."
+        )
+    own = [*names, *([weight] if weight is not None else [])]
+    _refuse_unknown(own, types, "target or weight")
+    if columns is None:
+        return [name for name in types if name not in own]
+    if isinstance(columns, str) or not all(isinstance(name, str) for name in columns):
+        raise StreamError(f"columns must be a list of names, got {check.shown(columns)}.")
+    columns = list(columns)
+    _refuse_unknown(columns, types, "columns")
+    if len(set(columns)) < len(columns):
+        raise StreamError("columns names a column twice.")
+    return columns
+
+
+def _refuse_unknown(names, known, what: str) -> None:
+    for name in names:
+        if name not in known:
+            listed = ", ".join(map(repr, list(known)[:20]))
+            raise StreamError(f"{what}: there is no column {name!r} among {listed}.")
+
+
+def _categories(types, chosen, given, pieces: list[Piece], impute) -> dict[str, list[Any]]:
+    """Return the categories of columns that have them, by a pass over those that are not given."""
+    _refuse_unknown(given, chosen, "categories")
+    found: dict[str, set] = {
+        name: set(given.get(name, ()))
+        for name in chosen
+        if name in given or is_category(types[name])
+    }
+    open_names = [name for name in found if name not in given]
+    for place, batches in pieces if open_names else ():
+        for batch in batches(open_names, 2**20):
+            for name in open_names:
+                values = plain(batch.column(name).unique())
+                found[name].update(value for value in values.to_pylist() if value is not None)
+                if len(found[name]) > MOST_CATEGORIES:
+                    raise StreamError(
+                        f"{place}: column {name!r} has more than {MOST_CATEGORIES} categories."
+                    )
+    for name in open_names:
+        if name in impute:
+            found[name].add(impute[name])
+    return {
+        name: list(given[name]) if name in given else sorted(values)
+        for name, values in found.items()
+    }

@@ -1,0 +1,74 @@
+"""What a stream reads: pieces of a source, each a few blocks of rows, and how they are named.
+
+A source knows its columns and its pieces before it reads any row. A piece (a row group, a file, a
+range of rows) can be read by itself, so that pieces can be visited in any order and a reader can
+begin in the middle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+
+class StreamError(ValueError):
+    """What is wrong with the rows of a source; the message names the file, place and column."""
+
+
+class RowBlock(NamedTuple):
+    """Some rows of a stream."""
+
+    X: Any  # (n, d) array or SciPy CSR
+    y: np.ndarray  # (n,) or (n, t); labels of any dtype
+    sample_weight: np.ndarray | None  # (n,)
+    place: str  # such as "sales.parquet, row group 3"
+    piece: int  # number of the piece in the source
+    number: int  # of this block in the piece
+    n_bytes: int  # of X
+
+
+class Source(Protocol):
+    """Where rows come from."""
+
+    names: list[str] | None  # of the columns of X
+    n_features: int | None  # None where only the first block tells
+
+    def pieces(self) -> Sequence[str]:
+        """Return the places of all pieces, in the order of the rows."""
+        ...
+
+    def read(self, piece: int) -> Iterator[tuple[Any, Any, Any, str]]:
+        """Yield X, y, weights and the place of each block of a piece."""
+        ...
+
+    def labels(self) -> np.ndarray:
+        """Return the different values of y, sorted, by a pass."""
+        ...
+
+
+def rows_per_block(batch_rows: int | None, memory: int, bytes_per_row: int) -> int:
+    """Return how many rows a block has.
+
+    About six blocks are in memory at a time: one that is computed with, one that waits, one that is
+    being made, and for the last two what they are made from.
+    """
+    if batch_rows is not None:
+        return batch_rows
+    return max(1, min(memory // 6, MOST_BYTES) // max(bytes_per_row, 1))
+
+
+# Larger blocks bring nothing: merging the sums of two takes d^2 operations.
+MOST_BYTES = 2**25
+
+
+def distinct(parts: Iterator[np.ndarray]) -> np.ndarray:
+    """Return the sorted values of some arrays, of which a few are in memory at a time."""
+    found: np.ndarray | None = None
+    for part in parts:
+        values = np.unique(part)
+        found = values if found is None else np.unique(np.concatenate([found, values]))
+    if found is None:
+        raise StreamError("The stream has no rows.")
+    return found

@@ -1,0 +1,366 @@
+"""Any source of the same rows gives the same stream, and errors name the file, place and column."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from fastlsgd import LeastSquaresRegressor
+from fastlsgd.streaming import StreamError, StreamProgress, scan
+
+pa = pytest.importorskip("pyarrow")
+pd = pytest.importorskip("pandas")
+for _name in ("csv", "dataset", "feather", "parquet"):
+    importlib.import_module(f"pyarrow.{_name}")
+
+N = 500
+
+
+def frame(n: int = N):
+    rng = np.random.default_rng(0)
+    found = pd.DataFrame(
+        {
+            "size": rng.normal(size=n),
+            "rooms": rng.integers(0, 9, n).astype(np.int16),
+            "colour": rng.choice(["red", "blue", "green"], n),
+            "new": rng.random(n) > 0.5,
+            "weight": rng.uniform(0.5, 1.0, n),
+        }
+    )
+    found["price"] = 2.0 * found["size"] - found.rooms + (found.colour == "red") + found.new
+    found["price"] += rng.normal(size=n)
+    return found
+
+
+COLUMNS = ["size", "rooms", "colour", "new"]
+
+
+def as_table(table):
+    return pa.Table.from_pandas(table, preserve_index=False)
+
+
+def parquet(table, folder):
+    pa.parquet.write_table(as_table(table), folder / "t.parquet", row_group_size=90)
+    return folder / "t.parquet"
+
+
+def csv(table, folder):
+    pa.csv.write_csv(as_table(table), folder / "t.csv")
+    return folder / "t.csv"
+
+
+def feather(table, folder):
+    pa.feather.write_feather(as_table(table), folder / "t.feather")
+    return str(folder / "t.feather")
+
+
+def partitions(table, folder):
+    pa.dataset.write_dataset(
+        as_table(table), folder / "parts", format="parquet",
+        partitioning=["colour"], partitioning_flavor="hive",
+    )  # fmt: skip
+    return folder / "parts"
+
+
+def two_files(table, folder):
+    paths = [folder / "1.parquet", folder / "2.parquet"]
+    for path, part in zip(paths, (table[:200], table[200:]), strict=True):
+        pa.parquet.write_table(as_table(part), path)
+    return paths
+
+
+def dictionary(table, folder):
+    found = as_table(table)
+    return found.set_column(2, "colour", found.column("colour").dictionary_encode())
+
+
+def polars(table, folder):
+    return pytest.importorskip("polars").from_pandas(table)
+
+
+def lazy(table, folder):
+    return pytest.importorskip("polars").scan_parquet(parquet(table, folder))
+
+
+SOURCES = {
+    "parquet": parquet, "csv": csv, "feather": feather, "partitions": partitions,
+    "two_files": two_files, "table": lambda table, folder: as_table(table),
+    "dictionary": dictionary, "polars": polars, "lazy": lazy,
+    "pandas": lambda table, folder: table,
+    "dataset": lambda table, folder: pa.dataset.dataset(parquet(table, folder)),
+}  # fmt: skip
+
+
+def expected_rows(table):
+    X = np.column_stack(
+        [table["size"], table.rooms, table.colour == "green", table.colour == "red", table.new]
+    )
+    return X.astype(float), table.price.to_numpy(), table.weight.to_numpy()
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_every_source_gives_the_same_rows(kind, tmp_path):
+    table = frame()
+    stream = scan(
+        SOURCES[kind](table, tmp_path), "price", columns=COLUMNS, weight="weight", batch_rows=70
+    )
+    assert stream.feature_names == ["size", "rooms", "colour=green", "colour=red", "new"]
+    parts = list(stream)
+    assert max(len(y) for _, y, _ in parts) <= 70
+    X, y, s = zip(*parts, strict=True)
+    found = np.column_stack([np.vstack(X), np.concatenate(y), np.concatenate(s)])
+    expected = np.column_stack(expected_rows(table))
+    if kind == "partitions":  # whose files are ordered by colour
+        found, expected = (rows[np.lexsort(rows.T)] for rows in (found, expected))
+    np.testing.assert_allclose(found, expected, rtol=1e-15)
+    model = LeastSquaresRegressor().fit(*expected_rows(table))
+    streamed = LeastSquaresRegressor().fit_stream(stream)
+    np.testing.assert_allclose(streamed.coef_, model.coef_, rtol=1e-10)
+    assert list(streamed.feature_names_in_) == stream.feature_names
+
+
+def test_arrays_npy_and_memmaps(tmp_path):
+    table = np.random.default_rng(0).normal(size=(100, 4)).astype(np.float32)
+    np.save(tmp_path / "t.npy", table)
+    np.save(tmp_path / "y.npy", table[:, 0])
+    for source, target in (
+        (tmp_path / "t.npy", 0),
+        (tmp_path / "t.npy", tmp_path / "y.npy"),
+        (table, -4),
+        (np.load(tmp_path / "t.npy", mmap_mode="r"), table[:, 0]),
+    ):
+        stream = scan(source, target, columns=[2, 3], weight=1, batch_rows=30)
+        parts = list(stream)
+        assert [len(y) for _, y, _ in parts] == [30, 30, 30, 10]
+        np.testing.assert_array_equal(np.vstack([X for X, _, _ in parts]), table[:, 2:])
+        np.testing.assert_array_equal(np.concatenate([y for _, y, _ in parts]), table[:, 0])
+        np.testing.assert_array_equal(np.concatenate([s for _, _, s in parts]), table[:, 1])
+    assert scan(table, 3).n_features == 3
+
+
+@pytest.mark.parametrize("columns", [None, 6])
+def test_svmlight(columns, tmp_path):
+    from sklearn.datasets import dump_svmlight_file
+
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 6)) * (rng.random((200, 6)) < 0.4)
+    X[0, 5] = 1.0
+    X = sp.csr_array(X)
+    y = rng.normal(size=200)
+    dump_svmlight_file(X, y, str(tmp_path / "t.svm"))
+    stream = scan(tmp_path / "t.svm", columns=columns, memory=6000)
+    parts = list(stream)
+    assert len(parts) > 5
+    found = sp.vstack([X for X, _, _ in parts])
+    np.testing.assert_allclose(found.toarray(), X.toarray(), rtol=1e-6)
+    np.testing.assert_allclose(np.concatenate([y for _, y, _ in parts]), y, rtol=1e-6)
+    model = LeastSquaresRegressor().fit_stream(stream)
+    np.testing.assert_allclose(model.coef_, LeastSquaresRegressor().fit(X, y).coef_, rtol=1e-4)
+
+
+def test_batches_can_be_gone_through_again():
+    rng = np.random.default_rng(0)
+    batches = [(rng.normal(size=(n, 3)), rng.normal(size=n)) for n in (4, 0, 5)]
+    for source in (batches, lambda: iter(batches)):
+        stream = scan(source)
+        for _ in range(2):
+            assert [len(y) for _, y, _ in stream] == [4, 5]
+    with pytest.raises(ValueError, match="only once"):
+        scan(iter(batches))
+    with pytest.raises(ValueError, match="batch 1: a batch must be"):
+        list(scan([batches[0], 3]))
+
+
+def test_nulls_are_refused_by_name_or_imputed(tmp_path):
+    table = frame()
+    table.loc[95, "size"], table.loc[300, "colour"] = None, None
+    table["rooms"] = table["rooms"].astype("Int16")
+    table.loc[410, "rooms"] = None
+    path = tmp_path / "t.parquet"
+    pa.parquet.write_table(
+        pa.Table.from_pandas(table, preserve_index=False), path, row_group_size=90
+    )
+    options = {"columns": COLUMNS, "weight": "weight"}
+    with pytest.raises(StreamError, match=r"t.parquet, row group 1: column 'size' has 1 nulls"):
+        list(scan(path, "price", **options))
+    with pytest.raises(StreamError, match=r"row group 3: column 'colour' has 1 nulls"):
+        list(scan(path, "price", impute={"size": 0.0}, **options))
+    stream = scan(path, "price", impute={"size": 0.25, "colour": "none", "rooms": 2.5}, **options)
+    X = np.vstack([X for X, _, _ in stream])
+    names = stream.feature_names
+    assert names == ["size", "rooms", "colour=green", "colour=none", "colour=red", "new"]
+    assert (X[95, 0], X[410, 1], X[300, 3]) == (0.25, 2.5, 1.0)
+
+
+def test_categories_are_given_or_found(tmp_path):
+    path = parquet(frame(), tmp_path)
+    stream = scan(
+        path, "price", columns=["colour"], categories={"colour": ["red", "blue", "green"]}
+    )
+    assert stream.feature_names == ["colour=blue", "colour=green"]
+    every = scan(path, "price", columns=["colour"], drop_first=False)
+    assert every.feature_names == ["colour=blue", "colour=green", "colour=red"]
+    with pytest.raises(StreamError, match=r"row group 0: column 'colour' has 'green'"):
+        list(scan(path, "price", columns=["colour"], categories={"colour": ["red", "blue"]}))
+    numbers = scan(path, "price", columns=["rooms"], categories={"rooms": range(9)})
+    assert numbers.feature_names[:2] == ["rooms=1", "rooms=2"]
+    assert (next(iter(numbers))[0].sum(axis=1) <= 1.0).all()
+
+
+def test_filters_and_dtypes(tmp_path):
+    table = frame()
+    path = parquet(table, tmp_path)
+    stream = scan(path, "price", columns=["rooms"], filter=pa.dataset.field("size") > 0.0)
+    X = np.vstack([X for X, _, _ in stream])
+    np.testing.assert_array_equal(X[:, 0], table.rooms[table["size"] > 0.0])
+    assert X.dtype == np.float32
+    assert next(iter(scan(path, "price", columns=["size"])))[0].dtype == np.float64
+    two = next(iter(scan(path, ["price", "size"], columns=["rooms"])))
+    assert two[1].shape[1] == 2
+
+
+def broken_schema(folder):
+    for k, names in enumerate((["a", "y"], ["b", "y"])):
+        pa.parquet.write_table(
+            pa.table({name: np.arange(9.0) for name in names}), folder / f"{k}.parquet"
+        )
+    return folder, r"1.parquet: column 'a' is missing"
+
+
+def changed_type(folder):
+    for k, values in enumerate((np.arange(3.0), ["u", "v", "w"])):
+        pa.parquet.write_table(
+            pa.table({"a": values, "y": [1.0, 2.0, 3.0]}), folder / f"{k}.parquet"
+        )
+    return folder, r"1.parquet, row group 0: column 'a' has type (large_)?string"
+
+
+def truncated(folder):
+    path = folder / "0.parquet"
+    pa.parquet.write_table(pa.table({"a": np.arange(999.0), "y": np.arange(999.0)}), path)
+    path.write_bytes(path.read_bytes()[:-100])
+    return path, r"0.parquet: this can't be read as parquet"
+
+
+def damaged(folder):
+    path = folder / "0.parquet"
+    rng = np.random.default_rng(0)
+    pa.parquet.write_table(
+        pa.table({"a": rng.normal(size=999), "y": rng.normal(size=999)}), path,
+        use_dictionary=False, compression="gzip",
+    )  # fmt: skip
+    content = bytearray(path.read_bytes())
+    content[200:4000] = bytes(3800)
+    path.write_bytes(bytes(content))
+    return path, r"0.parquet, row group 0: the rows can't be read"
+
+
+def not_a_number(folder):
+    a = np.arange(999.0)
+    a[700] = np.nan
+    path = folder / "0.parquet"
+    pa.parquet.write_table(pa.table({"a": a, "y": np.arange(999.0)}), path, row_group_size=300)
+    return path, r"0.parquet, row group 2: X contains NaN: column 'a', row 100"
+
+
+def text_in_csv(folder):
+    path = folder / "0.csv"
+    path.write_text("a,y\n" + "1,2\n" * 400_000 + "no,3\n")
+    return path, r"0.csv: the rows can't be read: .*no"
+
+
+@pytest.mark.parametrize(
+    "make", [broken_schema, changed_type, truncated, damaged, not_a_number, text_in_csv]
+)
+def test_errors_name_the_place(make, tmp_path):
+    source, message = make(tmp_path)
+    model = LeastSquaresRegressor()
+    with pytest.raises(StreamError, match=message):
+        model.fit_stream(scan(source, "y", columns=["a"]))
+    assert not hasattr(model, "coef_")
+
+
+def test_arguments_are_checked(tmp_path):
+    table = frame()
+    for call, message in (
+        (lambda: scan(table), "target must be the name of a column"),
+        (lambda: scan(table, "cost"), "no column 'cost' among 'size'"),
+        (lambda: scan(table, "price", columns="size"), "columns must be a list"),
+        (lambda: scan(table, "price", columns=["size", "size"]), "twice"),
+        (lambda: scan(table, "price", columns=["x"]), "no column 'x'"),
+        (lambda: scan(table, "price", columns=[]), "no columns for X"),
+        (lambda: scan(table, "price", weight="w"), "no column 'w'"),
+        (lambda: scan(table, "price", impute={"w": 1}), "no column 'w'"),
+        (lambda: scan(table, "price", batch_rows=0), "batch_rows must be"),
+        (lambda: scan(table, "price", memory=0.5), "memory must be"),
+        (lambda: scan(table.assign(t=pd.Timestamp(0)), "price"), "'t' has type timestamp"),
+        (lambda: scan(np.ones(3), 0), "two dimensions"),
+        (lambda: scan(np.ones((3, 2))), "target must be the number"),
+        (lambda: scan(np.ones((3, 2)), 2), "target=2 is no column"),
+        (lambda: scan(np.ones((3, 2)), np.ones(2)), "target must have 3 rows"),
+        (lambda: scan(np.ones((3, 2)), 0, columns=[5]), "columns must lie in"),
+        (lambda: scan([], "y"), "not for batches"),
+        (lambda: scan(3), "source can't be a int"),
+        (lambda: LeastSquaresRegressor().fit_stream(table), "stream must be a Stream"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+    with pytest.raises(FileNotFoundError):
+        scan(tmp_path / "none.parquet", "y")
+
+
+def test_progress_counts_rows():
+    table = np.ones((100, 3)) * np.arange(100.0)[:, None]
+    seen: list[StreamProgress] = []
+    LeastSquaresRegressor(alpha=1.0).fit_stream(scan(table, 0, batch_rows=40), progress=seen.append)
+    assert [told.rows for told in seen] == [40, 80, 100]
+    assert seen[-1].n_bytes == 100 * 2 * 8
+    assert "100 rows" in str(seen[-1])
+
+
+def test_reading_ends_with_the_iterator():
+    """Where a caller leaves early, or an error ends the fit, no thread is left behind."""
+    import threading
+
+    before = threading.active_count()
+    blocks = scan(np.ones((1000, 2)), 0, batch_rows=1).blocks()
+    next(blocks)
+    blocks.close()
+    table = np.ones((20, 2))
+    table[15] = np.nan
+    with pytest.raises(StreamError, match="rows from 10: X contains NaN"):
+        LeastSquaresRegressor().fit_stream(scan(table, np.ones(20), batch_rows=10))
+    assert threading.active_count() == before
+
+
+PEAK = """
+import resource, sys
+import numpy as np
+from fastlsgd import Moments
+from fastlsgd.streaming import scan
+if sys.argv[1].endswith("parquet"):
+    import pyarrow.parquet
+for _ in scan(sys.argv[1], sys.argv[2] if sys.argv[1].endswith("parquet") else 0, batch_rows=10):
+    break
+Moments().update(np.ones((10, 3)), np.ones(10))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+stream = scan(sys.argv[1], sys.argv[2] if sys.argv[1].endswith("parquet") else 0, memory=2**24)
+assert stream.moments().n_samples == 100_000
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+def test_memory_of_one_row_group_stays_under_the_budget(tmp_path):
+    """80 MB in one row group, with a budget of 16 MB."""
+    rng = np.random.default_rng(0)
+    columns = {f"c{j}": rng.normal(size=100_000) for j in range(100)}
+    pa.parquet.write_table(pa.table(columns), tmp_path / "t.parquet", row_group_size=100_000)
+    command = [sys.executable, "-c", PEAK, str(tmp_path / "t.parquet"), "c0"]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert float(ran.stdout) < 48.0
