@@ -69,7 +69,8 @@ typedef struct {
 /* loss (t,), dw (t, d), db (t,): 1/(2 S) sum s r^2 of r = X w + b - y, and its gradient at w (t, d),
  * b (t,). sample_weight (n,) of y's dtype, or NULL for ones. All are NaN where S is 0.
  * Allocates 8 bytes x t (d + 2), rounded up to whole registers, for the weights and for the sums of
- * each thread; where rows are not contiguous, a block of at most 1 MB per thread too. */
+ * each thread; where rows are not contiguous or t > 1, a block per thread too, of at most 256 KB, or
+ * of 8 rows where that is more. */
 FASTLSGD_API int fastlsgd_loss_gradient(double *loss, double *dw, double *db,
                                         const fastlsgd_matrix *X, const fastlsgd_targets *y,
                                         const double *w, const double *b, const void *sample_weight,
@@ -82,7 +83,7 @@ FASTLSGD_API int fastlsgd_predict(void *out, const fastlsgd_matrix *X, const dou
 
 /* out (m, m), m = d + t + 1: sum_i s_i z_i z_i^T of z_i = [x_i - shift, y_i, 1].
  * shift (d,) or NULL for zero. Allocates 8 bytes x m^2 for the sums, of each thread where m <= 512
- * and once otherwise, and a block of at most 1 MB, or 8 rows, per thread. */
+ * and once otherwise, and two blocks of rows per thread, as above. */
 FASTLSGD_API int fastlsgd_gram(double *out, const fastlsgd_matrix *X, const fastlsgd_targets *y,
                                const void *sample_weight, const double *shift, int n_threads);
 
@@ -129,8 +130,9 @@ typedef struct {
 } fastlsgd_state;
 
 /* w (t, d) of X's dtype, b (t,) and state are updated in place; *loss receives the sum of r^2 / 2
- * over the visited rows whose weight is not 0. Allocates some copies of w, one per thread where
- * batches are large, and 8 rows of X per thread; for CSR rows, 16 bytes x d. */
+ * over the visited rows whose weight is not 0. Allocates at most 5 copies of w (of float64), where
+ * batches have more than 4 rows another per thread, 8 rows of X per thread, 16 bytes x d; for CSR
+ * rows 8 bytes per row of a batch and target, and with L1 1.5 MB. */
 FASTLSGD_API int fastlsgd_sgd_epoch(double *loss, void *w, double *b, const fastlsgd_matrix *X,
                                     const fastlsgd_targets *y, const void *sample_weight,
                                     const fastlsgd_epoch *epoch, fastlsgd_state *state,

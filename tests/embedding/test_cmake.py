@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,10 @@ from installed import HERE, check_bits, expected, needs_native, parsed, run, too
 import fastlsgd
 
 ROOT = HERE.parents[1]
+
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="knows the names of files on Linux"
+)
 
 
 def build_caller(source: Path, folder: Path, *options: str) -> Path:

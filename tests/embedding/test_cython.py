@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 import sysconfig
 
 import numpy as np
@@ -12,7 +13,10 @@ from installed import HERE, needs_native, run, tool
 
 import fastlsgd
 
-pytestmark = needs_native
+pytestmark = [
+    needs_native,
+    pytest.mark.skipif(sys.platform == "win32", reason="calls compilers as Unix has them"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +29,8 @@ def caller(tmp_path_factory):
     module = source.with_name("caller" + sysconfig.get_config_var("EXT_SUFFIX"))
     compiler = tool(os.environ.get("CC", "cc"), "gcc", "clang")
     folders = (sysconfig.get_path("include"), fastlsgd.get_include())
-    run(compiler, "-O1", "-fPIC", "-shared", *(f"-I{folder}" for folder in folders),
+    shared = ("-shared", "-undefined", "dynamic_lookup")[: 3 if sys.platform == "darwin" else 1]
+    run(compiler, "-O1", "-fPIC", *shared, *(f"-I{folder}" for folder in folders),
         source.with_suffix(".c"), "-o", module)  # fmt: skip
     spec = importlib.util.spec_from_file_location("caller", module)
     loaded = importlib.util.module_from_spec(spec)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from installed import needs_native
+from installed import HERE, needs_native
 from scipy import sparse
 
 import fastlsgd
@@ -16,25 +17,11 @@ import fastlsgd
 pytestmark = needs_native
 numba = pytest.importorskip("numba")
 
-# What test_code_from_the_cache_runs_in_another_process runs twice, as a user's own script.
-SCRIPT = """
-import numba
-import numpy as np
-from fastlsgd.numba import loss_gradient
-
-@numba.njit(parallel=True, cache=True)
-def losses(X, y, coef):
-    out = np.empty(len(X))
-    for k in numba.prange(len(X)):
-        out[k] = loss_gradient(X[k], y[k], coef).loss
-    return out
-
-X = np.arange(400.0).reshape(20, 5, 4) % 7
-y = np.arange(100.0).reshape(20, 5) % 5
-out = losses(X, y, np.ones(4))
-each = [loss_gradient(X[k], y[k], np.ones(4)).loss for k in range(20)]
-print(out.tolist() == each, sum(losses.stats.cache_hits.values()))
-"""
+# The example of the documentation, which has a parallel loop and is cached.
+EXAMPLE = re.search(
+    "```python\n(.*?)```", (HERE.parents[1] / "docs" / "embedding.md").read_text("utf-8"), re.S
+)[1]
+CHECK = "print(np.allclose(coef, 1.0), sum(ridge_of_each.stats.cache_hits.values()))"
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +99,7 @@ def test_wrong_shapes_are_refused(compiled):
 
 def test_code_from_the_cache_runs_in_another_process(tmp_path):
     script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
+    script.write_text(EXAMPLE + CHECK)
     environment = os.environ | {
         "NUMBA_CACHE_DIR": str(tmp_path / "cache"),
         "NUMBA_NUM_THREADS": "2",

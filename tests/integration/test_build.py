@@ -65,6 +65,16 @@ fastlsgd.LeastSquaresRegressor(backend="reference").fit([[0.0], [1.0]], [1.0, 2.
     )
     assert backend in ("fastlsgd.kernels.numba_cpu", "fastlsgd.kernels.reference")
     assert "native is not available here" in warning
+    without, _ = run(
+        tmp_path,
+        """
+try:
+    fastlsgd.get_include()
+except RuntimeError as error:
+    print(error)
+""",
+    )
+    assert "installed without its native kernels" in without
 
 
 def test_without_a_compiler_native_kernels_that_are_required_are_an_error(tmp_path):
@@ -73,16 +83,35 @@ def test_without_a_compiler_native_kernels_that_are_required_are_an_error(tmp_pa
     assert "native kernels can't be built: no C compiler" in printed
 
 
-def test_without_openmp_native_kernels_have_one_thread(tmp_path):
+@pytest.fixture(scope="module")
+def without_openmp(tmp_path_factory):
+    """The folder of a wheel that is built without OpenMP, and what was printed meanwhile."""
+    folder = tmp_path_factory.mktemp("wheel")
     without = "CMAKE_DISABLE_FIND_PACKAGE_OpenMP=ON", "FASTLSGD_OPTIMIZATION=-O0"
-    status, printed = build(tmp_path, *without)
+    status, printed = build(folder, *without)
     assert status == 0, printed[-5000:]
+    return folder, printed
+
+
+def test_without_openmp_native_kernels_have_one_thread(without_openmp):
+    folder, printed = without_openmp
     assert "is built without OpenMP" in printed
     found, _ = run(
-        tmp_path,
+        folder,
         """
 print(fastlsgd.kernels.load_backend("native").build_info()["openmp"])
 print(fastlsgd.loss_gradient([[1.0]], [2.0], [0.0])[0])
 """,
     )
     assert found.split() == ["no", "2.0"]
+
+
+def test_a_wheel_has_what_other_programs_are_built_with(without_openmp):
+    folder, _ = without_openmp
+    found, _ = run(folder, "print(fastlsgd.get_include(), fastlsgd.get_library_dir())")
+    include, library = map(Path, found.split())
+    assert include.is_relative_to(folder)
+    assert {path.name for path in include.iterdir()} == {"fastlsgd.h", "fastlsgd.hpp"}
+    assert (library / "cmake" / "fastlsgd" / "fastlsgdConfig.cmake").exists()
+    assert (library / "pkgconfig" / "fastlsgd.pc").exists()
+    assert (library.parent / "kernels" / "native.pxd").exists()
