@@ -21,7 +21,7 @@ numba = pytest.importorskip("numba")
 EXAMPLE = re.search(
     "```python\n(.*?)```", (HERE.parents[1] / "docs" / "embedding.md").read_text("utf-8"), re.S
 )[1]
-CHECK = "print(np.allclose(coef, 1.0), sum(ridge_of_each.stats.cache_hits.values()))"
+CHECK = "print(np.allclose(coef, 1.0), sum(fit_each.stats.cache_hits.values()))"
 
 
 @pytest.fixture(scope="module")
