@@ -60,9 +60,8 @@ def find_groups(groups, n: int, skip_missing: bool) -> Groups:
             )
         rows = np.flatnonzero(~missing)
         columns = [column[rows] for column in columns]
-    if len(columns) == 1 and _is_sorted(columns[0]):
-        order, bounds = None, _changes(columns[0])
-    else:
+    order, bounds = None, _bounds_of_sorted(columns[0]) if len(columns) == 1 else None
+    if bounds is None:
         codes, count = _joint_codes(columns)
         order, bounds = _counting_sort(codes, count)
     firsts = bounds[:-1] if order is None else order[bounds[:-1]]
@@ -120,14 +119,13 @@ def _is_missing(labels: np.ndarray) -> np.ndarray:
     return np.array([label is None or bool(label != label) for label in labels], bool)
 
 
-def _is_sorted(labels: np.ndarray) -> bool:
+def _bounds_of_sorted(labels: np.ndarray) -> np.ndarray | None:
+    """Where each label begins and ends; None if they are not sorted."""
     if labels.dtype.kind == "O":
-        return False
-    return bool((labels[1:] >= labels[:-1]).all())
-
-
-def _changes(labels: np.ndarray) -> np.ndarray:
+        return None
     ends = np.flatnonzero(labels[1:] != labels[:-1]) + 1
+    if not (labels[ends] > labels[ends - 1]).all():
+        return None
     return np.concatenate([[0], ends, [len(labels)]] if len(labels) else [[0]]).astype(np.int64)
 
 

@@ -2,9 +2,9 @@
 
 Matplotlib is imported when a plot is drawn, and needs no display.
 
-`LossCurveDisplay` and `CoefficientDisplay` follow scikit-learn's displays: they are made from an
-estimator and drawn by `plot`; without `ax` that draws on a figure of pyplot, so that notebooks
-show it.
+`LossCurveDisplay`, `CoefficientDisplay` and `InfluenceDisplay` follow scikit-learn's displays: they
+are made from an estimator and drawn by `plot`; without `ax` that draws on a figure of pyplot, so
+that notebooks show it.
 
 The functions draw numbers. Without `ax` they create a ``matplotlib.figure.Figure`` themselves, not
 one of pyplot: nothing is registered globally, and no window system is needed. Save it with
@@ -20,7 +20,13 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["CoefficientDisplay", "LossCurveDisplay", "plot_loss_curve", "plot_predictions"]
+__all__ = [
+    "CoefficientDisplay",
+    "InfluenceDisplay",
+    "LossCurveDisplay",
+    "plot_loss_curve",
+    "plot_predictions",
+]
 
 _BLUE, _ORANGE, _GREY = "#1f6fb4", "#d9541e", "#5f6670"
 _TARGETS_AS_BARS = 5  # with more, the bars of a feature are too thin to distinguish
@@ -308,6 +314,119 @@ class CoefficientDisplay:
             _names(self.feature_names, coef.shape[1], "feature_names", "x"),
             _names(self.target_names, coef.shape[0], "target_names", "target "),
         )
+
+
+class InfluenceDisplay:
+    """Studentised residuals over leverages; the area of a circle is the row's Cook's distance.
+
+    Make it with :meth:`from_estimator`.
+
+    Parameters
+    ----------
+    influence : Influence
+        What :meth:`fastlsgd.LeastSquaresRegressor.influence` returns.
+    estimator_name : str or None, default=None
+        For the title.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+    points_ : matplotlib PathCollection
+    named_ : ndarray of int
+        The rows that are named, those of the largest Cook's distances.
+
+    Examples
+    --------
+    >>> import matplotlib; matplotlib.use("Agg")
+    >>> from fastlsgd import LeastSquaresRegressor
+    >>> from fastlsgd.plotting import InfluenceDisplay
+    >>> X, y = [[0.0], [1.0], [2.0], [9.0]], [0.0, 1.1, 1.9, 5.0]
+    >>> model = LeastSquaresRegressor().fit(X, y)
+    >>> InfluenceDisplay.from_estimator(model, X, y, n_named=1).named_.tolist()
+    [3]
+    """
+
+    def __init__(self, *, influence, estimator_name=None):
+        self.influence = influence
+        self.estimator_name = estimator_name
+
+    @classmethod
+    def from_estimator(
+        cls, estimator, X, y, *, sample_weight=None, n_named=5, ax=None, **scatter_kw
+    ):
+        """Draw the influence of the rows of a fit.
+
+        Parameters
+        ----------
+        estimator : fitted LeastSquaresRegressor
+        X, y, sample_weight
+            The rows of the fit.
+        n_named : int >= 0, default=5
+            Rows to name by their numbers, those of the largest Cook's distances.
+        ax : matplotlib Axes, optional
+            Where to draw. Default: the axes of a new figure.
+        **scatter_kw : dict
+            For the circles, as in ``Axes.scatter``.
+
+        Returns
+        -------
+        display : InfluenceDisplay
+
+        Raises
+        ------
+        ValueError
+            Where `influence` does.
+        ImportError
+            Without Matplotlib.
+        """
+        display = cls(
+            influence=estimator.influence(X, y, sample_weight),
+            estimator_name=type(estimator).__name__,
+        )
+        return display.plot(ax=ax, n_named=n_named, **scatter_kw)
+
+    def plot(self, ax=None, *, n_named=5, **scatter_kw):
+        """Draw it.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Where to draw. Default: the axes of a new figure.
+        n_named : int >= 0, default=5
+            Rows to name by their numbers.
+        **scatter_kw : dict
+            For the circles, as in ``Axes.scatter``.
+
+        Returns
+        -------
+        self : InfluenceDisplay
+
+        Raises
+        ------
+        ImportError
+            Without Matplotlib.
+        """
+        from ._validation import check_whole
+
+        leverage, residual = self.influence.leverage, self.influence.external_residual
+        cooks = np.where(np.isfinite(self.influence.cooks_distance),
+                         self.influence.cooks_distance, 0.0)  # fmt: skip
+        ax = _axes(ax, (6.4, 4.2), pyplot=True)
+        area = 12.0 + 300.0 * cooks / (cooks.max(initial=0.0) or 1.0)
+        look: dict = {"s": area, "color": _BLUE, "alpha": 0.5, "linewidths": 0.0}
+        self.points_ = ax.scatter(leverage, residual, **(look | scatter_kw))
+        ax.axhline(0.0, color=_GREY, linewidth=0.8)
+        self.named_ = np.argsort(-cooks, kind="stable")[: check_whole(n_named, "n_named", 0)]
+        for row in self.named_:
+            place = leverage[row], residual[row]
+            if np.isfinite(place).all():
+                ax.annotate(str(row), place, xytext=(4, 4), textcoords="offset points")
+        what = f"Influence in {self.estimator_name}" if self.estimator_name else "Influence"
+        ax.set(xlabel="leverage", ylabel="studentised residual without the row", title=what)
+        _tidy(ax)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
 
 
 def plot_loss_curve(loss_curve, *, ax: Axes | None = None) -> Axes:

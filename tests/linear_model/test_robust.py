@@ -209,3 +209,18 @@ def test_dependent_columns_have_no_covariance():
     for call in calls:
         with pytest.raises(ValueError, match="columns that depend on each other"):
             call()
+
+
+def test_influence_is_drawn():
+    pytest.importorskip("matplotlib").use("Agg")
+    from fastlsgd.plotting import InfluenceDisplay
+
+    A, b = X[:60].copy(), Y[:60].copy()
+    A[7], b[7] = 9.0, -40.0
+    s = np.ones(60)
+    s[3] = 0.0
+    model = LeastSquaresRegressor().fit(A, b, sample_weight=s)
+    display = InfluenceDisplay.from_estimator(model, A, b, sample_weight=s, n_named=2)
+    assert display.named_[0] == 7
+    assert display.ax_.texts[0].get_text() == "7"
+    assert display.ax_.get_xlabel() == "leverage"
