@@ -222,6 +222,11 @@ class LeastSquaresRegressor(FromStreams, InferringRegressor):
             for found in solutions:
                 if not (np.isfinite(found.coef).all() and np.isfinite(found.intercept).all()):
                     raise np.linalg.LinAlgError("weights that are not finite")
+        return self._adopt(kernels, problem, alphas, solutions, one_target)
+
+    def _adopt(self, kernels, problem: Problem, alphas, solutions: list[Solution], one_target):
+        """Set the fitted attributes, and warn where a fit has not converged."""
+        n_threads = self._n_threads(problem.X, problem.y.shape[1])
         refuse_underflow(solutions[-1].coef, problem.X, problem.y, problem.sample_weight)
         dtype, most_rows = working_dtype(problem.X), None
         if self.fit_intercept and dtype != np.float64:  # weights are rounded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from os import PathLike
 
 import numpy as np
@@ -13,6 +14,9 @@ from sklearn.utils.validation import column_or_1d
 from .. import _validation as check
 from ..kernels import resolve_backend
 from ..kernels.contract import working_dtype
+from ..kernels.device import lives_on_device
+from ..solvers.least_squares import Request
+from ..solvers.many_classes import FEW_CLASSES, ClassTargets, solve_classes
 from ..streaming.collect import collect
 from ..streaming.source import RowBlock
 from ..streaming.stream import Stream
@@ -180,24 +184,54 @@ class LeastSquaresClassifier(LinearClassifier):
         kernels = resolve_backend(self.backend, X)
         self._refuse_non_finite(kernels, X)
         self._label_binarizer = LabelBinarizer(neg_label=-1, pos_label=1)
-        targets = self._label_binarizer.fit_transform(labels)
+        self._label_binarizer.fit(labels)
         self.classes_ = beside(self._label_binarizer.classes_, y)
         if not self._is_multilabel():
             labels = column_or_1d(labels, warn=True)
             check_classes(self._label_binarizer.classes_)
         s = self._weights(labels, sample_weight, X)
-        targets = targets.astype(working_dtype(X) if s is None else s.dtype)
-        start = None
-        if warm:
-            regressor.__dict__.update({name: getattr(self, name) for name in REGRESSOR_ATTRIBUTES})
-            start = regressor._start(X.shape[1], targets.shape[1])
-        # Its `fit` would check X a second time, and would need the targets on the host.
-        regressor._solve(
-            kernels, regressor._problem(X, targets, s), alphas, start, one_target=False
-        )
+        if warm or not self._solve_many_classes(regressor, kernels, X, labels, s, alphas):
+            targets = self._label_binarizer.transform(labels)
+            targets = targets.astype(working_dtype(X) if s is None else s.dtype)
+            start = None
+            if warm:
+                before = {name: getattr(self, name) for name in REGRESSOR_ATTRIBUTES}
+                regressor.__dict__.update(before)
+                start = regressor._start(X.shape[1], targets.shape[1])
+            # Its `fit` would check X a second time, and would need the targets on the host.
+            problem = regressor._problem(X, targets, s)
+            regressor._solve(kernels, problem, alphas, start, one_target=False)
         for name in REGRESSOR_ATTRIBUTES:
             setattr(self, name, getattr(regressor, name))
         return self
+
+    def _solve_many_classes(self, regressor, kernels, X, labels, s, alphas) -> bool:
+        """Whether the regressor has got the weights of classes that exclude each other, without an
+        array of rows by classes."""
+        count = len(self.classes_)
+        if self._is_multilabel() or count <= FEW_CLASSES or lives_on_device(X):
+            return False
+        if len(alphas) > 1 or self.solver not in ("auto", "gram"):
+            return False
+        codes = np.searchsorted(self._label_binarizer.classes_, labels)
+        targets = ClassTargets(codes, count, working_dtype(X) if s is None else s.dtype)
+        problem = replace(regressor._problem(X, codes, s), y=targets)
+        if not problem.is_smooth(alphas):
+            return False
+        found = solve_classes(
+            kernels,
+            problem.X,
+            targets,
+            s,
+            alphas[0] * problem.weight,
+            fit_intercept=problem.fit_intercept,
+            request=Request(tol=float(self.tol), max_iter=int(self.max_iter)),
+            n_threads=regressor._n_threads(X, count),
+        )
+        if found is not None:
+            found.losses = [loss / problem.weight for loss in found.losses]
+            regressor._adopt(kernels, problem, alphas, [found], one_target=False)
+        return found is not None
 
     def _regressor(self) -> tuple[LeastSquaresRegressor, list[float]]:
         """The regressor that fits the targets, and `alpha` as a list, after all checks."""

@@ -281,13 +281,13 @@ def _by_gram(system: System, request: Request) -> Solution:
     """Products in float32 first, where these are quicker and the condition allows them."""
     if system.has_rough_gram:
         try:
-            return _from_gram(system, request, *system.centred_gram(rough=True), ROUGH_CONDITION)
+            return from_gram(system, request, *system.centred_gram(rough=True), ROUGH_CONDITION)
         except NotTrustworthy:
             pass
-    return _from_gram(system, request, *system.centred_gram(), GRAM_CONDITION)
+    return from_gram(system, request, *system.centred_gram(), GRAM_CONDITION)
 
 
-def _from_gram(
+def from_gram(
     system: System, request: Request, xx: np.ndarray, xy: np.ndarray, most: float
 ) -> Solution:
     squares = np.diag(xx)

@@ -57,7 +57,7 @@ class Problem:
     @cached_property
     def weight(self) -> float:
         s = self.sample_weight
-        return float(len(self.y) if s is None else s.sum(dtype=np.float64))
+        return float(self.X.shape[0] if s is None else s.sum(dtype=np.float64))
 
     def normalised(self) -> tuple[Problem, int]:
         """Return the problem with sample weights near 1, and the power of two taken from them."""
