@@ -39,7 +39,7 @@ from .metric import ColumnMoments, standard_scale, take_moments, whitening
 from .ordinary_rows import capped_shares, ruled_by_few
 from .problem import Penalty
 from .proximal_newton import Quadratic
-from .recursive import L1_TOLERANCE, Triangle, empty_triangle, recursive_memory, with_rows
+from .recursive import L1_TOLERANCE, Triangle, empty_triangle, weights_of, with_rows
 from .rows import counted_rows, rows_on_host, transformed_rows
 from .training import Objective, TrainingData
 from .weights import equal_counts, normalised_weights, weights_of_visited
@@ -259,12 +259,9 @@ class NewtonDescent(_Descent):
         for block in rows_on_host(X, y, s, counted_rows(s)):
             triangle = with_rows(triangle, *block)
         self.triangle = triangle
-        solution = recursive_memory(*start, self.objective, triangle).solution
-        assert solution is not None
-        self.metric = _Eigenvectors(solution.metric.transform)
-        self.centre = solution.metric.shift
-        self.coef = solution.coef
-        self.b = solution.intercept + solution.coef @ self.centre
+        metric, self.coef, intercept = weights_of(triangle, *start, self.objective)
+        self.metric, self.centre = _Eigenvectors(metric.transform), metric.shift
+        self.b = intercept + self.coef @ self.centre
 
 
 class ProximalNewtonDescent(_Descent):

@@ -5,7 +5,9 @@ and Van Loan 2013, section 5.3; Gentleman 1974). R depends on the rows and not o
 into calls. Nothing is squared: beside a row of 1e10, the other rows keep digits that a matrix of
 second moments would have lost.
 
-Adding rows to R, and finding the coordinates z of `metric.py` from it, costs O(d^3). It is done
+The weights come from a factor that holds the penalty too and is kept up to date, at 2 d^2 per row
+(`updated_factor.py`). Where that is too ill-conditioned, they come from the singular values of R
+(the coordinates z of `metric.py`), which cost O(d^3). Rows are added to R, and these are found,
 whenever the number of rows has grown by an eighth (`next_border`), however the rows are cut. The
 rows since then wait, as z, and correct the weights by Woodbury's identity, at d^2 per row.
 """
@@ -20,8 +22,9 @@ from .eigen import eigh
 from .metric import RANK_TOLERANCE, ColumnMoments, Metric, factor_metric
 from .problem import Penalty
 from .proximal_newton import Quadratic
-from .serial_blas import blas_for
+from .serial_blas import blas_for, serial_blas
 from .training import Objective
+from .updated_factor import UpdatedFactor, with_reflected
 
 # Of the solution under L1, relative to the gradient at zero weights.
 L1_TOLERANCE = 1e-11
@@ -72,20 +75,29 @@ def with_rows(triangle: Triangle, X: np.ndarray, y: np.ndarray, s: np.ndarray) -
         return triangle
     before = triangle.last[None] if triangle.rows else X[:1]
     steps = np.abs(np.diff(X, axis=0, prepend=before))
-    root = np.sqrt(s)[:, None]
-    A = np.hstack([np.ones((len(y), 1)), X, y])
-    stacked = np.vstack([triangle.R, root * A])
-    with blas_for(stacked):
-        R = np.asarray(np.linalg.qr(stacked, mode="r"))
     return Triangle(
-        # The rows below these hold only residuals of y.
-        R[: 1 + X.shape[1]],
+        _with_rows(triangle.R, _joint(X, y, s), 1 + X.shape[1]),
         triangle.rows + len(y),
         triangle.weight + float(s.sum()),
         X[-1].copy(),
         triangle.roughness + np.sqrt(np.sqrt(steps)).sum(axis=0),
         triangle.weight_roots + float(np.sqrt(np.sqrt(s)).sum()),
     )
+
+
+def _joint(X: np.ndarray, y: np.ndarray, s: np.ndarray) -> np.ndarray:
+    """Return the rows [1, x, y], each times the root of its weight."""
+    return np.sqrt(s)[:, None] * np.hstack([np.ones((len(y), 1)), X, y])
+
+
+def _with_rows(R: np.ndarray, A: np.ndarray, k: int) -> np.ndarray:
+    """Return the first k rows of the triangle of R and A; those below hold residuals of y alone."""
+    if len(R) == k:
+        upper, right = with_reflected(R[:, :k], R[:, k:], A[:, :k], A[:, k:])
+        return np.hstack([upper, right])
+    stacked = np.vstack([R, A])
+    with blas_for(stacked):
+        return np.asarray(np.linalg.qr(stacked, mode="r"))[:k]
 
 
 @dataclass(frozen=True)
@@ -121,7 +133,8 @@ class RecursiveMemory:
     coef: np.ndarray  # (t, d): of all rows
     intercept: np.ndarray  # (t,)
     objective: Objective
-    solution: _Solution | None = None
+    solution: _Solution | None = None  # at the last border, where it was asked for
+    factor: UpdatedFactor | None = None  # of all rows
 
     @property
     def is_new(self) -> bool:
@@ -140,8 +153,16 @@ def recursive_memory(coef, intercept, objective, triangle=None) -> RecursiveMemo
     triangle = empty_triangle(d, t) if triangle is None else triangle
     border = next_border(triangle.rows, d)
     start = np.array(coef, np.float64), np.array(intercept, np.float64)
-    memory = RecursiveMemory(start, triangle, border, waiting, *start, objective)
-    return _solved(memory) if triangle.rows else memory
+    return RecursiveMemory(start, triangle, border, waiting, *start, objective)
+
+
+def weights_of(
+    triangle: Triangle, coef: np.ndarray, intercept: np.ndarray, objective: Objective
+) -> tuple[Metric, np.ndarray, np.ndarray]:
+    """Return the metric of these rows, and their best weights; parameters as above."""
+    solution = _solved(recursive_memory(coef, intercept, objective, triangle)).solution
+    assert solution is not None
+    return solution.metric, solution.coef, solution.intercept
 
 
 class RecursiveLeastSquares:
@@ -158,8 +179,10 @@ class RecursiveLeastSquares:
 
     def __init__(self, memory: RecursiveMemory, objective: Objective, n_rows: int) -> None:
         if memory.objective != objective:
-            memory = replace(memory, objective=objective)
-            memory = _solved(memory) if memory.triangle.rows else memory
+            waiting = _without_coordinates(memory.waiting)
+            memory = replace(
+                memory, objective=objective, waiting=waiting, solution=None, factor=None
+            )
         self.memory = memory
         d = memory.triangle.n_features
         total = memory.triangle.rows + len(memory.waiting) + n_rows
@@ -173,6 +196,10 @@ class RecursiveLeastSquares:
     def add(self, X: np.ndarray, y: np.ndarray, s: np.ndarray) -> None:
         """Add a block of rows, which are float64."""
         memory = self.memory
+        if memory.factor is not None:
+            rows = _as_regression(memory, _joint(X, y, s))
+            factor = memory.factor.with_rows(*rows, float(s.sum()))
+            memory = replace(memory, factor=factor)
         waiting, triangle = memory.waiting, memory.triangle
         if self.settled > triangle.rows:
             X, y, s = (
@@ -180,12 +207,11 @@ class RecursiveLeastSquares:
             )
             share = min(self.settled - triangle.rows, len(s))
             triangle = with_rows(triangle, X[:share], y[:share], s[:share])
-            k = waiting.Z.shape[1]
-            waiting = _Waiting(X[:0], y[:0], s[:0], np.zeros((0, k)))
+            waiting = _Waiting(X[:0], y[:0], s[:0], np.zeros((0, 0)))
             X, y, s = X[share:], y[share:], s[share:]
-            memory = replace(memory, triangle=triangle, waiting=waiting, border=self.border)
-            if triangle.rows == self.settled:
-                memory = _solved(memory)
+            memory = replace(
+                memory, triangle=triangle, waiting=waiting, border=self.border, solution=None
+            )
         if len(s):
             memory = replace(memory, waiting=_joined(memory, X, y, s))
         self.memory = memory
@@ -195,13 +221,48 @@ class RecursiveLeastSquares:
         memory = self.memory
         if memory.objective.l1 > 0.0:
             coef, intercept = _sparse_weights(memory)
-        elif len(memory.waiting):
-            coef, intercept = _corrected(memory)
-        elif memory.solution is not None:
-            coef, intercept = memory.solution.coef, memory.solution.intercept
-        else:
+        elif memory.triangle.rows == 0:
             coef, intercept = memory.coef, memory.intercept
+        else:
+            with serial_blas:  # threads would wait for each other in such small steps
+                memory = _up_to_date(memory)
+                assert memory.factor is not None
+                factor = memory.factor.examined()
+                if factor is not None:
+                    memory = replace(memory, factor=factor)
+                    coef, intercept = _separated(memory, factor.solution())
+                else:
+                    memory = memory if memory.solution is not None else _solved(memory)
+                    coef, intercept = _corrected(memory)
         self.memory = replace(memory, coef=coef, intercept=intercept)
+
+
+def _as_regression(memory: RecursiveMemory, A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows [1, x, y] as those of a regression: with the ones, or less the intercept."""
+    d = memory.triangle.n_features
+    if memory.objective.fit_intercept:
+        return A[:, : 1 + d], A[:, 1 + d :]
+    return A[:, 1 : 1 + d], A[:, 1 + d :] - A[:, :1] * memory.start[1]
+
+
+def _separated(memory: RecursiveMemory, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the weights and intercepts that are the columns of u."""
+    if memory.objective.fit_intercept:
+        return np.ascontiguousarray(u[:, 1:]), u[:, 0].copy()
+    return u, memory.start[1]
+
+
+def _up_to_date(memory: RecursiveMemory) -> RecursiveMemory:
+    """Return the memory with a factor that holds all rows, and nearly all of their penalty."""
+    if memory.factor is not None and memory.factor.is_current:
+        return memory
+    waiting, objective = memory.waiting, memory.objective
+    A = np.vstack([memory.triangle.R, _joint(waiting.X, waiting.y, waiting.s)])
+    weight = memory.triangle.weight + float(waiting.s.sum())
+    factor = UpdatedFactor.of_rows(
+        *_as_regression(memory, A), objective.l2, weight, has_intercept=objective.fit_intercept
+    )
+    return replace(memory, factor=factor)
 
 
 def _joined(memory: RecursiveMemory, X, y, s) -> _Waiting:
@@ -230,8 +291,6 @@ def _split(triangle: Triangle, objective: Objective, intercept: np.ndarray):
 def _solved(memory: RecursiveMemory) -> RecursiveMemory:
     """Return the memory with the weights of the rows in R, by its singular values."""
     objective, triangle = memory.objective, memory.triangle
-    if objective.l1 > 0.0:
-        return replace(memory, solution=None, waiting=_without_coordinates(memory.waiting))
     start, b = memory.start
     A, right, x_mean, y_mean = _split(triangle, objective, b)
     metric, basis = _metric(triangle, objective, A, x_mean)
@@ -298,6 +357,8 @@ def _corrected(memory: RecursiveMemory) -> tuple[np.ndarray, np.ndarray]:
     """
     waiting, solution, objective = memory.waiting, memory.solution, memory.objective
     assert solution is not None
+    if len(waiting) == 0:
+        return solution.coef, solution.intercept
     metric, weight = solution.metric, memory.triangle.weight
     share = float(waiting.s.sum()) / weight
     k = metric.transform.shape[0]

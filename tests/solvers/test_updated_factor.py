@@ -1,0 +1,60 @@
+"""The factor of a stream's rows and penalty, brought up to date a few rows at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fastlsgd import LeastSquaresRegressor, SGDRegressor
+from fastlsgd.solvers import recursive
+from fastlsgd.solvers.updated_factor import UpdatedFactor
+
+
+def rows_of(n, d, t=2, seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, d)) * np.geomspace(0.1, 10.0, d) + 2.0
+    return X, X @ rng.normal(size=(d, t)) + 3.0 + rng.normal(size=(n, t))
+
+
+@pytest.mark.parametrize("l2", [0.0, 1e-4, 1.0, 1e4])
+@pytest.mark.parametrize("has_intercept", [True, False])
+def test_few_rows_at_a_time_are_all_rows(l2, has_intercept):
+    X, Y = rows_of(200, 12)
+    C = np.hstack([np.ones((200, 1)), X]) if has_intercept else X
+    factor = UpdatedFactor.of_rows(C[:130], Y[:130], l2, 130.0, has_intercept=has_intercept)
+    start = 130
+    for m in (1, 7, 20, 1, 13, 20):
+        part = slice(start, start + m)
+        factor, start = factor.with_rows(C[part], Y[part], float(m)), start + m
+    assert factor.is_current
+    D = np.eye(C.shape[1])
+    D[0, 0] = 1.0 - has_intercept
+    wanted = np.linalg.solve(C[:start].T @ C[:start] + l2 * start * D, C[:start].T @ Y[:start])
+    examined = factor.examined()
+    assert examined is not None
+    assert examined.examined() is examined
+    np.testing.assert_allclose(factor.solution(), wanted.T, rtol=1e-8, atol=1e-12)
+
+
+def test_dependent_columns_are_left_to_singular_values():
+    X, Y = rows_of(50, 4)
+    X[:, 3] = X[:, 0]
+    for rows in (X, np.hstack([X[:, :3], np.zeros((50, 1))]), X[:2], 1e200 * X):
+        factor = UpdatedFactor.of_rows(rows, Y[: len(rows)], 0.0, 50.0, has_intercept=False)
+        with np.errstate(over="ignore"):
+            assert factor.examined() is None
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("cut", [1, 9])
+def test_streams_whose_parameters_change_are_exact(monkeypatch, fit_intercept, cut):
+    X, y = rows_of(150, 10)
+    monkeypatch.setattr(recursive, "_corrected", None)  # the factor suffices
+    model = SGDRegressor(alpha=0.5, fit_intercept=fit_intercept)
+    for start in range(0, 150, cut):
+        if start >= 90:
+            model.set_params(alpha=5.0)
+        model.partial_fit(X[start : start + cut], y[start : start + cut])
+    wanted = LeastSquaresRegressor(alpha=5.0, fit_intercept=fit_intercept).fit(X, y)
+    np.testing.assert_allclose(model.coef_, wanted.coef_, rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(model.intercept_, wanted.intercept_, rtol=1e-8)
