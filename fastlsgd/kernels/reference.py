@@ -292,7 +292,8 @@ def _fit_segment(out: SegmentFits, k: int, Z, s, segments: Segments, dtype) -> N
         out.status[k] = SegmentStatus.SINGULAR
     else:
         out.status[k] = SegmentStatus.FITTED
-        w = np.linalg.lstsq(A, b, rcond=None)[0]
+        norms = np.sqrt(np.square(A).sum(axis=0))
+        w = np.linalg.lstsq(A / norms, b, rcond=0.0)[0] / norms
         r = root[:, d] - root[:, columns] @ w
         one = root[:, d + 1]
         about = root[:, d] - segments.fit_intercept * one * (one @ root[:, d]) / (one @ one)
@@ -300,8 +301,8 @@ def _fit_segment(out: SegmentFits, k: int, Z, s, segments: Segments, dtype) -> N
         out.intercept[k] = w[0] if segments.fit_intercept else 0.0
         out.residual[k], out.total[k] = r @ r, about @ about
         if out.inverse is not None:
-            R = np.linalg.qr(A, mode="r")
-            own = np.square(np.linalg.inv(R)).sum(axis=1)
+            R = np.linalg.qr(A / norms, mode="r")
+            own = np.square(np.linalg.inv(R)).sum(axis=1) / norms**2
             out.inverse[k] = np.append(own[len(columns) - d :], np.nan)
             if segments.fit_intercept:
                 out.inverse[k, d] = own[0]
