@@ -135,6 +135,8 @@ def solution_in_extended_precision(A, b):
 @pytest.mark.skipif(np.finfo(np.longdouble).eps > 1e-18, reason="no extended precision here")
 @pytest.mark.parametrize("window", [False, True])
 def test_every_segment_is_as_accurate_as_numpy(fit, window):
+    if fit is reference.fit_segments:
+        pytest.skip("the reference is NumPy itself, with scaled columns")
     rng = np.random.default_rng(7)
     blocks = []
     for condition in np.repeat(10.0 ** np.arange(11), 2):
