@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from ._from_moments import FromMoments
 from ._summary import Influence, Summary
 
 COVARIANCES = ("nonrobust", *HETEROSCEDASTIC, "cluster", "HAC")
+WEIGHTS = ("analytic", "frequency")
 # The keywords of each kind, as in statsmodels.
 KEYWORDS = {
     "nonrobust": (),
@@ -47,6 +49,7 @@ class InferringRegressor(FromMoments):
         confidence_level: float = 0.95,
         cov_type: str = "nonrobust",
         cov_kwds: dict[str, Any] | None = None,
+        weights: str = "analytic",
         X=None,
         y=None,
         sample_weight=None,
@@ -67,6 +70,9 @@ class InferringRegressor(FromMoments):
             "use_correction" for small samples (default: True for clusters, False for HAC),
             "df_correction" (default True: tests have the clusters' degrees of freedom) and "use_t"
             (default False: robust tests are normal, as statsmodels' are).
+        weights : {"analytic", "frequency"}, default="analytic"
+            What the sample weights of the fit were: a row of weight 2 has errors of half the
+            variance, and is one row; or it stands for two equal rows.
         X, y, sample_weight
             The rows of the fit, which the estimator does not keep; needed by robust covariances.
             One more pass is made over X.
@@ -87,8 +93,7 @@ class InferringRegressor(FromMoments):
         -----
         Where columns depend on each other, the weights that can be estimated have standard
         errors, the others are NaN, and a note says which they are; robust covariances need
-        independent columns. Rows of weight zero do not count. Weights are analytic: a row of
-        weight 2 has errors of half the variance, and is one row.
+        independent columns. Rows of weight zero do not count.
 
         References
         ----------
@@ -113,13 +118,18 @@ class InferringRegressor(FromMoments):
         if names is None:
             names = [f"x{j}" for j in range(self.n_features_in_)]
         names = [*(["intercept"] if evidence.intercept is not None else []), *names]
+        is_frequency = check.check_choice(weights, "weights", WEIGHTS) == "frequency"
+        fitted, evidence = evidence, _repeated(evidence) if is_frequency else evidence
         inference = infer(evidence)
         if cov_type == "nonrobust":
             if cov_kwds:
                 raise ValueError("cov_kwds are for robust covariances: choose a cov_type.")
             return Summary(inference, names, level, lambda: classical_covariance(evidence))
-        rows = self._rows_of_fit(X, y, sample_weight, evidence, f"cov_type={cov_type!r}")
+        rows = self._rows_of_fit(X, y, sample_weight, fitted, f"cov_type={cov_type!r}")
         options, use_t, df = _robust_options(cov_type, cov_kwds, rows, inference.df_residual)
+        if is_frequency and cov_type == "HAC":
+            raise ValueError("cov_type='HAC' has no frequency weights: repeat the rows.")
+        options = replace(options, frequency=is_frequency)
         if inference.df_residual < 1:
             raise ValueError(f"cov_type={cov_type!r} needs more rows than weights.")
         covariance = robust_covariance(evidence, rows, options)
@@ -277,6 +287,16 @@ class InferringRegressor(FromMoments):
             own = np.sqrt(np.einsum("mk,mk->m", chunk.Q, chunk.Q))
             out[chunk.rows] = sigma * np.hypot(1.0, np.ldexp(own, -evidence.sigma_exponent))
         return out
+
+
+def _repeated(evidence: Evidence) -> Evidence:
+    """The evidence of rows that are repeated as often as their weights say."""
+    exponent = evidence.sigma_exponent
+    count = float(np.ldexp(evidence.weight, 2 * exponent))
+    n = round(count)
+    if abs(count - n) > 1e-9 * count:
+        raise ValueError(f"frequency weights must add up to a whole number, got {count:g}.")
+    return replace(evidence, n_rows=n, log_weights=-2.0 * n * exponent * np.log(2.0))
 
 
 def _check_level(value, name: str) -> float:

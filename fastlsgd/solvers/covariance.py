@@ -45,6 +45,7 @@ class RobustOptions:
     maxlags: int = 0
     kernel: str = "bartlett"
     use_correction: bool = True
+    frequency: bool = False  # whether a row of weight 2 is two rows
 
 
 class FittedRows(NamedTuple):
@@ -128,7 +129,8 @@ def robust_covariance(evidence: Evidence, rows: FittedRows, options: RobustOptio
     """Return the covariance (k, k) of the weights, with the intercept first."""
     T, n = whitening(evidence), evidence.n_rows
     k = int((np.abs(T).sum(axis=1) > 0.0).sum())
-    scores = (_scores(chunk, options.cov_type) for chunk in whitened_chunks(evidence, rows))
+    unit = np.ldexp(1.0, -evidence.sigma_exponent)
+    scores = (_scores(chunk, options, unit) for chunk in whitened_chunks(evidence, rows))
     if options.cov_type == "cluster":
         meat = _meat_of_clusters(scores, len(T), n - k, n, options)
     elif options.cov_type == "HAC":
@@ -144,11 +146,18 @@ def robust_covariance(evidence: Evidence, rows: FittedRows, options: RobustOptio
     return T @ meat @ T.T
 
 
-def _scores(chunk: WhitenedRows, cov_type: str) -> tuple[slice, np.ndarray]:
-    """Return s r q of the rows, with the correction of their leverages."""
-    factor = chunk.weight * chunk.residual
+def _scores(chunk: WhitenedRows, options: RobustOptions, unit: float) -> tuple[slice, np.ndarray]:
+    """Return s r q of the rows, with the correction of their leverages.
+
+    Equal rows that stand for one of their number s have s^(1/2) r q each, together. `unit` is the
+    root of that of the weights.
+    """
+    cov_type, apart = options.cov_type, options.frequency and options.cov_type != "cluster"
+    factor = chunk.residual * (unit * np.sqrt(chunk.weight) if apart else chunk.weight)
     if cov_type in ("HC2", "HC3"):
         h = chunk.leverage
+        if apart:
+            h = h / chunk.weight * unit**2
         left = np.where(h < LEVERAGE_ONE, 1.0 - h, np.inf)
         factor /= np.sqrt(left) if cov_type == "HC2" else left
     return chunk.rows, factor[:, None] * chunk.Q

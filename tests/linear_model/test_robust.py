@@ -168,6 +168,28 @@ def test_influence():
         np.testing.assert_allclose(getattr(found, name), expected, rtol=1e-8, err_msg=name)
 
 
+@pytest.mark.parametrize("cov_type", ["nonrobust", "HC0", "HC1", "HC2", "HC3", "cluster"])
+def test_rows_of_frequency_weights_are_repeated(cov_type):
+    times = np.arange(200) % 4
+    A, b, own = X[:200], Y[:200], GROUPS[:200]
+    found = []
+    for rows, s in (
+        (np.arange(200), times.astype(np.float64)),
+        (np.repeat(np.arange(200), times), None),
+    ):
+        given = {"X": A[rows], "y": b[rows], "sample_weight": s}
+        model = LeastSquaresRegressor().fit(*given.values())
+        if cov_type == "nonrobust":
+            given = {}
+        kwds = {"groups": own[rows]} if cov_type == "cluster" else None
+        weights = "analytic" if s is None else "frequency"
+        found.append(model.summary(cov_type=cov_type, cov_kwds=kwds, weights=weights, **given))
+    for name in ("n_samples", "standard_error", "p_value", "sigma", "log_likelihood", "bic",
+                 "adjusted_r_squared", "f_statistic"):  # fmt: skip
+        values = [getattr(summary, name) for summary in found]
+        np.testing.assert_allclose(*values, rtol=1e-8, err_msg=name)
+
+
 MODEL = LeastSquaresRegressor().fit(X, Y)
 
 
