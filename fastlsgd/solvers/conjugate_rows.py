@@ -28,7 +28,7 @@ from .system import CANCELLATION, System
 from .wide import SPARSE_NUMBERS, RowMetric, WideRows, refined, refuse_range, wide_rows
 
 # Targets whose products are computed by one call, for which Ctrl-C has to wait.
-TARGETS = 64
+TARGETS_AT_A_TIME = 64
 # What a stage leaves to the next one: the bound of its own norm is not that of the answer.
 SHARE_OF_GOAL = 0.3
 
@@ -138,8 +138,8 @@ class _Iterated(RowMetric):
         self.rows.system.passes += 1
         out = np.empty_like(p)
         scale = self.scale[:, 0]
-        for start in range(0, len(p), TARGETS):
-            block = slice(start, start + TARGETS)
+        for start in range(0, len(p), TARGETS_AT_A_TIME):
+            block = slice(start, start + TARGETS_AT_A_TIME)
             out[block] = self._gram_times(p[block] * scale).T
         out += p * (self.alpha * scale)
         out *= scale
