@@ -1,4 +1,7 @@
-"""Threads: how many are useful, what they inherit, and how to do without new ones."""
+"""Threads: how many are useful, what they inherit, and how to do without new ones.
+
+`interruptible` makes a long call in a thread, so that Ctrl-C need not wait for its end.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ T = TypeVar("T")
 # A pass over so many numbers takes well below half a millisecond. Beside a busy process, it takes
 # some 10 milliseconds until a second thread has done its part.
 FEW_NUMBERS = 2**16
+POLL_SECONDS = 0.1
 
 
 # ----------------------------------------------------------------- how many can be used
@@ -96,6 +100,42 @@ def _sklearn_config() -> Callable[[], Any]:
         return nullcontext
     config = sklearn.get_config()
     return lambda: sklearn.config_context(**config)
+
+
+# --------------------------------------------------------- calls that Ctrl-C must not wait for
+
+
+def interruptible(function: Callable[..., T], *args, **kwargs) -> T:
+    """Call `function` in a thread of its own, so that KeyboardInterrupt is raised here at once.
+
+    After an interrupt the call runs to its end in the background, and its result is dropped. So it
+    must own its arguments or only read them, and it must release the GIL. The new thread inherits
+    this thread's settings.
+
+    Signals reach the main thread only; in any other thread, `function` is called directly.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return function(*args, **kwargs)
+    outcome: list[Any] = []
+    error: list[BaseException] = []
+    call = carried(function)
+
+    def work() -> None:
+        try:
+            outcome.append(call(*args, **kwargs))
+        except BaseException as raised:
+            error.append(raised)
+
+    worker = threading.Thread(target=work, name="fastlsgd-interruptible", daemon=True)
+    try:
+        worker.start()
+    except RuntimeError:  # no thread can be started: answer Ctrl-C late rather than fail
+        return function(*args, **kwargs)
+    while worker.is_alive():
+        worker.join(POLL_SECONDS)
+    if error:
+        raise error[0]
+    return outcome[0]
 
 
 # ------------------------------------------------------------- if no thread can be started

@@ -1,64 +1,29 @@
 """Long calls of LAPACK, BLAS and kernels that Ctrl-C must not wait for.
 
 Python runs signal handlers between its own instructions, and a single call of LAPACK on 4,096
-columns takes many seconds. Such a call is made in a thread of its own. That helps only if the call
+columns takes many seconds. Such a call is made by `interruptible`. That helps only if the call
 releases the GIL: kernels, NumPy's linear algebra and SciPy's `dgeqrf` do, but SciPy's `dpotrf`,
 `svd`, `eigh` and `solve_triangular` do not.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
-from .._threads import carried
+from .._threads import interruptible
 from ..kernels.contract import Gram, Kernels, Matrix, TargetGradients
 from ..kernels.device import lives_on_device
 from .rows import stored_numbers
 
 T = TypeVar("T")
 
-POLL_SECONDS = 0.1
 # These multiply-adds take about 0.1 s, compared with which starting a thread costs nothing.
 LONG_WORK = 1e9
 # Memory takes as long to deliver these numbers. Under load both take ten times as long.
 LONG_READ = 5e7
-
-
-def interruptible(function: Callable[..., T], *args, **kwargs) -> T:
-    """Call `function` in a thread of its own, so that KeyboardInterrupt is raised here at once.
-
-    After an interrupt the call runs to its end in the background, and its result is dropped. So it
-    must own its arguments or only read them, and it must release the GIL. The new thread inherits
-    this thread's settings.
-
-    Signals reach the main thread only; in any other thread, `function` is called directly.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        return function(*args, **kwargs)
-    outcome: list[Any] = []
-    error: list[BaseException] = []
-    call = carried(function)
-
-    def work() -> None:
-        try:
-            outcome.append(call(*args, **kwargs))
-        except BaseException as raised:
-            error.append(raised)
-
-    worker = threading.Thread(target=work, name="fastlsgd-interruptible", daemon=True)
-    try:
-        worker.start()
-    except RuntimeError:  # no thread can be started: answer Ctrl-C late rather than fail
-        return function(*args, **kwargs)
-    while worker.is_alive():
-        worker.join(POLL_SECONDS)
-    if error:
-        raise error[0]
-    return outcome[0]
 
 
 def call_kernel(kernel: Callable[..., T], per_number: int, X: Matrix, *args) -> T:

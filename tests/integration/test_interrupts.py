@@ -67,6 +67,23 @@ def test_a_long_call_is_left_to_itself(interrupted_after, test_is_over):
     interrupted_after(lambda: interrupt.interruptible(test_is_over.wait, HANG))
 
 
+def test_a_compilation_is_left_to_itself(interrupted_after, test_is_over, monkeypatch):
+    compiling = pytest.importorskip("fastlsgd.kernels.numba_cpu.compile")
+    kernel, threads = compiling.Kernel(len, list), []
+
+    def compiled(dtypes):
+        threads.append(threading.current_thread())
+        test_is_over.wait(HANG)
+        return len
+
+    monkeypatch.setattr(kernel, "_compile", compiled)
+    interrupted_after(lambda: kernel[np.dtype(np.float64)])
+    assert threads != [threading.main_thread()]
+    test_is_over.set()
+    assert kernel[np.dtype(np.float64)] is len
+    assert len(threads) == 1
+
+
 def test_what_a_long_call_returns_and_raises():
     assert interrupt.interruptible(lambda a, b: a + b, 1, b=2) == 3
     with pytest.raises(ZeroDivisionError):
@@ -82,7 +99,7 @@ def test_a_long_call_has_the_settings_of_its_caller():
 
 
 def test_no_thread_for_a_short_call(monkeypatch):
-    monkeypatch.setattr(interrupt.threading, "Thread", None)
+    monkeypatch.setattr(threading, "Thread", None)
     X = np.random.default_rng(0).normal(size=(300, 30))
     fastlsgd.gram(X)
     LeastSquaresRegressor().fit(X, X[:, 0])

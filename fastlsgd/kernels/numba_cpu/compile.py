@@ -16,6 +16,7 @@ import numpy as np
 from llvmlite import binding
 from numba import types
 
+from ..._threads import interruptible
 from ..compiled_sources import checksum_of_backend
 
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
@@ -83,10 +84,14 @@ class Kernel:
         try:
             return self.compiled[dtypes]
         except KeyError:
-            with lock:
-                if dtypes not in self.compiled:
-                    self.compiled[dtypes] = self._compile(dtypes)
-            return self.compiled[dtypes]
+            # A single call of LLVM takes up to 3 s, in which it releases the GIL.
+            return interruptible(self._compiled_once, dtypes)
+
+    def _compiled_once(self, dtypes: np.dtype | tuple[np.dtype, ...]) -> Callable:
+        with lock:
+            if dtypes not in self.compiled:
+                self.compiled[dtypes] = self._compile(dtypes)
+        return self.compiled[dtypes]
 
     def _compile(self, dtypes: np.dtype | tuple[np.dtype, ...]) -> Callable:
         arguments = dtypes if isinstance(dtypes, tuple) else (dtypes,)
