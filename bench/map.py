@@ -275,6 +275,26 @@ def lasso_cells(shape: str, X, y: np.ndarray) -> Iterator[Cell]:
             )
 
 
+def sgd_on_dense_rows() -> Iterator[Cell]:
+    """Default stochastic estimators on small and on tall data, by held-out errors."""
+    for n, d in ((20, 3), (200, 5), (1_000, 20), (100_000, 20), (100_000, 100), (1_000_000, 20)):
+        for dtype in ("float32", "float64"):
+            X, y = dense(n + 1_000, d, dtype)
+            for n_classes in (None, 2):
+                target = y if n_classes is None else classes_of(y, n_classes)
+                ours, theirs = SGDClassifier(random_state=0), SklearnClassifier(random_state=0)
+                if n_classes is None:
+                    ours, theirs = SGDRegressor(random_state=0), SklearnRegressor(random_state=0)
+                yield Cell(
+                    f"default SGD, {'1 target' if n_classes is None else f'{n_classes} classes'}",
+                    f"{n:,} x {d:,}",
+                    dtype,
+                    partial(ours.fit, X[:n], target[:n]),
+                    {"scikit-learn": partial(theirs.fit, X[:n], target[:n])},
+                    partial(error_of, X[n:], target[n:]),
+                )
+
+
 def sgd_on_sparse_rows() -> Iterator[Cell]:
     """Default stochastic estimators, each with its library's own loss, by held-out errors.
 
@@ -305,6 +325,7 @@ PARTS: dict[str, Callable[[], Iterator[Cell]]] = {
     "lasso": lasso,
     "many-columns": many_columns,
     "sparse": sparse,
+    "sgd-dense": sgd_on_dense_rows,
     "sgd-sparse": sgd_on_sparse_rows,
 }
 

@@ -20,9 +20,11 @@ import numpy as np
 
 T = TypeVar("T")
 
-# A pass over so many numbers takes well below half a millisecond. Beside a busy process, it takes
-# some 10 milliseconds until a second thread has done its part.
-FEW_NUMBERS = 2**16
+# A pass over so many numbers, and so many multiply-adds for a Gram matrix, take a thread well below
+# half a millisecond, and one or two milliseconds. Beside a busy process, it takes some 10 to 30
+# milliseconds until a second thread has done its part: a default SGDRegressor on 20,000 x 20 took
+# 84 ms with two threads, and 2 with one.
+FEW_NUMBERS, FEW_PRODUCTS = 2**16, 2**24
 POLL_SECONDS = 0.1
 
 
@@ -37,7 +39,9 @@ def usable_processors() -> int:
 
 def is_small(shape: tuple[int, ...], n_targets: int = 1) -> bool:
     """Whether threads, of kernels or of BLAS, would only hold up a fit of an X of this shape."""
-    return shape[0] * shape[1] * n_targets <= FEW_NUMBERS
+    numbers = shape[0] * shape[1]
+    per_number = min(shape) + 4 * n_targets  # half of it in a Gram matrix, the rest in passes
+    return numbers * n_targets <= FEW_NUMBERS or numbers * per_number <= FEW_PRODUCTS
 
 
 @cache

@@ -280,10 +280,10 @@ def test_memory_of_a_sketch_does_not_grow_with_threads(n):
 def test_folds_in_threads_have_the_settings(monkeypatch):
     X = np.random.default_rng(0).normal(size=(60, 3))
     seen = set()
-    epoch = reference.sgd_epoch
-    monkeypatch.setattr(reference, "sgd_epoch", lambda *a: seen.add("reference") or epoch(*a))
+    kernel = reference.loss_gradient
+    monkeypatch.setattr(reference, "loss_gradient", lambda *a: seen.add("reference") or kernel(*a))
     native = pytest.importorskip("fastlsgd.kernels.native")
-    monkeypatch.setattr(native, "sgd_epoch", lambda *a: seen.add("native") or epoch(*a))
+    monkeypatch.setattr(native, "loss_gradient", lambda *a: seen.add("native") or kernel(*a))
     with fastlsgd.config_context(backend="reference"):
         fastlsgd.SGDRegressorCV(alphas=[0.1], cv=2, n_jobs=2).fit(X, X[:, 0])
     assert seen == {"reference"}

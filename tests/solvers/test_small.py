@@ -158,9 +158,14 @@ def test_blas_gets_its_threads_back_from_threads_that_overlap():
 
 
 def test_blas_is_serial_for_few_numbers_only():
-    n = _threads.FEW_NUMBERS // 4
-    assert blas_for(np.empty((n, 4))) is serial_blas
-    assert blas_for(np.empty((n, 4)), n_targets=2) is not serial_blas
+    n, d = _threads.FEW_NUMBERS // 4, 4
+    assert blas_for(np.empty((n, d))) is serial_blas
+    assert blas_for(np.empty((d, n))) is serial_blas
+    n = _threads.FEW_PRODUCTS // d // (d + 4)
+    assert blas_for(np.empty((n, d))) is serial_blas
+    assert blas_for(np.empty((n + 1, d))) is not serial_blas
+    assert blas_for(np.empty((n, d)), n_targets=2) is not serial_blas
+    assert blas_for(np.empty((300, 300))) is not serial_blas
 
 
 def test_small_fits_use_one_thread(monkeypatch):
