@@ -290,7 +290,7 @@ def with_products(
         A, weights = as_scipy(row_slice(X, start, stop)), np.ones(stop - start)
         if s is not None:
             weights = np.asarray(s[start:stop], dtype=np.float64)
-        weighted = sp.csr_array(sp.diags_array(weights) @ A).T
+        weighted = sp.csr_array(A.multiply(weights[:, None])).T
         xx += (weighted @ A).toarray()
         xy += weighted @ (np.asarray(y[start:stop], dtype=np.float64) - moments.y_origin)
     return replace(moments, xx=xx, xy=xy, y_of_x=moments.y)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from sklearn.ensemble import BaggingRegressor
+from small_problems import random_csr
 
 from fastlsgd import LeastSquaresRegressor, SGDClassifier, SGDRegressor
 from fastlsgd.optimizers import Optimizer, Schedule
@@ -94,10 +95,10 @@ def test_heavy_rows_of_many_features_count_in_full(kind):
 @pytest.mark.parametrize("n_heavy", [1, 3, 100])
 def test_heavy_sparse_rows_count_in_full(fit_intercept, n_heavy):
     for seed in range(3):
-        X = sp.random_array((300, 2000), density=0.02, format="csr", rng=seed)
+        X = random_csr((300, 2000), 0.02, seed)
         size = np.sqrt(np.asarray((X * X).sum(axis=1)).ravel())
         size[:n_heavy] /= 1e6
-        X = sp.csr_array(sp.diags_array(1.0 / size) @ X)
+        X = sp.csr_array(sp.diags(1.0 / size) @ X)
         y = np.random.default_rng(seed).normal(size=300)
         parameters = {"alpha": 0.01, "fit_intercept": fit_intercept}
         exact = objective(LeastSquaresRegressor(**parameters).fit(X, y), X, y, 0.01)

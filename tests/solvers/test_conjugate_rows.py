@@ -8,6 +8,7 @@ import pytest
 import scipy.sparse as sp
 from scipy.linalg import cho_factor, cho_solve
 from sklearn.exceptions import ConvergenceWarning
+from small_problems import random_csr
 from solvers.test_wide import close
 
 import fastlsgd
@@ -18,7 +19,7 @@ N, D = 400, 2000
 
 def problem(targets=2, seed=0):
     rng = np.random.default_rng(seed)
-    X = sp.random_array((N, D), density=8 / D, format="csr", rng=rng)
+    X = random_csr((N, D), 8 / D, rng)
     return X, X @ rng.normal(size=(D, targets)) + 0.1 * rng.normal(size=(N, targets)) + 3.0, rng
 
 
@@ -96,7 +97,7 @@ def test_heavy_rows_hide_no_others():
     X, Y, _ = problem(1)
     rows = np.ones(N)
     rows[:5] = 1e6
-    X, Y = sp.diags_array(rows) @ X, rows[:, None] * Y
+    X, Y = sp.diags(rows) @ X, rows[:, None] * Y
     w, b = truth(X.toarray(), Y, None, 0.5)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -109,7 +110,7 @@ def test_rows_and_columns_without_numbers():
     X, Y, _ = problem(1)
     keep, columns = np.ones(N), np.ones(D)
     keep[::9], columns[::11] = 0.0, 0.0
-    X = (sp.diags_array(keep) @ X @ sp.diags_array(columns)).tocsr()
+    X = (sp.diags(keep) @ X @ sp.diags(columns)).tocsr()
     X.eliminate_zeros()
     for fit_intercept in (False, True):
         model = LeastSquaresRegressor(alpha=0.5 / N, fit_intercept=fit_intercept).fit(X, Y[:, 0])

@@ -11,6 +11,7 @@ import pytest
 import scipy.sparse as sp
 from fits import BACKENDS
 from sklearn.linear_model import LinearRegression, RidgeClassifier, RidgeCV
+from small_problems import random_csr
 
 from fastlsgd import (
     LeastSquaresClassifier,
@@ -189,7 +190,7 @@ def test_squares_beyond_float64_are_solved_all_the_same():
 
 
 def test_sparse_rows_by_gradients_or_by_the_dual():
-    X = sp.random_array((600, 3000), density=0.01, format="csr", rng=np.random.default_rng(0))
+    X = random_csr((600, 3000), 0.01, 0)
     y = X @ np.ones(3000) + np.arange(600) % 7
     A = X.toarray()
     for alpha in (1e-6, 1.0):

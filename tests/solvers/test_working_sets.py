@@ -10,6 +10,7 @@ from fits import BACKENDS
 from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import ElasticNet
+from small_problems import random_csr
 
 from fastlsgd import LeastSquaresCV, LeastSquaresRegressor, config_context
 from fastlsgd.kernels import available_backends, load_backend
@@ -225,7 +226,7 @@ def test_compiled_descent_is_that_of_numpy(positive):
 @pytest.mark.parametrize("is_weighted", [False, True])
 def test_compiled_products_are_those_of_scipy(dtype, index, is_weighted):
     rng = np.random.default_rng(0)
-    A = sparse.random_array((50, 30), density=0.2, format="csr", dtype=np.dtype(dtype), rng=rng)
+    A = random_csr((50, 30), 0.2, rng).astype(dtype)
     X = CSR(A.data, A.indices.astype(index), A.indptr.astype(index), A.shape)
     s = rng.uniform(size=50) if is_weighted else None
     place = np.full(30, -1)

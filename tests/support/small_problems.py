@@ -146,3 +146,9 @@ def householder(A: np.ndarray, b: np.ndarray) -> np.ndarray:
     for k in reversed(range(d)):
         x[k] = (c[k] - R[k, k + 1 : d] @ x[k + 1 :]) / R[k, k]
     return x / scale
+
+
+def random_csr(shape: tuple[int, int], density: float, seed) -> sp.csr_array:
+    """Rows whose stored numbers lie between 0 and 1; `scipy.sparse.random_array` is too new."""
+    rng = np.random.default_rng(seed)
+    return sp.csr_array(sp.random(*shape, density=density, format="csr", random_state=rng))
