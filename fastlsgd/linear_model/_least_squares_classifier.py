@@ -15,6 +15,7 @@ from .. import _validation as check
 from ..kernels import resolve_backend
 from ..kernels.contract import working_dtype
 from ..kernels.device import lives_on_device
+from ..moments import Moments
 from ..solvers.least_squares import Request
 from ..solvers.many_classes import FEW_CLASSES, ClassTargets, solve_classes
 from ..streaming.collect import collect
@@ -356,31 +357,40 @@ class LeastSquaresClassifier(LinearClassifier):
         >>> model.coef_.shape, round(model.score(X, y), 3)
         ((3, 4), 0.847)
         """
-        check_stream(stream)
-        refuse_balanced(self.class_weight)
         with all_or_nothing(self):
+            labels, moments = self.moments_of_stream(stream, classes, checkpoint, progress)
             regressor, _ = self._regressor()
-            for name in ("classes_", "_label_binarizer", "_moments"):
-                self.__dict__.pop(name, None)
-            labels = classes_of_calls(self, stream.source.labels() if classes is None else classes)
-
-            def prepare(block: RowBlock):
-                n = block.X.shape[0]
-                check_labels(block.y, "y")
-                s = check.as_sample_weight(block.sample_weight, n, some_weight=False)
-                return self._signed(np.asarray(block.y), s, labels, working_dtype(block.X.dtype))
-
-            kind = [str(label) for label in labels]
-            task = moments_task(self, checkpoint, progress, kind=kind)
-            (moments,) = collect(stream, task, prepare)
             regressor.fit_moments(moments)
+            for name in ("_label_binarizer", "_moments", "feature_names_in_"):
+                self.__dict__.pop(name, None)
             for name in REGRESSOR_ATTRIBUTES:
                 setattr(self, name, getattr(regressor, name))
-            self.classes_ = labels
-            self.n_features_in_ = moments.n_features
+            self.classes_, self.n_features_in_ = labels, moments.n_features
             if hasattr(moments, "feature_names_in_"):
                 self.feature_names_in_ = moments.feature_names_in_
         return self
+
+    def moments_of_stream(
+        self, stream: Stream, classes, checkpoint: str | PathLike | None, progress: Report
+    ) -> tuple[np.ndarray, Moments]:
+        """Return the sorted labels, and the moments of the rows with targets of -1 and 1."""
+        check_stream(stream)
+        refuse_balanced(self.class_weight)
+        self._regressor()  # for its checks
+        given = stream.source.labels() if classes is None else check.on_host(classes, "classes")
+        check_labels(given, "classes")
+        labels = np.unique(np.asarray(given))
+        check_classes(labels)
+
+        def prepare(block: RowBlock):
+            n = block.X.shape[0]
+            check_labels(block.y, "y")
+            s = check.as_sample_weight(block.sample_weight, n, some_weight=False)
+            return self._signed(np.asarray(block.y), s, labels, working_dtype(block.X.dtype))
+
+        kind = [str(label) for label in labels]
+        (moments,) = collect(stream, moments_task(self, checkpoint, progress, kind=kind), prepare)
+        return labels, moments
 
     def _weights(self, labels, sample_weight, X):
         """Weights of the rows on the host, multiplied by those of the classes."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from .._sklearn_compat import with_callbacks
 from ._base import LinearRegressor, all_or_nothing
-from ._from_streams import StreamedSGD
 from ._stochastic import BaseSGD, Call, Start
+from ._streamed_sgd import StreamedSGD
 
 
 class SGDRegressor(StreamedSGD, LinearRegressor, BaseSGD):

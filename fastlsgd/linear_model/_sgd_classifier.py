@@ -21,8 +21,8 @@ from ._base import (
     refuse_balanced,
     signed_targets,
 )
-from ._from_streams import StreamedSGD
 from ._stochastic import BaseSGD, Call, Start
+from ._streamed_sgd import StreamedSGD
 
 
 class SGDClassifier(StreamedSGD, LinearClassifier, BaseSGD):

@@ -50,8 +50,6 @@ def labels_of(y, classes: int):
 def test_regressors_are_those_of_the_rows(model, t):
     X, y, s = data()
     y = y if t == 1 else np.column_stack([y, X[:, 0] - y])
-    if isinstance(model, SGDRegressor) and t > 1:
-        pytest.skip("rows of several targets are tested with partial_fit")
     streamed = clone(model).fit_stream(scan(X, y, weight=s, batch_rows=70))
     if isinstance(model, SGDRegressor):  # whose auto weights are those of least squares
         model = LeastSquaresRegressor(alpha=model.alpha)

@@ -1,0 +1,243 @@
+"""`fit_stream` of stochastic estimators, for rows that are read a block at a time.
+
+Where the step sizes come from the data and there are few features, the result of any number of
+epochs is the minimum of the objective, which one pass finds by the moments of the rows. Else blocks
+are passed to `partial_fit`, in as many epochs as the stopping rule wants.
+"""
+
+from __future__ import annotations
+
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils import check_random_state
+
+from ..moments import Moments
+from ..solvers.streaming import MOMENT_FEATURES
+from ..streaming.checkpoint import FitCheckpoint, check_path, description
+from ..streaming.collect import Collection, collect
+from ..streaming.source import StreamError
+from ..streaming.stream import Meter, Stream, named
+from ._base import all_or_nothing
+from ._from_streams import Report, check_stream
+from ._least_squares import LeastSquaresRegressor
+from ._least_squares_classifier import LeastSquaresClassifier
+
+
+class StreamedSGD:
+    """`fit_stream` of stochastic estimators."""
+
+    def fit_stream(
+        self,
+        stream: Stream,
+        *,
+        classes=None,
+        checkpoint: str | PathLike | None = None,
+        progress: Report = False,
+    ):
+        """Fit the model to the rows of a stream, by as many passes as `fit` would make epochs.
+
+        Parameters
+        ----------
+        stream : Stream
+            As :func:`fastlsgd.streaming.scan` makes it.
+        classes : array-like of shape (n_classes,), optional
+            For a classifier all labels that there are. Default: found by a first pass.
+        checkpoint : path, optional
+            A file that is written after each block, and removed at the end. A fit of the same
+            stream goes on from it after a crash, and ends with the same bits. It is a pickle: give
+            only files that this method has written.
+        progress : bool or callable, default=False
+            Called with a :class:`~fastlsgd.streaming.StreamProgress` after each block; True prints
+            it.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+
+        Raises
+        ------
+        ValueError
+            As for `partial_fit`; if rows are not allowed, the message names the file, the row
+            group and the column; and if `checkpoint` is a file of another fit, or damaged.
+
+        Notes
+        -----
+        With ``learning_rate="auto"`` and at most 1,024 features, one pass collects the moments of
+        the rows, which have the weights that minimise the objective. Else there are up to
+        `max_iter` passes, which end as those of `fit` do: when the mean loss has not fallen by
+        `tol` below its best for `n_iter_no_change` passes in a row. With `shuffle` the pieces of
+        the stream (row groups, files) are visited in a new random order in each pass, and so are
+        the rows within a block.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastlsgd import SGDRegressor
+        >>> from fastlsgd.streaming import scan
+        >>> X = np.random.default_rng(0).normal(size=(1000, 3))
+        >>> stream = scan(X, target=X @ [1.0, 2.0, 3.0], batch_rows=100)
+        >>> SGDRegressor(alpha=0.0).fit_stream(stream).coef_.round(3).tolist()
+        [1.0, 2.0, 3.0]
+        """
+        check_stream(stream)
+        check_path(checkpoint)
+        estimator: Any = self
+        estimator._check_parameters()
+        estimator._check_partial_fit()
+        if classes is not None and not hasattr(self, "decision_function"):
+            raise ValueError("classes are for classifiers.")
+        with all_or_nothing(self):
+            if _is_solved_by_moments(estimator, stream):
+                return _fit_by_moments(estimator, stream, classes, checkpoint, progress)
+            fit = _StreamedFit(self, stream, classes)
+            state = fit.run(checkpoint, Meter(progress))
+            params = estimator.get_params(deep=False)
+            _forget_fit(estimator)
+            self.__dict__ |= {name: value for name, value in state.items() if name not in params}
+            if stream.feature_names is not None:
+                self.feature_names_in_ = np.array(stream.feature_names, dtype=object)
+        return self
+
+
+def _forget_fit(estimator) -> None:
+    """Remove all that a fit has left."""
+    for name in set(vars(estimator)) - set(estimator.get_params(deep=False)):
+        del estimator.__dict__[name]
+
+
+def _is_solved_by_moments(estimator, stream: Stream) -> bool:
+    """Return whether the minimum of the objective is what all epochs lead to, and moments have it.
+
+    Class weights may weigh a row differently for each target, which moments do not.
+    """
+    if not estimator._automatic or getattr(estimator, "class_weight", None) is not None:
+        return False
+    d = stream.n_features
+    if d is None:
+        first = next(stream.blocks(), None)
+        d = 0 if first is None else first.X.shape[1]
+    return d <= MOMENT_FEATURES
+
+
+def _fit_by_moments(estimator, stream: Stream, classes, checkpoint, progress: Report):
+    """Fit the estimator to the moments of the rows."""
+    alpha, l1_ratio = float(estimator._alpha), float(estimator._l1_ratio)
+    options = {
+        "alpha": alpha,
+        "l1_ratio": l1_ratio,
+        "fit_intercept": estimator.fit_intercept,
+        "backend": estimator.backend,
+        "n_jobs": estimator.n_jobs,
+    }
+    labels = None
+    if hasattr(estimator, "decision_function"):
+        classifier = LeastSquaresClassifier(**options)
+        labels, moments = classifier.moments_of_stream(stream, classes, checkpoint, progress)
+    else:
+        collection = Collection("gram", 1, estimator.backend, checkpoint, progress, "sgd")
+        (moments,) = collect(stream, collection)
+    regressor = LeastSquaresRegressor(**options)
+    regressor.fit_moments(moments)
+    _forget_fit(estimator)
+    estimator.coef_, estimator.backend_ = regressor.coef_, regressor.backend_
+    estimator.intercept_ = np.atleast_1d(regressor.intercept_)
+    estimator.n_iter_ = 1
+    estimator.t_ = 1.0 + -(-moments.n_samples // int(estimator.batch_size))
+    loss = float(np.sum(np.square(regressor.residual_norm_))) / (2.0 * moments.weight)
+    estimator.loss_curve_ = [loss]
+    _take_data(estimator, moments, regressor, labels)
+    return estimator
+
+
+def _take_data(estimator, moments: Moments, regressor, labels) -> None:
+    """Take over what validation of rows would have found."""
+    estimator.n_features_in_ = moments.n_features
+    if hasattr(moments, "feature_names_in_"):
+        estimator.feature_names_in_ = moments.feature_names_in_
+    if labels is None:
+        estimator._target_dtype, estimator._origin = regressor._target_dtype, regressor._origin
+    else:
+        estimator.classes_ = labels
+
+
+class _StreamedFit:
+    """Passes over a stream with a copy of an estimator."""
+
+    def __init__(self, estimator, stream: Stream, classes) -> None:
+        self.stream, self.model = stream, clone(estimator)
+        self.rng = check_random_state(estimator.random_state)
+        self.model.random_state = self.rng
+        self.more: dict[str, Any] = {}
+        if hasattr(estimator, "decision_function"):
+            self.more["classes"] = stream.source.labels() if classes is None else classes
+        self.told = description(
+            stream,
+            model=repr(estimator),
+            classes=None if not self.more else [str(label) for label in self.more["classes"]],
+        )
+        self.losses: list[float] = []  # of complete passes
+        self.start = (0, 0)
+        self.order: list[int] | None = None
+        self.loss, self.rows = 0.0, 0  # of the pass so far
+
+    def run(self, checkpoint, meter: Meter) -> dict[str, Any]:
+        """Make the passes, and return the attributes of the fitted model."""
+        file = None
+        if checkpoint is not None:
+            file = FitCheckpoint(checkpoint, self.told)
+            state = file.load()
+            if state is not None:
+                vars(self).update(state)
+        while not self._has_ended():
+            self._pass(file, meter)
+        if file is not None:
+            file.remove()
+        self.model.loss_curve_ = list(self.losses)
+        self.model.n_iter_ = len(self.losses)
+        return vars(self.model)
+
+    def _pass(self, file: FitCheckpoint | None, meter: Meter) -> None:
+        if self.order is None:
+            n = len(self.stream.source.pieces())
+            self.order = self.rng.permutation(n).tolist() if self.model.shuffle else list(range(n))
+        for block in self.stream.blocks(self.order, self.start):
+            with named(block, self.stream.feature_names):
+                self.model.partial_fit(
+                    block.X, block.y, sample_weight=block.sample_weight, **self.more
+                )
+            rows = len(block.y)
+            self.loss += rows * self.model.loss_curve_[-1]
+            self.rows += rows
+            self.start = block.piece, block.number + 1
+            if file is not None:
+                file.save(self._state())
+            meter.count(block, len(self.losses))
+        if self.rows == 0:
+            raise StreamError("The stream has no rows.")
+        self.losses.append(self.loss / self.rows)
+        self.loss, self.rows, self.start, self.order = 0.0, 0, (0, 0), None
+
+    def _state(self) -> dict[str, Any]:
+        names = ("model", "rng", "losses", "start", "order", "loss", "rows")
+        return {name: getattr(self, name) for name in names}
+
+    def _has_ended(self) -> bool:
+        """Return whether the loss of the last passes has not fallen below the best before them."""
+        passes, model = len(self.losses), self.model
+        if passes == 0:
+            return False
+        if passes >= model.max_iter:
+            return True
+        patience = model.n_iter_no_change
+        if model.tol is None or passes <= patience:
+            return False
+        tol = model.tol * (self.losses[0] if model._automatic else 1.0)
+        best, last = np.inf, 0
+        for loss in self.losses:
+            last = 0 if loss < best - tol else last + 1
+            best = min(best, loss)
+        return last >= patience
