@@ -21,6 +21,8 @@ from fastlsgd import (
 )
 from fastlsgd.streaming import StreamError, scan
 
+pytest.importorskip("safetensors")
+
 
 def data(n: int = 300, d: int = 4):
     rng = np.random.default_rng(0)
