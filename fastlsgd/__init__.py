@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         recursive_lstsq,
         rolling_lstsq,
     )
+    from .sklearn import patch_sklearn, unpatch_sklearn
     from .solvers.stochastic import EpochReport
 
 _LAZY = {
@@ -57,16 +58,18 @@ _LAZY = {
     "grouped_lstsq": "segments",
     "loss_gradient": "functional",
     "lstsq": "_lstsq",
+    "patch_sklearn": "sklearn",
     "predict": "functional",
     "recursive_lstsq": "segments",
     "rolling_lstsq": "segments",
     "set_config": "_config",
     "sgd_epoch": "functional",
     "show_versions": "_show_versions",
+    "unpatch_sklearn": "sklearn",
 }
 
 # Modules that are attributes of the package too.
-_MODULES = ("kernels", "numba", "optimizers", "streaming")
+_MODULES = ("kernels", "numba", "optimizers", "sklearn", "streaming")
 
 __all__ = [
     "EpochReport",
@@ -91,13 +94,16 @@ __all__ = [
     "loss_gradient",
     "lstsq",
     "optimizers",
+    "patch_sklearn",
     "predict",
     "recursive_lstsq",
     "rolling_lstsq",
     "set_config",
     "sgd_epoch",
     "show_versions",
+    "sklearn",
     "streaming",
+    "unpatch_sklearn",
 ]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 
+from sklearn.base import _fit_context as fit_context
 from sklearn.linear_model._base import SparseCoefMixin
 from sklearn.utils import _safe_indexing as safe_indexing
 from sklearn.utils.validation import _check_feature_names as check_feature_names
@@ -35,6 +36,7 @@ __all__ = [
     "check_feature_names",
     "check_n_features",
     "check_y",
+    "fit_context",
     "has_callbacks",
     "safe_indexing",
     "with_callbacks",

@@ -40,6 +40,9 @@ class Task:
     tol: float
     max_iter: int
     n_threads: int
+    # Whether the penalty on the sum over the rows, and not that on their mean, stays as it is where
+    # rows are left out, as in scikit-learn's RidgeCV.
+    penalises_sum: bool = False
 
     @cached_property
     def weights(self) -> np.ndarray:
@@ -54,7 +57,8 @@ class Task:
 
 def penalties_without(task: Task, alphas, weight) -> np.ndarray:
     """Return the penalties on the sum over the rows without one of this weight."""
-    return np.minimum(alphas * (task.total_weight - weight), LARGEST_PENALTY)
+    missing = 0.0 * weight if task.penalises_sum else weight
+    return np.minimum(alphas * (task.total_weight - missing), LARGEST_PENALTY)
 
 
 class PenaltySeries(NamedTuple):
@@ -75,6 +79,8 @@ class PenaltySeries(NamedTuple):
 
 def penalty_series(task: Task, weights: np.ndarray) -> PenaltySeries:
     """Return the power series for rows of these weights, which are left out one by one."""
+    if task.penalises_sum:
+        weights = np.zeros_like(weights)  # the penalty is the same for all rows
     middle = 0.5 * float(weights.max() + weights.min())
     shift = (middle - weights) / max(task.total_weight - middle, TINY)
     reach = float(np.abs(shift).max())
@@ -151,7 +157,10 @@ def refit_errors(
     task: Task, counts: np.ndarray, test: np.ndarray, alphas: np.ndarray
 ) -> np.ndarray:
     """Return the sums of squared errors on the rows `test`, of fits to rows by their `counts`."""
-    fits = list(_fits(task, restricted(task.problem, counts), alphas.tolist()))
+    problem = restricted(task.problem, counts)
+    if task.penalises_sum:
+        alphas = alphas * (task.total_weight / problem.weight)
+    fits = list(_fits(task, problem, alphas.tolist()))
     coefs = np.array([coef for coef, _ in fits])
     return squared_errors(task, test, coefs, np.array([intercept for _, intercept in fits]))
 
