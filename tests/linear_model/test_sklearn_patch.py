@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import doctest
+import io
 import logging
 import pickle
+import re
 import subprocess
 import sys
 import textwrap
@@ -322,6 +326,30 @@ def test_the_patch_imports_no_solver():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def printed_by_examples(text: str) -> str:
+    """Run the examples of a docstring, and return all that they print."""
+    printed, names = io.StringIO(), {}
+    with contextlib.redirect_stdout(printed):
+        for example in doctest.DocTestParser().get_examples(text):
+            exec(compile(example.source, "<example>", "single"), names)
+    return printed.getvalue()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_documented_examples_of_scikit_learn_print_the_same(name):
+    text = getattr(theirs_module, name).__doc__
+    if "Lasso" in name or "Elastic" in name:  # whose own results end at their tol of 1e-4
+        text = re.sub(rf"\b{name}\(", f"{name}(tol=1e-12, max_iter=100000, ", text)
+    before = printed_by_examples(text)
+    with ours_module.patched_sklearn():
+        after = printed_by_examples(text)
+    number = r"-?\d+(?:\.\d*)?(?:e[-+]?\d+)?"
+    words = [re.sub(r"\s+", "", re.sub(number, "#", out)) for out in (after, before)]
+    assert words[0] == words[1] != ""
+    a, b = (np.array(re.findall(number, out), float) for out in (after, before))
+    np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
 
 
 def test_metadata_routing_falls_back(log):
