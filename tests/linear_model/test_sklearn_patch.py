@@ -155,6 +155,27 @@ def test_wide_ridge(log):
         assert_same(ours, getattr(theirs_module, name)().fit(X, y, s))
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_ridge_cv_equals_refits_where_formulas_fail(weighted, log):
+    """With columns of scales 1e-3 to 1e3, scikit-learn's score is wrong by up to a factor of 1e6.
+
+    Rows left out are of weight zero in a refit, which keeps the penalty on the sum over the rows.
+    """
+    X, y, s = rows(n=40, d=6)
+    X[:, 5] = np.arange(40) == 7  # a column that one row alone determines
+    X *= np.logspace(-3, 3, 6)
+    s = s if weighted else np.ones(40)
+    for alpha in (1e-10, 1e-3, 10.0):
+        errors = []
+        for i in range(40):
+            without = s * (np.arange(40) != i)
+            refit = ours_module.Ridge(alpha=alpha).fit(X, y, without)
+            errors.append(s[i] * (y[i] - refit.predict(X[[i]])[0]) ** 2)
+        found = ours_module.RidgeCV(alphas=[alpha]).fit(X, y, s)
+        assert reason_of(log) == "RidgeCV.fit: by fastlsgd"
+        np.testing.assert_allclose(found.best_score_, -np.mean(errors), rtol=1e-8)
+
+
 def test_multilabel_classifier(log):
     X, y, _ = rows(targets=3)
     labels = (y > np.median(y, axis=0)).astype(int)
