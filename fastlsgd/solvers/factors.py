@@ -139,19 +139,22 @@ def cholesky_factor(xx: np.ndarray, alpha: float, scale: np.ndarray) -> Triangul
     NotTrustworthy
         If the matrix is not positive definite to rounding.
     """
-    scaled = scale[:, None] * xx * scale
+    own = scale.astype(xx.dtype)
+    scaled = xx * own
+    scaled *= own[:, None]
     # A column that is left out gets a row and a column of the identity.
     scaled.flat[:: len(scale) + 1] += np.where(scale > 0.0, alpha * scale**2, 1.0)
     upper = upper_of(scaled)
     if upper is None:
         raise NotTrustworthy("the Gram matrix is not positive definite")
-    return TriangularFactor(upper, scale)
+    return TriangularFactor(upper.astype(np.float64, copy=False), scale)
 
 
 def upper_of(A: np.ndarray) -> np.ndarray | None:
     """Return R with R^T R = A, which is overwritten; None if A is not positive definite."""
     if len(A) < LONG:
-        upper, info = lapack.dpotrf(A.T, lower=0, clean=1, overwrite_a=1)
+        potrf = lapack.spotrf if A.dtype == np.float32 else lapack.dpotrf
+        upper, info = potrf(A.T, lower=0, clean=1, overwrite_a=1)
         return upper if info == 0 else None
     try:  # NumPy's routine releases the GIL
         return interruptible(np.linalg.cholesky, A).T

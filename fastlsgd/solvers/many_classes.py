@@ -89,7 +89,8 @@ def solve_classes(
     try:
         with np.errstate(over="ignore", invalid="ignore"):
             xx, xy = system.centred_gram()
-            found = from_gram(system, request, xx, xy, ROUGH_CONDITION)
+            most = ROUGH_CONDITION * np.sqrt(system.d)
+            found = from_gram(system, request, xx, xy, most)
             return _of_all(system, found, targets, (mean, squares), Z, request)
     except NotTrustworthy:
         return None

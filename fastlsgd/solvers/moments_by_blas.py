@@ -23,12 +23,12 @@ from ..kernels.device import lives_on_device
 
 # The number of columns from which BLAS is quicker than the kernel, by the dtype of its products.
 BLAS_COLUMNS = {"float32": 300, "float64": 1000}
-# A block of rows has about as many numbers, at least so many rows, and takes at most so many
-# multiply-adds: a call of SciPy's BLAS holds the GIL, and with it the answer to Ctrl-C.
-PRODUCT_NUMBERS = 2**20
-LEAST_ROWS = 32
+# A block of rows has about as many numbers, or as many rows as BLAS is quick with, and takes at
+# most so many multiply-adds: a call of SciPy's BLAS holds the GIL, and Ctrl-C waits for it.
+PRODUCT_NUMBERS = 2**18
+GOOD_ROWS, LEAST_ROWS = 256, 32
 MOST_WORK = 1e10
-MIRRORED_ROWS = 512
+MIRRORED_ROWS = 64
 
 
 def blas_dtype(X: Matrix, rough: bool) -> str | None:
@@ -49,16 +49,18 @@ def gram_by_blas(
     shift: np.ndarray | None,
     dtype: str,
 ) -> Gram:
-    """Return the sums of the `gram` kernel in products of this dtype."""
+    """Return the sums of the `gram` kernel in products of this dtype, which `xx` has too."""
     (n, d), t = X.shape, y.shape[1]
     syrk = blas.ssyrk if dtype == "float32" else blas.dsyrk
     origin = None if shift is None else shift.astype(dtype)
     xx, xy = np.zeros((d, d), dtype, order="F"), np.zeros((d, t))
     x, y_sum, weight = np.zeros(d), np.zeros(t), 0.0
-    step = max(LEAST_ROWS, min(PRODUCT_NUMBERS // d, int(MOST_WORK / d**2)))
+    step = max(LEAST_ROWS, min(max(PRODUCT_NUMBERS // d, GOOD_ROWS), int(MOST_WORK / d**2)))
+    memory = np.empty((min(step, n), d), dtype)  # new pages would take as long as the copies
     for start in range(0, n, step):
         rows = slice(start, min(start + step, n))
-        B, targets = X[rows].astype(dtype), y[rows].astype(np.float64)
+        B, targets = memory[: rows.stop - start], y[rows].astype(np.float64)
+        B[:] = X[rows]
         own = np.ones(len(B)) if sample_weight is None else sample_weight[rows].astype(np.float64)
         if origin is not None:
             B -= origin
@@ -72,7 +74,7 @@ def gram_by_blas(
         if sample_weight is not None:
             B *= np.sqrt(own).astype(dtype)[:, None]
         xx = syrk(1.0, B.T, beta=1.0, c=xx, overwrite_c=1)
-    return Gram(_mirrored(xx).astype(np.float64, copy=False), xy, x, y_sum, weight)
+    return Gram(_mirrored(xx), xy, x, y_sum, weight)
 
 
 def _mirrored(upper: np.ndarray) -> np.ndarray:

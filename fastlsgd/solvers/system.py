@@ -345,6 +345,8 @@ class System:
         X = self.X
         if not self.fit_intercept or isinstance(X, CSR) or lives_on_device(X):
             return False
+        if not self._may_be_far():
+            return False
         count = max(LEAST_SAMPLE, min(ORIGIN_ROWS, DENSE_NUMBERS // self.d))
         A = as_dense(take_rows(X, random_rows(self.n, count, self.host_weights)))
         with np.errstate(over="ignore", invalid="ignore"):
@@ -359,6 +361,15 @@ class System:
                 squares += np.einsum("ij,ij->j", apart, apart)
             spread = np.sqrt(squares / self.n)
         return bool(((spread > 0.0) & (FAR_SHARE * spread < self.eps * size[far])).any())
+
+    def _may_be_far(self) -> bool:
+        """Return whether a column might be far from zero, by a few rows."""
+        A = as_dense(take_rows(self.X, random_rows(self.n, LEAST_SAMPLE, self.host_weights)))
+        with np.errstate(over="ignore", invalid="ignore"):
+            low, high = A.min(axis=0), A.max(axis=0)
+            size = np.maximum(np.abs(low), np.abs(high))
+            # The spread of so many numbers is at least a sixteenth of their range.
+            return not bool((FAR_SHARE / LEAST_SAMPLE * (high - low) >= self.eps * size).all())
 
     @cached_property
     def underflow(self) -> float:
