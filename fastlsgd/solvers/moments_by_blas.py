@@ -25,7 +25,7 @@ from ..kernels.device import lives_on_device
 BLAS_COLUMNS = {"float32": 300, "float64": 1000}
 # A block of rows has about as many numbers, or as many rows as BLAS is quick with, and takes at
 # most so many multiply-adds: a call of SciPy's BLAS holds the GIL, and Ctrl-C waits for it.
-PRODUCT_NUMBERS = 2**18
+BLAS_NUMBERS = 2**18
 GOOD_ROWS, LEAST_ROWS = 256, 32
 MOST_WORK = 1e10
 MIRRORED_ROWS = 64
@@ -55,7 +55,7 @@ def gram_by_blas(
     origin = None if shift is None else shift.astype(dtype)
     xx, xy = np.zeros((d, d), dtype, order="F"), np.zeros((d, t))
     x, y_sum, weight = np.zeros(d), np.zeros(t), 0.0
-    step = max(LEAST_ROWS, min(max(PRODUCT_NUMBERS // d, GOOD_ROWS), int(MOST_WORK / d**2)))
+    step = max(LEAST_ROWS, min(max(BLAS_NUMBERS // d, GOOD_ROWS), int(MOST_WORK / d**2)))
     memory = np.empty((min(step, n), d), dtype)  # new pages would take as long as the copies
     for start in range(0, n, step):
         rows = slice(start, min(start + step, n))
