@@ -69,7 +69,7 @@ class LinearRegression(linear_model.LinearRegression):
         """
         values = found.singular_values()
         require(values is not None, "the solver has found no singular values")
-        least = max(SMALL_VALUE, 10.0 * self.tol)
+        least = max(SMALL_VALUE, 10.0 * getattr(self, "tol", 0.0))  # new in scikit-learn 1.7
         require(values[-1] > least * values[0], "columns are dependent, or nearly so")
         self.singular_ = values.astype(found.coef_.dtype)
         self.rank_ = len(values)
