@@ -239,6 +239,22 @@ def many_columns() -> Iterator[Cell]:
             yield from ridge_cells(shape, dtype, dense)
 
 
+def many_classes() -> Iterator[Cell]:
+    """Labels that the rows tell little of, as many classes have them."""
+    for count in (100, 1_000):
+        for dtype in ("float32", "float64"):
+            X, y = dense(20_000, 512, dtype)
+            labels = classes_of(y, count)
+            yield Cell(
+                f"ridge, {count:,} classes",
+                "20,000 x 512",
+                dtype,
+                partial(LeastSquaresClassifier(alpha=1.0 / len(X)).fit, X, labels),
+                {"RidgeClassifier": partial(RidgeClassifier(1.0).fit, X, labels)},
+                penalised(X, signs_of(labels), 1.0),
+            )
+
+
 def sparse() -> Iterator[Cell]:
     for shape in ((2_000, 20_000), (20_000, 50_000)):
         for dtype in ("float32", "float64"):
@@ -330,6 +346,7 @@ PARTS: dict[str, Callable[[], Iterator[Cell]]] = {
     "kernel-features": kernel_features,
     "lasso": lasso,
     "many-columns": many_columns,
+    "many-classes": many_classes,
     "sparse": sparse,
     "sgd-dense": sgd_on_dense_rows,
     "sgd-sparse": sgd_on_sparse_rows,
