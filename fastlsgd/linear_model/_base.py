@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 from sklearn import get_config
@@ -35,6 +36,9 @@ from ..solvers.interrupt import call_kernel, call_loss_gradient
 from ..solvers.serial_blas import blas_for
 from ..solvers.solution import weights_underflow
 
+# Float32 predictions of which none is larger than this have lost digits, or soon will.
+LEAST_PREDICTION = 1e-25
+
 
 class VersionWarning(InconsistentVersionWarning):
     """The pickle was written by another version of fastlsgd; a kind of scikit-learn's warning."""
@@ -64,10 +68,17 @@ class LinearModel(BaseEstimator):
         dtype = working_dtype(X)
         is_near = lives_on_device(X) or target_dtype is None or dtype == target_dtype
         b = intercept if is_near else intercept - origin
-        out = call_kernel(kernels.predict, len(coef), X, coef, b, self._n_threads(X, len(coef)))
-        overflows = not check.all_finite(out)  # in X's dtype
+        predict = partial(call_kernel, kernels.predict, len(coef), X)
+        n_threads = self._n_threads(X, len(coef))
+        out = predict(coef, b, n_threads)
+        if not is_near and np.abs(out).max(axis=0, initial=0.0).min() < LEAST_PREDICTION:
+            # They vanish in X's dtype, but not in the wider one.
+            exponent = np.frexp(np.maximum(np.abs(coef).max(axis=1, initial=0.0), np.abs(b)))[1]
+            small = predict(np.ldexp(coef, -exponent[:, None]), np.ldexp(b, -exponent), n_threads)
+            out = np.ldexp(small.astype(np.result_type(dtype, target_dtype)), exponent)
+        overflows = not check.all_finite(out)
         if not is_near:
-            out = out.astype(np.result_type(dtype, target_dtype))
+            out = out.astype(np.result_type(dtype, target_dtype), copy=False)
             out += origin
         if lives_on_device(X):
             out = handed_back(out, like)

@@ -112,3 +112,18 @@ def test_weights_that_vanish_in_float32_are_refused():
         fastlsgd.lstsq(X, y)
     LeastSquaresRegressor().fit(X, np.full(300, 1e-30))
     assert not LeastSquaresRegressor(alpha=1e100).fit(X, 1e60 * y).coef_.any()
+
+
+@pytest.mark.parametrize("kind", [np.asarray, sp.csr_array])
+@pytest.mark.parametrize("unit", [1e-300, 1e-60, 1e-44, [1.0, 1e-60]])
+def test_float32_rows_predict_targets_that_vanish_in_float32(kind, unit):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 5)).astype(np.float32)
+    Y = X.astype(np.float64) @ rng.normal(size=(5, 2)) + 3.0
+    ordinary = LeastSquaresRegressor().fit(X.astype(np.float64), Y)
+    model = LeastSquaresRegressor().fit(X.astype(np.float64), Y)
+    unit = np.broadcast_to(unit, 2)
+    model.coef_, model.intercept_ = model.coef_ * unit[:, None], model.intercept_ * unit
+    model._origin = model._target_origin() * unit
+    predicted = model.predict(kind(X))
+    np.testing.assert_allclose(predicted / unit, ordinary.predict(kind(X)), rtol=0, atol=1e-5)
