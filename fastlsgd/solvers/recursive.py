@@ -329,7 +329,8 @@ def triangle_of_moments(moments: ColumnMoments, coef, intercept, objective: Obje
     q = A @ coef.T + objective.l2 * (inverse * vectors.T * scale) @ coef.T
     unit = np.sqrt(weight)
     top = np.concatenate([[1.0], mean, intercept + coef @ mean])
-    R = unit * np.vstack([top, np.hstack([np.zeros((d, 1)), A, q])])
+    rows = unit * np.vstack([top, np.hstack([np.zeros((d, 1)), A, q])])
+    R = _with_rows(np.zeros((0, rows.shape[1])), rows, 1 + d)  # A is not triangular
     each = weight / moments.rows
     return Triangle(
         R,

@@ -232,6 +232,20 @@ def test_a_stream_goes_on_from_a_fit_a_pickle_and_a_copy(monkeypatch, method):
     np.testing.assert_allclose(model.predict(X), whole.predict(X), rtol=0, atol=1e-3 * size)
 
 
+@pytest.mark.parametrize("kind", [np.asarray, sp.csr_array])
+@pytest.mark.parametrize("dummies", [False, True])
+def test_a_fit_and_the_rest_of_its_rows_are_one_fit(kind, dummies):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(2000, 40)) + 1.0
+    if dummies:  # of two categories, each of which sums to the intercept
+        X = (rng.integers(0, 20, (2000, 2, 1)) == np.arange(20)).reshape(2000, 40).astype(float)
+    y = X @ rng.normal(size=40) + 0.3 * rng.normal(size=2000) + 3.0
+    model = SGDRegressor().fit(kind(X[:1500]), y[:1500])
+    model.partial_fit(kind(X[1500:]), y[1500:])
+    whole = LeastSquaresRegressor(alpha=model.alpha).fit(X, y)
+    np.testing.assert_allclose(model.predict(X), whole.predict(X), rtol=0, atol=2e-3 * y.std())
+
+
 def test_weights_that_are_all_zero_change_nothing():
     X, y, _ = problem(0)
     nothing = np.zeros(len(y))

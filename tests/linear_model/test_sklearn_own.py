@@ -63,6 +63,8 @@ RUNS_AWAY = "a fit that runs away is refused; scikit-learn returns weights of 1e
 SPARSE = "sparse rows give what dense rows give; there the intercept's steps are 0.01 as long"
 CONVERGES = "learning_rate='auto' converges in these few epochs, whatever the seed"
 HINGE = "expects what hinge loss, the default there, does on these rows"
+# This depends on the LAPACK that is installed.
+ROUNDING = "the weights of equal columns are equal to rounding, but maybe not to the last bit"
 DIFFERENT = [
     ("test_warm_start[", "optimal", RUNS_AWAY),
     ("test_warm_start_multiclass[", "", RUNS_AWAY),
@@ -79,7 +81,7 @@ DIFFERENT = [
     ("test_power_t_limits[", "", "a negative power_t is refused, not deprecated"),
     ("test_sgd_random_state[", "default", CONVERGES),
     ("test_tol_parameter", "default", "'auto' ends as soon as no epoch could lower J by tol"),
-    ("test_sgd_reg[", "default", "the weights of equal columns are equal to rounding"),
+    ("test_sgd_reg[", "default", ROUNDING),
     ("test_sgd_l1[", "Sparse", HINGE),
     ("test_balanced_weight[", "", HINGE),
 ]
@@ -167,7 +169,8 @@ def _listed(request, monkeypatch):
     whole = f"{name}[{parameters}" if parameters else name
     for beginning, part, reason in DIFFERENT:
         if whole.startswith(beginning) and part in parameters + variant:
-            request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
+            strict = reason != ROUNDING
+            request.applymarker(pytest.mark.xfail(strict=strict, reason=reason))
 
 
 @pytest.fixture

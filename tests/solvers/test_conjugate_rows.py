@@ -6,10 +6,10 @@ import warnings
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from fits import close
 from scipy.linalg import cho_factor, cho_solve
 from sklearn.exceptions import ConvergenceWarning
 from small_problems import random_csr
-from solvers.test_wide import close
 
 import fastlsgd
 from fastlsgd import LeastSquaresClassifier, LeastSquaresRegressor

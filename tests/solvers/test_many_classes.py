@@ -4,7 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from solvers.test_wide import close
+from fits import close
 
 from fastlsgd import LeastSquaresClassifier, LeastSquaresRegressor
 from fastlsgd.solvers import many_classes

@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from fits import BACKENDS
+from fits import BACKENDS, close
 from sklearn.linear_model import LinearRegression, RidgeClassifier, RidgeCV
 from small_problems import random_csr
 
@@ -84,13 +84,6 @@ def exact(X, Y, s=None, alpha=0.0, fit_intercept=True):
 
 def fractions(values):
     return np.vectorize(Fraction, otypes=[object])(np.asarray(values, np.float64))
-
-
-def close(actual, expected, tolerance):
-    expected = np.asarray(expected, np.float64)
-    np.testing.assert_allclose(
-        np.asarray(actual, np.float64), expected, rtol=0.0, atol=tolerance * np.abs(expected).max()
-    )
 
 
 KINDS = {
