@@ -116,7 +116,7 @@ class _Descent:
 
     @property
     def memory(self) -> AutomaticMemory:
-        return AutomaticMemory(self.moments, self.weight_unit, self.triangle)
+        return AutomaticMemory(self.moments, self.weight_unit, self.objective, self.triangle)
 
     def lower_rate(self) -> bool:
         """Return False: there is no rate to lower."""

@@ -314,8 +314,13 @@ def _metric(triangle, objective, A, x_mean) -> tuple[Metric, np.ndarray]:
     )
 
 
-def triangle_of_moments(moments: ColumnMoments, coef, intercept, objective: Objective) -> Triangle:
-    """Return the triangle of rows with these moments, of which these weights minimise J."""
+def triangle_of_moments(
+    moments: ColumnMoments, coef: np.ndarray, y_mean: np.ndarray, slope: np.ndarray
+) -> Triangle:
+    """Return the triangle of rows with these moments and this mean of y.
+
+    Their residuals at the weights `coef` have the covariance `slope`, (t, d), with x.
+    """
     H = moments.curvature(centred=True)
     d, weight, mean = len(H), moments.weight, moments.x_mean()
     deviation = np.sqrt(np.maximum(np.diag(H), 0.0))
@@ -324,11 +329,11 @@ def triangle_of_moments(moments: ColumnMoments, coef, intercept, objective: Obje
     keep = values > RANK_TOLERANCE * max(values[-1], np.finfo(np.float64).tiny)
     root = np.sqrt(np.where(keep, values, 0.0))[:, None]
     A = root * vectors.T * deviation
-    # The condition of the minimum with L2 is A^T q = A^T A w + l2 w.
+    # A^T (q - A w) is the slope.
     inverse = np.divide(1.0, root, out=np.zeros_like(root), where=root > 0.0)
-    q = A @ coef.T + objective.l2 * (inverse * vectors.T * scale) @ coef.T
+    q = A @ coef.T + (inverse * vectors.T * scale) @ slope.T
     unit = np.sqrt(weight)
-    top = np.concatenate([[1.0], mean, intercept + coef @ mean])
+    top = np.concatenate([[1.0], mean, y_mean])
     rows = unit * np.vstack([top, np.hstack([np.zeros((d, 1)), A, q])])
     R = _with_rows(np.zeros((0, rows.shape[1])), rows, 1 + d)  # A is not triangular
     each = weight / moments.rows
@@ -395,4 +400,4 @@ def _sparse_weights(memory: RecursiveMemory) -> tuple[np.ndarray, np.ndarray]:
     coef = np.empty_like(memory.coef)
     for t, (slope, start) in enumerate(zip(slopes, memory.coef, strict=True)):
         coef[t] = Quadratic(H, slope).minimise(penalty, start, L1_TOLERANCE)[0]
-    return coef, y_mean - coef @ x_mean if objective.fit_intercept else memory.intercept
+    return coef, y_mean - coef @ x_mean if objective.fit_intercept else memory.start[1]

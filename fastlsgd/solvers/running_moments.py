@@ -165,11 +165,14 @@ def moments_of_first(rows: StreamedRows, fit_intercept: bool) -> RunningMoments:
 
 
 def moments_of_fit(
-    moments: ColumnMoments, coef: np.ndarray, intercept: np.ndarray, l2: float
+    moments: ColumnMoments, coef: np.ndarray, y_mean: np.ndarray, slope: np.ndarray
 ) -> RunningMoments:
-    """Return the sums of uncorrelated columns with these moments, whose best weights are `coef`."""
+    """Return the sums of uncorrelated columns with these moments and this mean of y.
+
+    Their residuals at the weights `coef` have the covariance `slope`, (t, d), with x.
+    """
     mean, variance = moments.x_mean(), np.maximum(moments.variances(), 0.0)
-    sums = _empty(mean, np.sqrt(variance), intercept + coef @ mean)
+    sums = _empty(mean, np.sqrt(variance), y_mean)
     each = moments.weight / moments.rows
     sums.rows, sums.weight = moments.rows, moments.weight
     sums.weight_roots = moments.rows * each**0.25
@@ -177,7 +180,7 @@ def moments_of_fit(
     sums.roots = moments.rows * variance**0.125
     squares = variance / sums.unit / sums.unit
     sums.xx[np.diag_indices(len(mean))] = moments.weight * squares
-    sums.xy = moments.weight * (squares * sums.unit * coef + l2 / sums.unit * coef).T
+    sums.xy = moments.weight * (squares * sums.unit * coef + slope / sums.unit).T
     return sums
 
 

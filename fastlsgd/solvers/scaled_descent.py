@@ -41,7 +41,8 @@ class ScaledDescent:
 
     @property
     def memory(self) -> AutomaticMemory:
-        return AutomaticMemory(self.problem.remembered_moments(), self.problem.weight_unit)
+        problem = self.problem
+        return AutomaticMemory(problem.remembered_moments(), problem.weight_unit, problem.objective)
 
     def lower_rate(self) -> bool:
         """Return False: there is no rate to lower."""

@@ -147,7 +147,14 @@ def moment_memory(coef, intercept, objective, fitted: AutomaticMemory | None) ->
     memory = MomentMemory(start, *start, objective, nothing, nothing)
     if fitted is None:
         return memory
-    moments = moments_of_fit(fitted.moments, *start, objective.l2)
+    # By how much less penalty would enlarge the weights depends on the columns' correlations, which
+    # are not known here. So no more than the penalty of the stream counts.
+    l1 = min(objective.l1, fitted.objective.l1)
+    alpha = l1 + min(objective.l2, fitted.objective.l2)
+    own = replace(fitted.objective, alpha=alpha, l1_ratio=l1 / alpha if alpha > 0.0 else 0.0)
+    fitted = replace(fitted, objective=own)
+    y_mean, slope = fitted.y_mean(*start), fitted.slope(*start)
+    moments = moments_of_fit(fitted.moments, start[0], y_mean, slope)
     return replace(memory, moments=moments, border=_next_border(moments.rows))
 
 

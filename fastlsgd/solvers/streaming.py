@@ -100,7 +100,7 @@ class StreamingDescent:
             return StreamMemory(unit, diagonal_memory(*start, fitted))
         if d > metric.FULL_METRIC_FEATURES:
             return StreamMemory(unit, moment_memory(*start, self.objective, fitted))
-        triangle = None if fitted is None else fitted.triangle(*start, self.objective)
+        triangle = None if fitted is None else fitted.triangle(*start)
         return StreamMemory(unit, recursive_memory(*start, self.objective, triangle))
 
     def _stream(self, part, n_rows: int) -> RecursiveLeastSquares | MomentStream | DiagonalStream:

@@ -246,6 +246,57 @@ def test_a_fit_and_the_rest_of_its_rows_are_one_fit(kind, dummies):
     np.testing.assert_allclose(model.predict(X), whole.predict(X), rtol=0, atol=2e-3 * y.std())
 
 
+LASSO = {"penalty": "l1", "alpha": 0.3}
+OTHERS = [
+    (LASSO, LASSO),
+    ({"penalty": "elasticnet", "alpha": 0.3, "l1_ratio": 0.5}, LASSO),
+    ({"alpha": 1.0}, {"alpha": 1e-4}),
+    ({"penalty": None}, {"alpha": 0.5}),
+    ({**LASSO, "fit_intercept": False}, {**LASSO, "fit_intercept": False}),
+    ({"fit_intercept": False}, {"fit_intercept": True}),
+]
+
+
+@pytest.mark.parametrize(("first", "second"), OTHERS)
+@pytest.mark.parametrize("share", [1.0, 0.1])  # of numbers that are not zero
+def test_a_stream_goes_on_from_a_fit_with_another_objective(first, second, share):
+    """As from a stream: each call minimises its own objective over all rows seen so far."""
+    rng = np.random.default_rng(1)
+    X = (rng.normal(size=(600, 12)) + 0.5) * (rng.random((600, 12)) < share)
+    X[:, 1] += 0.5 * X[:, 0]
+    y = X[:, :3] @ [1.0, 2.0, -1.0] + 0.5 * rng.normal(size=600) + 3.0
+    X = X if share == 1.0 else sp.csr_array(X)
+    fitted = SGDRegressor(**first, tol=1e-9).fit(X[:500], y[:500])
+    stream = SGDRegressor(**first).partial_fit(X[:500], y[:500])
+    for model in (fitted, stream):
+        model.set_params(**second).partial_fit(X[500:], y[500:])
+    size = 1e-3 * y.std()
+    np.testing.assert_allclose(fitted.predict(X), stream.predict(X), rtol=0, atol=size)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("penalty", ["l2", "l1"])
+def test_a_row_after_a_fit_changes_little(monkeypatch, method, penalty):
+    limited(monkeypatch, method, 20)
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1000, 20))
+    y = X[:, :3] @ [1.0, 2.0, -1.0] + 0.5 * rng.normal(size=1000) + 3.0
+    model = SGDRegressor(penalty=penalty, alpha=0.3).fit(X, y)
+    before = model.coef_.copy()
+    model.partial_fit(X[:1], y[:1])
+    np.testing.assert_allclose(model.coef_, before, rtol=0, atol=0.02)
+
+
+def test_a_stream_without_intercept_is_the_same_with_l1_of_nothing():
+    X, y, _ = problem(0)
+    streams = [SGDRegressor().partial_fit(X, y) for _ in range(2)]
+    for model, ratio in zip(streams, (0.0, 1e-9), strict=True):
+        model.set_params(fit_intercept=False, penalty="elasticnet", l1_ratio=ratio)
+        model.partial_fit(X, y)
+    plain, other = (model.predict(X) for model in streams)
+    np.testing.assert_allclose(other, plain, rtol=0, atol=1e-6 * y.std())
+
+
 def test_weights_that_are_all_zero_change_nothing():
     X, y, _ = problem(0)
     nothing = np.zeros(len(y))
