@@ -90,7 +90,7 @@ def _columns(groups, n: int) -> tuple[list[np.ndarray], list[str]]:
         names = [str(name) for name in groups.columns]
         columns = [np.asarray(groups[name]) for name in groups.columns]
     else:
-        array = np.asarray(groups)
+        array = _as_labels(groups)
         if array.ndim not in (1, 2) or (array.ndim == 2 and array.shape[1] == 0):
             raise ValueError(f"groups must have 1 or 2 dimensions, got shape {array.shape}.")
         columns = [array] if array.ndim == 1 else list(array.T)
@@ -103,7 +103,22 @@ def _columns(groups, n: int) -> tuple[list[np.ndarray], list[str]]:
             )
         if column.dtype.kind == "c" or column.dtype.names:
             raise ValueError(f"groups can't have dtype {column.dtype}.")
-    return columns, names
+    return [c.astype(object) if c.dtype.kind == "T" else c for c in columns], names
+
+
+def _as_labels(groups) -> np.ndarray:
+    """The labels as an array, each as it was given; masked ones are None."""
+    if isinstance(groups, np.ma.MaskedArray) and np.ma.is_masked(groups):
+        labels = groups.data.astype(object)
+        labels[np.ma.getmaskarray(groups)] = None
+        return labels
+    array = np.asarray(groups)
+    if array.dtype.kind in "US" and not hasattr(groups, "dtype"):
+        # NumPy writes the numbers of a list with strings as strings, and NaN as "nan".
+        own = np.array(groups, dtype=object)
+        if not all(isinstance(label, (str, bytes)) for label in own.flat):
+            return own
+    return array
 
 
 def _is_missing(labels: np.ndarray) -> np.ndarray:
@@ -150,7 +165,9 @@ def _codes(labels: np.ndarray) -> tuple[np.ndarray, int]:
     if labels.dtype.kind in "iu" and len(labels):
         low, high = int(labels.min()), int(labels.max())
         if high - low < DENSE_CODES * len(labels) + 1024:
-            return (labels - labels.dtype.type(low)).astype(np.int64), high - low + 1
+            # Differences of signed numbers may not fit into their own type, such as 127 - -128.
+            wide = labels.astype(np.int64) if labels.dtype.kind == "i" else labels
+            return (wide - wide.dtype.type(low)).astype(np.int64), high - low + 1
     if labels.dtype.kind == "O":
         return _codes_of_objects(labels)
     values, codes = np.unique(labels, return_inverse=True)

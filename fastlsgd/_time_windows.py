@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from numbers import Integral, Real
 from typing import Any, cast
 
 import numpy as np
@@ -33,18 +34,32 @@ def as_timedelta(value, name: str) -> np.timedelta64:
     """
     length: Any = value
     if isinstance(value, str):
-        found = re.fullmatch(r"\s*(\d+)?\s*([A-Za-z]+)\s*", value)
-        unit = UNITS.get(found[2].lower()) if found else None
+        found = re.fullmatch(r"\s*(\d{1,18})?\s*([A-Za-z]+)\s*", value)
+        # "M" is months elsewhere, which have no fixed length.
+        unit = UNITS.get(found[2].lower()) if found and found[2] != "M" else None
         if found is None or unit is None:
             raise ValueError(
                 f"{name} must be a length of time such as '30D', '12h', '5min' or '250ms', "
                 f"got {shown(value)}."
             )
         length = np.timedelta64(int(found[1] or 1), cast(Any, unit))
-    length = np.timedelta64(length).astype("timedelta64[ns]")
-    if not length > np.timedelta64(0, "ns"):
+    elif hasattr(value, "to_timedelta64"):  # pandas', which may have nanoseconds
+        length = value.to_timedelta64()
+    length = np.timedelta64(length)
+    if np.datetime_data(length.dtype)[0] in ("Y", "M", "generic"):
+        raise ValueError(f"{name} must have a unit of fixed length, got {shown(value)}.")
+    if not length > np.timedelta64(0):
         raise ValueError(f"{name} must be positive, got {shown(value)}.")
-    return length
+    return _in_nanoseconds(length, name)
+
+
+def _in_nanoseconds(lengths, name: str):
+    """Timedeltas in nanoseconds; ValueError for those that int64 can't hold."""
+    out = lengths.astype("timedelta64[ns]")
+    # A conversion that overflows wraps around without a word.
+    if not np.all(out.astype(lengths.dtype) == lengths):
+        raise ValueError(f"{name} must not span more than 292 years.")
+    return out
 
 
 def as_times(times, length, name: str, n: int) -> tuple[np.ndarray, float | int]:
@@ -61,18 +76,40 @@ def as_times(times, length, name: str, n: int) -> tuple[np.ndarray, float | int]
     if array.shape != (n,):
         raise ValueError(f"times must have shape ({n},), got shape {array.shape}.")
     if array.dtype.kind == "O":
-        array = array.astype("datetime64[ns]")
+        array = _of_objects(array)
     if array.dtype.kind == "M":
         if not is_length_of_time(length):
             raise ValueError(f"{name} must be a length of time, as times are, got {shown(length)}.")
         if np.isnat(array).any():
             raise ValueError(f"times has no time in row {int(np.argmax(np.isnat(array)))}.")
-        stamps = array.astype("datetime64[ns]").astype(np.int64)
-        return stamps, int(as_timedelta(length, name).astype(np.int64))
+        since_first = _in_nanoseconds(array - array.min(), "times").astype(np.int64)
+        return since_first, int(as_timedelta(length, name).astype(np.int64))
     numbers = as_float_array(array, "times", np.float64)
     if not np.isfinite(numbers).all():
         raise ValueError("times contains NaN or infinity.")
-    return numbers, check_real(length, name, 0.0, open_low=True)
+    own = check_real(length, name, 0.0, open_low=True)
+    if array.dtype.kind in "iu" and own.is_integer():  # float64 rounds times beyond 2^53
+        first = array.min()
+        if int(array.max()) - int(first) < 2**63:
+            wide = array.astype(np.int64) if array.dtype.kind == "i" else array
+            return (wide - wide.dtype.type(first)).astype(np.int64), min(int(length), 2**63 - 1)
+    return numbers, own
+
+
+def _of_objects(array: np.ndarray) -> np.ndarray:
+    """Times that are objects as numbers, if they are numbers, else as datetimes."""
+    if any(isinstance(time, Real) for time in array):
+        whole = all(isinstance(time, Integral) for time in array)
+        try:
+            return array.astype(np.int64) if whole else array
+        except OverflowError:
+            return array
+    try:
+        fine, coarse = array.astype("datetime64[ns]"), array.astype("datetime64[us]")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"times must be datetimes or numbers: {error}.") from None
+    fits = np.isnat(coarse) | (fine.astype(coarse.dtype) == coarse)
+    return fine if fits.all() else coarse
 
 
 def check_sorted(times: np.ndarray, groups: Groups) -> np.ndarray:
@@ -89,13 +126,16 @@ def check_sorted(times: np.ndarray, groups: Groups) -> np.ndarray:
 
 def window_starts(at: np.ndarray, length, bounds: np.ndarray) -> np.ndarray:
     """The first position of each window: the first one that is later than `length` ago."""
+    ends = at - length
+    if at.dtype.kind == "f":  # a row is in its own window, however short that is
+        ends = np.minimum(ends, np.nextafter(at, -np.inf))
     if len(bounds) == 2:
-        return np.searchsorted(at, at - length, side="right")
+        return np.searchsorted(at, ends, side="right")
     sizes = np.diff(bounds)
     group = np.repeat(np.arange(len(sizes)), sizes)
     n = len(at)
     # Where each end falls among the times of its own group: equal times come before ends.
-    order = np.lexsort((np.repeat([0, 1], n), np.concatenate([at, at - length]), np.tile(group, 2)))
+    order = np.lexsort((np.repeat([0, 1], n), np.concatenate([at, ends]), np.tile(group, 2)))
     before = np.cumsum(order < n)
     starts = np.empty(n, np.int64)
     is_end = order >= n

@@ -92,8 +92,18 @@ class SegmentLstsq:
             The keys (in pandas the index, where there are groups), a column for each weight,
             "intercept", "n_samples", "r2", "residual_std", and what else was asked for. Rows of
             windows keep the index of a pandas X.
+
+        Raises
+        ------
+        ValueError
+            If two columns would have the same name.
         """
         columns = dict(zip(self.feature_names, self.coef.T, strict=True))
+        taken = {field.name for field in fields(self)}
+        if len(columns) < len(self.feature_names) or taken & columns.keys():
+            twice = [name for name in self.feature_names if self.feature_names.count(name) > 1]
+            name = (twice or sorted(taken & columns.keys()))[0]
+            raise ValueError(f"The frame would have two columns {name!r}: rename that of X.")
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name == "standard_error" and value is not None:

@@ -41,7 +41,7 @@ def fit_rows_of_segments(
 def _fit_in_other_units(
     kernels: SegmentKernels, rows: SegmentRows, segments: Segments, k: int, fits: SegmentFits
 ) -> None:
-    """Fit segment k again, each column divided by a power of two, and write its results."""
+    """Fit segment k again, columns and weights divided by powers of two, and write its results."""
     X, y, s = rows
     at = np.arange(segments.start[k], segments.stop[k])
     at = at if segments.order is None else segments.order[at]
@@ -53,6 +53,8 @@ def _fit_in_other_units(
     if of_columns is None or of_target is None:
         return
     A, b = np.ldexp(A, -of_columns), np.ldexp(b, -of_target)
+    of_weights = 0 if s is None else int(np.frexp(s.max(initial=0.0))[1])
+    s = None if s is None else np.ldexp(s.astype(np.float64), -of_weights)
     dtype = working_dtype(X)
     penalty = segments.penalty
     own = replace(
@@ -60,23 +62,19 @@ def _fit_in_other_units(
         order=None,
         start=np.array([0]),
         stop=np.array([len(A)]),
-        penalty=None if penalty is None else np.ldexp(penalty, -2 * of_columns),
+        penalty=None if penalty is None else np.ldexp(penalty, -2 * of_columns - of_weights),
     )
-    found = kernels.fit_segments(A.astype(dtype), b, _as_target(s), own, 1)
+    found = kernels.fit_segments(A.astype(dtype), b, s, own, 1)
     with np.errstate(over="ignore"):
         coef = np.ldexp(found.coef[0], of_target[0] - of_columns)
         if not np.isfinite(coef).all() and found.status[0] == SegmentStatus.FITTED:
             return
         fits.coef[k], fits.status[k] = coef, found.status[0]
         fits.intercept[k] = np.ldexp(found.intercept[0], of_target[0])
-        fits.residual[k] = np.ldexp(found.residual[0], 2 * of_target[0])
-        fits.total[k] = np.ldexp(found.total[0], 2 * of_target[0])
+        fits.residual[k] = np.ldexp(found.residual[0], 2 * of_target[0] + of_weights)
+        fits.total[k] = np.ldexp(found.total[0], 2 * of_target[0] + of_weights)
         if fits.inverse is not None and found.inverse is not None:
-            fits.inverse[k] = np.ldexp(found.inverse[0], np.append(-2 * of_columns, 0))
-
-
-def _as_target(s: np.ndarray | None) -> np.ndarray | None:
-    return None if s is None else np.ascontiguousarray(s, dtype=np.float64)
+            fits.inverse[k] = np.ldexp(found.inverse[0], np.append(-2 * of_columns, 0) - of_weights)
 
 
 def _exponents(A: np.ndarray) -> np.ndarray | None:

@@ -57,6 +57,31 @@ def test_groups_of_any_label(kind):
         assert result.n_samples[k] == own.sum()
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int64, np.uint64])
+def test_labels_at_the_ends_of_their_type(dtype):
+    """Their difference does not fit into the type."""
+    ends = np.iinfo(dtype)
+    groups = np.array([ends.max, ends.min], dtype)[np.arange(40_000) % 2]
+    x = np.arange(40_000.0)[:, None]
+    result = grouped_lstsq(x, np.where(groups > 0, 2.0, 3.0) * x[:, 0], groups)
+    assert result.keys["group"].tolist() == [ends.min, ends.max]
+    np.testing.assert_allclose(result.coef[:, 0], [3.0, 2.0])
+
+
+@pytest.mark.parametrize(
+    ("groups", "keys"),
+    [
+        ([1, "1"], [1, "1"]),
+        (np.array(["b", "a"], np.dtypes.StringDType()), ["a", "b"]),
+        ([(1, "b"), (1, "a")], [1, 1]),
+    ],
+)
+def test_labels_stay_what_they_are(groups, keys):
+    every = groups * 3 if isinstance(groups, list) else np.tile(groups, 3)
+    result = grouped_lstsq(np.arange(6.0)[:, None], np.arange(6.0), every)
+    assert next(iter(result.keys.values())).tolist() == keys
+
+
 def test_statistics_are_those_of_statsmodels():
     sm = pytest.importorskip("statsmodels.api")
     X, y, rng = problem()
@@ -102,6 +127,30 @@ def test_windows_of_time_are_those_of_pandas():
         assert (result.n_samples[labels == key] == count).all()
     days = (times - times[0]).astype(float)
     close(rolling_lstsq(X, y, 7.0, times=days, groups=labels).coef, result.coef)
+
+
+@pytest.mark.parametrize(
+    ("times", "window"),
+    [
+        (1_700_000_000_000_000_000 + np.arange(6), 2),  # float64 would round them
+        (np.array([*range(6)], object), 2),
+        (1e9 + np.arange(6.0), 2.0),
+        (np.datetime64("2262-04-09") + np.arange(6), "2D"),  # beyond nanoseconds since 1970
+        (np.datetime64("2026-01-01T00", "ns") + np.arange(6), pd.Timedelta(2, "ns")),
+    ],
+)
+@pytest.mark.parametrize("groups", [None, np.zeros(6), np.array([0, 1, 0, 1, 0, 1])])
+def test_windows_of_two_times(times, window, groups):
+    result = rolling_lstsq(np.eye(6)[:, :1], np.arange(6.0), window, times=times, groups=groups)
+    full = 1 if groups is not None and groups.any() else 2
+    assert result.n_samples.tolist() == [1] + [full] * 5
+
+
+def test_a_window_too_short_for_its_times_has_its_own_row():
+    times = 1e9 + np.array([0.0, 0.0, 1.0])
+    for groups in (None, [1, 1, 1], [0, 0, 1]):
+        result = rolling_lstsq(np.eye(3), np.arange(3.0), 1e-9, times=times, groups=groups)
+        assert result.n_samples.tolist() == [1, 2, 1]
 
 
 def test_expanding_in_groups_keeps_the_order_of_rows():
@@ -175,6 +224,29 @@ def test_segments_beyond_the_range_of_squares():
     close(found.r2, expected.r2)
 
 
+@pytest.mark.parametrize("scale", [1e-300, 1e300])
+def test_weights_whose_products_leave_the_range(scale):
+    rng = np.random.default_rng(0)
+    X, y, s = rng.normal(size=(60, 2)), rng.normal(size=60), rng.uniform(1.0, 2.0, 60)
+    groups = np.repeat([0, 1], 30)
+    for alpha in (0.0, 3.0):
+        want = grouped_lstsq(X, y, groups, sample_weight=s, alpha=alpha)
+        got = grouped_lstsq(X, y, groups, sample_weight=s * scale, alpha=alpha * scale)
+        np.testing.assert_allclose(got.coef, want.coef, rtol=1e-12)
+        np.testing.assert_allclose(got.r2, want.r2, rtol=1e-12)
+        np.testing.assert_allclose(got.residual_std, want.residual_std * scale**0.5, rtol=1e-12)
+    want = grouped_lstsq(X, y, groups, sample_weight=s, standard_errors=True)
+    got = grouped_lstsq(X, y, groups, sample_weight=s * scale, standard_errors=True)
+    np.testing.assert_allclose(got.standard_error, want.standard_error, rtol=1e-12)
+
+
+@pytest.mark.parametrize("names", [["a", "a"], ["a", "intercept"]])
+def test_a_frame_with_two_columns_of_one_name_is_refused(names):
+    X = pd.DataFrame(np.eye(6)[:, :2], columns=names)
+    with pytest.raises(ValueError, match=f"two columns '{names[1]}'"):
+        expanding_lstsq(X, np.arange(6.0)).frame()
+
+
 def test_short_and_singular_are_counted_or_take_alpha():
     X, y, _ = problem(n=20)
     X[10:16, 1] = X[10:16, 0]
@@ -246,8 +318,14 @@ DAYS = np.datetime64("2026-01-01") + np.arange(6)
         (lambda: rolling_lstsq(X, Y, "3 days", times=DAYS), "window must be a length of time"),
         (lambda: rolling_lstsq(X, Y, "0D", times=DAYS), "window must be positive"),
         (lambda: rolling_lstsq(X, Y, 3, times=DAYS), "window must be a length of time"),
+        (lambda: rolling_lstsq(X, Y, "1M", times=DAYS), "window must be a length of time"),
+        (lambda: rolling_lstsq(X, Y, "200000D", times=DAYS), "window must not span more than 292"),
+        (lambda: rolling_lstsq(X, Y, np.timedelta64(3), times=DAYS), "a unit of fixed length"),
+        (lambda: rolling_lstsq(X, Y, "3D", times=DAYS + 10**5 * (DAYS - DAYS[0])), "292 years"),
         (lambda: rolling_lstsq(X, Y, "3D", times=DAYS[::-1]), "does in row 1: sort X"),
         (lambda: grouped_lstsq(X, Y, [1, 2]), "groups must have a label for each of the 6 rows"),
+        (lambda: grouped_lstsq(X, Y, ["a", np.nan] * 3), "3 missing labels, the first in row 1"),
+        (lambda: grouped_lstsq(X, Y, np.ma.masked_equal([1, 2] * 3, 2)), "3 missing labels"),
         (lambda: grouped_lstsq(X, Y, Y, min_samples=0), "min_samples must be a whole number"),
         (lambda: grouped_lstsq(X, Y, Y, missing="drop"), "missing must be one of"),
         (lambda: grouped_lstsq(X, Y, Y, alpha=-1), "alpha must be a number"),
