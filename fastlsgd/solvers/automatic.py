@@ -22,6 +22,7 @@ class AutomaticMemory:
     weight_unit: float  # a power of two, by which the weights in the moments were divided
     objective: Objective
     rows: Triangle | None = None  # where a few rows dominate the moments
+    correlated: np.ndarray | None = None  # `correlated_rows`, where the moments are variances
 
     def triangle(self, coef: np.ndarray, intercept: np.ndarray) -> Triangle:
         """Return the triangle of rows with these moments, of which these weights are the best."""

@@ -46,6 +46,8 @@ SAMPLE_RATIO = 4.0
 FEW_ROWS_RATIO = 1e3
 # Stored numbers of the rows whose sparse products are made at a time.
 PRODUCT_NUMBERS = 2**20
+# Rows that show the columns' correlations where these are too many for a matrix.
+CORRELATED_ROWS = 64
 LEAST_ROOT = 1e-140  # the square of this is still far from underflow
 # Eigenvalues of the correlation matrix below this share of the largest are rounding, not data.
 RANK_TOLERANCE = 1e-12
@@ -294,6 +296,27 @@ def with_products(
         xx += (weighted @ A).toarray()
         xy += weighted @ (np.asarray(y[start:stop], dtype=np.float64) - moments.y_origin)
     return replace(moments, xx=xx, xy=xy, y_of_x=moments.y)
+
+
+def correlated_rows(X: Matrix, s: np.ndarray | None, moments: ColumnMoments) -> np.ndarray:
+    """Return A (m, d) such that I + A^T A stands for the columns' correlations, from a few rows.
+
+    A^T A is what these rows show, times the share of it that is not chance (Ledoit and Wolf 2004,
+    J. Multivariate Anal. 88(2)). There, the identity counts for the rest only; but next to a few
+    large directions it would then nearly vanish in the others. Each row counts the same, however
+    large it is.
+    """
+    few = random_rows(X.shape[0], CORRELATED_ROWS, s)
+    scale, tiny = standard_scale(moments, moments.variances(), EPS), np.finfo(np.float64).tiny
+    d, m = np.count_nonzero(scale), len(few)
+    Z = (as_dense(take_rows(X, few)) - moments.x_mean()) * scale
+    Z /= np.maximum(np.abs(Z).max(axis=1, keepdims=True), tiny)
+    Z *= np.sqrt(d) / np.maximum(np.linalg.norm(Z, axis=1, keepdims=True), tiny)
+    # Squared products of two rows are tr(C^2) in the mean, and of a row with itself, d^2.
+    between = float(np.square(Z @ Z.T)[~np.eye(m, dtype=bool)].mean()) if m > 1 else 0.0
+    excess = max(between - d, 0.0)
+    share = excess / (excess + (d * d - between) / m) if excess > 0.0 else 0.0
+    return np.sqrt(share / m) * Z
 
 
 @dataclass

@@ -165,11 +165,18 @@ def moments_of_first(rows: StreamedRows, fit_intercept: bool) -> RunningMoments:
 
 
 def moments_of_fit(
-    moments: ColumnMoments, coef: np.ndarray, y_mean: np.ndarray, slope: np.ndarray
+    moments: ColumnMoments,
+    coef: np.ndarray,
+    y_mean: np.ndarray,
+    slope: np.ndarray,
+    correlated: np.ndarray | None,
 ) -> RunningMoments:
-    """Return the sums of uncorrelated columns with these moments and this mean of y.
+    """Return the sums of rows with these means and variances of x, and this mean of y.
 
-    Their residuals at the weights `coef` have the covariance `slope`, (t, d), with x.
+    Their residuals at the weights `coef` have the covariance `slope`, (t, d), with x. Columns are
+    uncorrelated unless `correlated` rows A are given, with which the correlations are I + A^T A.
+    Without these, a further row had a leverage that grew with the number of columns, however few
+    of them were independent: 8 rows after 300 of 520 columns of rank 5 took R2 from 0.37 to -0.19.
     """
     mean, variance = moments.x_mean(), np.maximum(moments.variances(), 0.0)
     sums = _empty(mean, np.sqrt(variance), y_mean)
@@ -178,9 +185,13 @@ def moments_of_fit(
     sums.weight_roots = moments.rows * each**0.25
     sums.counts = np.where(variance > 0.0, float(moments.rows), 0.0)
     sums.roots = moments.rows * variance**0.125
-    squares = variance / sums.unit / sums.unit
-    sums.xx[np.diag_indices(len(mean))] = moments.weight * squares
-    sums.xy = moments.weight * (squares * sums.unit * coef + slope / sums.unit).T
+    size, v = np.sqrt(variance) / sums.unit, coef * sums.unit
+    if correlated is not None:
+        A = correlated * size
+        sums.xx += A.T @ A
+    sums.xx[np.diag_indices(len(mean))] += size**2
+    sums.xy = moments.weight * (v @ sums.xx + slope / sums.unit).T
+    sums.xx *= moments.weight
     return sums
 
 

@@ -42,7 +42,12 @@ class ScaledDescent:
     @property
     def memory(self) -> AutomaticMemory:
         problem = self.problem
-        return AutomaticMemory(problem.remembered_moments(), problem.weight_unit, problem.objective)
+        return AutomaticMemory(
+            problem.remembered_moments(),
+            problem.weight_unit,
+            problem.objective,
+            correlated=problem.correlated_rows(),
+        )
 
     def lower_rate(self) -> bool:
         """Return False: there is no rate to lower."""

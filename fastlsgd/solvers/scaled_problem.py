@@ -17,7 +17,7 @@ import numpy as np
 
 from ..kernels.contract import TargetGradients, working_dtype
 from ..kernels.device import repeated
-from . import metric
+from . import metric, streaming
 from .heavy_rows import FARTHEST, HeavyRows, heaviest
 from .interrupt import call_loss_gradient
 from .metric import ColumnMoments, diagonal_metric, take_moments
@@ -95,6 +95,12 @@ class ScaledProblem:
         if self.X.shape[1] > metric.FULL_METRIC_FEATURES:
             return self.moments
         return metric.with_products(self.moments, self.X, self.y, self.sample_weight)
+
+    def correlated_rows(self) -> np.ndarray | None:
+        """Return rows that show correlations, where a stream would go on from variances alone."""
+        if not metric.FULL_METRIC_FEATURES < self.X.shape[1] <= streaming.MOMENT_FEATURES:
+            return None
+        return metric.correlated_rows(self.X, self.sample_weight, self.moments)
 
     def intercept(self, coef: np.ndarray) -> np.ndarray:
         own = self.y_mean - self._at_centre(coef)

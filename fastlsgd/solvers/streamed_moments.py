@@ -154,7 +154,7 @@ def moment_memory(coef, intercept, objective, fitted: AutomaticMemory | None) ->
     own = replace(fitted.objective, alpha=alpha, l1_ratio=l1 / alpha if alpha > 0.0 else 0.0)
     fitted = replace(fitted, objective=own)
     y_mean, slope = fitted.y_mean(*start), fitted.slope(*start)
-    moments = moments_of_fit(fitted.moments, start[0], y_mean, slope)
+    moments = moments_of_fit(fitted.moments, start[0], y_mean, slope, fitted.correlated)
     return replace(memory, moments=moments, border=_next_border(moments.rows))
 
 

@@ -287,6 +287,20 @@ def test_a_row_after_a_fit_changes_little(monkeypatch, method, penalty):
     np.testing.assert_allclose(model.coef_, before, rtol=0, atol=0.02)
 
 
+@pytest.mark.parametrize(("n", "k"), [(300, 8), (300, 100), (1500, 1)])
+@pytest.mark.parametrize("rank", [1, 5, 50])
+def test_noisy_rows_after_a_fit_of_correlated_columns_do_no_harm(rank, n, k):
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(n + k + 300, rank)) @ rng.normal(size=(rank, 520)) / np.sqrt(rank)
+    X += 0.01 * rng.normal(size=X.shape)
+    signal = X @ rng.normal(size=520)
+    y = signal / signal.std() + rng.normal(size=len(X))
+    model = SGDRegressor().fit(X[:n], y[:n])
+    before = model.score(X[n + k :], y[n + k :])
+    model.partial_fit(X[n : n + k], y[n : n + k])
+    assert model.score(X[n + k :], y[n + k :]) > before - 0.05
+
+
 def test_a_stream_without_intercept_is_the_same_with_l1_of_nothing():
     X, y, _ = problem(0)
     streams = [SGDRegressor().partial_fit(X, y) for _ in range(2)]
