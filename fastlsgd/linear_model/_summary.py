@@ -140,7 +140,14 @@ class Summary:
         """
         use_f = self._inference.use_t if use_f is None else check.check_flag(use_f, "use_f")
         R = self._hypotheses(R)
-        q = np.broadcast_to(check.as_float_array(q, "q", np.float64), (len(R),))
+        q = check.as_float_array(q, "q", np.float64)
+        if q.shape not in ((), (len(R),)) or not np.isfinite(q).all():
+            raise ValueError(
+                f"q must be one finite number, or one for each of the {len(R)} hypotheses."
+            )
+        # Powers of two bring each hypothesis near 1, so that its square stays in range.
+        exponents = np.frexp(np.abs(R).max(axis=1))[1]
+        R, q = np.ldexp(R, -exponents[:, None]), np.ldexp(q, -exponents)
         part = (R != 0.0).any(axis=0)
         covariance = self.covariance[np.ix_(part, part)]
         if np.isnan(covariance).any():
@@ -168,6 +175,8 @@ class Summary:
             raise ValueError(f"R must have shape (n_hypotheses, {k}), got shape {R.shape}.")
         if not np.isfinite(R).all():
             raise ValueError("R contains NaN or infinity.")
+        if not R.any(axis=1).all():
+            raise ValueError("R has a row of zeros, which is no hypothesis about the weights.")
         return R
 
     def _figures(self) -> list[tuple[str, str]]:

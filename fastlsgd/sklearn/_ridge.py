@@ -9,6 +9,7 @@ from sklearn import get_config, linear_model
 
 from .._sklearn_compat import fit_context
 from ._dispatch import (
+    KEPT_DTYPES,
     fit_or_fall_back,
     is_sparse,
     one_number,
@@ -49,7 +50,9 @@ class LinearRegression(linear_model.LinearRegression):
 
     def _fit_by_fastlsgd(self, X, y, sample_weight):
         require(not (self.positive and is_sparse(X)), "positive=True is for dense X")
-        X, y = validated(self, X, y, multi_output=True)
+        # Unlike the other classes, scikit-learn's does not make numbers of strings.
+        X, y = validated(self, X, y, multi_output=True, dtype="numeric")
+        X = X if X.dtype in KEPT_DTYPES else X.astype(np.float64)
         s, _ = weights_of_rows(sample_weight, X)
         n = X.shape[0] if s is None else np.count_nonzero(s)
         require(

@@ -156,7 +156,7 @@ class SvmlightSource:
             X, y = load_svmlight_file(
                 str(self.path), n_features=n_features, offset=start, length=self.n_bytes
             )
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             if "no samples" in str(error).lower():
                 return
             raise StreamError(f"{place}: {error}") from error

@@ -43,6 +43,7 @@ def description(stream: Stream, **fit: Any) -> dict[str, Any]:
         "pieces": hashlib.sha256("\n".join(pieces).encode()).hexdigest(),
         "rows": getattr(stream.source, "rows", None),
         "columns": stream.feature_names,
+        **stream.selection,
         **fit,
     }
     return json.loads(json.dumps(told, default=str))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -30,6 +31,8 @@ FORMATS = {".parquet": "parquet", ".arrow": "ipc", ".feather": "feather", ".ipc"
            ".csv": "csv", ".orc": "orc"}  # fmt: skip
 # A value of a category with more values than this becomes no column.
 MOST_CATEGORIES = 10_000
+# By so many of its numbers a checkpoint knows an array of targets or weights again.
+MOST_TOLD = 1_000
 
 
 def scan(
@@ -138,9 +141,14 @@ def scan(
     encoding = encoding_of(types, chosen, values, impute or {}, bool(drop_first))
     if not encoding.names:
         raise StreamError("There are no columns for X beside the target.")
+    if len(set(encoding.names)) < len(encoding.names):
+        twice = next(name for name in encoding.names if encoding.names.count(name) > 1)
+        raise StreamError(f"X would have two columns {twice!r}: rename one, or leave it out.")
     size = (len(encoding.names) + 1) * encoding.dtype.itemsize
     rows = rows_per_block(batch_rows, memory, size)
-    return Stream(TableSource(make_pieces(rows), encoding, _targets(target), weight, rows))
+    made = TableSource(make_pieces(rows), encoding, _targets(target), weight, rows)
+    own = {"filter": str(filter), "encoding": hashlib.sha256(repr(encoding).encode()).hexdigest()}
+    return Stream(made, _selection(target, weight, **own))
 
 
 def _is_url(source) -> bool:
@@ -150,7 +158,22 @@ def _is_url(source) -> bool:
 def _of_array(array, target, weight, columns, place, batch_rows, memory) -> Stream:
     source = array_source(array, target, weight, columns, place)
     size = len(source.columns) * array.dtype.itemsize
-    return Stream(source.divided(rows_per_block(batch_rows, memory, size)))
+    selection = _selection(target, weight, columns=source.columns.tolist())
+    return Stream(source.divided(rows_per_block(batch_rows, memory, size)), selection)
+
+
+def _selection(target, weight, **more) -> dict[str, Any]:
+    """Return what was chosen from a source, for comparison with that of a checkpoint."""
+    return {"target": _told(target), "weight": _told(weight), **more}
+
+
+def _told(value):
+    """Return the name or number of a column; arrays are told by some of their numbers."""
+    if value is None or isinstance(value, (str, os.PathLike, int, np.integer)):
+        return str(value)
+    array = np.asanyarray(value)
+    some = np.asarray(array[:: max(len(array) // MOST_TOLD, 1)])
+    return f"{array.shape} {hashlib.sha256(str(some.tolist()).encode()).hexdigest()}"
 
 
 def _refuse_target(target, weight, what: str) -> None:
@@ -266,6 +289,12 @@ def _refuse_unknown(names, known, what: str) -> None:
 def _categories(types, chosen, given, pieces: list[Piece], impute) -> dict[str, list[Any]]:
     """Return the categories of columns that have them, by a pass over those that are not given."""
     _refuse_unknown(given, chosen, "categories")
+    for name, values in given.items():
+        if isinstance(values, (str, bytes)) or len(set(values)) < len(list(values)):
+            raise StreamError(
+                f"categories: those of {name!r} must be a list of different values, "
+                f"got {check.shown(values)}."
+            )
     found: dict[str, set] = {
         name: set(given.get(name, ()))
         for name in chosen

@@ -59,8 +59,8 @@ class Stream:
     [3, 4]
     """
 
-    def __init__(self, source: Source) -> None:
-        self.source = source
+    def __init__(self, source: Source, selection: dict[str, Any] | None = None) -> None:
+        self.source, self.selection = source, selection or {}
 
     @property
     def feature_names(self) -> list[str] | None:

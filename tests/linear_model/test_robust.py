@@ -127,6 +127,14 @@ def test_linear_hypotheses(cov_type):
     of_names, expected = summary.f_test(["x0", "x2"]), theirs.f_test(np.eye(4)[[1, 3]])
     np.testing.assert_allclose(of_names.statistic, expected.fvalue, rtol=1e-8)
     assert summary.wald_test(R).df_hypothesis == 2
+    for scale in (1e-300, 1e300):  # their squares are out of range
+        found = summary.wald_test(R * scale, q * scale)
+        np.testing.assert_allclose(found[:2], summary.wald_test(R, q)[:2])
+    with pytest.raises(ValueError, match="R has a row of zeros"):
+        summary.wald_test([[0, 1, 0, 0], [0, 0, 0, 0]])
+    for wrong in (np.nan, [1.0, np.nan], [1.0, 2.0, 3.0]):
+        with pytest.raises(ValueError, match="q must be one finite number, or one for each of"):
+            summary.wald_test(R, wrong)
 
 
 def test_variance_inflation():

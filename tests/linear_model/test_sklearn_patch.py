@@ -253,6 +253,15 @@ def test_errors_are_those_of_scikit_learn(name):
         assert messages[0] == messages[1]
 
 
+def test_linear_regression_takes_no_strings_as_scikit_learns():
+    for X in (np.array([["1"], ["2"], ["4"]]), [["1"], ["2"], ["4"]]):
+        for module in (ours_module, theirs_module):
+            with pytest.raises(ValueError, match="strings"):
+                module.LinearRegression().fit(X, [1.0, 2.0, 3.0])
+    X = np.array([[1], [2], [4]], np.int8)
+    assert ours_module.LinearRegression().fit(X, [1.0, 2.0, 3.0]).coef_.dtype == np.float64
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_parameters_clone_and_pickle(name):
     ours, theirs = getattr(ours_module, name)(), getattr(theirs_module, name)()

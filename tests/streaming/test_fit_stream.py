@@ -165,6 +165,29 @@ def test_going_on_gives_the_same_bits(model, after, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_checkpoint_knows_the_choice_from_a_table(tmp_path):
+    ds = pytest.importorskip("pyarrow.dataset")
+    pd = pytest.importorskip("pandas")
+    X, y, _ = data()
+    frame = pd.DataFrame(X, columns=list("abcd")).assign(y=y, z=-y, k=np.where(y > 0, "p", "q"))
+    path, file = tmp_path / "checkpoint", tmp_path / "rows.parquet"
+    frame.to_parquet(file)
+    chosen = {"target": "y", "columns": ["a", "b", "k"], "batch_rows": 50}
+    model = LeastSquaresRegressor()
+    interrupted(model, scan(file, **chosen), path, 2)
+    for other, what in (
+        ({"target": "z"}, "target"),
+        ({"weight": "d"}, "weight"),
+        ({"filter": ds.field("c") > 0.0}, "filter"),
+        ({"impute": {"a": 1.0}}, "encoding"),
+    ):
+        with pytest.raises(StreamError, match=f"belongs to another fit: {what} was"):
+            model.fit_stream(scan(file, **chosen | other), checkpoint=path)
+    found = model.fit_stream(scan(file, **chosen), checkpoint=path)
+    expected = LeastSquaresRegressor().fit_stream(scan(file, **chosen))
+    np.testing.assert_array_equal(found.coef_, expected.coef_)
+
+
 @pytest.mark.parametrize("model", [LeastSquaresRegressor(), SGDRegressor()], ids=str)
 def test_a_checkpoint_of_another_fit_is_refused(model, tmp_path):
     X, y, _ = data()
@@ -173,6 +196,13 @@ def test_a_checkpoint_of_another_fit_is_refused(model, tmp_path):
     before = path.read_bytes()
     with pytest.raises(StreamError, match="belongs to another fit: pieces was"):
         model.fit_stream(scan(X, y, batch_rows=60), checkpoint=path)
+    for other, what in (
+        (scan(X, y + 1.0, batch_rows=50), "target"),
+        (scan(X, y, weight=np.ones(len(y)), batch_rows=50), "weight"),
+        (scan(X, y, columns=[0, 1], batch_rows=50), "columns"),
+    ):
+        with pytest.raises(StreamError, match=f"belongs to another fit: {what} was"):
+            model.fit_stream(other, checkpoint=path)
     for content in (before[:-9], b"", before[:100] + b"0" + before[101:]):
         path.write_bytes(content)
         with pytest.raises(StreamError, match=r"checkpoint .*checkpoint: "):

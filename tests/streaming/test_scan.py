@@ -212,6 +212,22 @@ def test_categories_are_given_or_found(tmp_path):
     assert (next(iter(numbers))[0].sum(axis=1) <= 1.0).all()
 
 
+def test_categories_make_no_column_twice():
+    table = pa.table({"k": ["a", "b", "a"], "k=b": [1.0, 2.0, 3.0], "y": [1.0, 2.0, 4.0]})
+    for given in (["a", "b", "b"], "ab"):
+        with pytest.raises(StreamError, match="those of 'k' must be a list of different values"):
+            scan(table, "y", columns=["k"], categories={"k": given})
+    with pytest.raises(StreamError, match="two columns 'k=b'"):
+        scan(table, "y")
+
+
+def test_svmlight_columns_beyond_any_number_are_refused(tmp_path):
+    path = tmp_path / "a.svm"
+    path.write_text("1 99999999999999:1\n")
+    with pytest.raises(StreamError, match="too large"):
+        LeastSquaresRegressor().fit_stream(scan(path))
+
+
 def test_filters_and_dtypes(tmp_path):
     table = frame()
     path = parquet(table, tmp_path)
