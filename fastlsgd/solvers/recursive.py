@@ -42,14 +42,18 @@ class Triangle:
     # row among many, however large, hardly changes them.
     roughness: np.ndarray  # (d,)
     weight_roots: float
+    sizes: np.ndarray  # (d,): sums of the fourth roots of |x|
 
     @property
     def n_features(self) -> int:
         return len(self.last)
 
-    def ordinary_scale(self) -> np.ndarray:
-        """Return the reciprocal of each column's spread; 0 where it never varied."""
-        spread = (self.roughness / max(self.rows, 1)) ** 4
+    def ordinary_scale(self, centred: bool) -> np.ndarray:
+        """Return the reciprocal of each column's spread; 0 where it never varied.
+
+        Without an intercept, the spread is about zero: a column of ones takes the place of one.
+        """
+        spread = ((self.roughness if centred else self.sizes) / max(self.rows, 1)) ** 4
         return np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 0.0)
 
     def ordinary_weight(self) -> float:
@@ -66,7 +70,8 @@ class Triangle:
 
 
 def empty_triangle(d: int, t: int) -> Triangle:
-    return Triangle(np.zeros((0, 1 + d + t)), 0, 0.0, np.zeros(d), np.zeros(d), 0.0)
+    nothing = np.zeros(d)
+    return Triangle(np.zeros((0, 1 + d + t)), 0, 0.0, nothing, nothing, 0.0, nothing)
 
 
 def with_rows(triangle: Triangle, X: np.ndarray, y: np.ndarray, s: np.ndarray) -> Triangle:
@@ -82,6 +87,7 @@ def with_rows(triangle: Triangle, X: np.ndarray, y: np.ndarray, s: np.ndarray) -
         X[-1].copy(),
         triangle.roughness + np.sqrt(np.sqrt(steps)).sum(axis=0),
         triangle.weight_roots + float(np.sqrt(np.sqrt(s)).sum()),
+        triangle.sizes + np.sqrt(np.sqrt(np.abs(X))).sum(axis=0),
     )
 
 
@@ -310,7 +316,12 @@ def _solved(memory: RecursiveMemory) -> RecursiveMemory:
 def _metric(triangle, objective, A, x_mean) -> tuple[Metric, np.ndarray]:
     share = triangle.ordinary_weight() / triangle.weight
     return factor_metric(
-        A, triangle.ordinary_scale(), objective.l2, x_mean, share, triangle.rounding()
+        A,
+        triangle.ordinary_scale(objective.fit_intercept),
+        objective.l2,
+        x_mean,
+        share,
+        triangle.rounding(),
     )
 
 
@@ -344,6 +355,7 @@ def triangle_of_moments(
         mean,
         moments.rows * np.sqrt(np.sqrt(deviation)),
         moments.rows * each**0.25,
+        moments.rows * np.sqrt(np.sqrt(np.hypot(deviation, mean))),
     )
 
 

@@ -301,6 +301,22 @@ def test_noisy_rows_after_a_fit_of_correlated_columns_do_no_harm(rank, n, k):
     assert model.score(X[n + k :], y[n + k :]) > before - 0.05
 
 
+@pytest.mark.parametrize("kind", ["one row", "twice", "fit"])
+def test_a_column_of_ones_takes_the_place_of_an_intercept(kind):
+    """Where columns are dependent, too: a column that never varied was left out."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1 if kind == "one row" else 9, 3))
+    X[:, [0, 2]] = 1.0, 3.0
+    y = X[:, 1] + 5.0
+    model = SGDRegressor(penalty=None, fit_intercept=False)
+    if kind == "fit":
+        model.fit(X[:5], y[:5]).partial_fit(X[5:], y[5:])
+    else:
+        model.partial_fit(X, y)
+    best = X @ np.linalg.lstsq(X, y, rcond=None)[0]
+    np.testing.assert_allclose(model.predict(X), best, rtol=0, atol=1e-9)
+
+
 def test_a_stream_without_intercept_is_the_same_with_l1_of_nothing():
     X, y, _ = problem(0)
     streams = [SGDRegressor().partial_fit(X, y) for _ in range(2)]
