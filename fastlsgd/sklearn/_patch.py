@@ -6,9 +6,12 @@ scikit-learn's own cross-validation takes it. Modules that have imported it befo
 
 from __future__ import annotations
 
+import copyreg
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 from sklearn import linear_model
 
@@ -30,6 +33,11 @@ _OURS = {
         _sgd.SGDRegressor,
     )
 }
+
+
+# How many blocks of `patched_sklearn` each class is in, in any thread, and what was there before.
+_blocks: dict[str, tuple[int, type]] = {}
+_lock = threading.Lock()
 
 
 def patch_sklearn(names: str | Iterable[str] | None = None) -> None:
@@ -100,7 +108,7 @@ def unpatch_sklearn(names: str | Iterable[str] | None = None) -> None:
 def patched_sklearn(names: str | Iterable[str] | None = None) -> Iterator[None]:
     """Patch scikit-learn for a block of code, and restore what was there before.
 
-    The patch holds for all threads.
+    The patch holds for all threads, until the last of the blocks that overlap has ended.
 
     Parameters
     ----------
@@ -121,14 +129,22 @@ def patched_sklearn(names: str | Iterable[str] | None = None) -> Iterator[None]:
     >>> type(model).__module__.split(".")[0]
     'fastlsgd'
     """
-    before = {name: getattr(linear_model, name) for name in _checked(names)}
-    for name in before:
-        _put(name, _OURS[name])
+    chosen = _checked(names)
+    with _lock:
+        for name in chosen:
+            depth, before = _blocks.get(name, (0, getattr(linear_model, name)))
+            _blocks[name] = depth + 1, before
+            _put(name, _OURS[name])
     try:
         yield
     finally:
-        for name, value in before.items():
-            _put(name, value)
+        with _lock:
+            for name in chosen:
+                depth, before = _blocks.pop(name)
+                if depth > 1:
+                    _blocks[name] = depth - 1, before
+                else:
+                    _put(name, before)
 
 
 def _checked(names: str | Iterable[str] | None) -> list[str]:
@@ -144,5 +160,21 @@ def _original(name: str) -> type:
 
 
 def _put(name: str, value: type) -> None:
-    for module in (linear_model, sys.modules[_original(name).__module__]):
+    own = _original(name)
+    for module in (linear_model, sys.modules[own.__module__]):
         setattr(module, name, value)
+    # pickle finds a class by its name, by which there is another one now.
+    if value is own:
+        copyreg.dispatch_table.pop(own, None)
+    else:
+        copyreg.pickle(own, cast(Any, _reduced))
+
+
+def _reduced(estimator) -> tuple:
+    """Tell pickle how to make an estimator of scikit-learn's own class."""
+    return _new, (type(estimator).__name__,), estimator.__getstate__()
+
+
+def _new(name: str):
+    own: Any = _original(name)
+    return own.__new__(own)

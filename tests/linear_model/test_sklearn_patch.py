@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import doctest
 import io
 import logging
@@ -317,6 +318,30 @@ def test_patch_and_back():
     for name in NAMES:
         assert getattr(theirs_module, name) is own[name]
         assert getattr(sys.modules[own[name].__module__], name) is own[name]
+
+
+def test_blocks_that_overlap_in_threads_leave_no_patch():
+    own, block = theirs_module.Ridge, ours_module.patched_sklearn
+    first, second = block("Ridge"), block("Ridge")
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert theirs_module.Ridge is ours_module.Ridge
+    second.__exit__(None, None, None)
+    assert theirs_module.Ridge is own
+
+
+def test_estimators_from_before_the_patch_can_be_pickled():
+    X, y, _ = rows()
+    model = theirs_module.Ridge().fit(X, y)
+    plain = pickle.dumps(model)
+    with ours_module.patched_sklearn("Ridge"):
+        data = pickle.dumps(model)
+        assert type(copy.deepcopy(model)) is type(model)
+    again = pickle.loads(data)
+    assert type(again) is type(model)
+    np.testing.assert_array_equal(again.coef_, model.coef_)
+    assert pickle.dumps(model) == plain  # no trace of the patch is left
 
 
 def test_unknown_names():
