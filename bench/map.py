@@ -392,23 +392,18 @@ def line_of(m: Measured) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def grid(measured: list[Measured], threads: int) -> list[str]:
-    """The ratios of one number of threads at a glance: a row per job, a column per shape."""
-    shapes = list(dict.fromkeys((m.cell.shape, m.cell.dtype) for m in measured))
-    lines = [
-        f"| {threads} thread{'s' * (threads > 1)} | "
-        + " | ".join(f"{s}<br>{t}" for s, t in shapes)
-        + " |",
-        "| --- |" + " --- |" * len(shapes),
-    ]
-    for job in dict.fromkeys(m.cell.job for m in measured):
-        found = {
-            (m.cell.shape, m.cell.dtype): m.ratio
-            for m in measured
-            if m.cell.job == job and m.threads == threads
-        }
-        marks = [_mark(found.get(key)) for key in shapes]
-        lines.append(f"| {job} | " + " | ".join(marks) + " |")
+def grid(part: str, measured: list[Measured], threads: int) -> list[str]:
+    """Return the heat map of a part: a row per array, a column per job, a colour per ratio."""
+    jobs = list(dict.fromkeys(m.cell.job for m in measured))
+    arrays = list(dict.fromkeys((m.cell.shape, m.cell.dtype) for m in measured))
+    found = {
+        (m.cell.shape, m.cell.dtype, m.cell.job): m.ratio for m in measured if m.threads == threads
+    }
+    counted = f"{threads} thread" + ("s" if threads > 1 else "")
+    lines = [f"| {part}, {counted} | {' | '.join(jobs)} |", "| --- |" + " --- |" * len(jobs)]
+    for shape, dtype in arrays:
+        row = (_mark(found.get((shape, dtype, job))) for job in jobs)
+        lines.append(f"| {shape}, {dtype} | {' | '.join(row)} |")
     return lines
 
 
@@ -424,7 +419,8 @@ TABLE = [
 ]
 
 
-def page(measured: list[Measured]) -> str:
+def page(parts: dict[str, list[Measured]]) -> str:
+    measured = [m for part in parts.values() for m in part]
     slow = [m for m in measured if m.ratio < 1.0]
     lines = [
         "# The speed map",
@@ -437,8 +433,9 @@ def page(measured: list[Measured]) -> str:
         f" median cell is {np.median([m.ratio for m in measured]):.2f}.",
         "",
     ]
-    for threads in sorted({m.threads for m in measured}):
-        lines += [*grid(measured, threads), ""]
+    for part, cells in parts.items():
+        for threads in sorted({m.threads for m in cells}):
+            lines += [*grid(part, cells, threads), ""]
     lines += ["## Below 1", ""]
     lines += [*TABLE, *map(line_of, slow)] if slow else ["No cell."]
     lines += ["", "## All cells", "", *TABLE, *map(line_of, measured), ""]
@@ -453,13 +450,14 @@ def main() -> None:
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     threads = arguments.threads or sorted({1, resolve_threads()})
-    measured = []
+    measured: dict[str, list[Measured]] = {}
     print(*TABLE, sep="\n", flush=True)
     for part in arguments.parts or PARTS:
         for cell in PARTS[part]():
             for count in threads:
-                measured.append(measure(cell, count, arguments.rounds))
-                print(line_of(measured[-1]), flush=True)
+                found = measure(cell, count, arguments.rounds)
+                measured.setdefault(part, []).append(found)
+                print(line_of(found), flush=True)
     if not arguments.parts:
         PAGE.write_text(page(measured), encoding="utf-8")
 
