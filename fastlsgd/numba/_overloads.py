@@ -78,9 +78,20 @@ def in_dtype_of(array, X):
     """An array in the dtype of X."""
 
 
-@overload(shape_of, inline="always")
+@register_jitable
+def shape_of_csr(X):
+    """The shape of a CSR, whose arrays have the sizes that it needs."""
+    data, indices, indptr, shape = X
+    if indptr.size != shape[0] + 1 or indices.size != data.size:
+        raise ValueError("a CSR needs n_rows + 1 numbers in indptr, and an index for each number")
+    if indptr[0] < 0 or indptr[-1] > data.size:
+        raise ValueError("indptr of a CSR must lie between 0 and the size of data")
+    return shape
+
+
+@overload(shape_of)
 def _shape_of(X):
-    return (lambda X: X.shape) if isinstance(X, types.Array) else (lambda X: X[3])
+    return (lambda X: X.shape) if isinstance(X, types.Array) else shape_of_csr
 
 
 @overload(length_or, inline="always")

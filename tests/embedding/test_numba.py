@@ -95,6 +95,15 @@ def test_wrong_shapes_are_refused(compiled):
         compiled(X, y, coef[1:].copy(), 0.5, None, None)
     with pytest.raises(numba.TypingError, match="y must be an array of float32 or float64"):
         compiled(X, y.astype(np.int64), coef, 0.5, None, None)
+    for wrong in (
+        X._replace(indptr=X.indptr[:-1]),
+        X._replace(indices=X.indices[:-1]),
+        X._replace(indptr=X.indptr + np.int32(1)),
+        X._replace(indptr=X.indptr - np.int32(1)),
+        X._replace(shape=(4, 4)),
+    ):
+        with pytest.raises(ValueError, match="CSR"):
+            compiled(wrong, y, coef, 0.5, None, None)
 
 
 def test_code_from_the_cache_runs_in_another_process(tmp_path):
