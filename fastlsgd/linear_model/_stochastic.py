@@ -165,8 +165,10 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
             result = self._descended(descent, rows, call, excess)
         self._record(result, rows, call)
         self.backend_ = backend_name(kernels)
-        # Moments and sums that belong to other weights are of no use.
-        self._memory = descent.memory if result.is_last else None
+        # An optimizer's moments and sums that belong to other weights are of no use. What "auto"
+        # knows of the rows of a fit is, whichever epoch's weights were kept.
+        of_rows = self._automatic and not call.partial
+        self._memory = descent.memory if result.is_last or of_rows else None
         if not call.partial:
             self._warn_unless_converged(result)
         return self

@@ -301,6 +301,20 @@ def test_noisy_rows_after_a_fit_of_correlated_columns_do_no_harm(rank, n, k):
     assert model.score(X[n + k :], y[n + k :]) > before - 0.05
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("penalty", ["l2", "l1"])
+def test_a_row_after_an_early_stop_changes_little(monkeypatch, method, penalty):
+    """The weights are those of an earlier epoch than the last; the rows are remembered."""
+    limited(monkeypatch, method, 20)
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400, 20))
+    y = X @ rng.normal(size=20) + 3.0 + 0.5 * rng.normal(size=400)
+    model = SGDRegressor(penalty=penalty, alpha=1e-3, early_stopping=True, random_state=0)
+    before = model.fit(X, y).score(X, y)
+    model.set_params(early_stopping=False).partial_fit(X[:1], y[:1])
+    assert model.score(X, y) > before - 0.01
+
+
 @pytest.mark.parametrize("kind", ["one row", "twice", "fit"])
 def test_a_column_of_ones_takes_the_place_of_an_intercept(kind):
     """Where columns are dependent, too: a column that never varied was left out."""
