@@ -207,6 +207,11 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
             self._memory_of_last_call(call.go_on, coef, intercept) if go_on_with_memory else None
         )
         X, y, weights = rows.X, rows.y, rows.weights
+        shared = weights is None or np.ndim(weights) < 2
+        if self._automatic and isinstance(memory, list) and shared:
+            # The rows so far had weights for each target (class_weight), which these have not.
+            each = np.ones(len(y), y.dtype) if weights is None else weights
+            weights = np.broadcast_to(each[:, None], y.shape)
         if weights is None or np.ndim(weights) < 2:
             data = TrainingData(kernels, X, y, weights, n_threads)
             memory = None if isinstance(memory, list) else memory

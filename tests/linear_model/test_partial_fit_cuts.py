@@ -315,6 +315,21 @@ def test_a_row_after_an_early_stop_changes_little(monkeypatch, method, penalty):
     assert model.score(X, y) > before - 0.01
 
 
+@pytest.mark.parametrize("weights", [None, np.ones(1)])
+@pytest.mark.parametrize("first", ["fit", "partial_fit"])
+def test_class_weight_may_be_taken_back(first, weights):
+    rng = np.random.default_rng(0)
+    X, codes = rng.normal(size=(300, 5)), rng.integers(0, 3, 300)
+    X[:, :3] += 2.0 * np.eye(3)[codes]
+    labels = np.array(["a", "b", "c"])[codes]
+    model = SGDClassifier(class_weight={"a": 1.0, "b": 2.0, "c": 0.5})
+    more = {"classes": ["a", "b", "c"]} if first == "partial_fit" else {}
+    getattr(model, first)(X, labels, **more)
+    before = model.decision_function(X)
+    model.set_params(class_weight=None).partial_fit(X[:1], labels[:1], sample_weight=weights)
+    np.testing.assert_allclose(model.decision_function(X), before, rtol=0, atol=0.1)
+
+
 @pytest.mark.parametrize("kind", ["one row", "twice", "fit"])
 def test_a_column_of_ones_takes_the_place_of_an_intercept(kind):
     """Where columns are dependent, too: a column that never varied was left out."""
