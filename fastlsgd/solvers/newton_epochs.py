@@ -16,10 +16,10 @@
    come from the rows themselves (`recursive.py`). With L1, the weight of such a row is capped at
    that of so many ordinary rows.
 
-Neither the order of the rows nor `batch_size` makes a difference. Up to version 0.2 an epoch took
-stochastic steps in this metric, and the weights were their mean: 7 to 10 epochs, each of which had
-to transform its rows, at d^2 multiply-adds per row. On 100,000 x 100 float32 numbers and one thread
-they took 366 ms; the moments and the pass that verifies them take 40.
+Neither the order of the rows nor `batch_size` makes a difference. Stochastic steps in this metric,
+whose mean the weights were before, took 7 to 10 epochs, each of which had to transform its rows, at
+d^2 multiply-adds per row. On 100,000 x 100 float32 numbers and one thread that was 366 ms; the
+moments and the pass that verifies them take 40.
 
 Rows are read where they are, and nothing of the size of X is allocated. Weights are float64.
 """
