@@ -15,6 +15,7 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 
 from ..moments import Moments
+from ..solvers.stochastic import Patience
 from ..solvers.streaming import MOMENT_FEATURES
 from ..streaming.checkpoint import FitCheckpoint, check_path, description
 from ..streaming.collect import Collection, collect
@@ -227,17 +228,13 @@ class _StreamedFit:
 
     def _has_ended(self) -> bool:
         """Return whether the loss of the last passes has not fallen below the best before them."""
-        passes, model = len(self.losses), self.model
-        if passes == 0:
+        model = self.model
+        if not self.losses:
             return False
-        if passes >= model.max_iter:
+        if len(self.losses) >= model.max_iter:
             return True
-        patience = model.n_iter_no_change
-        if model.tol is None or passes <= patience:
+        if model.tol is None:
             return False
         tol = model.tol * (self.losses[0] if model._automatic else 1.0)
-        best, last = np.inf, 0
-        for loss in self.losses:
-            last = 0 if loss < best - tol else last + 1
-            best = min(best, loss)
-        return last >= patience
+        patience = Patience(tol, model.n_iter_no_change)
+        return any(patience.runs_out(loss) for loss in self.losses)

@@ -225,7 +225,7 @@ def loss_at_zero(y: np.ndarray, sample_weight: np.ndarray | None, rows: np.ndarr
 
 
 @dataclass
-class _Patience:
+class Patience:
     """Ends a fit after `limit` epochs in a row that do not improve by `threshold`."""
 
     threshold: float
@@ -252,7 +252,7 @@ class _Fit:
         self.descent, self.stopping, self.listeners = descent, stopping, listeners
         unit = 1.0 if stopping.score else descent.loss_scale
         threshold = -math.inf if stopping.tol is None else stopping.tol * unit
-        self.patience = _Patience(threshold, stopping.n_iter_no_change)
+        self.patience = Patience(threshold, stopping.n_iter_no_change)
         self.restore_best = stopping.restore_best and stopping.score is not None
         self.curve: list[float] = []
         self.scores: list[float] = []
