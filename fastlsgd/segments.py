@@ -74,7 +74,8 @@ class SegmentLstsq:
     n_singular: int
     keys: dict[str, np.ndarray]
     feature_names: list[str]
-    _like: Any = None
+    _is_polars: bool = False  # X, and so the frame
+    _index: Any = None  # of a pandas X
 
     def __repr__(self) -> str:
         n, d = self.coef.shape
@@ -111,7 +112,7 @@ class SegmentLstsq:
                 columns |= dict(zip(names, value.T, strict=True))
             elif isinstance(value, np.ndarray) and value.shape == self.intercept.shape:
                 columns[field.name] = value
-        if hasattr(self._like, "get_columns"):
+        if self._is_polars:
             import polars
 
             return polars.DataFrame(self.keys | columns)
@@ -121,7 +122,7 @@ class SegmentLstsq:
             index = pandas.MultiIndex.from_arrays(list(self.keys.values()), names=list(self.keys))
             index = index if len(self.keys) > 1 else index.get_level_values(0)
             return pandas.DataFrame(columns, index=index)
-        return pandas.DataFrame(columns, index=getattr(self._like, "index", None))
+        return pandas.DataFrame(columns, index=self._index)
 
 
 # ------------------------------------------------------------------------------ public functions
@@ -611,5 +612,6 @@ def _result(
         int((status > SegmentStatus.SHORT).sum()),
         keys,
         names,
-        like if hasattr(like, "columns") else None,
+        hasattr(like, "get_columns"),
+        getattr(like, "index", None) if own is not None else None,
     )
