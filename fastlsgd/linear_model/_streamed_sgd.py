@@ -213,7 +213,7 @@ class _StreamedFit:
             rows = len(block.y)
             self.loss += rows * self.model.loss_curve_[-1]
             self.rows += rows
-            self.start = block.piece, block.number + 1
+            self.start = block.position, block.number + 1
             if file is not None:
                 file.save(self._state())
             meter.count(block, len(self.losses))

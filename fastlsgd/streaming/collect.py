@@ -57,7 +57,7 @@ def collect(
         with named(block, stream.feature_names):
             _add(parts, block, *prepare(block), task.backend)
         if file is not None:
-            file.save((block.piece, block.number + 1), parts)
+            file.save((block.position, block.number + 1), parts)
         meter.count(block)
     if not all(part.n_samples for part in parts):
         raise StreamError("The stream has no rows of positive weight, or too few for its folds.")

@@ -24,7 +24,7 @@ class RowBlock(NamedTuple):
     y: np.ndarray  # (n,) or (n, t); labels of any dtype
     sample_weight: np.ndarray | None  # (n,)
     place: str  # such as "sales.parquet, row group 3"
-    piece: int  # number of the piece in the source
+    position: int  # of its piece in the order of reading
     number: int  # of this block in the piece
     n_bytes: int  # of X
 
