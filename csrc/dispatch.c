@@ -61,7 +61,8 @@ static int always(void) { return 1; }
 #define BASELINE "baseline"
 #endif
 
-/* From the plainest on. descent_dispatch.c has the same order. */
+/* From the plainest on; descent_dispatch.c and segments_dispatch.c have the same order, since they
+ * take fastlsgd_isa() as an index. */
 static const struct {
   const char *name;
   int (*supported)(void);
