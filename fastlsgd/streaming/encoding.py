@@ -52,10 +52,11 @@ class Encoding:
                 X[:, j] = numbers_of(values, column.name, place, column.fill)
                 j += 1
                 continue
-            codes = _codes(values, column, place)
-            for k in range(len(column.categories)):
-                X[:, j] = codes == k
-                j += 1
+            codes, n_columns = _codes(values, column, place), len(column.categories)
+            X[:, j : j + n_columns] = 0.0
+            rows = np.flatnonzero((codes >= 0) & (codes < n_columns))
+            X[rows, j + codes[rows]] = 1.0
+            j += n_columns
         return X
 
 
