@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import blas, lapack, solve_triangular
 
-from .interrupt import LONG_WORK, interruptible, product
+from .interrupt import LONG_WORK, interruptible
 
 TINY = np.finfo(np.float64).tiny
 EPS = np.finfo(np.float64).eps
@@ -57,12 +57,6 @@ class TriangularFactor:
     def unwhiten(self, v: np.ndarray) -> np.ndarray:
         """Return R^-1 v for each row v."""
         return solve_upper(self.upper, v.T).T * self.scale
-
-    def inverse_gram(self) -> np.ndarray:
-        """Return (R^T R)^-1, which is zero for columns that were left out."""
-        inverse = solve_upper(self.upper, np.eye(len(self.scale)))
-        inverse *= self.scale[:, None]
-        return product(inverse, inverse.T)
 
 
 def reciprocal_condition(upper: np.ndarray) -> float:

@@ -4,8 +4,8 @@ The number of steps of plain descent grows with the condition number of X^T X. I
 z = T (x - shift) with T (H + alpha I) T^T = I, where H is the covariance of x, it needs a handful:
 the columns' units, offsets and correlations no longer matter.
 
-A full T costs d^2 per row and is built from one `gram` pass. A diagonal T (the reciprocal of each
-column's standard deviation) costs d per row, and is used where d is large.
+A full T costs d^2 per gradient and is built from one `gram` pass. A diagonal T (the reciprocal of
+each column's standard deviation) costs d, and is used where d is large.
 """
 
 from __future__ import annotations

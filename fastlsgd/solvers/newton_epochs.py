@@ -35,7 +35,7 @@ from ..kernels.contract import TargetGradients
 from .automatic import AutomaticMemory
 from .factors import EPS, GRAM_CONDITION, NotTrustworthy, TriangularFactor, cholesky_factor
 from .interrupt import call_loss_gradient
-from .metric import ColumnMoments, standard_scale, take_moments, whitening
+from .metric import SAMPLE_RATIO, ColumnMoments, standard_scale, take_moments, whitening
 from .ordinary_rows import capped_shares, ruled_by_few
 from .problem import Penalty
 from .proximal_newton import Quadratic
@@ -49,7 +49,7 @@ from .weights import equal_counts, normalised_weights, weights_of_visited
 TRIANGLE_RATIO = 30.0
 # In the metric of a sample, all rows have at least this curvature: `take_moments` takes no sample
 # in which a column's mean square differs by more.
-LEAST_CURVATURE = 0.25
+LEAST_CURVATURE = 1.0 / SAMPLE_RATIO
 # Lengths of steps beyond these can only come from rounding.
 LEAST_LENGTH, MOST_LENGTH = 0.25, 4.0
 # A rise of J by this share is rounding.

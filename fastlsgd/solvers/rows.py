@@ -19,7 +19,6 @@ from ..kernels.contract import (
     Kernels,
     Matrix,
     stored_in_rows,
-    working_dtype,
 )
 from ..kernels.device import lives_on_device
 
@@ -173,19 +172,6 @@ def _transformed(X: Matrix, shift: np.ndarray, transform: np.ndarray) -> np.ndar
         Z *= transform
         return Z
     return Z @ transform.T
-
-
-def sum_of_squares(
-    kernels: Kernels, X: Matrix, y: np.ndarray, w: np.ndarray, b: np.ndarray, n_threads: int
-) -> float:
-    """Return the sum of r^2 over rows and targets."""
-    # Predictions on a GPU would have to be copied; in float32 they would be rounded more coarsely
-    # than float64 targets are.
-    if lives_on_device(X) or working_dtype(X) != y.dtype:
-        loss = kernels.loss_gradient(X, y, w, b, None, n_threads).loss
-        return 2.0 * len(y) * float(loss.sum())
-    r = kernels.predict(X, w, b, n_threads) - y
-    return float(np.vdot(r, r))
 
 
 def stored_by_chunks(X: CSR) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:

@@ -249,7 +249,7 @@ class MomentStream:
             order = np.argsort(-moments.sizes(self.heavy), kind="stable")
             moments.add(self.heavy.take(np.sort(order[MOST_HEAVY:])))
             self.heavy = self.heavy.take(np.sort(order[:MOST_HEAVY]))
-        self.recent, self.n_recent, self.waiting = [self.heavy.take(slice(0, 0))], 0, None
+        self.recent, self.n_recent, self.waiting = [no_rows(*moments.xy.shape)], 0, None
         self.border = _next_border(self.border)
 
 
@@ -285,7 +285,6 @@ def _before_any(memory: MomentMemory) -> _NormalSolution:
     """Return the start as the solution of weak moments, since there are none yet."""
     rows, objective = memory.recent, memory.objective
     moments = moments_of_first(rows, objective.fit_intercept)
-    moments.measure(rows)
     centre = moments.origin
     Q = (rows.X - centre) / moments.unit
     scale, shrink, v = _scaled(memory, moments, np.mean(Q * Q, axis=0), centre)
