@@ -38,8 +38,8 @@ from .interrupt import call_loss_gradient
 from .metric import SAMPLE_RATIO, ColumnMoments, standard_scale, take_moments, whitening
 from .ordinary_rows import capped_shares, ruled_by_few
 from .problem import Penalty
-from .proximal_newton import Quadratic
-from .recursive import L1_TOLERANCE, Triangle, empty_triangle, weights_of, with_rows
+from .proximal_newton import minima
+from .recursive import Triangle, empty_triangle, weights_of, with_rows
 from .rows import counted_rows, rows_on_host, transformed_rows
 from .training import Objective, TrainingData
 from .weights import equal_counts, normalised_weights, weights_of_visited
@@ -306,11 +306,7 @@ class ProximalNewtonDescent(_Descent):
 
     def _minimum(self, slope: np.ndarray, start: np.ndarray) -> np.ndarray:
         """Return the minimum of J's model, whose loss has this slope (t, d) at zero weights."""
-        H = self.stretch * self.H
-        coef = np.empty_like(start)
-        for t, (c, w) in enumerate(zip(slope, start, strict=True)):
-            coef[t] = Quadratic(H, c).minimise(self.penalty, w, L1_TOLERANCE)[0]
-        return coef
+        return minima(self.stretch * self.H, slope, self.penalty, start)
 
     def _cap_rows(self) -> None:
         """Cap the weight of large rows at that of so many ordinary rows.

@@ -50,6 +50,10 @@ CHEAP_TRIANGLE = 2.0**26
 SLACK = 1e-10
 
 
+# Of the minimum of a quadratic, relative to the gradient at zero weights.
+QUADRATIC_TOLERANCE = 1e-11
+
+
 class Quadratic:
     """1/2 w^T H w - c^T w for one target; columns of H_jj = 0 are left out."""
 
@@ -192,6 +196,14 @@ class Quadratic:
         found = active_set.minimise(lasso, _divided(w, scale))
         self.condition = found.condition
         return found.u * scale, found.moves
+
+
+def minima(H: np.ndarray, slopes: np.ndarray, penalty: Penalty, starts: np.ndarray) -> np.ndarray:
+    """Return the weights (t, d): for each target the minimum, where c is its row of `slopes`."""
+    coef = np.empty_like(starts)
+    for t, (c, start) in enumerate(zip(slopes, starts, strict=True)):
+        coef[t] = Quadratic(H, c).minimise(penalty, start, QUADRATIC_TOLERANCE)[0]
+    return coef
 
 
 def _divided(w: np.ndarray, scale: np.ndarray) -> np.ndarray:

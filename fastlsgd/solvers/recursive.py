@@ -21,13 +21,10 @@ import numpy as np
 from .eigen import eigh
 from .metric import RANK_TOLERANCE, ColumnMoments, Metric, factor_metric
 from .problem import Penalty
-from .proximal_newton import Quadratic
+from .proximal_newton import minima
 from .serial_blas import blas_for, serial_blas
 from .training import Objective
 from .updated_factor import UpdatedFactor, with_reflected
-
-# Of the solution under L1, relative to the gradient at zero weights.
-L1_TOLERANCE = 1e-11
 
 
 @dataclass(frozen=True)
@@ -407,9 +404,5 @@ def _sparse_weights(memory: RecursiveMemory) -> tuple[np.ndarray, np.ndarray]:
     if triangle.rows == 0:
         return memory.coef, memory.intercept
     A, right, x_mean, y_mean = _split(triangle, objective, memory.start[1])
-    penalty = Penalty(objective.l1, objective.l2)
-    H, slopes = A.T @ A, right.T @ A
-    coef = np.empty_like(memory.coef)
-    for t, (slope, start) in enumerate(zip(slopes, memory.coef, strict=True)):
-        coef[t] = Quadratic(H, slope).minimise(penalty, start, L1_TOLERANCE)[0]
+    coef = minima(A.T @ A, right.T @ A, Penalty(objective.l1, objective.l2), memory.coef)
     return coef, y_mean - coef @ x_mean if objective.fit_intercept else memory.start[1]

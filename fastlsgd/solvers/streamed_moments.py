@@ -25,8 +25,7 @@ from .automatic import AutomaticMemory
 from .factors import EPS, TINY, solve_upper, upper_of
 from .metric import EXTREME_SQUARES
 from .problem import Penalty
-from .proximal_newton import Quadratic
-from .recursive import L1_TOLERANCE
+from .proximal_newton import minima
 from .running_moments import (
     RunningMoments,
     StreamedRows,
@@ -334,7 +333,5 @@ def _sparse_weights(memory: MomentMemory) -> tuple[np.ndarray, np.ndarray]:
     centred = objective.fit_intercept
     H = moments.covariance(centred) * np.multiply.outer(moments.unit, moments.unit)
     slopes = moments.slope(centred, memory.start[1]).T * moments.unit
-    penalty, coef = Penalty(objective.l1, objective.l2), np.empty_like(memory.coef)
-    for t, (slope, start) in enumerate(zip(slopes, memory.coef, strict=True)):
-        coef[t] = Quadratic(H, slope).minimise(penalty, start, L1_TOLERANCE)[0]
+    coef = minima(H, slopes, Penalty(objective.l1, objective.l2), memory.coef)
     return coef, moments.y_mean - coef @ moments.x_mean() if centred else memory.start[1]
