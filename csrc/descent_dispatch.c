@@ -2,25 +2,13 @@
 
 #include "coordinate_descent.h"
 #include "fastlsgd.h"
+#include "isas.h"
 
-extern const fastlsgd_descent fastlsgd_descent_baseline;
-#ifdef FASTLSGD_AVX2
-extern const fastlsgd_descent fastlsgd_descent_avx2;
-#endif
-#ifdef FASTLSGD_AVX512
-extern const fastlsgd_descent fastlsgd_descent_avx512;
-#endif
+#define DECLARE(isa) extern const fastlsgd_descent fastlsgd_descent_##isa;
+FASTLSGD_FOR_EACH_ISA(DECLARE)
 
-/* In the order of `isas` in dispatch.c, so that fastlsgd_isa() is an index of both. */
-static const fastlsgd_descent *const descents[] = {
-    &fastlsgd_descent_baseline,
-#ifdef FASTLSGD_AVX2
-    &fastlsgd_descent_avx2,
-#endif
-#ifdef FASTLSGD_AVX512
-    &fastlsgd_descent_avx512,
-#endif
-};
+#define ENTRY(isa) &fastlsgd_descent_##isa,
+static const fastlsgd_descent *const descents[] = {FASTLSGD_FOR_EACH_ISA(ENTRY)};
 
 int64_t fastlsgd_coordinate_descent(double *w, double *q, const fastlsgd_quadratic *problem,
                                     double tol, int64_t n_epochs) {

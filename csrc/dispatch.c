@@ -1,6 +1,7 @@
 /* Chooses the instruction set when the library is loaded, checks what can be seen of the arguments of a
  * call without reading an array, and passes it to the kernels of that set. */
 
+#include "isas.h"
 #include "table.h"
 
 #include <stddef.h>
@@ -8,14 +9,8 @@
 #include <omp.h>
 #endif
 
-/* Those of these sets that are compiled (FASTLSGD_ISAS of CMakeLists.txt). */
-extern const fastlsgd_kernels fastlsgd_table_baseline[2][2];
-#ifdef FASTLSGD_AVX2
-extern const fastlsgd_kernels fastlsgd_table_avx2[2][2];
-#endif
-#ifdef FASTLSGD_AVX512
-extern const fastlsgd_kernels fastlsgd_table_avx512[2][2];
-#endif
+#define DECLARE(isa) extern const fastlsgd_kernels fastlsgd_table_##isa[2][2];
+FASTLSGD_FOR_EACH_ISA(DECLARE)
 
 #if defined(FASTLSGD_AVX2) || defined(FASTLSGD_AVX512)
 #if defined(_MSC_VER)
@@ -51,31 +46,24 @@ static inline int has_avx512(void) {
 }
 #endif
 #endif
-static int always(void) { return 1; }
+static inline int has_baseline(void) { return 1; }
 
 #if defined(__x86_64__)
-#define BASELINE "sse2"
+#define NAME_baseline "sse2"
 #elif defined(__aarch64__)
-#define BASELINE "neon"
+#define NAME_baseline "neon"
 #else
-#define BASELINE "baseline"
+#define NAME_baseline "baseline"
 #endif
+#define NAME_avx2 "avx2"
+#define NAME_avx512 "avx512"
 
-/* From the plainest on; descent_dispatch.c and segments_dispatch.c have the same order, since they
- * take fastlsgd_isa() as an index. */
+#define ENTRY(isa) {NAME_##isa, has_##isa, fastlsgd_table_##isa},
 static const struct {
   const char *name;
   int (*supported)(void);
   const fastlsgd_kernels (*kernels)[2]; /* by the dtype of X, then that of y */
-} isas[] = {
-    {BASELINE, always, fastlsgd_table_baseline},
-#ifdef FASTLSGD_AVX2
-    {"avx2", has_avx2, fastlsgd_table_avx2},
-#endif
-#ifdef FASTLSGD_AVX512
-    {"avx512", has_avx512, fastlsgd_table_avx512},
-#endif
-};
+} isas[] = {FASTLSGD_FOR_EACH_ISA(ENTRY)};
 enum { N_ISAS = sizeof isas / sizeof isas[0] };
 
 static int current = 0;

@@ -26,6 +26,8 @@ concept real = std::same_as<T, float> || std::same_as<T, double>;
 template <real T>
 inline constexpr fastlsgd_dtype dtype_of = sizeof(T) == 4 ? FASTLSGD_F32 : FASTLSGD_F64;
 
+namespace detail {
+
 /* Throws what a status stands for. */
 inline void check(int status) {
   if (status == FASTLSGD_NO_MEMORY) throw std::bad_alloc();
@@ -39,13 +41,15 @@ inline void check_size(const char *name, std::size_t has, std::int64_t needs) {
                                 " elements, and needs " + std::to_string(needs));
 }
 
+} // namespace detail
+
 /* A view of X (n, d); the numbers stay where they are and must outlive it. */
 template <real T> class matrix {
 public:
   /* Rows one after the other. */
   matrix(std::span<const T> data, std::int64_t n, std::int64_t d)
       : view_{n, d, dtype_of<T>, data.data(), d, 1, nullptr, nullptr, 0} {
-    check_size("X", data.size(), n * d);
+    detail::check_size("X", data.size(), n * d);
   }
 
   /* Any strides, in elements. */
@@ -59,9 +63,9 @@ public:
     requires std::same_as<Index, std::int32_t> || std::same_as<Index, std::int64_t>
   static matrix csr(std::span<const T> data, std::span<const Index> indices,
                     std::span<const Index> indptr, std::int64_t d) {
-    check_size("indptr", indptr.size(), 1);
-    check_size("data", data.size(), indptr.back());
-    check_size("indices", indices.size(), indptr.back());
+    detail::check_size("indptr", indptr.size(), 1);
+    detail::check_size("data", data.size(), indptr.back());
+    detail::check_size("indices", indices.size(), indptr.back());
     return matrix({static_cast<std::int64_t>(indptr.size()) - 1, d, dtype_of<T>, data.data(), 0, 0,
                    indices.data(), indptr.data(), sizeof(Index)});
   }
@@ -90,6 +94,8 @@ private:
   std::size_t size_;
 };
 
+namespace detail {
+
 /* Checks y and the weights of rows; returns the latter as C takes them, NULL for ones. */
 template <real T, real U>
 const void *check_rows(const matrix<T> &X, const targets<U> &y, std::span<const U> sample_weight) {
@@ -98,6 +104,8 @@ const void *check_rows(const matrix<T> &X, const targets<U> &y, std::span<const 
   check_size("sample_weight", sample_weight.size(), X.n_rows());
   return sample_weight.data();
 }
+
+} // namespace detail
 
 /* loss (t,), coef (t, d), intercept (t,): 1/(2 S) sum s r^2, and its gradient. */
 struct gradient {
@@ -110,14 +118,15 @@ void loss_gradient(gradient &out, const matrix<T> &X, const targets<U> &y,
                    std::span<const double> coef, std::span<const double> intercept,
                    std::span<const U> sample_weight = {}, int n_threads = 0) {
   const std::int64_t t = y.n_targets();
-  const void *s = check_rows(X, y, sample_weight);
-  check_size("coef", coef.size(), t * X.n_cols());
-  check_size("intercept", intercept.size(), t);
+  const void *s = detail::check_rows(X, y, sample_weight);
+  detail::check_size("coef", coef.size(), t * X.n_cols());
+  detail::check_size("intercept", intercept.size(), t);
   out.loss.resize(t);
   out.coef.resize(t * X.n_cols());
   out.intercept.resize(t);
-  check(fastlsgd_loss_gradient(out.loss.data(), out.coef.data(), out.intercept.data(), X.get(),
-                               y.get(), coef.data(), intercept.data(), s, n_threads));
+  detail::check(fastlsgd_loss_gradient(out.loss.data(), out.coef.data(), out.intercept.data(),
+                                       X.get(), y.get(), coef.data(), intercept.data(), s,
+                                       n_threads));
 }
 
 template <real T, real U>
@@ -134,9 +143,9 @@ template <real T>
 std::vector<T> predict(const matrix<T> &X, std::span<const double> coef,
                        std::span<const double> intercept, int n_threads = 0) {
   const auto t = static_cast<std::int64_t>(intercept.size());
-  check_size("coef", coef.size(), t * X.n_cols());
+  detail::check_size("coef", coef.size(), t * X.n_cols());
   std::vector<T> out(X.n_rows() * t);
-  check(fastlsgd_predict(out.data(), X.get(), coef.data(), intercept.data(), t, n_threads));
+  detail::check(fastlsgd_predict(out.data(), X.get(), coef.data(), intercept.data(), t, n_threads));
   return out;
 }
 
@@ -146,11 +155,11 @@ std::vector<double> gram(const matrix<T> &X, const targets<U> &y,
                          std::span<const U> sample_weight = {}, std::span<const double> shift = {},
                          int n_threads = 0) {
   const std::int64_t m = X.n_cols() + y.n_targets() + 1;
-  const void *s = check_rows(X, y, sample_weight);
-  if (!shift.empty()) check_size("shift", shift.size(), X.n_cols());
+  const void *s = detail::check_rows(X, y, sample_weight);
+  if (!shift.empty()) detail::check_size("shift", shift.size(), X.n_cols());
   std::vector<double> out(m * m);
-  check(fastlsgd_gram(out.data(), X.get(), y.get(), s, shift.empty() ? nullptr : shift.data(),
-                      n_threads));
+  detail::check(fastlsgd_gram(out.data(), X.get(), y.get(), s,
+                              shift.empty() ? nullptr : shift.data(), n_threads));
   return out;
 }
 
@@ -187,9 +196,9 @@ public:
   double epoch(const matrix<T> &X, const targets<U> &y, std::span<const double> rates,
                std::span<const std::int64_t> order = {}, std::span<const U> sample_weight = {},
                int n_threads = 0) {
-    const void *s = check_rows(X, y, sample_weight);
-    check_size("coef", coef.size(), y.n_targets() * X.n_cols());
-    check_size("intercept", intercept.size(), y.n_targets());
+    const void *s = detail::check_rows(X, y, sample_weight);
+    detail::check_size("coef", coef.size(), y.n_targets() * X.n_cols());
+    detail::check_size("intercept", intercept.size(), y.n_targets());
     fastlsgd_epoch e{};
     e.order = order.empty() ? nullptr : order.data();
     e.n_visits = order.empty() ? X.n_rows() : static_cast<std::int64_t>(order.size());
@@ -198,11 +207,12 @@ public:
     e.alpha = options_.alpha;
     e.l1_ratio = options_.l1_ratio;
     e.fit_intercept = options_.fit_intercept;
-    check_size("rates", rates.size(), e.n_visits / e.batch_size + (e.n_visits % e.batch_size != 0));
+    detail::check_size("rates", rates.size(),
+                       e.n_visits / e.batch_size + (e.n_visits % e.batch_size != 0));
     point_at_arrays();
     double loss = 0.0;
-    check(fastlsgd_sgd_epoch(&loss, coef.data(), intercept.data(), X.get(), y.get(), s, &e, &state_,
-                             n_threads));
+    detail::check(fastlsgd_sgd_epoch(&loss, coef.data(), intercept.data(), X.get(), y.get(), s, &e,
+                                     &state_, n_threads));
     return loss;
   }
 

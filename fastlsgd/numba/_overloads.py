@@ -39,6 +39,12 @@ def _check_X(X) -> None:
         )
 
 
+def _dtype_of(X):
+    """The dtype of the numbers of an array or a CSR."""
+    numbers = X if isinstance(X, types.Array) else X.types[0]
+    return np.float32 if numbers.dtype == types.float32 else np.float64
+
+
 def _check_y(y) -> None:
     if not is_array(y, 1, 2):
         raise TypingError(f"y must be an array of float32 or float64, got {y}.")
@@ -125,8 +131,7 @@ def _filled(value, n):
 
 @overload(in_dtype_of, inline="always")
 def _in_dtype_of(array, X):
-    dtype = X.dtype if isinstance(X, types.Array) else X.types[0].dtype
-    if dtype == types.float64:
+    if _dtype_of(X) is np.float64:
         return lambda array, X: array
     return lambda array, X: array.astype(np.float32)
 
@@ -189,8 +194,7 @@ def loss_gradient(X, y, coef, intercept=0.0, sample_weight=None, n_threads=1):
 def predict(X, coef, intercept=0.0, n_threads=1):
     _check_X(X)
     _check_coef(coef, intercept, 1, 2)
-    dtype = X.dtype if isinstance(X, types.Array) else X.types[0].dtype
-    kind = np.float32 if dtype == types.float32 else np.float64
+    kind = _dtype_of(X)
 
     def one(X, coef, intercept=0.0, n_threads=1):
         n, d = shape_of(X)
@@ -259,8 +263,7 @@ def sgd_epoch(
     _check_X(X)
     _check_y(y)
     _check_coef(coef, intercept, y.ndim)
-    dtype = X.dtype if isinstance(X, types.Array) else X.types[0].dtype
-    kind = np.float32 if dtype == types.float32 else np.float64
+    kind = _dtype_of(X)
 
     @register_jitable
     def epoch(X, y, w, b, s, visit, penalty, n_threads):

@@ -11,7 +11,6 @@ from numbers import Number, Real
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 from sklearn import get_config
 from sklearn.utils.validation import validate_data
 
@@ -27,6 +26,13 @@ class Unsupported(Exception):
 def require(condition: Any, reason: str) -> None:
     if not condition:
         raise Unsupported(reason)
+
+
+def require_no_metadata(params) -> None:
+    require(
+        not params and not get_config()["enable_metadata_routing"],
+        "metadata are routed to scorers or splitters",
+    )
 
 
 def fit_or_fall_back(estimator, ours: Callable[[], None], theirs: Callable[[], Any]):
@@ -109,7 +115,3 @@ def set_weights(estimator, found, *, ravel: bool) -> None:
         estimator.intercept_ = coef.dtype.type(intercept)
     else:
         estimator.intercept_ = intercept.astype(coef.dtype)
-
-
-def is_sparse(X) -> bool:
-    return sparse.issparse(X)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from numbers import Integral, Number, Real
 
 import numpy as np
-from sklearn import get_config, linear_model
+from sklearn import linear_model
 from sklearn.model_selection import check_cv
 
 from .._sklearn_compat import fit_context
 from ._dispatch import (
     fit_or_fall_back,
     require,
+    require_no_metadata,
     set_weights,
     solve,
     solve_cv,
@@ -135,10 +136,7 @@ def _grid(estimator, X, y, sample_weight, l1_ratio: float) -> np.ndarray:
 def _fit_cv(estimator, X, y, sample_weight, params) -> None:
     """Choose `alpha_` and, of an elastic net, `l1_ratio_`, by folds, and fit."""
     _require_descent_to_the_end(estimator)
-    require(
-        not params and not get_config()["enable_metadata_routing"],
-        "metadata are routed to splitters",
-    )
+    require_no_metadata(params)
     require(not estimator.verbose, "verbose is on")
     ratios = np.atleast_1d(getattr(estimator, "l1_ratio", 1.0))
     require(all(ratio > 0.0 for ratio in ratios), "l1_ratio=0 is RidgeCV's problem")

@@ -5,15 +5,16 @@ from __future__ import annotations
 from numbers import Real
 
 import numpy as np
-from sklearn import get_config, linear_model
+from scipy import sparse
+from sklearn import linear_model
 
 from .._sklearn_compat import fit_context
 from ._dispatch import (
     KEPT_DTYPES,
     fit_or_fall_back,
-    is_sparse,
     one_number,
     require,
+    require_no_metadata,
     set_weights,
     solve,
     validated,
@@ -49,7 +50,7 @@ class LinearRegression(linear_model.LinearRegression):
         )
 
     def _fit_by_fastlsgd(self, X, y, sample_weight):
-        require(not (self.positive and is_sparse(X)), "positive=True is for dense X")
+        require(not (self.positive and sparse.issparse(X)), "positive=True is for dense X")
         # Unlike the other classes, scikit-learn's does not make numbers of strings.
         X, y = validated(self, X, y, multi_output=True, dtype="numeric")
         X = X if X.dtype in KEPT_DTYPES else X.astype(np.float64)
@@ -60,7 +61,7 @@ class LinearRegression(linear_model.LinearRegression):
             "without more rows than columns, the solution depends on the rank",
         )
         found = solve(X, y, s, positive=self.positive, fit_intercept=self.fit_intercept)
-        if not (self.positive or is_sparse(X)):
+        if not (self.positive or sparse.issparse(X)):
             self._set_singular_values(found)
         set_weights(self, found, ravel=False)
 
@@ -179,15 +180,14 @@ def _fit_leave_one_out(estimator, X, y, sample_weight) -> None:
 def _require_leave_one_out(estimator, X, params) -> None:
     """Raise Unsupported for all but the choice of one `alpha` by squared errors."""
     require(
-        not (is_sparse(X) and estimator.gcv_mode == "svd"), "gcv_mode='svd' is not for sparse X"
+        not (sparse.issparse(X) and estimator.gcv_mode == "svd"),
+        "gcv_mode='svd' is not for sparse X",
     )
     require(estimator.cv is None, "cv is given")
     require(estimator.scoring is None, "scoring is given")
     require(not estimator.store_cv_results, "store_cv_results is on")
     require(not estimator.alpha_per_target, "alpha_per_target is on")
-    require(
-        not params and not get_config()["enable_metadata_routing"], "metadata are routed to scorers"
-    )
+    require_no_metadata(params)
     alphas = estimator.alphas
     penalties = [alphas] if isinstance(alphas, Real) else list(alphas)
     require(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import sparse
 from sklearn import linear_model
 
 from .._sklearn_compat import fit_context
-from ._dispatch import fit_or_fall_back, is_sparse, require, validated, weights_of_rows
+from ._dispatch import fit_or_fall_back, require, validated, weights_of_rows
 
 # Those under which squared error does not diverge; both libraries do the same updates.
 SCHEDULES = ("constant", "invscaling", "adaptive")
@@ -30,7 +31,7 @@ SHARED = (
 
 def _require_support(estimator, X, starts) -> None:
     require(
-        not (is_sparse(X) and estimator.fit_intercept),
+        not (sparse.issparse(X) and estimator.fit_intercept),
         "scikit-learn's intercept learns at a hundredth of the rate if X is sparse",
     )
     require(estimator.loss == "squared_error", f"loss={estimator.loss!r}")
