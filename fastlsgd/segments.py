@@ -13,7 +13,7 @@ from ._group_labels import Groups, find_groups, one_group
 from .kernels import resolve, resolve_threads
 from .kernels.contract import CSR, SegmentFits, SegmentKernels, Segments, SegmentStatus
 from .kernels.device import lives_on_device
-from .solvers.segments import SegmentRows, fit_rows_of_segments, predict_rows
+from .solvers.segments import SegmentRows, fit_rows_of_segments, mend_out_of_range, predict_rows
 
 __all__ = [
     "SegmentLstsq",
@@ -448,7 +448,7 @@ class _Task(NamedTuple):
         )
 
     def fit(self, segments: Segments, backend, n_threads) -> SegmentFits:
-        """Call the kernel; refuse what isn't finite."""
+        """Call the kernel; refuse what isn't finite before anything is fitted again."""
         kernels, of_settings = resolve(backend, self.rows.X)
         if not hasattr(getattr(kernels, "kernels", kernels), "fit_segments"):
             raise ValueError(f"backend={backend!r} has no regressions of segments: take 'auto'.")
@@ -460,6 +460,7 @@ class _Task(NamedTuple):
             not self.skips and (status == SegmentStatus.SHORT).any()
         ):
             _refuse_non_finite(self)
+        mend_out_of_range(host, self.rows, segments, fits)
         return fits
 
 

@@ -25,17 +25,22 @@ class SegmentRows(NamedTuple):
 def fit_rows_of_segments(
     kernels: SegmentKernels, rows: SegmentRows, segments: Segments, n_threads: int
 ) -> SegmentFits:
-    """Return the fit of each segment, in other units where squares leave float64's range.
+    """Return the fit of each segment; those whose squares leave float64's range have that status."""
+    X, y, s = rows
+    work = 2 * (X.shape[1] + 2)
+    return call_kernel(kernels.fit_segments, work, X, y, s, segments, n_threads)
+
+
+def mend_out_of_range(
+    kernels: SegmentKernels, rows: SegmentRows, segments: Segments, fits: SegmentFits
+) -> None:
+    """Fit segments out of range again, in other units, and write their results.
 
     Segments with infinite numbers, or NaN that is not skipped, stay out of range.
     """
-    X, y, s = rows
-    work = 2 * (X.shape[1] + 2)
-    fits = call_kernel(kernels.fit_segments, work, X, y, s, segments, n_threads)
     if segments.decay is None and segments.initial is None:
         for k in np.flatnonzero(fits.status == SegmentStatus.OUT_OF_RANGE):
             _fit_in_other_units(kernels, rows, segments, int(k), fits)
-    return fits
 
 
 def _fit_in_other_units(

@@ -213,6 +213,14 @@ def test_missing_rows_are_skipped_or_refused():
             expanding_lstsq(X, np.zeros(120), missing=missing)
 
 
+def test_numbers_that_are_not_finite_are_refused_before_anything_is_fitted_again(monkeypatch):
+    X, y, _ = problem()
+    X[1, 0] = np.nan  # in nearly every segment
+    monkeypatch.setattr(fastlsgd.segments, "mend_out_of_range", pytest.fail)
+    with pytest.raises(ValueError, match="X contains NaN"):
+        expanding_lstsq(X, y)
+
+
 def test_segments_beyond_the_range_of_squares():
     X, y, _ = problem(d=2)
     labels = np.repeat([0, 1, 2], 40)

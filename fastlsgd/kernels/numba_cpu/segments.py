@@ -99,7 +99,9 @@ def segment_fits(
         )  # fmt: skip
         # Rows come in, rows go out, or all are added anew: one call, since it is inlined.
         for step in range(3):
-            if (step < 2 and not moves) or (step == 2 and moves and _are_sharp(hi, peak, decay)):
+            if (step < 2 and not moves) or (
+                step == 2 and moves and _are_sharp(hi, peak, decay, removed)
+            ):
                 continue
             between, sign = (last, end), 1.0
             if step == 1:
@@ -189,10 +191,10 @@ def _decay(hi, lo, factor):
 
 
 @helper
-def _are_sharp(hi, peak, decay):
-    """Whether the sums still hold digits: no column has become much smaller than it was."""
+def _are_sharp(hi, peak, decay, removed):
+    """Whether the sums are as good as new ones: no column has become much smaller than it was."""
     sharp = True
-    if decay.size > 0:
+    if decay.size > 0 or removed == 0:
         return sharp
     for j in range(peak.size):
         sharp &= hi[j, j] <= MOST_SQUARE and hi[j, j] >= SHRUNK * peak[j]
