@@ -25,7 +25,7 @@ class SegmentRows(NamedTuple):
 def fit_rows_of_segments(
     kernels: SegmentKernels, rows: SegmentRows, segments: Segments, n_threads: int
 ) -> SegmentFits:
-    """Return the fit of each segment; those whose squares leave float64's range have that status."""
+    """Return the fit of each segment; some may have squares out of range (`mend_out_of_range`)."""
     X, y, s = rows
     work = 2 * (X.shape[1] + 2)
     return call_kernel(kernels.fit_segments, work, X, y, s, segments, n_threads)
