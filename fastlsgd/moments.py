@@ -191,13 +191,16 @@ class Moments:
         origin = None if self.sums is None else self.sums.place.mean
         try:
             with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-                sums = read(self.factor, data, origin)
+                sums = self._read(data, origin)
         except (NotTrustworthy, np.linalg.LinAlgError) as error:
             check.explain_non_finite(X=X, y=y)
             raise ValueError(
                 f"The sums of products are out of range ({error}): rescale X, y or sample_weight."
             ) from error
         self._take(sums, working_dtype(X), y.dtype, one_target)
+
+    def _read(self, data: TrainingData, origin: np.ndarray | None) -> Sums:
+        return read(self.factor, data, origin)
 
     def _take(self, sums: Sums, dtype, target_dtype, one_target: bool) -> None:
         """Add sums whose shape has been checked."""
@@ -310,9 +313,12 @@ class Moments:
 
     def copy(self) -> Moments:
         """Return moments that can be updated without a change of these."""
-        other = Moments(factor=self.factor)
+        other = self._empty()
         other.__dict__ = dict(vars(self))  # arrays are replaced, never changed
         return other
+
+    def _empty(self) -> Moments:
+        return Moments(factor=self.factor)
 
     def select(self, columns) -> Moments:
         """Return the moments of some columns of X.

@@ -1,4 +1,4 @@
-"""`fit_stream` of least-squares estimators: one pass, which collects moments."""
+"""`fit_stream` of least-squares estimators: one pass for moments, or a descent in several."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from ..streaming.collect import Collection, collect
+from .._column_totals import ColumnTotals
+from ..streaming.collect import Collection, Prepared, as_it_is, collect
+from ..streaming.passes import StreamDescent
+from ..streaming.source import RowBlock
 from ..streaming.stream import Stream, StreamProgress
+from ._base import all_or_nothing
+from ._from_passes import adopt_path, needs_passes, path_of
 
 Report = bool | Callable[[StreamProgress], None]
 
@@ -30,6 +35,37 @@ def moments_task(
     return Collection(factor, n_folds, estimator.backend, checkpoint, progress, kind)
 
 
+def makes_passes(estimator, stream: Stream) -> bool:
+    """Return whether a descent fits the stream, as its columns, memory and the solver say."""
+    return needs_passes(estimator.solver, n_features_of(stream), stream.memory)
+
+
+def n_features_of(stream: Stream) -> int:
+    """Return the number of columns, for which the first block may have to be read."""
+    if stream.n_features is not None:
+        return stream.n_features
+    first = next(stream.blocks(), None)
+    return 0 if first is None else first.X.shape[1]
+
+
+def fit_by_passes(
+    regressor,
+    stream: Stream,
+    task: Collection,
+    prepare: Callable[[RowBlock], Prepared] = as_it_is,
+) -> ColumnTotals:
+    """Fit a regressor by a descent, and return the totals of the columns."""
+    alphas = regressor._check_parameters()
+    params = {**regressor.get_params(deep=False), "n_jobs": None, "backend": None}
+    task = task._replace(kind=[task.kind, repr(sorted(params.items()))])
+    descent = StreamDescent(
+        stream, task, lambda totals: path_of(regressor, totals, alphas), prepare
+    )
+    totals, path = descent.run()
+    adopt_path(regressor, totals, path)
+    return totals
+
+
 class FromStreams:
     """`fit_stream` of least-squares regressors, by moments."""
 
@@ -40,7 +76,7 @@ class FromStreams:
         checkpoint: str | PathLike | None = None,
         progress: Report = False,
     ):
-        """Fit the model to the rows of a stream, in one pass.
+        """Fit the model to the rows of a stream, in one pass or several.
 
         Parameters
         ----------
@@ -66,9 +102,16 @@ class FromStreams:
 
         Notes
         -----
-        The rows are collected as :class:`fastlsgd.Moments`, with ``factor="qr"`` if `solver` is
-        "qr". LeastSquaresCV judges folds: `cv` of them, 5 by default, to which the rows of each
-        block are dealt in runs of equal length.
+        Where four matrices of n_features x n_features numbers fit into the `memory` of the stream,
+        or there are at most 512 columns, one pass collects the rows as :class:`fastlsgd.Moments`,
+        with ``factor="qr"`` if `solver` is "qr". Else each gradient of a descent is a pass, of at
+        most `max_iter`: by conjugate gradients, or with L1 or `positive` by accelerated proximal
+        steps. ``solver="gram"``, "sketch" and "qr" collect moments in any case, "cg" and "nesterov"
+        make passes. Where columns depend on each other and nothing is penalised, passes end at the
+        least norm in scaled columns.
+
+        LeastSquaresCV always collects moments, and judges folds: `cv` of them, 5 by default, to
+        which the rows of each block are dealt in runs of equal length.
 
         Examples
         --------
@@ -85,7 +128,12 @@ class FromStreams:
         alphas = getattr(estimator, "alphas", None)
         estimator._check_other_parameters(alphas is None or np.any(alphas))
         n_folds = estimator._n_folds_of_streams()
-        parts = collect(stream, moments_task(estimator, checkpoint, progress, n_folds))
+        task = moments_task(estimator, checkpoint, progress, n_folds)
+        if n_folds == 1 and makes_passes(estimator, stream):
+            with all_or_nothing(estimator):
+                fit_by_passes(estimator, stream, task)
+            return self
+        parts = collect(stream, task)
         return estimator.fit_moments(parts if n_folds > 1 else parts[0])
 
     def _n_folds_of_streams(self) -> int:

@@ -18,7 +18,7 @@ from ..kernels.device import lives_on_device
 from ..moments import Moments
 from ..solvers.least_squares import Request
 from ..solvers.many_classes import FEW_CLASSES, ClassTargets, solve_classes
-from ..streaming.collect import collect
+from ..streaming.collect import Collection, collect
 from ..streaming.source import RowBlock
 from ..streaming.stream import Stream
 from ._base import (
@@ -32,7 +32,13 @@ from ._base import (
     refuse_balanced,
     signed_targets,
 )
-from ._from_streams import Report, check_stream, moments_task
+from ._from_streams import (
+    Report,
+    check_stream,
+    fit_by_passes,
+    makes_passes,
+    moments_task,
+)
 from ._least_squares import LeastSquaresRegressor
 
 # Attributes of the fit of the targets that this estimator has too.
@@ -326,7 +332,7 @@ class LeastSquaresClassifier(LinearClassifier):
         checkpoint: str | PathLike | None = None,
         progress: Report = False,
     ):
-        """Fit the model to the rows of a stream, in one pass.
+        """Fit the model to the rows of a stream, in one pass or several.
 
         Parameters
         ----------
@@ -358,22 +364,39 @@ class LeastSquaresClassifier(LinearClassifier):
         ((3, 4), 0.847)
         """
         with all_or_nothing(self):
-            labels, moments = self.moments_of_stream(stream, classes, checkpoint, progress)
             regressor, _ = self._regressor()
-            regressor.fit_moments(moments)
+            fitted: Moments
+            if isinstance(stream, Stream) and makes_passes(self, stream):
+                labels, prepare = self._labels_of_stream(stream, classes)
+                task = self._stream_task(labels, checkpoint, progress)
+                fitted = fit_by_passes(regressor, stream, task, prepare)
+            else:
+                labels, fitted = self.moments_of_stream(stream, classes, checkpoint, progress)
+                regressor.fit_moments(fitted)
             for name in ("_label_binarizer", "_moments", "feature_names_in_"):
                 self.__dict__.pop(name, None)
             for name in REGRESSOR_ATTRIBUTES:
                 setattr(self, name, getattr(regressor, name))
-            self.classes_, self.n_features_in_ = labels, moments.n_features
-            if hasattr(moments, "feature_names_in_"):
-                self.feature_names_in_ = moments.feature_names_in_
+            self.classes_, self.n_features_in_ = labels, fitted.n_features
+            if hasattr(fitted, "feature_names_in_"):
+                self.feature_names_in_ = fitted.feature_names_in_
         return self
 
     def moments_of_stream(
         self, stream: Stream, classes, checkpoint: str | PathLike | None, progress: Report
     ) -> tuple[np.ndarray, Moments]:
         """Return the sorted labels, and the moments of the rows with targets of -1 and 1."""
+        labels, prepare = self._labels_of_stream(stream, classes)
+        task = self._stream_task(labels, checkpoint, progress)
+        (moments,) = collect(stream, task, prepare)
+        return labels, moments
+
+    def _stream_task(self, labels, checkpoint, progress: Report) -> Collection:
+        kind = [str(label) for label in labels]
+        return moments_task(self, checkpoint, progress, kind=kind)
+
+    def _labels_of_stream(self, stream: Stream, classes):
+        """Return the sorted labels, and what makes targets of -1 and 1 of a block."""
         check_stream(stream)
         refuse_balanced(self.class_weight)
         self._regressor()  # for its checks
@@ -388,9 +411,7 @@ class LeastSquaresClassifier(LinearClassifier):
             s = check.as_sample_weight(block.sample_weight, n, some_weight=False)
             return self._signed(np.asarray(block.y), s, labels, working_dtype(block.X.dtype))
 
-        kind = [str(label) for label in labels]
-        (moments,) = collect(stream, moments_task(self, checkpoint, progress, kind=kind), prepare)
-        return labels, moments
+        return labels, prepare
 
     def _weights(self, labels, sample_weight, X):
         """Weights of the rows on the host, multiplied by those of the classes."""

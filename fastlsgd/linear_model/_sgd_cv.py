@@ -23,12 +23,13 @@ from ..solvers.rows import take_rows
 from ._base import LinearRegressor, all_or_nothing
 from ._folds import RoutedSplitter, folds_of
 from ._sgd import SGDRegressor
+from ._streamed_sgd_cv import StreamedSGDCV
 
 # Attributes of the fit on all rows that this estimator has too.
 BEST_ATTRIBUTES = ("coef_", "intercept_", "n_iter_", "loss_curve_", "backend_", "n_features_in_")
 
 
-class SGDRegressorCV(RoutedSplitter, LinearRegressor):
+class SGDRegressorCV(StreamedSGDCV, RoutedSplitter, LinearRegressor):
     """SGDRegressor whose `alpha` is chosen by cross-validation.
 
     In each fold the strengths are gone through from the largest to the smallest, each fit
@@ -138,10 +139,7 @@ class SGDRegressorCV(RoutedSplitter, LinearRegressor):
             return self._fit(X, y, sample_weight, self._split_params(groups, params))
 
     def _fit(self, X, y, sample_weight, split_params):
-        alphas = self._falling_alphas()
-        model = SGDRegressor() if self.estimator is None else self.estimator
-        if not isinstance(model, SGDRegressor):
-            raise ValueError(f"estimator must be an SGDRegressor or None, got {model!r}.")
+        alphas, model = self._falling_alphas(), self._checked_model()
         scorer = get_scorer("neg_mean_squared_error" if self.scoring is None else self.scoring)
         # X is checked once, with the names of its columns; folds are parts of the result.
         matrix, targets, s, one_target = self._validate(X, y, sample_weight, reset=True, ravel=True)
@@ -166,17 +164,33 @@ class SGDRegressorCV(RoutedSplitter, LinearRegressor):
             delayed(carried(_scores_of_path))(clone(path), data, alphas, fold, score)
             for fold in folds
         )
-        self.scores_ = np.array(columns).T
-        best = _best(self.scores_.mean(axis=1), alphas)
+        best = self._choose(alphas, np.array(columns).T)
+        self.best_estimator_ = clone(model).set_params(alpha=best)
+        self.best_estimator_.fit(X, y, sample_weight=s)
+        return self._take_best()
+
+    def _checked_model(self) -> SGDRegressor:
+        model = SGDRegressor() if self.estimator is None else self.estimator
+        if not isinstance(model, SGDRegressor):
+            raise ValueError(f"estimator must be an SGDRegressor or None, got {model!r}.")
+        return model
+
+    def _choose(self, alphas: np.ndarray, scores: np.ndarray) -> float:
+        """Keep the scores (n_alphas, n_folds), and return the alpha of the best."""
+        self.scores_ = scores
+        best = _best(scores.mean(axis=1), alphas)
         self.alphas_, self.alpha_ = alphas, float(alphas[best])
-        self.best_score_ = float(self.scores_[best].mean())
+        self.best_score_ = float(scores[best].mean())
         self.__dict__.pop("mse_path_", None)
         if self.scoring is None:
-            self.mse_path_ = -self.scores_
-        self.best_estimator_ = clone(model).set_params(alpha=self.alpha_)
-        self.best_estimator_.fit(X, y, sample_weight=s)
+            self.mse_path_ = -scores
+        return self.alpha_
+
+    def _take_best(self):
+        """Take over the attributes of the fit to all rows."""
+        best = self.best_estimator_
         for name in BEST_ATTRIBUTES:
-            setattr(self, name, getattr(self.best_estimator_, name))
+            setattr(self, name, getattr(best, name))
         return self
 
     def _falling_alphas(self) -> np.ndarray:

@@ -17,12 +17,12 @@ from sklearn.utils import check_random_state
 from ..moments import Moments
 from ..solvers.stochastic import Patience
 from ..solvers.streaming import MOMENT_FEATURES
-from ..streaming.checkpoint import FitCheckpoint, check_path, description
+from ..streaming.checkpoint import StateCheckpoint, check_path, description
 from ..streaming.collect import Collection, collect
 from ..streaming.source import StreamError
 from ..streaming.stream import Meter, Stream, named
 from ._base import all_or_nothing
-from ._from_streams import Report, check_stream
+from ._from_streams import Report, check_stream, n_features_of
 from ._least_squares import LeastSquaresRegressor
 from ._least_squares_classifier import LeastSquaresClassifier
 
@@ -48,8 +48,8 @@ class StreamedSGD:
             For a classifier all labels that there are. Default: found by a first pass.
         checkpoint : path, optional
             A file that is written after each block, and removed at the end. A fit of the same
-            stream goes on from it after a crash, and ends with the same bits. It is a pickle: give
-            only files that this method has written.
+            stream goes on from it after a crash, and ends with the same bits. Nothing in it is
+            executed.
         progress : bool or callable, default=False
             Called with a :class:`~fastlsgd.streaming.StreamProgress` after each block; True prints
             it.
@@ -92,7 +92,7 @@ class StreamedSGD:
         if classes is not None and not hasattr(self, "decision_function"):
             raise ValueError("classes are for classifiers.")
         with all_or_nothing(self):
-            if _is_solved_by_moments(estimator, stream):
+            if is_solved_by_moments(estimator, stream):
                 return _fit_by_moments(estimator, stream, classes, checkpoint, progress)
             fit = _StreamedFit(self, stream, classes)
             state = fit.run(checkpoint, Meter(progress))
@@ -110,38 +110,42 @@ def _forget_fit(estimator) -> None:
         del estimator.__dict__[name]
 
 
-def _is_solved_by_moments(estimator, stream: Stream) -> bool:
+def is_solved_by_moments(estimator, stream: Stream) -> bool:
     """Return whether the minimum of the objective is what all epochs lead to, and moments have it.
 
     Class weights may weigh a row differently for each target, which moments do not.
     """
     if not estimator._automatic or getattr(estimator, "class_weight", None) is not None:
         return False
-    d = stream.n_features
-    if d is None:
-        first = next(stream.blocks(), None)
-        d = 0 if first is None else first.X.shape[1]
-    return d <= MOMENT_FEATURES
+    return n_features_of(stream) <= MOMENT_FEATURES
 
 
 def _fit_by_moments(estimator, stream: Stream, classes, checkpoint, progress: Report):
     """Fit the estimator to the moments of the rows."""
-    alpha, l1_ratio = float(estimator._alpha), float(estimator._l1_ratio)
-    options = {
-        "alpha": alpha,
-        "l1_ratio": l1_ratio,
-        "fit_intercept": estimator.fit_intercept,
-        "backend": estimator.backend,
-        "n_jobs": estimator.n_jobs,
-    }
     labels = None
     if hasattr(estimator, "decision_function"):
-        classifier = LeastSquaresClassifier(**options)
+        classifier = LeastSquaresClassifier(**_least_squares_options(estimator))
         labels, moments = classifier.moments_of_stream(stream, classes, checkpoint, progress)
     else:
         collection = Collection("gram", 1, estimator.backend, checkpoint, progress, "sgd")
         (moments,) = collect(stream, collection)
-    regressor = LeastSquaresRegressor(**options)
+    return fit_to_moments(estimator, moments, labels)
+
+
+def _least_squares_options(estimator) -> dict[str, Any]:
+    """Return the parameters of least squares that minimise the estimator's objective."""
+    return {
+        "alpha": float(estimator._alpha),
+        "l1_ratio": float(estimator._l1_ratio),
+        "fit_intercept": estimator.fit_intercept,
+        "backend": estimator.backend,
+        "n_jobs": estimator.n_jobs,
+    }
+
+
+def fit_to_moments(estimator, moments: Moments, labels=None):
+    """Set the fitted attributes of a stochastic estimator to the minimum that moments have."""
+    regressor = LeastSquaresRegressor(**_least_squares_options(estimator))
     regressor.fit_moments(moments)
     _forget_fit(estimator)
     estimator.coef_, estimator.backend_ = regressor.coef_, regressor.backend_
@@ -189,10 +193,12 @@ class _StreamedFit:
         """Make the passes, and return the attributes of the fitted model."""
         file = None
         if checkpoint is not None:
-            file = FitCheckpoint(checkpoint, self.told)
+            file = StateCheckpoint(checkpoint, self.told)
             state = file.load()
             if state is not None:
+                vars(self.model).update(state.pop("fitted"))
                 vars(self).update(state)
+                self.model.random_state = self.rng
         while not self._has_ended():
             self._pass(file, meter)
         if file is not None:
@@ -201,7 +207,7 @@ class _StreamedFit:
         self.model.n_iter_ = len(self.losses)
         return vars(self.model)
 
-    def _pass(self, file: FitCheckpoint | None, meter: Meter) -> None:
+    def _pass(self, file: StateCheckpoint | None, meter: Meter) -> None:
         if self.order is None:
             n = len(self.stream.source.pieces())
             self.order = self.rng.permutation(n).tolist() if self.model.shuffle else list(range(n))
@@ -223,8 +229,10 @@ class _StreamedFit:
         self.loss, self.rows, self.start, self.order = 0.0, 0, (0, 0), None
 
     def _state(self) -> dict[str, Any]:
-        names = ("model", "rng", "losses", "start", "order", "loss", "rows")
-        return {name: getattr(self, name) for name in names}
+        names = ("rng", "losses", "start", "order", "loss", "rows")
+        params = self.model.get_params(deep=False)
+        fitted = {name: value for name, value in vars(self.model).items() if name not in params}
+        return {name: getattr(self, name) for name in names} | {"fitted": fitted}
 
     def _has_ended(self) -> bool:
         """Return whether the loss of the last passes has not fallen below the best before them."""

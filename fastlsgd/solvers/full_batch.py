@@ -152,7 +152,7 @@ def fit_full_batch(
     test = _Test(
         tol,
         _mapping_norm(objective, zero, _first_curvature(metric)),
-        _Rounding.of(moments, scale, variance, fit_intercept, eps),
+        Rounding.of(moments, scale, variance, fit_intercept, eps),
     )
     return _accelerate(objective, start, test, scale, max_iter)
 
@@ -179,7 +179,7 @@ def _refuse_underflow(X: Matrix, sample_weight, mean, variance: np.ndarray, eps:
 
 
 @dataclass(frozen=True)
-class _Rounding:
+class Rounding:
     """The size of the gradient in the metric that rounding alone causes.
 
     Products in X's dtype have random errors of eps times their size. A column far from zero counts
@@ -193,7 +193,7 @@ class _Rounding:
     targets: float  # root mean square of y
 
     @classmethod
-    def of(cls, moments: ColumnMoments, scale, variance, centred: bool, eps: float) -> _Rounding:
+    def of(cls, moments: ColumnMoments, scale, variance, centred: bool, eps: float) -> Rounding:
         mean, offset = moments.x_mean(), 1.0
         if centred:
             offset = max(1.0, float(np.abs(mean * scale).max()))
@@ -213,7 +213,7 @@ class _Test:
 
     tol: float
     at_zero: float  # norm of the gradient mapping at zero weights
-    rounding: _Rounding
+    rounding: Rounding
 
     def allowed(self, objective: _Objective, at: _Point, loss: float) -> float:
         residual = objective.residual(at, loss)

@@ -46,7 +46,9 @@ class ArraySource:
         yield X, y, s, f"{self.place}, rows from {rows.start}"
 
     def labels(self) -> np.ndarray:
-        return distinct(y for k in range(len(self.pieces())) for _, y, _, _ in self.read(k))
+        y = self.array[:, self.y] if isinstance(self.y, int) else self.y
+        starts = range(0, self.array.shape[0], self.rows)
+        return distinct(np.asarray(y[start : start + self.rows]) for start in starts)
 
 
 def _as_slice(columns: np.ndarray) -> slice | np.ndarray:

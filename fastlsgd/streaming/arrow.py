@@ -224,11 +224,11 @@ def pieces_of_table(table) -> list[Piece]:
     return [Piece("table", batches)]
 
 
-def pieces_of_pandas(frame, rows: int) -> list[Piece]:
+def pieces_of_pandas(frame) -> list[Piece]:
     """Return a pandas frame as one piece, of which some rows are converted at a time."""
     pa = arrow()
 
-    def batches(columns: list[str], _: int):
+    def batches(columns: list[str], rows: int):
         part = frame[columns]
         for start in range(0, len(frame), rows):
             chunk = part.iloc[start : start + rows]
@@ -237,10 +237,10 @@ def pieces_of_pandas(frame, rows: int) -> list[Piece]:
     return [Piece("frame", _explained(batches, "frame"))]
 
 
-def pieces_of_polars(frame, rows: int) -> list[Piece]:
+def pieces_of_polars(frame) -> list[Piece]:
     """Return a polars frame, or a lazy one, as one piece."""
 
-    def batches(columns: list[str], _: int):
+    def batches(columns: list[str], rows: int):
         part = frame.select(columns)
         if hasattr(part, "collect_batches"):
             chunks = part.collect_batches(chunk_size=rows, maintain_order=True)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pickle
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -28,10 +27,11 @@ from .._moments_file import (
 )
 from ..moments import Moments
 from .source import StreamError
+from .state import decoded, encoded
 from .stream import Stream
 
 FORMAT, VERSION = "fastlsgd.checkpoint", 1
-MAGIC = b"fastlsgd.checkpoint.sgd 1\n"
+STATE_FORMAT = "fastlsgd.checkpoint.state"
 
 Position = tuple[int, int]
 
@@ -116,17 +116,32 @@ class MomentsCheckpoint:
         self.path.unlink(missing_ok=True)
 
 
-class FitCheckpoint:
-    """The state of an estimator, as a pickle: to be read only where one wrote it oneself."""
+class StateCheckpoint:
+    """The state of a fit that is more than sums, in a file of the format safetensors.
+
+    Nothing in the file is executed: `state.py` says what it may hold.
+    """
 
     def __init__(self, path: str | PathLike, told: dict[str, Any]) -> None:
         self.path, self.told = Path(path), told
 
     def save(self, state: dict[str, Any]) -> None:
-        told = json.dumps(self.told).encode()
-        body = len(told).to_bytes(8, "little") + told + pickle.dumps(state)
-        digest = hashlib.sha256(body).hexdigest().encode()
-        replace_file(self.path, MAGIC + digest + b"\n" + body)
+        """Write the state.
+
+        Raises
+        ------
+        StreamError
+            If it has parts that no file can hold, such as functions.
+        """
+        try:
+            tree, arrays = encoded(state)
+        except TypeError as error:
+            raise StreamError(f"checkpoint {self.path}: {error}.") from error
+        header = {"version": VERSION, "told": self.told, "state": tree}
+        text = json.dumps(header)
+        outer = {"text": text, "sha256": _digest_of_state(text, arrays)}
+        metadata = {STATE_FORMAT: json.dumps(outer)}
+        replace_file(self.path, safetensors_package().numpy.save(arrays, metadata))
 
     def load(self) -> dict[str, Any] | None:
         """Return the state, or None without a file.
@@ -138,18 +153,18 @@ class FitCheckpoint:
         """
         if not self.path.exists():
             return None
-        data = self.path.read_bytes()
-        start = len(MAGIC) + 65
-        body = data[start:]
-        digest = hashlib.sha256(body).hexdigest().encode() + b"\n"
-        if not data.startswith(MAGIC) or data[len(MAGIC) : start] != digest:
-            raise StreamError(f"checkpoint {self.path}: this is no intact checkpoint of SGD.")
-        size = int.from_bytes(body[:8], "little")
         try:
-            compare(json.loads(body[8 : 8 + size]), self.told)
+            outer, arrays = content(self.path, STATE_FORMAT)
+            text = outer.get("text")
+            if not isinstance(text, str) or outer.get("sha256") != _digest_of_state(text, arrays):
+                raise WrongFile("the checksum does not match: the file is damaged or was changed.")
+            header = json.loads(text)
+            if header.get("version") != VERSION:
+                raise WrongFile(f"version {header.get('version')!r:.40} can't be read.")
+            compare(header["told"], self.told)
+            return decoded(header["state"], arrays)
         except WrongFile as error:
             raise StreamError(f"checkpoint {self.path}: {error}") from error
-        return pickle.loads(body[8 + size :])
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
@@ -167,6 +182,14 @@ def compare(found: dict[str, Any], expected: dict[str, Any]) -> None:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _digest_of_state(text: str, arrays: dict[str, np.ndarray]) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(arrays):
+        digest.update(f"{name} {arrays[name].dtype.str} {arrays[name].shape}".encode())
+        digest.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return digest.hexdigest()
 
 
 def check_path(checkpoint) -> None:

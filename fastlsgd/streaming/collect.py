@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from os import PathLike
 from typing import Any, NamedTuple
 
@@ -73,9 +74,13 @@ def _add(parts: list[Moments], block: RowBlock, y, s, backend: str | None) -> No
     if len(parts) == 1:
         parts[0].update(block.X, y, s, backend=backend)
         return
-    cuts = np.linspace(0, block.X.shape[0], len(parts) + 1).astype(int)
-    for part, start, stop in zip(parts, cuts[:-1], cuts[1:], strict=True):
-        if stop > start:
-            rows = slice(int(start), int(stop))
+    for part, rows in zip(parts, dealt(block.X.shape[0], len(parts)), strict=True):
+        if rows.stop > rows.start:
             own = s[rows] if s is not None and np.ndim(s) else s
             part.update(block.X[rows], y[rows], own, backend=backend)
+
+
+def dealt(n: int, n_folds: int) -> list[slice]:
+    """Return the rows of each fold among the n of a block."""
+    cuts = np.linspace(0, n, n_folds + 1).astype(int).tolist()
+    return [slice(*cut) for cut in pairwise(cuts)]

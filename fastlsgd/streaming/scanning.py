@@ -23,9 +23,8 @@ from .arrow import (
 )
 from .encoding import encoding_of, is_category, plain
 from .source import Source, StreamError, rows_per_block
-from .stream import Stream
+from .stream import DEFAULT_MEMORY, Stream
 
-MEMORY = 2**28
 SVMLIGHT = (".svm", ".svmlight", ".libsvm")
 FORMATS = {".parquet": "parquet", ".arrow": "ipc", ".feather": "feather", ".ipc": "ipc",
            ".csv": "csv", ".orc": "orc"}  # fmt: skip
@@ -33,6 +32,8 @@ FORMATS = {".parquet": "parquet", ".arrow": "ipc", ".feather": "feather", ".ipc"
 MOST_CATEGORIES = 10_000
 # By so many of its numbers a checkpoint knows an array of targets or weights again.
 MOST_TOLD = 1_000
+# By these rows of it, evenly spaced, a checkpoint knows X again; a list by so many of its batches.
+TOLD_ROWS, TOLD_BATCHES = 64, 64
 
 
 def scan(
@@ -114,7 +115,7 @@ def scan(
     """
     if batch_rows is not None:
         batch_rows = check.check_whole(batch_rows, "batch_rows", 1)
-    memory = MEMORY if memory is None else check.check_whole(memory, "memory", 1)
+    memory = DEFAULT_MEMORY if memory is None else check.check_whole(memory, "memory", 1)
     if isinstance(source, (str, os.PathLike)) and not _is_url(source):
         path = Path(source)
         if not path.exists():
@@ -125,17 +126,18 @@ def scan(
         if path.suffix in SVMLIGHT:
             _refuse_target(target, weight, "a file of svmlight")
             d = None if columns is None else check.check_whole(columns, "columns", 1)
-            return Stream(SvmlightSource(path, d, max(memory // 12, 1)))
+            return Stream(SvmlightSource(path, d, max(memory // 12, 1)), memory=memory)
     if isinstance(source, np.ndarray):
         return _of_array(source, target, weight, columns, "array", batch_rows, memory)
-    found = _table(source, filter, batch_rows, memory)
+    found = _table(source, filter)
     if found is None:
         if not (callable(source) or isinstance(source, Iterable)):
             raise StreamError(f"source can't be a {type(source).__name__}.")
-        return Stream(_of_batches(source, target, weight))
+        told = {"batches": _told_of_batches(source)}
+        return Stream(_of_batches(source, target, weight), told, memory)
     types, make_pieces = found
     chosen = _chosen(types, target, weight, columns)
-    pieces = make_pieces(rows_per_block(batch_rows, memory, 8 * len(chosen)))
+    pieces = make_pieces()
     values = _categories(types, chosen, categories or {}, pieces, impute or {})
     _refuse_unknown(impute or {}, chosen, "impute")
     encoding = encoding_of(types, chosen, values, impute or {}, bool(drop_first))
@@ -146,9 +148,9 @@ def scan(
         raise StreamError(f"X would have two columns {twice!r}: rename one, or leave it out.")
     size = (len(encoding.names) + 1) * encoding.dtype.itemsize
     rows = rows_per_block(batch_rows, memory, size)
-    made = TableSource(make_pieces(rows), encoding, _targets(target), weight, rows)
+    made = TableSource(pieces, encoding, _targets(target), weight, rows)
     own = {"filter": str(filter), "encoding": hashlib.sha256(repr(encoding).encode()).hexdigest()}
-    return Stream(made, _selection(target, weight, **own))
+    return Stream(made, _selection(target, weight, frame=_told_of_frame(source), **own), memory)
 
 
 def _is_url(source) -> bool:
@@ -158,8 +160,9 @@ def _is_url(source) -> bool:
 def _of_array(array, target, weight, columns, place, batch_rows, memory) -> Stream:
     source = array_source(array, target, weight, columns, place)
     size = len(source.columns) * array.dtype.itemsize
-    selection = _selection(target, weight, columns=source.columns.tolist())
-    return Stream(source.divided(rows_per_block(batch_rows, memory, size)), selection)
+    own = {"columns": source.columns.tolist(), "array": _told_of_rows(array)}
+    rows = rows_per_block(batch_rows, memory, size)
+    return Stream(source.divided(rows), _selection(target, weight, **own), memory)
 
 
 def _selection(target, weight, **more) -> dict[str, Any]:
@@ -174,6 +177,45 @@ def _told(value):
     array = np.asanyarray(value)
     some = np.asarray(array[:: max(len(array) // MOST_TOLD, 1)])
     return f"{array.shape} {hashlib.sha256(str(some.tolist()).encode()).hexdigest()}"
+
+
+def _spread(n: int) -> np.ndarray:
+    """Return the numbers of some of n rows, evenly spaced."""
+    return np.unique(np.linspace(0, n - 1, min(n, TOLD_ROWS)).astype(int))
+
+
+def _told_of_rows(array) -> str:
+    """Return what tells an array in memory, or mapped from a file, from others of its shape."""
+    n, d = array.shape
+    rows = _spread(n)
+    some = np.asarray(array[rows][:, :: 1 + d // MOST_TOLD])
+    content = str(some.tolist()).encode() if some.dtype.hasobject else some.tobytes()
+    return f"{array.shape} {array.dtype} {hashlib.sha256(content).hexdigest()}"
+
+
+def _told_of_frame(source) -> str | None:
+    """Return what tells a frame or table in memory from others; None for what is not in memory."""
+    if hasattr(source, "collect") or not hasattr(source, "shape"):
+        return None
+    n = int(source.shape[0])
+    rows = _spread(n)
+    some: Any
+    if hasattr(source, "iloc"):
+        some = source.iloc[rows].astype(object).to_numpy().tolist()
+    elif hasattr(source, "take"):
+        some = source.take(rows).to_pylist()
+    else:
+        some = source[rows].rows()
+    return f"{source.shape} {hashlib.sha256(str(some).encode()).hexdigest()}"
+
+
+def _told_of_batches(source) -> list[str] | None:
+    """Return what tells a list of batches from others; None for what makes them when asked."""
+    if not isinstance(source, (list, tuple)):
+        return None
+    step = 1 + len(source) // TOLD_BATCHES
+    dense = [batch[0] for batch in source[::step] if isinstance(batch, (list, tuple)) and batch]
+    return [_told_of_rows(X) for X in dense if isinstance(X, np.ndarray) and X.ndim == 2]
 
 
 def _refuse_target(target, weight, what: str) -> None:
@@ -193,24 +235,22 @@ def _of_batches(source, target, weight) -> Source:
     return BatchSource(lambda: iter(source))
 
 
-def _table(
-    source, filters, batch_rows, memory
-) -> tuple[dict[str, Any], Callable[[int], list[Piece]]] | None:
+def _table(source, filters) -> tuple[dict[str, Any], Callable[[], list[Piece]]] | None:
     """Return the types of a table's columns, and a function that makes pieces; None for others."""
     module = type(source).__module__.partition(".")[0]
     if module == "pandas":
         pa = arrow()
         schema = pa.Schema.from_pandas(source, preserve_index=False)
-        return _types(schema), lambda rows: pieces_of_pandas(source, rows)
+        return _types(schema), lambda: pieces_of_pandas(source)
     if module == "polars":
         schema = source.head(0).lazy().collect().to_arrow().schema
-        return _types(schema), lambda rows: pieces_of_polars(source, rows)
+        return _types(schema), lambda: pieces_of_polars(source)
     if module == "pyarrow" and hasattr(source, "to_batches") and hasattr(source, "select"):
-        return _types(source.schema), lambda rows: pieces_of_table(source)
+        return _types(source.schema), lambda: pieces_of_table(source)
     if not (module == "pyarrow" or isinstance(source, (str, os.PathLike)) or _are_paths(source)):
         return None
     dataset = source if hasattr(source, "get_fragments") else _dataset(source)
-    return _types(dataset.schema), lambda rows: pieces_of_dataset(dataset, filters)
+    return _types(dataset.schema), lambda: pieces_of_dataset(dataset, filters)
 
 
 def _types(schema) -> dict[str, Any]:

@@ -38,6 +38,9 @@ class StreamProgress(NamedTuple):
         return f"{self.rows:,} rows, {speed:.2f} GB/s, pass {self.epoch + 1}"
 
 
+DEFAULT_MEMORY = 2**28
+
+
 class Stream:
     """Rows that are read a block at a time; :func:`scan` makes it.
 
@@ -49,6 +52,8 @@ class Stream:
         Names of the columns of X, where they have names.
     n_features : int or None
         None where only the first block tells.
+    memory : int
+        How many bytes the blocks may take, and what is made of them.
 
     Examples
     --------
@@ -59,8 +64,13 @@ class Stream:
     [3, 4]
     """
 
-    def __init__(self, source: Source, selection: dict[str, Any] | None = None) -> None:
-        self.source, self.selection = source, selection or {}
+    def __init__(
+        self,
+        source: Source,
+        selection: dict[str, Any] | None = None,
+        memory: int = DEFAULT_MEMORY,
+    ) -> None:
+        self.source, self.selection, self.memory = source, selection or {}, memory
 
     @property
     def feature_names(self) -> list[str] | None:

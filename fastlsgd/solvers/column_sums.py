@@ -1,0 +1,125 @@
+"""Mean and spread of each column, and gradients, as sums over parts of the rows.
+
+Where d^2 numbers are too many, a descent needs only these: one pass for the means and squares of
+the columns, then one pass per gradient. Both add up over blocks of rows, wherever they are, at the
+cost of d numbers per part and target. Means are merged as in `moments.py`, so that nothing cancels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+
+from ..kernels.contract import CSR, TargetGradients
+from ..kernels.device import repeated
+from .factors import EPS, NotTrustworthy
+from .interrupt import call_loss_gradient
+from .metric import ColumnMoments
+from .moments import Place
+from .rows import add_column_moments, random_rows
+from .training import TrainingData
+
+# Rows whose targets give an origin near their mean.
+ORIGIN_ROWS = 64
+
+
+@dataclass(frozen=True)
+class DiagonalSums:
+    """Squares of columns and targets about their means."""
+
+    factor: ClassVar[str] = "diagonal"
+
+    place: Place
+    squares: np.ndarray  # (d + t,)
+    n_features: int
+
+    def joined(self, other: DiagonalSums) -> DiagonalSums:
+        squares = self.squares + other.squares + self.place.step(other.place) ** 2
+        return DiagonalSums(self.place.joined(other.place), squares, self.n_features)
+
+    def column_moments(self) -> ColumnMoments:
+        """Return the sums in the form that metrics are made from."""
+        d, place = self.n_features, self.place
+        weight, offset = place.weight, place.offset
+        squares = self.squares + weight * offset**2
+        return ColumnMoments(place.origin[:d], place.origin[d:], place.n_rows, weight,
+                             weight * offset[:d], squares[:d], weight * offset[d:], squares[d:],
+                             np.zeros(d))  # fmt: skip
+
+
+def read_columns(data: TrainingData, origin: np.ndarray | None) -> DiagonalSums:
+    """Return the sums over these rows, of which at least one has weight.
+
+    `origin` (d + t,) is a mean of other rows; None takes some of these.
+
+    Raises
+    ------
+    NotTrustworthy
+        If sums overflow.
+    """
+    X, s, d = data.X, data.sample_weight, data.X.shape[1]
+    y = np.asarray(data.y, np.float64)
+    if origin is None:
+        few = random_rows(len(y), ORIGIN_ROWS, s)
+        centre = np.zeros(d) if isinstance(X, CSR) else np.asarray(X[few], np.float64).mean(axis=0)
+        origin = np.append(centre, y[few].mean(axis=0))
+    if isinstance(X, CSR):
+        origin = np.append(np.zeros(d), origin[d:])  # so that zeros stay zeros
+    n_rows, weight = len(y), float(len(y))
+    if s is not None:
+        n_rows, weight = int(np.count_nonzero(s)), float(s.sum(dtype=np.float64))
+    first, second = np.zeros(d), np.zeros(d)
+    add_column_moments(data.kernels, X, s, origin[:d], first, second)
+    apart = y - origin[d:]
+    weighted = apart if s is None else apart * np.asarray(s, np.float64)[:, None]
+    sums = np.append(first, weighted.sum(axis=0))
+    raw = np.append(second, np.einsum("it,it->t", weighted, apart))
+    if not (np.isfinite(sums).all() and np.isfinite(raw).all()):
+        raise NotTrustworthy("overflow")
+    squares = raw - sums * (sums / weight)
+    # What is left of a column that does not vary is the rounding of its squares.
+    squares = np.where(squares > 64.0 * EPS * raw, squares, 0.0)
+    return DiagonalSums(Place(n_rows, weight, 0.0, origin, sums / weight), squares, d)
+
+
+class GradientRequest(NamedTuple):
+    """The weights at which a descent wants the gradient."""
+
+    coef: np.ndarray  # (t, d)
+    intercept: np.ndarray  # (t,)
+    has_targets: bool  # or products of the curvature with `coef` are wanted, for which y is zero
+
+
+class GradientSums(NamedTuple):
+    """Sums over rows of s r^2 / 2, s r x and s r, and of the weights s."""
+
+    loss: np.ndarray  # (t,)
+    coef: np.ndarray  # (t, d)
+    intercept: np.ndarray  # (t,)
+    weight: float
+
+    def plus(self, other: GradientSums) -> GradientSums:
+        return GradientSums(
+            self.loss + other.loss,
+            self.coef + other.coef,
+            self.intercept + other.intercept,
+            self.weight + other.weight,
+        )
+
+    def means(self) -> TargetGradients:
+        weight = self.weight
+        return TargetGradients(self.loss / weight, self.coef / weight, self.intercept / weight)
+
+
+def gradient_sums(data: TrainingData, request: GradientRequest) -> GradientSums | None:
+    """Return the sums over these rows, or None if they have no weight."""
+    kernels, X, y, s, n_threads = data
+    weight = float(X.shape[0] if s is None else s.sum(dtype=np.float64))
+    if not weight > 0.0:
+        return None
+    if not request.has_targets:
+        y = repeated(0.0, (X.shape[0], len(request.coef)), y)
+    found = call_loss_gradient(kernels, X, y, request.coef, request.intercept, s, n_threads)
+    return GradientSums(weight * found.loss, weight * found.coef, weight * found.intercept, weight)
