@@ -22,7 +22,7 @@ from .rows import add_column_moments, random_rows
 from .training import TrainingData
 
 # Rows whose targets give an origin near their mean.
-ORIGIN_ROWS = 64
+CENTRE_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def read_columns(data: TrainingData, origin: np.ndarray | None) -> DiagonalSums:
     X, s, d = data.X, data.sample_weight, data.X.shape[1]
     y = np.asarray(data.y, np.float64)
     if origin is None:
-        few = random_rows(len(y), ORIGIN_ROWS, s)
+        few = random_rows(len(y), CENTRE_ROWS, s)
         centre = np.zeros(d) if isinstance(X, CSR) else np.asarray(X[few], np.float64).mean(axis=0)
         origin = np.append(centre, y[few].mean(axis=0))
     if isinstance(X, CSR):

@@ -19,7 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..kernels.contract import TargetGradients
+from .accelerated_epochs import CURVATURE_SAFETY, POWER_STEPS
 from .column_sums import GradientRequest
+from .conjugate_epochs import REFRESH
 from .factors import NotTrustworthy
 from .full_batch import Rounding
 from .metric import ColumnMoments, diagonal_metric, standard_scale
@@ -27,12 +29,8 @@ from .problem import Penalty
 from .proximal_newton import dual_gap
 from .solution import Solution
 
-# Once the recurrence has lowered the squared gradient by this, it is computed again.
-REFRESH = 1e-14
 # A true gradient that is not this much smaller than the one before shows that rounding rules.
 LEAST_PROGRESS = 0.5
-POWER_STEPS = 4  # products with the curvature before the first proximal step
-CURVATURE_SAFETY = 1.05  # a factor on the largest curvature that they show
 
 
 @dataclass(frozen=True)
