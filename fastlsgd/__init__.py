@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         SGDRegressor,
         SGDRegressorCV,
     )
+    from .model_files import load_model, save_model
     from .moments import Moments
     from .segments import (
         SegmentLstsq,
@@ -56,12 +57,14 @@ _LAZY = {
     "get_library_dir": "_embedding",
     "gram": "functional",
     "grouped_lstsq": "segments",
+    "load_model": "model_files",
     "loss_gradient": "functional",
     "lstsq": "_lstsq",
     "patch_sklearn": "sklearn",
     "predict": "functional",
     "recursive_lstsq": "segments",
     "rolling_lstsq": "segments",
+    "save_model": "model_files",
     "set_config": "_config",
     "sgd_epoch": "functional",
     "show_versions": "_show_versions",
@@ -91,6 +94,7 @@ __all__ = [
     "get_library_dir",
     "gram",
     "grouped_lstsq",
+    "load_model",
     "loss_gradient",
     "lstsq",
     "optimizers",
@@ -98,6 +102,7 @@ __all__ = [
     "predict",
     "recursive_lstsq",
     "rolling_lstsq",
+    "save_model",
     "set_config",
     "sgd_epoch",
     "show_versions",

@@ -10,15 +10,21 @@ import hashlib
 import json
 import math
 import os
-import tempfile
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ._checked_files import (
+    WrongFile,
+    replace_file,
+    safetensors_explained,
+    safetensors_package,
+)
 from .solvers.moments import GramSums, Place, Sums, TriangularSums
 
+WHAT = "Files of moments"
 FORMAT, VERSION = "fastlsgd.moments", 1
 KINDS: dict[str, type[GramSums] | type[TriangularSums]] = {
     "gram": GramSums,
@@ -30,7 +36,8 @@ DTYPES = ("float32", "float64")
 def write_moments(moments, path: str | PathLike) -> None:
     """Write moments by way of a file beside `path`, which then takes its place."""
     header, arrays = described(moments)
-    replace_file(path, safetensors_package().numpy.save(arrays, {FORMAT: json.dumps(header)}))
+    content = safetensors_package(WHAT).numpy.save(arrays, {FORMAT: json.dumps(header)})
+    replace_file(path, content)
 
 
 def described(moments) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -56,21 +63,6 @@ def described(moments) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     }
     header["sha256"] = _checksum(header, arrays)
     return header, arrays
-
-
-def replace_file(path: str | PathLike, content: bytes) -> None:
-    """Write a file at once or not at all: whoever reads it sees all of the old or of the new."""
-    target = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def read_moments(moments, path: str | PathLike) -> None:
@@ -104,34 +96,19 @@ def fill(moments, header: dict, arrays: dict[str, np.ndarray]) -> None:
     moments.sums = sums
 
 
-class WrongFile(Exception):
-    """What is wrong with a file."""
-
-
-def safetensors_package() -> Any:
-    try:
-        import safetensors.numpy
-
-        return safetensors
-    except ImportError as error:
-        raise ImportError(
-            'Files of moments need the package safetensors: pip install "fastlsgd[streams]".'
-        ) from error
-
-
 def content(path, kind: str) -> tuple[dict, dict[str, np.ndarray]]:
     """Return the header of this kind and all arrays of a file, whatever they are."""
-    safetensors = safetensors_package()
+    safetensors = safetensors_package(WHAT)
     if not Path(path).exists():
         raise FileNotFoundError(f"There is no file {os.fspath(path)}.")
-    try:
-        with safetensors.safe_open(os.fspath(path), framework="numpy") as file:
-            metadata = file.metadata() or {}
-            if kind not in metadata:
-                raise WrongFile(f"the header {kind} is missing: this is another kind of file.")
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, TypeError, KeyError) as error:
-        raise WrongFile(f"this is no intact safetensors file ({error}).") from error
+    with (
+        safetensors_explained(safetensors),
+        safetensors.safe_open(os.fspath(path), framework="numpy") as file,
+    ):
+        metadata = file.metadata() or {}
+        if kind not in metadata:
+            raise WrongFile(f"the header {kind} is missing: this is another kind of file.")
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     try:
         header = json.loads(metadata[kind])
     except ValueError as error:

@@ -17,14 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from .._moments_file import (
-    WrongFile,
-    content,
-    described,
-    fill,
-    replace_file,
-    safetensors_package,
-)
+from .._checked_files import WrongFile, replace_file, safetensors_package
+from .._moments_file import content, described, fill
 from ..moments import Moments
 from .source import StreamError
 from .state import decoded, encoded
@@ -72,7 +66,8 @@ class MomentsCheckpoint:
         }
         text = json.dumps(header)
         header_of = {FORMAT: json.dumps({"text": text, "sha256": _digest(text)})}
-        replace_file(self.path, safetensors_package().numpy.save(arrays, header_of))
+        package = safetensors_package("Checkpoints")
+        replace_file(self.path, package.numpy.save(arrays, header_of))
 
     def load(self, factor: str, count: int) -> tuple[Position, list[Moments]]:
         """Return the position to go on from and the moments so far: none without a file.

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .._moments_file import WrongFile
+from .._checked_files import WrongFile
 
 PACKAGE = __name__.partition(".")[0]
 MODULES = ("_column_totals", "kernels.contract", "moments", "optimizers", "solvers")

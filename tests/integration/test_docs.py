@@ -36,7 +36,7 @@ def test_paths_in_code_are_those_of_files(page):
     "code",
     [
         code
-        for page in ("README.md", "docs/segments.md", "docs/inference.md")
+        for page in ("README.md", "docs/segments.md", "docs/inference.md", "docs/model_files.md")
         for code in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text("utf-8"), re.S)
     ],
 )
