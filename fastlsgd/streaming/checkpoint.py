@@ -136,7 +136,7 @@ class StateCheckpoint:
         text = json.dumps(header)
         outer = {"text": text, "sha256": _digest_of_state(text, arrays)}
         metadata = {STATE_FORMAT: json.dumps(outer)}
-        replace_file(self.path, safetensors_package().numpy.save(arrays, metadata))
+        replace_file(self.path, safetensors_package("Checkpoints").numpy.save(arrays, metadata))
 
     def load(self) -> dict[str, Any] | None:
         """Return the state, or None without a file.
