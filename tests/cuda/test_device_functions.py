@@ -192,7 +192,7 @@ class Traffic:
     "chosen", [{}, {"alpha": [0.1, 0.01]}, {"alpha": 0.01, "l1_ratio": 0.5}], ids=str
 )
 def test_least_squares_leaves_rows_where_they_are(send, monkeypatch, dtype, chosen):
-    n, d = 3000, 5
+    n, d = 1000, 5
     monkeypatch.setattr(
         "fastlsgd.solvers.system.GRADIENT_PART_NUMBERS", 100
     )  # on a CPU a pass takes 64 calls
