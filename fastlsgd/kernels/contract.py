@@ -346,6 +346,45 @@ def empty_fits(segments: Segments, d: int) -> SegmentFits:
     return SegmentFits(coef, intercept, n_rows, weight, residual, total, inverse, status)
 
 
+class SmallLassos(NamedTuple):
+    """What `small_lasso`, which a backend may have, finds for k penalties, t targets, d columns.
+
+    All are float64 but for `n_solves`. A are the rows of X about their mean, where an intercept is
+    fitted.
+    """
+
+    coef: np.ndarray  # (k, t, d)
+    intercept: np.ndarray  # (k, t)
+    gradient: np.ndarray  # (k, t, d)  A^T (A w - y) / S
+    squares: np.ndarray  # (k, t)  mean of r^2
+    condition: np.ndarray  # (k,)  of the scaled columns whose weights are not zero
+    n_solves: np.ndarray  # (k,)  int64, guesses of which weights those are
+    slope: np.ndarray  # (t, d)  A^T y / S
+    size: np.ndarray  # (d,)  root mean square of each column of A
+    centre: np.ndarray  # (d,)
+    y_centre: np.ndarray  # (t,)
+    variance: np.ndarray  # (t,)  of y
+    weight: float
+
+
+def empty_small_lassos(k: int, t: int, d: int) -> SmallLassos:
+    """Arrays for the results of a call."""
+    return SmallLassos(
+        np.empty((k, t, d)),
+        np.empty((k, t)),
+        np.empty((k, t, d)),
+        np.empty((k, t)),
+        np.empty(k),
+        np.empty(k, np.int64),
+        np.empty((t, d)),
+        np.empty(d),
+        np.empty(d),
+        np.empty(t),
+        np.empty(t),
+        0.0,
+    )
+
+
 def rows_per_group(batch_size: int) -> int:
     """Rows between two proximal steps: the whole mini-batches in `GROUP_ROWS`, at least one."""
     return max(1, GROUP_ROWS // batch_size) * batch_size

@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import numpy as np
 
 from .contract import (
@@ -8,6 +10,7 @@ from .contract import (
     SegmentFits,
     Segments,
     SGDState,
+    SmallLassos,
     TargetGradients,
 )
 
@@ -59,6 +62,29 @@ def coordinate_descent(
 def column_products(
     X: CSR, s: np.ndarray | None, place: np.ndarray, k: int, first: int
 ) -> np.ndarray: ...
+def small_lasso(
+    X: np.ndarray,
+    y: np.ndarray,
+    sample_weight: np.ndarray | None,
+    fit_intercept: bool,
+    ordinary: tuple[float, ...],
+    l1: np.ndarray,
+    l2: np.ndarray,
+    positive: bool,
+    most_condition: float,
+) -> SmallLassos | None: ...
+def small_least_squares(
+    X: np.ndarray,
+    y: np.ndarray,
+    sample_weight: np.ndarray | None,
+    alphas: Sequence[float],
+    fit_intercept: bool,
+    ordinary: tuple[float, ...],
+    limits: tuple[float, ...],
+    tol: float,
+    max_iter: int,
+    certify: bool,
+) -> list[tuple] | None: ...
 def isas() -> list[str]: ...
 def isa() -> str: ...
 def set_isa(name: str) -> None: ...

@@ -13,11 +13,11 @@ import numpy as np
 cimport numpy as cnp
 from libc.stdint cimport int64_t
 
-from .contract import CSR, Gram, TargetGradients, empty_fits
+from .contract import CSR, Gram, TargetGradients, empty_fits, empty_small_lassos
 
 cnp.import_array()
 
-__all__ = ["SUMS_ARE_SPLIT", "column_products", "coordinate_descent", "fit_segments", "gram", "isa", "loss_gradient", "predict", "sgd_epoch"]
+__all__ = ["SUMS_ARE_SPLIT", "column_products", "coordinate_descent", "fit_segments", "gram", "isa", "loss_gradient", "predict", "sgd_epoch", "small_lasso", "small_least_squares"]
 
 SUMS_ARE_SPLIT = False
 
@@ -85,6 +85,59 @@ cdef extern from "segments.h":
     int fastlsgd_fit_segments(fastlsgd_segment_fits *, const fastlsgd_matrix *,
                               const fastlsgd_targets *, const void *, const fastlsgd_segments *,
                               int) nogil
+
+cdef extern from "small_least_squares.h":
+    ctypedef struct fastlsgd_ordinary:
+        double least_square, most_square, far, noise
+
+    ctypedef struct fastlsgd_small_goal:
+        double most_condition, sharp, safety, rounding
+        int64_t most_corrections
+        double tol
+        int certify
+
+    ctypedef struct fastlsgd_small_fit:
+        double *coef
+        double *intercept
+        double *residual
+        double *upper
+        double *scale
+        double *centre
+        double *losses
+        double *condition
+        double *ratio
+        int64_t *n_iter
+
+    int fastlsgd_small_least_squares(fastlsgd_small_fit *, const fastlsgd_matrix *,
+                                     const fastlsgd_targets *, const void *, const double *,
+                                     int64_t, int, const fastlsgd_ordinary *,
+                                     const fastlsgd_small_goal *) nogil
+
+cdef extern from "small_lasso.h":
+    ctypedef struct fastlsgd_small_penalties:
+        const double *l1
+        const double *l2
+        int64_t k
+        int positive
+        double most_condition
+
+    ctypedef struct fastlsgd_small_lasso_fit:
+        double *coef
+        double *intercept
+        double *gradient
+        double *squares
+        double *condition
+        int64_t *n_solves
+        double *slope
+        double *size
+        double *centre
+        double *y_centre
+        double *variance
+        double weight
+
+    int fastlsgd_small_lasso(fastlsgd_small_lasso_fit *, const fastlsgd_matrix *,
+                             const fastlsgd_targets *, const void *, int,
+                             const fastlsgd_ordinary *, const fastlsgd_small_penalties *) nogil
 
 cdef extern from "column_products.h":
     int fastlsgd_column_products(double *out, const fastlsgd_matrix *X, const double *s,
@@ -384,6 +437,80 @@ def column_products(X, cnp.ndarray s, cnp.ndarray place, int64_t k, int64_t firs
     if status != FASTLSGD_OK:
         _fail(status, "column_products: no memory for a row.")
     return out
+
+
+def small_least_squares(X, cnp.ndarray y, cnp.ndarray sample_weight, alphas, bint fit_intercept,
+                        ordinary, limits, double tol, int64_t max_iter, bint certify):
+    cdef fastlsgd_matrix matrix
+    cdef fastlsgd_targets targets
+    cdef fastlsgd_ordinary usual
+    cdef fastlsgd_small_goal goal
+    cdef fastlsgd_small_fit out
+    _matrix(X, &matrix)
+    _targets(y, &targets)
+    usual.least_square, usual.most_square, usual.far, usual.noise = ordinary
+    (goal.most_condition, goal.sharp, goal.safety, goal.rounding, goal.most_corrections) = limits
+    goal.tol, goal.certify = tol, certify
+    goal.most_corrections = min(goal.most_corrections, max_iter)
+    cdef int64_t k = len(alphas), d = matrix.n_cols, t = targets.n_targets, i
+    cdef cnp.ndarray penalties = np.array(alphas, dtype=np.float64)
+    cdef cnp.ndarray coef = np.empty((k, t, d)), intercept = _empty(k, t, cnp.NPY_FLOAT64)
+    cdef cnp.ndarray residual = _empty(k, t, cnp.NPY_FLOAT64), upper = np.empty((k, d, d))
+    cdef cnp.ndarray scale = _empty(k, d, cnp.NPY_FLOAT64), centre = _empty(d, -1, cnp.NPY_FLOAT64)
+    cdef cnp.ndarray losses = _empty(k, goal.most_corrections, cnp.NPY_FLOAT64)
+    cdef cnp.ndarray condition = _empty(k, -1, cnp.NPY_FLOAT64)
+    cdef cnp.ndarray ratio = _empty(k, -1, cnp.NPY_FLOAT64)
+    cdef cnp.ndarray n_iter = _empty(k, -1, cnp.NPY_INT64)
+    out.coef, out.intercept = <double *>_data(coef), <double *>_data(intercept)
+    out.residual, out.upper = <double *>_data(residual), <double *>_data(upper)
+    out.scale, out.centre = <double *>_data(scale), <double *>_data(centre)
+    out.losses, out.condition = <double *>_data(losses), <double *>_data(condition)
+    out.ratio, out.n_iter = <double *>_data(ratio), <int64_t *>_data(n_iter)
+    cdef const double *penalties_p = <const double *>_data(penalties)
+    cdef const void *s_p = _data(sample_weight)
+    cdef int status
+    with nogil:
+        status = fastlsgd_small_least_squares(&out, &matrix, &targets, s_p, penalties_p, k,
+                                              fit_intercept, &usual, &goal)
+    if status < 0:
+        _fail(FASTLSGD_NO_MEMORY, "small_least_squares: no memory for sums.")
+    if status == 0:
+        return None
+    return [
+        (coef[i], intercept[i], residual[i], upper[i], scale[i], centre,
+         losses[i, :out.n_iter[i]].tolist(), out.condition[i], out.ratio[i], out.n_iter[i])
+        for i in range(k)
+    ]
+
+
+def small_lasso(X, cnp.ndarray y, cnp.ndarray sample_weight, bint fit_intercept, ordinary,
+                cnp.ndarray l1, cnp.ndarray l2, bint positive, double most_condition):
+    cdef fastlsgd_matrix matrix
+    cdef fastlsgd_targets targets
+    cdef fastlsgd_ordinary usual
+    cdef fastlsgd_small_penalties penalties
+    cdef fastlsgd_small_lasso_fit out
+    _matrix(X, &matrix)
+    _targets(y, &targets)
+    usual.least_square, usual.most_square, usual.far, usual.noise = ordinary
+    cdef int64_t k = cnp.PyArray_DIM(l1, 0), d = matrix.n_cols, t = targets.n_targets
+    penalties.l1, penalties.l2 = <const double *>_data(l1), <const double *>_data(l2)
+    penalties.k, penalties.positive, penalties.most_condition = k, positive, most_condition
+    fits = empty_small_lassos(k, t, d)
+    out.coef, out.intercept = <double *>_data(fits.coef), <double *>_data(fits.intercept)
+    out.gradient, out.squares = <double *>_data(fits.gradient), <double *>_data(fits.squares)
+    out.condition, out.n_solves = <double *>_data(fits.condition), <int64_t *>_data(fits.n_solves)
+    out.slope, out.size = <double *>_data(fits.slope), <double *>_data(fits.size)
+    out.centre, out.y_centre = <double *>_data(fits.centre), <double *>_data(fits.y_centre)
+    out.variance = <double *>_data(fits.variance)
+    cdef const void *s_p = _data(sample_weight)
+    cdef int status
+    with nogil:
+        status = fastlsgd_small_lasso(&out, &matrix, &targets, s_p, fit_intercept, &usual,
+                                      &penalties)
+    if status < 0:
+        _fail(FASTLSGD_NO_MEMORY, "small_lasso: no memory for sums.")
+    return fits._replace(weight=out.weight) if status else None
 
 
 # ---------------------------------------------------------------- instruction sets and threads

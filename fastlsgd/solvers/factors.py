@@ -35,6 +35,8 @@ class TriangularFactor:
         R of the scaled columns.
     scale : ndarray of shape (d,)
         0 for a column that is left out, whose weight stays 0.
+    condition : float, optional
+        Where it is known.
 
     Attributes
     ----------
@@ -42,12 +44,16 @@ class TriangularFactor:
         Condition of the scaled columns, as LAPACK estimates it from R in the 1-norm.
     """
 
-    def __init__(self, upper: np.ndarray, scale: np.ndarray) -> None:
+    def __init__(
+        self, upper: np.ndarray, scale: np.ndarray, condition: float | None = None
+    ) -> None:
         self.upper, self.scale = upper, scale
-        reciprocal = reciprocal_condition(upper)
-        if not reciprocal > 0.0:
-            raise NotTrustworthy("R is singular")
-        self.condition = 1.0 / reciprocal
+        if condition is None:
+            reciprocal = reciprocal_condition(upper)
+            if not reciprocal > 0.0:
+                raise NotTrustworthy("R is singular")
+            condition = 1.0 / reciprocal
+        self.condition = condition
 
     def whiten(self, gradient: np.ndarray) -> np.ndarray:
         """Return R^-T g for each row g."""

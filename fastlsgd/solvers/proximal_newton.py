@@ -301,7 +301,7 @@ class _GramPath:
         gradient = np.array([p.gradient(w) for p, w in zip(problems, coef, strict=True)])
         squares = np.maximum(self.variance + ((gradient - self.c) * coef).sum(axis=1), 0.0)
         point = judged(self.system, penalty, coef, gradient, squares, self.c, n_iter)
-        point.losses = [objective_of(self.system, penalty, coef, squares)]
+        point.losses = [objective_of(self.system.weight, penalty, coef, squares)]
         return point
 
     def _refined(self, problems, penalty, coef, tol, max_iter) -> tuple[Solution, bool]:
@@ -314,7 +314,7 @@ class _GramPath:
             found = system.gradient(coef, system.intercept_for(coef))
             gradient = found.coef / system.weight
             squares = np.maximum(found.squares / system.weight - found.intercept**2, 0.0)
-            losses.append(objective_of(system, penalty, coef, squares))
+            losses.append(objective_of(system.weight, penalty, coef, squares))
             point = judged(system, penalty, coef, gradient, squares, self.c)
             point.intercept = point.intercept - found.intercept
             point.condition = condition
@@ -399,9 +399,9 @@ def unit_of(penalty: Penalty, c: np.ndarray) -> float:
     return float(np.maximum(np.abs(c).max(initial=0.0), penalty.l1))
 
 
-def objective_of(system: System, penalty: Penalty, coef, squares) -> float:
+def objective_of(weight: float, penalty: Penalty, coef, squares) -> float:
     """Return J as a sum over rows."""
-    return system.weight * (0.5 * float(squares.sum()) + penalty.value(coef))
+    return weight * (0.5 * float(squares.sum()) + penalty.value(coef))
 
 
 class _TrianglePath:
@@ -463,7 +463,7 @@ class _TrianglePath:
         if np.isfinite(seen.intercept).all():
             point.intercept = point.intercept - seen.intercept
         point.residual_norm = norms
-        point.losses = [objective_of(system, penalty, coef, squares)]
+        point.losses = [objective_of(system.weight, penalty, coef, squares)]
         point.condition = max(minimum.condition for minimum in found)
         point.converged = all(minimum.settled and not minimum.has_refused for minimum in found)
         if any(minimum.has_refused for minimum in found):

@@ -27,6 +27,7 @@ from .least_squares import (
 from .problem import Problem
 from .proximal_newton import GRAM_FEATURES, fit_path, judged, refuse_target_range
 from .rows import stored_numbers
+from .small_lasso import solve_small_lasso
 from .solution import Solution
 from .system import System
 from .training import TrainingData
@@ -89,8 +90,18 @@ def _means(solutions: list[Solution], weight: float) -> list[Solution]:
 def _nonsmooth(
     kernels, problem: Problem, alphas, request: Request, solver: str, n_threads: int
 ) -> list[Solution]:
-    """Solve by working sets where that pays, and for the penalties that are left by the rest."""
+    """Solve by the first of these that can: few numbers in one call, working sets, and the rest."""
     points: list[Solution] = []
+    if solver in ("auto", "gram"):
+        data = TrainingData(kernels, problem.X, problem.y, problem.sample_weight, 1)
+        found = solve_small_lasso(
+            data,
+            [problem.penalty(alpha) for alpha in alphas],
+            fit_intercept=problem.fit_intercept,
+            tol=request.tol,
+        )
+        if found is not None:
+            return _means(found, problem.weight)
     if solver == "auto" and working_sets_pay(problem, alphas):
         points, start = fit_working_sets(
             make_system(kernels, problem, n_threads),

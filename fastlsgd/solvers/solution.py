@@ -16,6 +16,8 @@ from .rows import CHUNK_NUMBERS, as_dense, as_scipy, random_rows, take_rows
 CHECKED_ROWS = 64  # whose predictions show whether an underflow matters
 # Weights that underflow may change predictions by this share of the targets' spread.
 UNDERFLOW_SHARE = 1e-3
+# The least normal numbers; np.finfo takes microseconds.
+TINY_OF = {np.dtype(name): float(np.finfo(name).tiny) for name in ("float32", "float64")}
 
 
 def weights_underflow(coef: np.ndarray, X: Matrix, y: np.ndarray, sample_weight) -> bool:
@@ -24,7 +26,10 @@ def weights_underflow(coef: np.ndarray, X: Matrix, y: np.ndarray, sample_weight)
     Under a large penalty, weights of next to nothing are right, and may vanish.
     """
     dtype = working_dtype(X)
-    largest = np.abs(coef).max(axis=1)
+    sizes = np.abs(coef)
+    if np.minimum.reduce(sizes, axis=None) >= TINY_OF[dtype]:
+        return False
+    largest = sizes.max(axis=1)
     small = (largest > 0.0) & (largest < np.finfo(dtype).tiny)
     if not small.any():
         return False

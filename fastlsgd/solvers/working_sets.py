@@ -286,7 +286,7 @@ class _Path:
                 more, condition = self._minimise(penalty, min(tol, INNER_TOL))
                 guesses += more
             squares, shift = self._pass()
-            losses.append(objective_of(self.system, penalty, self.coef, squares))
+            losses.append(objective_of(self.system.weight, penalty, self.coef, squares))
             falls = True
             if not is_rough:
                 point, optimality = self._certified(penalty, tol, squares, shift)

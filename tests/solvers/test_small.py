@@ -26,8 +26,8 @@ def data_of(n=60, d=5, t=2, dtype="float64", weighted=False, seed=0):
     return X, y, s
 
 
-def short(X, y, s=None, alphas=(0.0,), fit_intercept=True):
-    data = TrainingData(load_backend("auto"), X, y, s, 1)
+def short(X, y, s=None, alphas=(0.0,), fit_intercept=True, backend="auto"):
+    data = TrainingData(load_backend(backend), X, y, s, 1)
     return small.solve_small(data, alphas, GOAL, fit_intercept=fit_intercept)
 
 
@@ -44,13 +44,44 @@ def test_answers_are_those_of_the_general_path(
     model = LeastSquaresRegressor(alpha=alpha, fit_intercept=fit_intercept)
     quick = vars(model.fit(X, y, s)).copy()
     monkeypatch.setattr(small, "SMALL_NUMBERS", 0)
-    general = vars(model.fit(X, y, s))
+    general = vars(model.fit(X.astype(np.float64), y, s))  # float32 rows are computed with so
     for name in ("solver_", "n_iter_"):
         assert quick[name] == general[name]
     assert quick["condition_"] == pytest.approx(general["condition_"])
     rtol = 1e-12 if dtype == "float64" else 1e-6
     for name in ("coef_", "intercept_", "residual_norm_", "loss_curve_"):
         np.testing.assert_allclose(quick[name], general[name], rtol=rtol, err_msg=name)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("fit_intercept", [False, True])
+def test_compiled_fits_are_those_in_numpy(dtype, weighted, fit_intercept):
+    if not hasattr(load_backend("auto"), "small_least_squares"):
+        pytest.skip("no compiled one")
+    X, y, s = data_of(dtype=dtype, weighted=weighted)
+    alphas = [3.0, 0.0]
+    compiled = short(X, y, s, alphas, fit_intercept)
+    expected = short(X, y, s, alphas, fit_intercept, "reference")
+    for one, other in zip(compiled, expected, strict=True):
+        assert (one.n_iter, one.solver, one.converged) == (other.n_iter, "gram", True)
+        assert one.condition == pytest.approx(other.condition)
+        for name in ("coef", "intercept", "residual_norm", "losses", "centre"):
+            np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=1e-11)
+        for name in ("upper", "scale"):
+            values = getattr(one.factor, name), getattr(other.factor, name)
+            np.testing.assert_allclose(*values, rtol=1e-11, atol=1e-12)
+
+
+def test_rows_in_any_order_of_memory():
+    X, y, _ = data_of()
+    (expected,) = short(X, y)
+    for A in (np.asfortranarray(X), np.repeat(X, 2, axis=0)[::2], X[::-1].copy()[::-1]):
+        for dtype in ("float32", "float64"):
+            (found,) = short(A.astype(dtype, order="K"), y)
+            np.testing.assert_allclose(found.coef, expected.coef, rtol=1e-5)
+    with pytest.raises(AssertionError):
+        np.testing.assert_allclose(short(X + X**2, y)[0].coef, expected.coef, rtol=1e-5)
 
 
 @pytest.mark.parametrize("weighted", [False, True])

@@ -1,0 +1,83 @@
+"""L1 penalties and signs on few numbers, in one call of a backend that has `small_lasso`.
+
+For 20 rows of 3 columns, the general path (`proximal_newton.py`) makes some 200 calls of NumPy and
+LAPACK, which took 540 microseconds of a lasso's 640; scikit-learn's takes 370. Here the backend
+finds the weights and their gradient, and they are certified as elsewhere. Only solutions that meet
+the tolerance, with columns so well-conditioned that their sums suffice, are returned; all others
+are left to the general path.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..kernels.contract import SmallLassos
+from .problem import Penalty
+from .proximal_newton import ROUND_CONDITION, judged, objective_of, optimality_of
+from .small import EPS_OF, ORDINARY, is_small_problem
+from .solution import Solution
+from .training import TrainingData
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """What certificates ask of a `System` and of a path, from the results of the call."""
+
+    fits: SmallLassos
+    eps: float
+
+    def __post_init__(self) -> None:
+        fits = self.fits
+        set_once = object.__setattr__
+        set_once(self, "system", self)
+        set_once(self, "c", fits.slope)
+        set_once(self, "scale", fits.size)  # no column is left out
+        for name in ("size", "centre", "y_centre", "variance", "weight"):
+            set_once(self, name, getattr(fits, name))
+
+    def intercept_for(self, coef: np.ndarray) -> np.ndarray:
+        return self.fits.y_centre - coef @ self.fits.centre
+
+
+def solve_small_lasso(
+    data: TrainingData, penalties: list[Penalty], *, fit_intercept: bool, tol: float
+) -> list[Solution] | None:
+    """Return the solutions of `fit_path`, or None to leave the problem to that."""
+    compiled = getattr(data.kernels, "small_lasso", None)
+    if compiled is None or not is_small_problem(data):
+        return None
+    fits = compiled(
+        data.X,
+        data.y,
+        data.sample_weight,
+        fit_intercept,
+        ORDINARY[data.X.dtype],
+        np.array([penalty.l1 for penalty in penalties]),
+        np.array([penalty.l2 for penalty in penalties]),
+        penalties[0].positive,
+        ROUND_CONDITION,
+    )
+    if fits is None:
+        return None
+    sums, points = _Sums(fits, EPS_OF[data.X.dtype]), []
+    for k, penalty in enumerate(penalties):
+        point = _certified(sums, k, penalty, tol)
+        if point is None:
+            return None
+        point.n_iter = int(fits.n_solves[k]) if len(penalties) > 1 else 1
+        points.append(point)
+    return points
+
+
+def _certified(sums: _Sums, k: int, penalty: Penalty, tol: float) -> Solution | None:
+    """Return the k-th solution, if it meets the tolerance."""
+    fits = sums.fits
+    coef, gradient, squares = fits.coef[k], fits.gradient[k], fits.squares[k]
+    point = judged(sums, penalty, coef, gradient, squares, fits.slope)
+    point.intercept, point.condition = fits.intercept[k], float(fits.condition[k])
+    if not optimality_of(sums, penalty, point, gradient, squares, tol).is_tight:
+        return None
+    point.losses = [objective_of(sums.fits.weight, penalty, coef, squares)]
+    return point

@@ -1,0 +1,101 @@
+"""Small problems with L1 penalties or signs: one call answers as the general path does."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fastlsgd import LeastSquaresRegressor
+from fastlsgd.kernels import load_backend
+from fastlsgd.solvers import regression
+from fastlsgd.solvers.problem import Penalty
+from fastlsgd.solvers.small_lasso import solve_small_lasso
+from fastlsgd.solvers.training import TrainingData
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(load_backend("auto"), "small_lasso"), reason="the backend has no small_lasso"
+)
+
+
+def data_of(n=60, d=8, t=1, dtype="float64", weighted=False, seed=0):
+    rng = np.random.default_rng(seed)
+    X = (rng.normal(size=(n, d)) * np.geomspace(0.3, 3.0, d) + 1.0).astype(dtype)
+    y = (X[:, :3] @ rng.normal(size=(3, t)) + rng.normal(size=(n, t))).astype(dtype)
+    s = rng.integers(0, 4, size=n).astype(dtype) if weighted else None
+    return X, y, s
+
+
+def short(X, y, l1=0.1, tol=1e-10):
+    data = TrainingData(load_backend("auto"), X, y, None, 1)
+    return solve_small_lasso(data, [Penalty(l1, 0.0)], fit_intercept=True, tol=tol)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("fit_intercept", [False, True])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"alpha": 0.1, "l1_ratio": 1.0},
+        {"alpha": 0.3, "l1_ratio": 0.5},
+        {"alpha": 0.05, "l1_ratio": 1.0, "positive": True},
+        {"alpha": 0.0, "positive": True},
+        {"alpha": 100.0, "l1_ratio": 1.0},
+        {"alpha": [1.0, 0.1, 0.01], "l1_ratio": 0.9},
+    ],
+    ids=["lasso", "elastic net", "positive", "nnls", "all zero", "path"],
+)
+@pytest.mark.parametrize("t", [1, 2])
+def test_answers_are_those_of_the_general_path(
+    dtype, weighted, fit_intercept, asked, t, monkeypatch
+):
+    X, y, s = data_of(t=t, dtype=dtype, weighted=weighted)
+    model = LeastSquaresRegressor(**asked, fit_intercept=fit_intercept)
+    quick = vars(model.fit(X, y, s)).copy()
+    monkeypatch.setattr(regression, "solve_small_lasso", lambda *args, **kwargs: None)
+    general = vars(model.fit(X.astype(np.float64), y, s))  # float32 rows are computed with so
+    assert quick["solver_"] == "gram"
+    assert np.array_equal(quick["coef_"] != 0.0, general["coef_"] != 0.0)
+    rtol = 1e-9 if dtype == "float64" else 1e-5
+    for name in ("coef_", "intercept_", "residual_norm_"):
+        np.testing.assert_allclose(quick[name], general[name], rtol=rtol, atol=1e-7, err_msg=name)
+    np.testing.assert_allclose(quick["loss_curve_"][-1], general["loss_curve_"][-1], rtol=1e-9)
+    assert np.max(quick["relative_gradient_"]) <= model.tol
+    if "l1_ratio" in asked:
+        assert np.max(np.abs(quick["dual_gap_"])) <= 1e-9 * np.max(quick["loss_curve_"])
+
+
+def test_the_condition_is_that_of_the_columns_with_weights():
+    X, y, _ = data_of()
+    (found,) = short(X, y)
+    A = X[:, np.flatnonzero(found.coef[0])]
+    A = A - A.mean(axis=0)
+    A /= np.linalg.norm(A, axis=0)
+    assert found.condition == pytest.approx(np.sqrt(np.linalg.cond(A.T @ A, 1)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda X, y: X.__setitem__((3, 1), np.nan), id="NaN in X"),
+        pytest.param(lambda X, y: y.__setitem__((3, 0), np.inf), id="infinity in y"),
+        pytest.param(lambda X, y: X.__setitem__((..., 0), 7.0), id="constant column"),
+        pytest.param(lambda X, y: X.__setitem__((..., 1), X[:, 2]), id="dependent columns"),
+        pytest.param(lambda X, y: X.__imul__(1e200), id="huge"),
+        pytest.param(lambda X, y: y.__imul__(0.0), id="zero"),
+        pytest.param(lambda X, y: y.__iadd__(1e12), id="far from zero"),
+    ],
+)
+def test_out_of_the_ordinary_is_left_to_the_general_path(change):
+    X, y, _ = data_of()
+    change(X, y)
+    assert short(X, y, l1=1e-3) is None
+
+
+def test_ill_conditioned_columns_and_strict_tolerances_are_left_to_the_general_path():
+    X, y, _ = data_of()
+    X[:, 1] = X[:, 2] + 0.03 * X[:, 1]
+    assert short(X, y, l1=1e-5) is None
+    X, y, _ = data_of()
+    assert short(X, y, tol=0.0) is None
+    assert short(X[:6], y[:6]) is None  # more columns than rows
