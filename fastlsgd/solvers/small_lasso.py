@@ -22,7 +22,7 @@ from .training import TrainingData
 
 
 @dataclass(frozen=True)
-class _Sums:
+class _FoundSums:
     """What certificates ask of a `System` and of a path, from the results of the call."""
 
     fits: SmallLassos
@@ -61,7 +61,7 @@ def solve_small_lasso(
     )
     if fits is None:
         return None
-    sums, points = _Sums(fits, EPS_OF[data.X.dtype]), []
+    sums, points = _FoundSums(fits, EPS_OF[data.X.dtype]), []
     for k, penalty in enumerate(penalties):
         point = _certified(sums, k, penalty, tol)
         if point is None:
@@ -71,7 +71,7 @@ def solve_small_lasso(
     return points
 
 
-def _certified(sums: _Sums, k: int, penalty: Penalty, tol: float) -> Solution | None:
+def _certified(sums: _FoundSums, k: int, penalty: Penalty, tol: float) -> Solution | None:
     """Return the k-th solution, if it meets the tolerance."""
     fits = sums.fits
     coef, gradient, squares = fits.coef[k], fits.gradient[k], fits.squares[k]
