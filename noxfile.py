@@ -44,6 +44,20 @@ def cuda(session: nox.Session) -> None:
 
 
 @nox.session
+def frameworks(session: nox.Session) -> None:
+    """PyTorch, JAX and ONNX: their adapters, pages and examples; PyTorch without CUDA."""
+    session.install(".[test,torch]", "--extra-index-url", "https://download.pytorch.org/whl/cpu")
+    session.run(
+        "pytest",
+        "tests/frameworks",
+        "tests/integration/test_docs.py",
+        "tests/integration/test_examples.py",
+        *session.posargs,
+        env={"FASTLSGD_TEST_FRAMEWORKS": "1"},
+    )
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """ruff, mypy, clang-format and zizmor, which checks the workflows."""
     session.install(".[dev]")

@@ -72,7 +72,7 @@ _LAZY = {
 }
 
 # Modules that are attributes of the package too.
-_MODULES = ("kernels", "numba", "optimizers", "sklearn", "streaming")
+_MODULES = ("kernels", "numba", "optimizers", "sklearn", "streaming", "torch")
 
 __all__ = [
     "EpochReport",

@@ -246,6 +246,10 @@ class InferringRegressor(FromMoments):
             raise ValueError(
                 f"{method} needs a fit of one target, and y had {n_targets}: fit each by itself."
             )
+        if not hasattr(self, "_evidence"):  # as of fastlsgd.torch.estimator_from
+            raise ValueError(
+                f"{method} needs a fit, and the weights of this estimator were given: call fit."
+            )
         if self._evidence is None:
             advice = getattr(self, "_evidence_advice", "Fit with solver='qr'")
             raise ValueError(

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from optional import required
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
@@ -41,6 +42,21 @@ def test_paths_in_code_are_those_of_files(page):
     ],
 )
 def test_examples_of_pages_run(code, tmp_path):
+    run(code, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "code",
+    re.findall(r"```python\n(.*?)```", (ROOT / "docs/frameworks.md").read_text("utf-8"), re.S),
+)
+def test_examples_of_other_frameworks_run(code, tmp_path):
+    for package in ("torch", "jax", "onnxruntime"):
+        if f"import {package}\n" in code:
+            required(package)
+    run(code, tmp_path)
+
+
+def run(code, tmp_path):
     finished = subprocess.run(
         [sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True
     )

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from optional import required
 
 import fastlsgd
 
@@ -24,11 +25,17 @@ RUNS = {
     "large_gradient.py": (["--rows", "20000"], "fastlsgd, one pass"),
     "optimizers.py": ([], "exact least squares"),
     "on_a_gpu.py": (["--rows", "20000"], "GPU" if no_gpu() else "on the backend cuda"),
+    "torch_head.py": ([], "LeastSquaresClassifier in the network: accuracy 0.9"),
 }
+
+# Packages that only an extra installs, of the scripts and modules that need them.
+NEEDED = {"torch_head.py": "torch", "fastlsgd.torch": "torch"}
 
 
 @pytest.mark.parametrize("script", RUNS)
 def test_example_runs(script, tmp_path):
+    if script in NEEDED:
+        required(NEEDED[script])
     options, expected = RUNS[script]
     finished = subprocess.run(
         [sys.executable, str(EXAMPLES / script), *options],
@@ -55,6 +62,9 @@ def modules_with_examples() -> list[str]:
 
 @pytest.mark.parametrize("module", modules_with_examples())
 def test_examples_in_docstrings(module):
+    for prefix, package in NEEDED.items():
+        if module.startswith(prefix):
+            required(package)
     failed, attempted = doctest.testmod(importlib.import_module(module))
     assert attempted > 0
     assert failed == 0

@@ -1,0 +1,196 @@
+"""`lstsq` for tensors: the solver's answer, and its derivatives by implicit differentiation.
+
+With the pseudo-inverse P of A (n, d), x = P b (d, t), r = b - A x and a perturbation dA that keeps
+the rank, Golub and Pereyra (1973) give::
+
+    dx = P (db - dA x) + P P^T dA^T r + (I - P A) dA^T P^T x
+
+The transposed map takes a gradient g (d, t) with regard to x to those with regard to b and A::
+
+    v = P^T g,  u = P v,  z = P^T x,  p = g - A^T v
+    b: v                    A: -v x^T + r u^T + z p^T
+
+P^T and P are two least-squares problems, with A^T and with A. So no normal equations are formed,
+and the error grows with the condition of A, not with its square. Where A has full column rank, p
+is rounding and is set to zero. Each derivative is written in terms of `lstsq` itself, so that it
+can be differentiated again.
+
+Cost: one problem forwards; backwards one with A^T of 2 t targets, one with A, and the writing of a
+gradient of A's size.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from .._lstsq import lstsq as solve
+
+# A direction counts as outside of A's row space if this many times the rounding is left of it.
+ROUNDINGS_OF_ROWS = 1e3
+
+
+def lstsq(A: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Solve least-squares problems to rounding, with derivatives of any order.
+
+    Minimises ``|A x - b|^2``. Where many x do, as for fewer rows than columns, the one of least
+    norm is returned.
+
+    Parameters
+    ----------
+    A : Tensor of shape (..., n_samples, n_features)
+        float32 or float64, with any strides. It is not copied.
+    b : Tensor of shape (..., n_samples) or (..., n_samples, n_targets)
+        Of A's dtype, on A's device. As in :func:`torch.linalg.solve`, these are vectors if b has
+        one dimension or the shape of A without its last, and matrices otherwise. Leading dimensions
+        are broadcast.
+
+    Returns
+    -------
+    x : Tensor of shape (..., n_features) or (..., n_features, n_targets)
+        Of A's dtype, on A's device.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not a tensor, a shape, a dtype or a device is not allowed, NaN or infinity
+        is found, or x overflows.
+
+    Warns
+    -----
+    ConvergenceWarning
+        scikit-learn's, if the solver ends short of what rounding allows.
+
+    See Also
+    --------
+    fastlsgd.lstsq : The same for arrays, with sample weights, a ridge penalty and diagnostics.
+
+    Notes
+    -----
+    Derivatives are those of the pseudo-inverse at constant rank [1]_. They are right for full
+    column rank and for full row rank; where A has neither, x is not continuous, and they are right
+    along changes of A that keep its rank. Forward mode, ``torch.func`` and second derivatives work.
+
+    The problems of a batch are solved one after the other. For a ridge penalty, append
+    ``sqrt(alpha) * torch.eye(d)`` to the rows of A, and zeros to b.
+
+    References
+    ----------
+    .. [1] Golub, Pereyra (1973), "The differentiation of pseudo-inverses and nonlinear least
+       squares problems whose variables separate", SIAM Journal on Numerical Analysis 10(2).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastlsgd.torch import lstsq
+    >>> A = torch.tensor([[1.0, 1.0], [1.0, 2.0], [1.0, 3.0]], dtype=torch.float64)
+    >>> b = torch.tensor([3.0, 5.0, 8.0], dtype=torch.float64, requires_grad=True)
+    >>> x = lstsq(A, b)
+    >>> x.detach().numpy().round(6).tolist()
+    [0.333333, 2.5]
+    >>> x[0].backward()
+    >>> b.grad.numpy().round(6).tolist()
+    [1.333333, 0.333333, -0.666667]
+    """
+    _check_tensor(A, "A")
+    _check_tensor(b, "b")
+    if A.ndim < 2:
+        raise ValueError(f"A must have shape (..., rows, features), got {tuple(A.shape)}.")
+    if b.dtype != A.dtype or b.device != A.device:
+        raise ValueError(
+            f"A and b must have one dtype and be on one device, got {A.dtype} on {A.device} and "
+            f"{b.dtype} on {b.device}."
+        )
+    is_vector = b.ndim == 1 or b.shape == A.shape[:-1]
+    if b.ndim == 0 or b.shape[-1 if is_vector else -2] != A.shape[-2]:
+        raise ValueError(
+            f"b must have shape (..., {A.shape[-2]}) or (..., {A.shape[-2]}, targets) for A of "
+            f"shape {tuple(A.shape)}, got {tuple(b.shape)}."
+        )
+    if is_vector:
+        b = b.unsqueeze(-1)
+    try:
+        batch = torch.broadcast_shapes(A.shape[:-2], b.shape[:-2])
+    except RuntimeError as error:
+        raise ValueError(
+            f"The leading dimensions of A and b can't be broadcast: {tuple(A.shape[:-2])} and "
+            f"{tuple(b.shape[:-2])}."
+        ) from error
+    x = LeastSquares.apply(A.expand(*batch, *A.shape[-2:]), b.expand(*batch, *b.shape[-2:]))
+    return x.squeeze(-1) if is_vector else x
+
+
+def _check_tensor(value, name: str) -> None:
+    if not isinstance(value, torch.Tensor):
+        raise ValueError(f"{name} must be a torch.Tensor, got a {type(value).__name__}.")
+    if value.dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"{name} must be float32 or float64, got {value.dtype}: convert it with {name}.float()."
+        )
+    if value.layout is not torch.strided:
+        raise ValueError(f"{name} must be a dense tensor, got layout {value.layout}.")
+    if value.device.type not in ("cpu", "cuda"):
+        raise ValueError(f"{name} must be on the CPU or a CUDA device, got {value.device}.")
+
+
+class LeastSquares(torch.autograd.Function):
+    """x (..., d, t) for A (..., n, d) and b (..., n, t), which have the same leading dimensions."""
+
+    @staticmethod
+    def forward(A, b):
+        x = torch.empty((*A.shape[:-2], A.shape[-1], b.shape[-1]), dtype=A.dtype, device=A.device)
+        for problem in np.ndindex(*A.shape[:-2]):
+            x[problem] = _solve_one(A[problem].detach(), b[problem].detach())
+        return x
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs, output)
+        ctx.save_for_forward(*inputs, output)
+
+    @staticmethod
+    def backward(ctx, g):
+        A, b, x = ctx.saved_tensors
+        if not ctx.needs_input_grad[0]:
+            return None, LeastSquares.apply(A.mT, g)
+        v, z = LeastSquares.apply(A.mT, torch.cat((g, x), -1)).split(g.shape[-1], -1)
+        u = LeastSquares.apply(A, v)
+        p = _outside_of_rows(A, v, g)
+        r = b - A @ x
+        grad_A = torch.cat((-v, r, z), -1) @ torch.cat((x, u, p), -1).mT
+        return grad_A, v if ctx.needs_input_grad[1] else None
+
+    @staticmethod
+    def jvp(ctx, dA, db):
+        A, b, x = ctx.saved_tensors
+        if dA is None:
+            return LeastSquares.apply(A, db)
+        both = torch.cat((dA.mT @ (b - A @ x), x), -1)
+        v, z = LeastSquares.apply(A.mT, both).split(x.shape[-1], -1)
+        q = dA.mT @ z
+        change = v - dA @ x - A @ q
+        return q + LeastSquares.apply(A, change if db is None else change + db)
+
+    @staticmethod
+    def vmap(info, in_dims, A, b):
+        A, b = (
+            value.expand(info.batch_size, *value.shape) if dim is None else value.movedim(dim, 0)
+            for value, dim in zip((A, b), in_dims, strict=True)
+        )
+        return LeastSquares.apply(A, b), 0
+
+
+def _outside_of_rows(A, v, g):
+    """g - A^T v, what A's rows can't make of g; exactly zero where it is only rounding."""
+    p = g - A.mT @ v
+    with torch.no_grad():
+        noise = ROUNDINGS_OF_ROWS * torch.finfo(A.dtype).eps * max(A.shape[-2:])
+        is_rounding = p.norm(dim=-2, keepdim=True) <= noise * g.norm(dim=-2, keepdim=True)
+    return p.masked_fill(is_rounding, 0.0)
+
+
+def _solve_one(A: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """x of one problem: by NumPy views of tensors on the host, and on the device by its kernels."""
+    if A.device.type != "cpu":
+        return solve(A, b)
+    return torch.from_numpy(solve(A.resolve_neg().numpy(), b.resolve_neg().numpy()))
