@@ -16,6 +16,7 @@ from ..solvers.moments import Sums
 from ..solvers.moments_regression import Options, SurrogateRows, evidence_from, fit_rows
 from ..solvers.solution import Solution
 from ._base import LinearRegressor, all_or_nothing, backend_name, overflow_explained
+from ._constraints import constraints_for
 
 # Relative errors that sums may cause in weights of float64 without a warning.
 QUIET_ERROR = 1e-8
@@ -161,8 +162,13 @@ class FromMoments(LinearRegressor):
         return self
 
     def _rows_of(self, sums: Sums) -> SurrogateRows:
+        d, names = sums.n_features, getattr(self, "feature_names_in_", None)
         return SurrogateRows.of(
-            sums, float(self.l1_ratio), bool(self.positive), bool(self.fit_intercept)
+            sums,
+            float(self.l1_ratio),
+            bool(self.positive),
+            bool(self.fit_intercept),
+            *constraints_for(self, d, len(sums.place.origin) - d, names),
         )
 
     def _fit_rows(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from numbers import Real
+from typing import Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -14,7 +15,12 @@ from ..kernels.contract import working_dtype
 from ..kernels.device import placed_beside
 from ..solvers.inference import gather_evidence
 from ..solvers.problem import Problem
-from ..solvers.regression import NONSMOOTH_SOLVERS, SOLVERS, fit_regression
+from ..solvers.regression import (
+    CONSTRAINED_SOLVERS,
+    NONSMOOTH_SOLVERS,
+    SOLVERS,
+    fit_regression,
+)
 from ..solvers.solution import Solution, range_of_most_rows
 from ._base import (
     all_or_nothing,
@@ -23,35 +29,49 @@ from ._base import (
     overflow_explained,
     refuse_underflow,
 )
+from ._constraints import alphas_of, check_shapes, constraints_for, equalities_of, is_trivial
 from ._from_streams import FromStreams
 from ._inference import InferringRegressor
 
 
 class LeastSquaresRegressor(FromStreams, InferringRegressor):
-    """Linear least squares to rounding, with L2, L1 and sign constraints.
+    """Linear least squares to rounding, with penalties, bounds and linear equalities.
 
     Minimises, over rows of weights s_i that sum to S::
 
         1/(2 S) sum_i s_i (x_i . coef + intercept - y_i)^2
-            + alpha (l1_ratio |coef|_1 + (1 - l1_ratio)/2 |coef|_2^2)
+            + alpha sum_j f_j (l1_ratio |coef_j| + (1 - l1_ratio)/2 coef_j^2)
 
-    Ordinary least squares by default; ridge, lasso, elastic net and non-negative least squares by
-    parameters. Columns need not be scaled. Convergence is measured, not assumed.
+    within the bounds and where ``A coef = b``, if these are given. f_j is 1 or `penalty_factor`.
+    Ordinary least squares by default; ridge, lasso, elastic net, non-negative least squares,
+    bounded least squares and synthetic controls by parameters. Columns need not be scaled.
+    Convergence is measured, not assumed.
 
     Parameters
     ----------
-    alpha : float >= 0, or list of such, default=0.0
+    alpha : float >= 0, list of such, or array of shape (n_alphas, n_targets), default=0.0
         Strength of the penalty; the intercept is never penalised. A list is a path: each fit
-        starts from the one before, so that strong penalties should come first.
+        starts from the one before, so that strong penalties should come first. An array of two
+        dimensions has a penalty for each target in a row; several rows are a path.
     l1_ratio : float in [0, 1], default=0.0
         Share of L1 in the penalty: 0 is ridge, 1 the lasso.
     positive : bool, default=False
         Whether weights may not be negative. The intercept may.
+    bounds : pair (lower, upper) of float or array-like of shape (n_features,), optional
+        Bounds of the weights, of all targets alike; infinite where there is none. A feature whose
+        bounds are equal is fixed. The intercept is free.
+    constraints : pair (A, b), optional
+        Linear equalities ``A @ coef = b``, A of shape (n_constraints, n_features) and b of shape
+        (n_constraints,), of all targets alike. Rows that follow from others are accepted.
+    penalty_factor : array-like of shape (n_features,), optional
+        Factor >= 0 of each feature's penalty; 0: not penalised. Used as given, as in glum; glmnet
+        first multiplies it by ``n_features / penalty_factor.sum()``. Default: ones.
     fit_intercept : bool, default=True
         Whether to fit an intercept.
     solver : {"auto", "gram", "sketch", "cg", "qr", "nesterov"}, default="auto"
         As in :func:`lstsq`, and "nesterov": accelerated proximal descent. With L1 or `positive`
-        "gram" (proximal Newton steps) or "nesterov"; "auto" picks.
+        "gram" (proximal Newton steps) or "nesterov"; "auto" picks. With `bounds`, `constraints`,
+        `penalty_factor` or `alpha` per target "auto", "gram" or "qr".
     tol : float >= 0, default=1e-10
         The fit ends when the gradient, relative to that at zero weights and to the residuals, is
         at most this, or as small as rounding allows. Under L1 it is what optimality lacks.
@@ -74,9 +94,15 @@ class LeastSquaresRegressor(FromStreams, InferringRegressor):
     coef_path_, intercept_path_ : ndarrays of shape (n_alphas, ...)
         Weights and intercepts for each `alpha`, if it is a list.
     dual_gap_ : float, or ndarray of shape (n_alphas,)
-        With L1: how far the objective is from the optimum at most, summed over targets.
+        How far the objective is from the optimum at most, summed over targets: with L1, and with
+        bounds or penalties of all weights. Not set where no finite bound is known.
     relative_gradient_ : float, or ndarray of shape (n_alphas,)
-        What the gradient came down to, in units of `tol`.
+        What the gradient came down to, in units of `tol`; with constraints, the largest violation
+        of the optimality conditions.
+    constraint_residual_ : float
+        With `constraints`, the largest ``|A @ coef - b|``.
+    constraint_multipliers_ : ndarray of shape (n_constraints,) or (n_targets, n_constraints)
+        With `constraints`: by how much the least objective grows per unit of each number of b.
     solver_ : str
         Which solver gave the answer; "dual" is that of fewer rows than columns.
     n_iter_ : int
@@ -108,6 +134,11 @@ class LeastSquaresRegressor(FromStreams, InferringRegressor):
     with ``alpha=a``, since the loss here is a mean. Where columns depend on each other and
     nothing is penalised, the weights of least norm are returned.
 
+    Constraints that contradict each other are refused before the fit, by name. Those on weights in
+    X's dtype hold to its rounding. Where columns depend on each other, several weights may be
+    optimal, of which one is returned. A fit whose certificates are not met warns. `summary` is for
+    weights without constraints, whose standard errors are not those of a bounded fit.
+
     An interrupted or failed fit leaves the estimator as it was.
 
     `partial_fit` and `fit_moments` fit the model to rows that are not all in memory, by their
@@ -126,6 +157,13 @@ class LeastSquaresRegressor(FromStreams, InferringRegressor):
     >>> path = LeastSquaresRegressor(alpha=[10.0, 1.0], l1_ratio=1.0).fit(X, y)
     >>> path.coef_path_.shape
     (2, 2)
+
+    Shares that are not negative and sum to one:
+
+    >>> shares = LeastSquaresRegressor(bounds=(0.0, 1.0), constraints=([[1.0, 1.0]], [1.0]))
+    >>> shares = shares.set_params(fit_intercept=False)
+    >>> shares.fit([[1.0, 3.0], [2.0, 2.0], [4.0, 1.0]], [2.5, 2.0, 1.8]).coef_.round(3).tolist()
+    [0.263, 0.737]
     """
 
     def __init__(
@@ -134,6 +172,9 @@ class LeastSquaresRegressor(FromStreams, InferringRegressor):
         alpha=0.0,
         l1_ratio=0.0,
         positive=False,
+        bounds=None,
+        constraints=None,
+        penalty_factor=None,
         fit_intercept=True,
         solver="auto",
         tol=1e-10,
@@ -145,6 +186,9 @@ class LeastSquaresRegressor(FromStreams, InferringRegressor):
         self.alpha = alpha
         self.l1_ratio = l1_ratio
         self.positive = positive
+        self.bounds = bounds
+        self.constraints = constraints
+        self.penalty_factor = penalty_factor
         self.fit_intercept = fit_intercept
         self.solver = solver
         self.tol = tol
@@ -189,6 +233,9 @@ class LeastSquaresRegressor(FromStreams, InferringRegressor):
         return self._solve(kernels, self._problem(X, y, s), alphas, start, one_target)
 
     def _problem(self, X, y, s) -> Problem:
+        names = getattr(self, "feature_names_in_", None)
+        n_targets = y.shape[1] if y.ndim == 2 else 1
+        constraints, factor = constraints_for(self, X.shape[1], n_targets, names)
         return Problem(
             X,
             placed_beside(y, X),  # once: kernels would copy them from the host in each pass
@@ -196,6 +243,8 @@ class LeastSquaresRegressor(FromStreams, InferringRegressor):
             float(self.l1_ratio),
             bool(self.positive),
             bool(self.fit_intercept),
+            constraints=constraints,
+            penalty_factor=factor,
         )
 
     def _start(self, d: int, n_targets: int):
@@ -273,6 +322,13 @@ class LeastSquaresRegressor(FromStreams, InferringRegressor):
         if all(found.dual_gap is not None for found in solutions):
             gaps = [found.dual_gap for found in solutions]
             self.dual_gap_ = np.array(gaps) if self._is_path() else gaps[0]
+        self.__dict__.pop("constraint_residual_", None)
+        self.__dict__.pop("constraint_multipliers_", None)
+        if self.constraints is not None and last.multipliers is not None:
+            A, b = equalities_of(self.constraints)
+            self.constraint_residual_ = float(np.abs(last.coef @ A.T - b).max(initial=0.0))
+            one_target = self._has_one_target()
+            self.constraint_multipliers_ = last.multipliers[0] if one_target else last.multipliers
 
     def _warn_where_not_converged(self, solutions: list[Solution]) -> None:
         late = [found for found in solutions if not found.converged]
@@ -295,15 +351,14 @@ class LeastSquaresRegressor(FromStreams, InferringRegressor):
         )
 
     def _is_path(self) -> bool:
-        return not isinstance(self.alpha, Real)
+        if isinstance(self.alpha, Real):
+            return False
+        return np.ndim(self.alpha) != 2 or len(self.alpha) > 1
 
-    def _check_parameters(self) -> list[float]:
+    def _check_parameters(self) -> list[Any]:
         """The values of `alpha` as a list, after the checks of all parameters."""
-        if self._is_path():
-            alphas = check_alphas(self.alpha, "alpha")
-        else:
-            alphas = [check.check_real(self.alpha, "alpha", 0.0)]
-        self._check_other_parameters(any(alphas))
+        alphas = alphas_of(self.alpha)
+        self._check_other_parameters(bool(np.any(alphas)))
         return alphas
 
     def _check_other_parameters(self, has_penalty: bool) -> None:
@@ -315,16 +370,17 @@ class LeastSquaresRegressor(FromStreams, InferringRegressor):
         if hasattr(self, "warm_start"):
             check.check_flag(self.warm_start, "warm_start")
         check.check_choice(self.solver, "solver", SOLVERS)
+        check_shapes(self)
+        if not is_trivial(self):
+            if self.solver not in CONSTRAINED_SOLVERS:
+                raise ValueError(
+                    f"solver={self.solver!r} can't fit with bounds, constraints, penalty_factor or "
+                    f"alpha per target: use one of {', '.join(map(repr, CONSTRAINED_SOLVERS))}."
+                )
+            return
         smooth = not self.positive and not (self.l1_ratio > 0.0 and has_penalty)
         if not smooth and self.solver not in NONSMOOTH_SOLVERS:
             raise ValueError(
                 f"solver={self.solver!r} can't fit an L1 penalty or positive=True: use one of "
                 f"{', '.join(map(repr, NONSMOOTH_SOLVERS))}."
             )
-
-
-def check_alphas(value, name: str) -> list[float]:
-    """The values of alpha along a path, checked."""
-    if not isinstance(value, (list, tuple, np.ndarray)) or np.ndim(value) != 1 or not len(value):
-        raise ValueError(f"{name} must be a number or a list of numbers, got {value!r}.")
-    return [check.check_real(number, name, 0.0) for number in value]

@@ -72,6 +72,8 @@ class LeastSquaresClassifier(LinearClassifier):
         Share of L1 in the penalty: 0 is ridge, 1 the lasso.
     positive : bool, default=False
         Whether weights may not be negative. The intercept may.
+    bounds, constraints, penalty_factor
+        As of :class:`LeastSquaresRegressor`, for the weights of each class alike.
     fit_intercept : bool, default=True
         Whether to fit an intercept.
     class_weight : dict of label to float >= 0, "balanced" or None, default=None
@@ -134,6 +136,9 @@ class LeastSquaresClassifier(LinearClassifier):
         alpha=0.0,
         l1_ratio=0.0,
         positive=False,
+        bounds=None,
+        constraints=None,
+        penalty_factor=None,
         fit_intercept=True,
         class_weight=None,
         solver="auto",
@@ -146,6 +151,9 @@ class LeastSquaresClassifier(LinearClassifier):
         self.alpha = alpha
         self.l1_ratio = l1_ratio
         self.positive = positive
+        self.bounds = bounds
+        self.constraints = constraints
+        self.penalty_factor = penalty_factor
         self.fit_intercept = fit_intercept
         self.class_weight = class_weight
         self.solver = solver

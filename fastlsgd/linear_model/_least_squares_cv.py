@@ -18,9 +18,10 @@ from ..solvers.moments import Sums
 from ..solvers.moments_regression import all_but_one, squared_errors
 from ..solvers.refits import Task
 from ._base import all_or_nothing, overflow_explained
+from ._constraints import check_alphas
 from ._folds import RoutedSplitter, folds_of
 from ._from_moments import check_moments
-from ._least_squares import LeastSquaresRegressor, check_alphas
+from ._least_squares import LeastSquaresRegressor
 
 # The share of an error that may be rounding without a warning.
 MOST_ROUNDING = 1e-3
@@ -41,10 +42,13 @@ class LeastSquaresCV(RoutedSplitter, LeastSquaresRegressor):
         Share of L1 in the penalty: 0 is ridge, 1 the lasso.
     positive : bool, default=False
         Whether weights may not be negative.
+    bounds, constraints, penalty_factor
+        As in :class:`LeastSquaresRegressor`, in all folds.
     fit_intercept : bool, default=True
         Whether to fit an intercept.
     cv : int, splitter, iterable or None, default=None
-        None: leave-one-out for ridge, 5 folds with L1 or `positive`. Else as in
+        None: leave-one-out for ridge, 5 folds with L1, `positive`, `bounds`, `constraints` or
+        `penalty_factor`. Else as in
         :func:`sklearn.model_selection.check_cv`. An iterable has pairs of rows to fit and rows to
         judge, as row numbers (which may come more than once), masks or slices.
     solver, tol, max_iter, backend, n_jobs
@@ -98,6 +102,9 @@ class LeastSquaresCV(RoutedSplitter, LeastSquaresRegressor):
         alphas=None,
         l1_ratio=0.0,
         positive=False,
+        bounds=None,
+        constraints=None,
+        penalty_factor=None,
         fit_intercept=True,
         cv=None,
         solver="auto",
@@ -109,6 +116,9 @@ class LeastSquaresCV(RoutedSplitter, LeastSquaresRegressor):
         self.alphas = alphas
         self.l1_ratio = l1_ratio
         self.positive = positive
+        self.bounds = bounds
+        self.constraints = constraints
+        self.penalty_factor = penalty_factor
         self.fit_intercept = fit_intercept
         self.cv = cv
         self.solver = solver

@@ -68,6 +68,8 @@ def default_alphas(
         raise _no_scale("overflow") from error
     squares = total / system.weight
     varies = system.columns_scale(total) > 0.0
+    if problem.penalty_factor is not None:  # as if the columns were divided by their factors
+        squares, xy, varies = _per_factor(problem, squares, xy, varies)
     if not (in_range(squares[varies]) and _rest_is_constant(system, squares)):
         raise _no_scale("overflow or underflow")
     if problem.l1_ratio > 0.0:
@@ -79,6 +81,18 @@ def default_alphas(
     if len(squares) == 0:
         return np.geomspace(1.0, 1e-3, count)
     return np.geomspace(1e2 * float(squares.max()), 1e-4 * float(squares.min()), count)
+
+
+def _per_factor(problem: Problem, squares, xy, varies):
+    """Return the sums in the columns' units in which their penalties are equal.
+
+    Columns without a penalty have none, and are left out.
+    """
+    factor = problem.penalty_factor
+    assert factor is not None
+    varies = varies & (factor > 0.0)
+    share = np.where(varies, 1.0 / np.where(varies, factor, 1.0), 0.0)
+    return np.where(varies, squares * share, squares), xy * share[:, None], varies
 
 
 def _column_sums(system: System) -> tuple[np.ndarray, np.ndarray]:
@@ -123,7 +137,9 @@ def k_fold(
     counted = _counted(task, folds)
     if is_wide(task) and task.problem.is_smooth(alphas):
         found = _wide_errors(task, penalties, list(counted))
-    elif is_wide(task) and working_sets_pay(task.problem, alphas):
+    elif task.problem.constraints is not None or (
+        is_wide(task) and working_sets_pay(task.problem, alphas)
+    ):
         found = _refitted(task, penalties, counted)
     else:
         found = _tall_errors(task, penalties, counted)
@@ -153,7 +169,7 @@ def _tall_errors(task: Task, penalties: np.ndarray, folds):
 
 
 def _refitted(task: Task, penalties: np.ndarray, folds):
-    """The same from a path of working sets on each fold's own rows."""
+    """The same from a path on each fold's own rows."""
     for train, test in folds:
         counts = np.bincount(train, minlength=len(task.weights))
         yield test, refit_errors(task, counts, test, penalties)

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..kernels.contract import Kernels
+from .constraints import Constraints
 from .cross_validation import default_alphas
 from .factors import EPS
 from .inference import INVERSE_CONDITION, Evidence
@@ -42,13 +43,30 @@ class SurrogateRows:
     fit_intercept: bool
 
     @classmethod
-    def of(cls, sums: Sums, l1_ratio: float, positive: bool, fit_intercept: bool) -> SurrogateRows:
+    def of(
+        cls,
+        sums: Sums,
+        l1_ratio: float,
+        positive: bool,
+        fit_intercept: bool,
+        constraints: Constraints | None = None,
+        penalty_factor: np.ndarray | None = None,
+    ) -> SurrogateRows:
         sums = sums if fit_intercept else about_zero(sums)
         R, q, rest = sums.root()
         X, y = np.zeros((len(R) + 1, sums.n_features)), np.zeros((len(R) + 1, len(rest)))
         columns = varying(sums)
         X[:-1, columns], y[:-1], y[-1] = R[:, columns], q, np.sqrt(rest)
-        problem = Problem(X, y, None, l1_ratio, positive, fit_intercept=False)
+        problem = Problem(
+            X,
+            y,
+            None,
+            l1_ratio,
+            positive,
+            fit_intercept=False,
+            constraints=constraints,
+            penalty_factor=penalty_factor,
+        )
         return cls(sums, problem, sums.place.weight / len(X), fit_intercept)
 
     def alphas(self, kernels: Kernels) -> list[float]:
@@ -66,17 +84,20 @@ class SurrogateRows:
             sets = [np.intersect1d(np.flatnonzero(w), columns) for w in coef]
         return max((self.sums.condition(some, l2) for some in sets if len(some)), default=1.0)
 
-    def restored(self, solution: Solution, alpha: float) -> Solution:
+    def restored(self, solution: Solution, alpha) -> Solution:
         """Return a solution for these rows as one for the data."""
         d, mean = self.sums.n_features, self.sums.place.mean
-        gap = solution.dual_gap
+        gap, multipliers, condition = solution.dual_gap, solution.multipliers, solution.condition
+        if self.problem.constraints is None:
+            condition = self.condition(alpha, solution.coef)
         return replace(
             solution,
             intercept=mean[d:] - solution.coef @ mean[:d],
             centre=mean[:d],
-            condition=self.condition(alpha, solution.coef),
+            condition=condition,
             losses=[loss / self.share for loss in solution.losses],
             dual_gap=None if gap is None else gap / self.share,
+            multipliers=None if multipliers is None else multipliers / self.share,
         )
 
 

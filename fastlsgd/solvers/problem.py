@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from ..kernels.contract import Matrix
 from ..kernels.device import placed_beside
+from . import active_set
+from .constraints import Constraints
 from .weights import normalised_weights
 
 # The sum of the weights times alpha, a power of two to which squares of columns are added, may
@@ -42,6 +45,26 @@ class Penalty:
 
 
 @dataclass(frozen=True)
+class Terms:
+    """sum_j (l1_j |w_j| + l2_j/2 w_j^2) of one target, and bounds; arrays of (d,)."""
+
+    l1: np.ndarray
+    l2: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+
+    def value(self, w: np.ndarray) -> float:
+        return float(self.l1 @ np.abs(w) + 0.5 * (self.l2 @ (w * w)))
+
+    def violation(self, w: np.ndarray, slope: np.ndarray) -> np.ndarray:
+        """Return how far each weight is from optimality, (d,).
+
+        `slope` is minus the gradient of the loss and of the equalities' multipliers.
+        """
+        return active_set.apart(w, slope - self.l2 * w, self.l1, self.lower, self.upper)[0]
+
+
+@dataclass(frozen=True)
 class Problem:
     """X and y as the kernels take them, and how the weights are penalised."""
 
@@ -53,6 +76,9 @@ class Problem:
     fit_intercept: bool
     # What `wide.row_gram` has found, where several fits share X and the weights.
     row_grams: dict[str, np.ndarray] | None = None
+    # None: neither bounds nor equalities, nor penalties that differ by feature or by target.
+    constraints: Constraints | None = None
+    penalty_factor: np.ndarray | None = None  # (d,)
 
     @cached_property
     def weight(self) -> float:
@@ -66,9 +92,12 @@ class Problem:
             return self, 0
         return replace(self, sample_weight=weights, row_grams=None), exponent
 
-    def lightened(self, alphas: Sequence[float]) -> tuple[Problem, int]:
+    def lightened(self, alphas: Sequence[Any]) -> tuple[Problem, int]:
         """Return the problem with weights whose sum times each alpha is a float64, as above."""
-        exponent = int(np.frexp(self.weight)[1] + np.frexp(max(alphas))[1]) - MOST_EXPONENT
+        largest = float(np.max(alphas))
+        if self.penalty_factor is not None:
+            largest *= max(1.0, float(self.penalty_factor.max()))
+        exponent = int(np.frexp(self.weight)[1] + np.frexp(largest)[1]) - MOST_EXPONENT
         if exponent <= 0:
             return self, 0
         exponent += exponent % 2
@@ -80,6 +109,20 @@ class Problem:
     def penalty(self, alpha: float) -> Penalty:
         return Penalty(alpha * self.l1_ratio, alpha * (1.0 - self.l1_ratio), self.positive)
 
-    def is_smooth(self, alphas: Sequence[float] | np.ndarray) -> bool:
-        """Return whether neither L1 (at any of these alphas) nor a sign constraint applies."""
-        return not self.positive and (self.l1_ratio == 0.0 or not np.any(alphas))
+    def terms(self, alpha: float | np.ndarray, n_targets: int) -> list[Terms]:
+        """Return penalty and bounds of each target's weights; alpha may be an array of (t,)."""
+        assert self.constraints is not None
+        lower, upper = self.constraints.lower, self.constraints.upper
+        factor = np.ones(len(lower)) if self.penalty_factor is None else self.penalty_factor
+        return [
+            Terms(own * self.l1_ratio * factor, own * (1.0 - self.l1_ratio) * factor, lower, upper)
+            for own in np.broadcast_to(alpha, n_targets)
+        ]
+
+    def is_smooth(self, alphas: Any) -> bool:
+        """Return whether neither L1 (at any of these alphas) nor constraints apply.
+
+        Penalties that differ by feature or by target count as constraints.
+        """
+        is_free = not self.positive and self.constraints is None
+        return is_free and (self.l1_ratio == 0.0 or not np.any(alphas))

@@ -164,19 +164,10 @@ class Quadratic:
         self.condition = 1.0
         if len(where) == 0:
             return w
-        part = self.H[np.ix_(where, where)]
-        part[np.diag_indices(len(where))] += penalty.l2
-        scale = 1.0 / np.sqrt(np.maximum(np.diag(part), TINY))
-        part *= scale
-        part *= scale[:, None]
-        norm = np.abs(part).sum(axis=0).max()
-        upper = upper_of(part)
-        if upper is None:
+        factor = scaled_factor(self.H, where, penalty.l2)
+        if factor is None:
             return None
-        reciprocal, info = lapack.dpocon(upper, norm)
-        if info != 0 or not reciprocal > EPS * len(where):
-            return None
-        self.condition = float(1.0 / np.sqrt(reciprocal))
+        upper, scale, self.condition = factor
         right = (self.c[where] - penalty.l1 * signs[where]) * scale
         w[where] = lapack.dpotrs(upper, right, lower=0)[0] * scale
         return w if np.isfinite(w).all() else None
@@ -184,18 +175,52 @@ class Quadratic:
     def _watched_steps(self, penalty: Penalty, w: np.ndarray) -> tuple[np.ndarray, int]:
         """Minimise by `active_set.py`, in the range of H that exceeds rounding."""
         scale = column_scale(self.diagonal + np.where(self.diagonal > 0.0, penalty.l2, 0.0))
-        H = self.H * scale * scale[:, None]
-        H[np.diag_indices_from(H)] += penalty.l2 * scale**2
-        values, vectors = eigh(H)
-        keep = values > EPS * len(values) * max(float(values[-1]), TINY)
-        root = np.sqrt(values[keep])
-        R = root[:, None] * vectors[:, keep].T
-        R[:, scale == 0.0] = 0.0  # the rounding of columns that are left out would have no penalty
-        q = (vectors[:, keep].T @ (self.c * scale)) / root
+        R, q = root_of(self.H, self.c, penalty.l2)
+        R *= scale
         lasso = Lasso(R, q, penalty.l1 * scale, penalty.positive)
         found = active_set.minimise(lasso, _divided(w, scale))
         self.condition = found.condition
         return found.u * scale, found.moves
+
+
+def scaled_factor(
+    H: np.ndarray, where: np.ndarray, l2
+) -> tuple[np.ndarray, np.ndarray, float] | None:
+    """Return the Cholesky factor of D (H + l2) D in these columns, D, and the columns' condition.
+
+    D makes the diagonal 1. The result is None where the matrix is singular to rounding.
+    """
+    part = H[np.ix_(where, where)]
+    part[np.diag_indices(len(where))] += l2
+    scale = 1.0 / np.sqrt(np.maximum(np.diag(part), TINY))
+    part *= scale
+    part *= scale[:, None]
+    norm = np.abs(part).sum(axis=0).max()
+    upper = upper_of(part)
+    if upper is None:
+        return None
+    reciprocal, info = lapack.dpocon(upper, norm)
+    if info != 0 or not reciprocal > EPS * len(where):
+        return None
+    return upper, scale, float(1.0 / np.sqrt(reciprocal))
+
+
+def root_of(H: np.ndarray, c: np.ndarray, l2) -> tuple[np.ndarray, np.ndarray]:
+    """Return R and q with R^T R = H + l2 and R^T q = c, in the range of H that exceeds rounding.
+
+    Columns with H_jj = 0 have no penalty.
+    """
+    diagonal = np.diag(H)
+    l2 = np.where(diagonal > 0.0, l2, 0.0)
+    scale = column_scale(diagonal + l2)
+    H = H * scale * scale[:, None]
+    H[np.diag_indices_from(H)] += l2 * scale**2
+    values, vectors = eigh(H)
+    keep = values > EPS * len(values) * max(float(values[-1]), TINY)
+    root = np.sqrt(values[keep])
+    R = root[:, None] * vectors[:, keep].T
+    R[:, scale == 0.0] = 0.0  # the rounding of columns that are left out would have no penalty
+    return R * _divided(np.ones(len(scale)), scale), (vectors[:, keep].T @ (c * scale)) / root
 
 
 def minima(H: np.ndarray, slopes: np.ndarray, penalty: Penalty, starts: np.ndarray) -> np.ndarray:
@@ -355,18 +380,15 @@ def optimality_of(path, penalty: Penalty, point: Solution, gradient, squares, to
     zero. The rounding of residuals, and of sums over them, is proportional to their terms. `path`
     has the system, c, `variance`, and the `scale` and `size` of the columns.
     """
-    system = path.system
-    counts, eps = path.scale > 0.0, system.eps
+    counts = path.scale > 0.0
     violation = np.array(
         [
             penalty.violation(w, g + penalty.l2 * w)
             for w, g in zip(point.coef, gradient, strict=True)
         ]
     )
-    far, rho = np.abs(system.centre), np.sqrt(squares)
-    amplitude = np.sqrt(path.variance + system.y_centre**2) + np.abs(point.intercept)
-    amplitude = 4.0 * eps * (amplitude + np.abs(point.coef) @ np.sqrt(path.size**2 + far**2))
-    rounding = np.outer(amplitude, path.size) + 4.0 * eps * np.outer(rho, far)
+    rho = np.sqrt(squares)
+    rounding, amplitude = residual_rounding(path, point.coef, point.intercept, rho)
     unit = np.array([[unit_of(penalty, row)] for row in path.c])
     unit = np.minimum(np.outer(rho, path.size), unit)
     allowed = tol * unit
@@ -376,6 +398,19 @@ def optimality_of(path, penalty: Penalty, point: Solution, gradient, squares, to
         bool((rho <= 8.0 * amplitude).all()),
         float((violation / np.maximum(unit, TINY))[:, counts].max(initial=0.0)),
     )
+
+
+def residual_rounding(path, coef: np.ndarray, intercept: np.ndarray, rho: np.ndarray):
+    """Return what rounding may make of gradients (t, d), and of residuals of root mean square rho.
+
+    `path` has the system, the `variance` of the targets, and the root mean square `size` of each
+    column.
+    """
+    system, eps = path.system, path.system.eps
+    far = np.abs(system.centre)
+    amplitude = np.sqrt(path.variance + system.y_centre**2) + np.abs(intercept)
+    amplitude = 4.0 * eps * (amplitude + np.abs(coef) @ np.sqrt(path.size**2 + far**2))
+    return np.outer(amplitude, path.size) + 4.0 * eps * np.outer(rho, far), amplitude
 
 
 def refuse_target_range(system: System) -> None:
@@ -404,8 +439,8 @@ def objective_of(weight: float, penalty: Penalty, coef, squares) -> float:
     return weight * (0.5 * float(squares.sum()) + penalty.value(coef))
 
 
-class _TrianglePath:
-    """Solutions on the triangle of a QR decomposition of [A, y]."""
+class RowsTriangle:
+    """The triangle of a QR decomposition of [A, y], and the units of its columns."""
 
     def __init__(self, system: System) -> None:
         self.system = system
@@ -413,6 +448,7 @@ class _TrianglePath:
             self._prepare(system)
 
     def _prepare(self, system: System) -> None:
+        """Decompose; `scale` (d,) makes columns of norm 1, and is 0 for those that are left out."""
         d = system.d
         system.find_centre()
         self.upper, exponents = triangle(system)
@@ -421,6 +457,10 @@ class _TrianglePath:
         noise = np.ldexp(4.0 * EPS * np.abs(system.centre), -self.units)
         self.scale = column_scale(squares, system.weight * noise**2)
         self.R = self.upper[:d, :d] * self.scale
+
+
+class _TrianglePath(RowsTriangle):
+    """Solutions on the triangle."""
 
     def solution(self, penalty: Penalty, start: np.ndarray) -> Solution:
         with np.errstate(over="ignore", invalid="ignore"):

@@ -167,7 +167,8 @@ def refit_errors(
 
 def _fits(task: Task, problem: Problem, alphas: list[float]):
     """Yield weights and intercept for each alpha, as LeastSquaresRegressor would find them."""
-    if problem.is_smooth(alphas) or working_sets_pay(problem, alphas):
+    is_own = problem.is_smooth(alphas) or problem.constraints is not None
+    if is_own or working_sets_pay(problem, alphas):
         for found in _regression(task, problem, alphas, None):
             yield found.coef, found.intercept
         return

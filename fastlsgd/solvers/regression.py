@@ -3,18 +3,21 @@
     J = 1/(2 S) sum_i s_i (x_i . w + b - y_i)^2 + alpha (l1_ratio |w|_1 + (1 - l1_ratio)/2 |w|_2^2)
 
 Without L1 and sign constraints that is `least_squares.py`; with them, `proximal_newton.py` where
-the Gram matrix fits into memory, else `full_batch.py`.
+the Gram matrix fits into memory, else `full_batch.py`. Bounds, linear equalities, and penalties
+that differ by feature or by target are for `constrained.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from ..kernels.contract import CSR, Kernels, Matrix
 from ..kernels.device import lives_on_device
+from .constrained import fit_constrained
 from .factors import NotTrustworthy
 from .full_batch import FullBatchResult, fit_full_batch
 from .least_squares import (
@@ -33,6 +36,7 @@ from .system import System
 from .training import TrainingData
 from .working_sets import fit_working_sets
 
+CONSTRAINED_SOLVERS = ("auto", "gram", "qr")
 SOLVERS = (*DIRECT_SOLVERS, "nesterov")
 NONSMOOTH_SOLVERS = ("auto", "gram", "nesterov")
 
@@ -45,7 +49,7 @@ LEAST_COLUMNS = 32
 def fit_regression(
     kernels: Kernels,
     problem: Problem,
-    alphas: Sequence[float],
+    alphas: Sequence[Any],
     coef: np.ndarray | None,
     *,
     solver: str,
@@ -67,7 +71,9 @@ def fit_regression(
     exponent += lightened_by
     start = None if coef is None else coef.astype(np.float64)
     request = Request(tol=tol, max_iter=max_iter, start=start, row_grams=problem.row_grams)
-    if solver != "nesterov" and problem.is_smooth(alphas):
+    if problem.constraints is not None:
+        solutions = _constrained(kernels, problem, alphas, request, solver, n_threads)
+    elif solver != "nesterov" and problem.is_smooth(alphas):
         solutions = solve_least_squares(
             TrainingData(kernels, problem.X, problem.y, problem.sample_weight, n_threads),
             [alpha * problem.weight for alpha in alphas],
@@ -79,6 +85,24 @@ def fit_regression(
     else:
         solutions = _nonsmooth(kernels, problem, alphas, request, solver, n_threads)
     return [weights_undone(found, exponent, 0) for found in solutions]
+
+
+def _constrained(
+    kernels, problem: Problem, alphas, request: Request, solver: str, n_threads: int
+) -> list[Solution]:
+    try:
+        solutions = fit_constrained(
+            make_system(kernels, problem, n_threads),
+            problem,
+            alphas,
+            request.start,
+            solver=solver,
+            tol=request.tol,
+            max_iter=request.max_iter,
+        )
+    except NotTrustworthy as error:
+        raise np.linalg.LinAlgError(str(error)) from error
+    return _means(solutions, problem.weight)
 
 
 def _means(solutions: list[Solution], weight: float) -> list[Solution]:
@@ -130,6 +154,8 @@ def working_sets_pay(problem: Problem, alphas: Sequence[float]) -> bool:
     Where the Gram matrix of all columns is cheap, its set-up is their equal and a path is faster.
     """
     n, d = problem.X.shape
+    if problem.constraints is not None:
+        return False
     if not (problem.l1_ratio > 0.0 and min(alphas) > 0.0) or lives_on_device(problem.X):
         return False
     return d >= LEAST_COLUMNS and (n < d or not _gram_pays(problem.X))

@@ -84,6 +84,8 @@ class Solution:
     singular: SingularFactor | None = None  # replaces the factor where columns are dependent
     why_not: str = ""  # the reason for not having converged, and what helps
     dual_gap: float | None = None  # with L1: of the objective as a mean over rows
+    # With linear equalities A w = b: the derivatives of the least objective by b, (t, m).
+    multipliers: np.ndarray | None = None
 
     def intercept_with(self, coef: np.ndarray, most_rows: np.ndarray | None) -> np.ndarray:
         """Return the intercept that fits these weights, which are `coef` rounded.

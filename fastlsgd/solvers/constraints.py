@@ -1,0 +1,185 @@
+"""Bounds of weights and linear equalities between them, as solvers take them.
+
+    lower_j <= w_j <= upper_j,     A w = b
+
+What the user gave is checked for contradictions here, once, and each error names the features or
+the rows of A that contradict each other. Rows of A that follow from others are left out, and the
+rest is replaced by orthonormal rows E with E w = e over the features whose bounds differ. Whether
+these can hold within the bounds shows the least |E w - e|^2 within them (phase 1): if it is not
+zero, its residual combines rows to an equality that no weights within the bounds satisfy (Farkas).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.linalg import qr, solve_triangular
+
+from . import active_set
+from .active_set import Lasso
+from .factors import EPS, column_scale
+
+# A row of A depends on others if its part outside of their span is at most this share of it.
+REDUNDANT = 1e-11
+# What two sides of an equality may differ by, relative to their terms.
+EQUAL = 1e-9
+# A row takes part in a contradiction if its factor is at least this share of the largest.
+TAKES_PART = 1e-6
+# So many rows or features are named in a message.
+MOST_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Constraints:
+    """The bounds, and equalities without redundant rows."""
+
+    lower: np.ndarray  # (d,)
+    upper: np.ndarray  # (d,)
+    E: np.ndarray  # (r, d)  orthonormal rows; zero for features whose bounds are equal
+    e: np.ndarray  # (r,)
+    A: np.ndarray  # (m, d)  as given
+    b: np.ndarray  # (m,)
+    back: np.ndarray  # (m, r)  from multipliers of E w = e to those of A w = b
+    start: np.ndarray  # (d,)  weights that satisfy all of them
+
+    @classmethod
+    def of(
+        cls,
+        lower: np.ndarray,
+        upper: np.ndarray,
+        A: np.ndarray,
+        b: np.ndarray,
+        names: Sequence[str],
+    ) -> Constraints:
+        """Return the constraints as solvers take them.
+
+        Raises
+        ------
+        ValueError
+            If they contradict each other; the message says which do.
+        """
+        _refuse_empty_ranges(lower, upper, names)
+        _refuse_out_of_reach(lower, upper, A, b)
+        fixed = lower == upper
+        known = np.where(fixed, lower, 0.0)
+        E, e, back = _independent(np.where(fixed, 0.0, A), b - A @ known, b)
+        made = cls(lower, upper, E, e, A, b, back, np.clip(0.0, lower, upper))
+        return replace(made, start=_feasible(made)) if len(e) else made
+
+    @property
+    def has_equalities(self) -> bool:
+        return len(self.e) > 0
+
+    def residual(self, w: np.ndarray) -> float:
+        """Return the largest |A w - b| of weights (t, d)."""
+        return float(np.abs(w @ self.A.T - self.b).max(initial=0.0))
+
+    def allowed(self, w: np.ndarray) -> np.ndarray:
+        """Return what |E w - e| may be by rounding, (r,)."""
+        return 16.0 * EPS * len(w) ** 0.5 * (np.abs(self.e) + np.abs(self.E) @ np.abs(w))
+
+
+def _refuse_empty_ranges(lower: np.ndarray, upper: np.ndarray, names: Sequence[str]) -> None:
+    wrong = np.flatnonzero(lower > upper)
+    if len(wrong):
+        listed = "; ".join(
+            f"{names[j]}: lower {lower[j]:g} > upper {upper[j]:g}" for j in wrong[:MOST_NAMED]
+        )
+        more = f"; and {len(wrong) - MOST_NAMED} more" if len(wrong) > MOST_NAMED else ""
+        raise ValueError(f"bounds contradict each other for {listed}{more}.")
+
+
+def _refuse_out_of_reach(lower, upper, A: np.ndarray, b: np.ndarray) -> None:
+    """Refuse each row of A w = b that no weights within the bounds satisfy."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        ends = np.where(A != 0.0, np.stack([A * lower, A * upper]), 0.0)
+        least, most = ends.min(axis=0).sum(axis=1), ends.max(axis=0).sum(axis=1)
+        size = np.where(np.isfinite(ends), np.abs(ends), 0.0).max(axis=0).sum(axis=1)
+    slack = EQUAL * (np.abs(b) + size)
+    wrong = np.flatnonzero((b < least - slack) | (b > most + slack))
+    if len(wrong):
+        i = int(wrong[0])
+        raise ValueError(
+            f"constraints can't be satisfied: row {i} of A coef = b asks for {b[i]:g}, but within "
+            f"the bounds A coef is from {least[i]:g} to {most[i]:g}."
+        )
+
+
+def _independent(
+    A: np.ndarray, left: np.ndarray, b: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return orthonormal E and e with the solutions of A w = left, and the way back from E to A.
+
+    Raises
+    ------
+    ValueError
+        If rows of A w = left contradict each other.
+    """
+    m, d = A.shape
+    norms = np.sqrt(np.einsum("ij,ij->i", A, A))
+    some = np.flatnonzero(norms > 0.0)
+    if len(some) == 0:
+        return np.zeros((0, d)), np.zeros(0), np.zeros((m, 0))
+    rows, right = A[some] / norms[some, None], left[some] / norms[some]
+    Q, T, order = qr(rows.T, mode="economic", pivoting=True)
+    rank = int((np.abs(np.diag(T)) > REDUNDANT).sum())
+    T, Q, first, rest = T[:rank], Q[:, :rank], order[:rank], order[rank:]
+    e = solve_triangular(T[:, :rank], right[first], trans="T")
+    combined = T[:, rank:].T @ e
+    shares = solve_triangular(T[:, :rank], T[:, rank:])  # (rank, others)
+    size = np.abs(right[rest]) + np.abs(shares).T @ np.abs(right[first])
+    wrong = np.flatnonzero(np.abs(combined - right[rest]) > EQUAL * np.maximum(size, EQUAL))
+    if len(wrong):
+        k = int(wrong[0])
+        i, others = int(some[rest[k]]), some[first[_large(shares[:, k])]]
+        raise ValueError(
+            f"constraints contradict each other: row {i} of A is a combination of {_rows(others)}, "
+            f"from which A coef = {combined[k] * norms[i]:g} there, but b is "
+            f"{right[rest[k]] * norms[i]:g}{'' if left[i] == b[i] else ' less fixed features'}."
+        )
+    back = np.zeros((m, rank))
+    inverse = solve_triangular(T[:, :rank], np.eye(rank))
+    back[some[first]] = inverse / norms[some[first], None]
+    return np.ascontiguousarray(Q.T), e, back
+
+
+def _large(shares: np.ndarray) -> np.ndarray:
+    return np.flatnonzero(np.abs(shares) > TAKES_PART * np.abs(shares).max(initial=0.0))
+
+
+def _rows(numbers: np.ndarray) -> str:
+    listed = sorted(int(i) for i in numbers)
+    shown = ", ".join(map(str, listed[:MOST_NAMED]))
+    more = f" and {len(listed) - MOST_NAMED} more" if len(listed) > MOST_NAMED else ""
+    return f"{'rows' if len(listed) > 1 else 'row'} {shown}{more}"
+
+
+def _feasible(constraints: Constraints) -> np.ndarray:
+    """Return weights within the bounds that satisfy the equalities.
+
+    Raises
+    ------
+    ValueError
+        If there are none.
+    """
+    E, e, lower, upper = constraints.E, constraints.e, constraints.lower, constraints.upper
+    is_free = upper > lower
+    scale = column_scale(np.einsum("ij,ij->j", E, E) * is_free)
+    unit = np.where(scale > 0.0, scale, 1.0)
+    lasso = Lasso(E * scale, e, np.zeros(len(unit)), lower=lower / unit, upper=upper / unit)
+    found = active_set.minimise(lasso, constraints.start / unit)
+    w = np.clip(found.u * unit, lower, upper)
+    w = np.where(found.u == lasso.least, lower, np.where(found.u == lasso.most, upper, w))
+    w = np.where(scale > 0.0, w, constraints.start)
+    r = e - E @ w
+    size = float(np.linalg.norm(e)) + float(np.linalg.norm(E * w))
+    if float(np.linalg.norm(r)) > EQUAL * size:
+        shares = constraints.back @ r
+        rows = _large(shares)
+        raise ValueError(
+            f"constraints can't be satisfied within the bounds: {_rows(rows)} of A coef = b "
+            f"contradict{'s' if len(rows) == 1 else ''} them."
+        )
+    return w
