@@ -14,6 +14,7 @@ from ..streaming.passes import StreamDescent
 from ..streaming.source import RowBlock
 from ..streaming.stream import Stream, StreamProgress
 from ._base import all_or_nothing
+from ._constraints import is_trivial
 from ._from_passes import adopt_path, needs_passes, path_of
 
 Report = bool | Callable[[StreamProgress], None]
@@ -36,7 +37,12 @@ def moments_task(
 
 
 def makes_passes(estimator, stream: Stream) -> bool:
-    """Return whether a descent fits the stream, as its columns, memory and the solver say."""
+    """Return whether a descent fits the stream, as its columns, memory and the solver say.
+
+    Constraints are for moments.
+    """
+    if not is_trivial(estimator):
+        return False
     return needs_passes(estimator.solver, n_features_of(stream), stream.memory)
 
 

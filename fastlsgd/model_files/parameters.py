@@ -1,6 +1,7 @@
 """Parameters of estimators as JSON has them.
 
-Numbers, strings, None and lists of these stand for themselves. A dict (of `class_weight`) is
+Numbers, strings, None and lists of these stand for themselves, and so do lists in lists (of bounds
+and constraints). A dict (of `class_weight`) is
 ``{"dict": [[label, weight], ...]}``, and an optimizer or schedule
 ``{"object": "Adam", "parameters": {...}}``, with a name that this module knows. What JSON can't
 have (functions, splitters, generators of random numbers) is not kept.
@@ -24,6 +25,8 @@ OBJECTS: dict[str, type] = {
     kind.__name__: kind
     for kind in (*optimizers.OPTIMIZERS.values(), *optimizers.SCHEDULES.values())
 }
+# A pair of a matrix and a vector is a list of lists of lists.
+DEEPEST = 3
 KEYS = (str, int, float, bool)
 
 
@@ -57,11 +60,11 @@ def value_as_json(value) -> Any:
         return int(value)
     if isinstance(value, Real):
         return number_as_json(float(value))
-    if isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in "biuf":
-        value = value.tolist()
+    if isinstance(value, np.ndarray) and value.ndim <= 2 and value.dtype.kind in "biuf":
+        return value_as_json(value.tolist())
     if isinstance(value, (list, tuple)):
         items = [value_as_json(item) for item in value]
-        if any(isinstance(item, (list, dict)) for item in items):
+        if depth_of(items) > DEEPEST:
             raise NotKept
         return items
     if isinstance(value, dict):
@@ -76,6 +79,17 @@ def value_as_json(value) -> Any:
         if not left:
             return {"object": name, "parameters": own}
     raise NotKept
+
+
+def depth_of(items) -> float:
+    """Return how deep lists are nested; infinite if too deep, or if there is a dict among them."""
+    depth, inner = 0, items
+    while any(isinstance(item, (list, dict)) for item in inner):
+        depth += 1
+        if depth > DEEPEST or any(isinstance(item, dict) for item in inner):
+            return math.inf
+        inner = [item for part in inner if isinstance(part, list) for item in part]
+    return 1 + depth
 
 
 def parameters_from_json(kind: type, told, where: str) -> dict[str, Any]:
@@ -103,7 +117,7 @@ def value_from_json(value, where: str) -> Any:
         return value
     if isinstance(value, float) and math.isfinite(value):
         return value
-    if isinstance(value, list) and not any(isinstance(item, (list, dict)) for item in value):
+    if isinstance(value, list) and depth_of(value) <= DEEPEST:
         return [value_from_json(item, where) for item in value]
     if isinstance(value, dict) and set(value) == {"dict"} and isinstance(value["dict"], list):
         pairs = value["dict"]

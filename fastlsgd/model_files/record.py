@@ -26,7 +26,7 @@ from ..linear_model import (
     SGDRegressor,
     SGDRegressorCV,
 )
-from ..linear_model._least_squares import check_alphas
+from ..linear_model._constraints import check_alphas
 from ..moments import Moments
 from .container import FORMAT, VERSION, Record, number_as_json, number_from_json
 from .labels import labels_as_json, labels_from_json
@@ -67,6 +67,8 @@ EXACT = {
 REGRESSOR = {
     **EXACT,
     "dual_gap_": Attribute("number", (1,)),
+    "constraint_residual_": Attribute("number"),
+    "constraint_multipliers_": Attribute("", (1, 2)),
     "coef_path_": Attribute("", (2, 3)),
     "intercept_path_": Attribute("", (1, 2)),
 }

@@ -45,6 +45,16 @@ FITS = {
     "exact, targets": (LeastSquaresRegressor(alpha=0.1), X, Y),
     "path": (LeastSquaresRegressor(alpha=[0.5, 0.1], l1_ratio=1.0), X, y),
     "paths": (LeastSquaresRegressor(alpha=np.array([0.5, 0.1])), X, Y),
+    "constraints": (
+        LeastSquaresRegressor(
+            bounds=(-np.inf, [2.0, 30.0, 1.0, np.inf]),
+            constraints=([[1.0, 0.0, 0.0, 1.0]], [-1.5]),
+            penalty_factor=[0.0, 1.0, 1.0, 2.0],
+            alpha=0.01,
+        ),
+        X,
+        y,
+    ),
     "leave-one-out": (LeastSquaresCV(), X, y),
     "folds": (LeastSquaresCV(alphas=[1.0, 0.1], l1_ratio=0.5, cv=4), X, Y),
     "classes": (LeastSquaresClassifier(), X, THREE),
