@@ -72,7 +72,7 @@ def alphas_of(value, name: str = "alpha") -> list[Any]:
     """The penalties along a path, each a number or, from an array of two dimensions, (t,)."""
     if isinstance(value, Real):
         return [check.check_real(value, name, 0.0)]
-    if np.ndim(value) != 2:
+    if np.ndim(value) != 2 or np.shape(value)[1] < 2:
         return list(check_alphas(value, name))
     array = _numbers(value, name, 2)
     if not array.size or not (np.isfinite(array).all() and (array >= 0.0).all()):

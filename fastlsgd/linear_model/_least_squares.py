@@ -163,7 +163,7 @@ class LeastSquaresRegressor(FromStreams, InferringRegressor):
     >>> shares = LeastSquaresRegressor(bounds=(0.0, 1.0), constraints=([[1.0, 1.0]], [1.0]))
     >>> shares = shares.set_params(fit_intercept=False)
     >>> shares.fit([[1.0, 3.0], [2.0, 2.0], [4.0, 1.0]], [2.5, 2.0, 1.8]).coef_.round(3).tolist()
-    [0.263, 0.737]
+    [0.262, 0.738]
     """
 
     def __init__(
