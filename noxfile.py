@@ -46,7 +46,8 @@ def cuda(session: nox.Session) -> None:
 @nox.session
 def frameworks(session: nox.Session) -> None:
     """PyTorch, JAX and ONNX: their adapters, pages and examples; PyTorch without CUDA."""
-    session.install(".[test,torch]", "--extra-index-url", "https://download.pytorch.org/whl/cpu")
+    packages = ".[test,torch,onnx]", "onnxruntime"
+    session.install(*packages, "--extra-index-url", "https://download.pytorch.org/whl/cpu")
     session.run(
         "pytest",
         "tests/frameworks",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ._config import config_context, get_config, set_config
     from ._embedding import get_include, get_library_dir
     from ._lstsq import LstsqInfo, lstsq
+    from ._onnx import to_onnx
     from ._show_versions import show_versions
     from .functional import gram, loss_gradient, predict, sgd_epoch
     from .kernels import available_backends
@@ -68,6 +69,7 @@ _LAZY = {
     "set_config": "_config",
     "sgd_epoch": "functional",
     "show_versions": "_show_versions",
+    "to_onnx": "_onnx",
     "unpatch_sklearn": "sklearn",
 }
 
@@ -108,6 +110,7 @@ __all__ = [
     "show_versions",
     "sklearn",
     "streaming",
+    "to_onnx",
     "unpatch_sklearn",
 ]
 

@@ -29,7 +29,7 @@ RUNS = {
 }
 
 # Packages that only an extra installs, of the scripts and modules that need them.
-NEEDED = {"torch_head.py": "torch", "fastlsgd.torch": "torch"}
+NEEDED = {"torch_head.py": "torch", "fastlsgd.torch": "torch", "fastlsgd._onnx": "skl2onnx"}
 
 
 @pytest.mark.parametrize("script", RUNS)
