@@ -74,7 +74,7 @@ _LAZY = {
 }
 
 # Modules that are attributes of the package too.
-_MODULES = ("kernels", "numba", "optimizers", "sklearn", "streaming", "torch")
+_MODULES = ("dask", "kernels", "numba", "optimizers", "sklearn", "streaming", "torch")
 
 __all__ = [
     "EpochReport",

@@ -19,9 +19,8 @@ def bounds(lines: list[str], comparison: str) -> dict[str, str]:
 
 
 def test_oldest_versions_are_those_of_pyproject():
-    declared = bounds(
-        [*PROJECT["dependencies"], *EXTRAS["plot"], *EXTRAS["streams"], *EXTRAS["test"]], ">="
-    )
+    extras = [line for name in ("plot", "streams", "dask", "test") for line in EXTRAS[name]]
+    declared = bounds([*PROJECT["dependencies"], *extras], ">=")
     oldest = dict(
         re.findall(r"^([\w-]+)==([\d.]+)$", (ROOT / "tests" / "oldest.txt").read_text(), re.M)
     )

@@ -155,14 +155,15 @@ def defined_names(kind: str) -> dict[str, set[tuple[str, str]]]:
 
     The subject of a file of `kernels/numba_cpu` is its name, and that of its twin in
     `kernels/cuda` the same one: what corresponds there may have one name. The classes of `sklearn/`
-    have scikit-learn's names.
+    have scikit-learn's names, and those of `dask/` the names of their twins for rows in memory.
     """
     found: dict[str, set[tuple[str, str]]] = {}
     for path in PACKAGE:
         subject = path.relative_to(ROOT / "fastlsgd").as_posix()
         subject = subject.replace("/cuda/", "/numba_cpu/")
+        is_twin = path.parent.name in ("sklearn", "dask")
         for node in ast.parse(path.read_text("utf-8")).body:
-            if kind == "class" and isinstance(node, ast.ClassDef) and "sklearn" not in path.parts:
+            if kind == "class" and isinstance(node, ast.ClassDef) and not is_twin:
                 found.setdefault(node.name, set()).add((subject, ""))
             elif kind == "constant" and isinstance(node, ast.Assign):
                 for target in node.targets:

@@ -1,0 +1,219 @@
+"""`LeastSquaresClassifier` over Dask collections."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dask
+import numpy as np
+from sklearn.utils.class_weight import compute_class_weight
+
+from .. import _validation as check
+from .. import linear_model
+from ..kernels.contract import working_dtype
+from ..linear_model._base import all_or_nothing, check_classes, check_labels
+from ..linear_model._from_passes import needs_passes
+from ..linear_model._least_squares_classifier import REGRESSOR_ATTRIBUTES
+from ..streaming.source import distinct
+from ._blocks import DaskBlocks, blocks_of, is_lazy
+from ._predictions import LazyModel, accuracy_of, hits_of_block
+from ._regressors import MOMENTS_MEMORY, collected, descend
+from ._sums import WorkerSetting, prepared, setting_of, summed
+
+
+class LabelCounts:
+    """How many rows have each label."""
+
+    def __init__(self, labels: np.ndarray, counts: np.ndarray) -> None:
+        self.labels, self.counts = labels, counts
+
+    def __add__(self, other: LabelCounts) -> LabelCounts:
+        labels = distinct(iter((self.labels, other.labels)))
+        counts = np.zeros(len(labels), np.int64)
+        for part in (self, other):
+            counts[np.searchsorted(labels, part.labels)] += part.counts
+        return LabelCounts(labels, counts)
+
+
+def labels_of_block(X, y, s) -> LabelCounts | None:
+    """Return the labels of a block."""
+    y, _ = prepared(X, y, s, None)
+    if len(y) == 0:
+        return None
+    y = np.asarray(y)
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim != 1:
+        raise ValueError(f"y must have one label per row, got shape {y.shape}.")
+    check_labels(y, "y")
+    return LabelCounts(*np.unique(y, return_counts=True))
+
+
+class SignedTargets:
+    """Makes targets of -1 and 1 of labels, and multiplies the weights by those of the classes."""
+
+    def __init__(self, estimator, labels: np.ndarray) -> None:
+        self.estimator, self.labels = estimator, labels
+
+    def __call__(self, X, y, s):
+        y = np.asarray(y).reshape(X.shape[0])
+        s = check.as_sample_weight(s, X.shape[0], some_weight=False)
+        dtype = working_dtype(np.result_type(*X.dtypes) if hasattr(X, "dtypes") else X.dtype)
+        return self.estimator._signed(y, s, self.labels, dtype)
+
+
+class LeastSquaresClassifier(LazyModel, linear_model.LeastSquaresClassifier):
+    """Linear classifier over Dask arrays and dataframes: least squares to one target per class.
+
+    Parameters, fitted attributes and results are those of :class:`fastlsgd.LeastSquaresClassifier`
+    for labels that exclude each other; `fit` takes Dask collections, and `predict`,
+    `decision_function` and `score` of them are lazy. One pass over y finds the classes, then the
+    targets are fitted as by :class:`fastlsgd.dask.LeastSquaresRegressor`.
+
+    Parameters
+    ----------
+    alpha, l1_ratio, positive, fit_intercept, class_weight, solver, tol, max_iter, warm_start, \
+backend
+        As of :class:`fastlsgd.LeastSquaresClassifier`.
+    n_jobs : int or None, default=None
+        Threads of each task; None is one.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> from sklearn.datasets import load_iris
+    >>> from fastlsgd.dask import LeastSquaresClassifier
+    >>> X, y = (da.from_array(part, chunks=50) for part in load_iris(return_X_y=True))
+    >>> model = LeastSquaresClassifier().fit(X, y)
+    >>> round(float(model.score(X, y)), 3)
+    0.847
+    """
+
+    _plain = linear_model.LeastSquaresClassifier
+
+    def fit(self, X, y, sample_weight=None):
+        """Fit the model to the rows of Dask collections.
+
+        Parameters
+        ----------
+        X, sample_weight
+            As of :meth:`LeastSquaresRegressor.fit`.
+        y : dask array or series of shape (n_samples,)
+            Labels, of two classes or more, in blocks of the rows of X.
+
+        Returns
+        -------
+        self : LeastSquaresClassifier
+
+        Raises
+        ------
+        ValueError
+            As of :meth:`LeastSquaresRegressor.fit`.
+        """
+        with all_or_nothing(self):
+            regressor, _ = self._regressor()
+            blocks = blocks_of(X, y, sample_weight, labels=True)
+            setting = setting_of(self.backend, self.n_jobs, blocks.names)
+            found = dask.compute(summed(blocks, setting, labels_of_block))[0]
+            if found is None:
+                raise ValueError("y has no rows.")
+            check_classes(found.labels)
+            prepare = SignedTargets(self._worker(found), found.labels)
+            self._fit_targets(regressor, blocks, setting, prepare)
+            for name in ("_label_binarizer", "_moments", "feature_names_in_"):
+                self.__dict__.pop(name, None)
+            for name in REGRESSOR_ATTRIBUTES:
+                setattr(self, name, getattr(regressor, name))
+            self.classes_, self.n_features_in_ = found.labels, blocks.n_features
+            if blocks.names is not None:
+                self.feature_names_in_ = np.array(blocks.names, dtype=object)
+        return self
+
+    def _worker(self, found: LabelCounts) -> linear_model.LeastSquaresClassifier:
+        """Return what weighs the classes, balanced by all labels."""
+        weights: Any = self.class_weight
+        if isinstance(weights, str):
+            each = np.repeat(found.labels, found.counts)
+            factors = compute_class_weight(weights, classes=found.labels, y=each)
+            weights = dict(zip(found.labels.tolist(), factors.tolist(), strict=True))
+        return linear_model.LeastSquaresClassifier(class_weight=weights)
+
+    def _fit_targets(
+        self, regressor, blocks: DaskBlocks, setting: WorkerSetting, prepare: SignedTargets
+    ) -> None:
+        if needs_passes(self.solver, blocks.n_features, MOMENTS_MEMORY):
+            descend(regressor, blocks, setting, prepare)
+        else:
+            regressor.fit_moments(collected(blocks, setting, self.solver, prepare))
+
+    def partial_fit(self, X, y, classes=None, sample_weight=None):
+        """Add rows in memory to those of the calls before, and fit the model to all of them.
+
+        Parameters
+        ----------
+        X, y, classes, sample_weight
+            As of :meth:`fastlsgd.LeastSquaresClassifier.partial_fit`.
+
+        Returns
+        -------
+        self : LeastSquaresClassifier
+
+        Raises
+        ------
+        ValueError
+            If X is a Dask collection: these are for `fit`.
+        """
+        if is_lazy(X):
+            raise ValueError("partial_fit takes rows in memory; fit takes Dask collections.")
+        return super().partial_fit(X, y, classes, sample_weight)
+
+    def predict(self, X):
+        """Predict the rows of a Dask collection lazily, or those of an array at once.
+
+        Parameters
+        ----------
+        X : dask array or dataframe, or array-like, of shape (n_samples, n_features)
+
+        Returns
+        -------
+        y : dask.array.Array or ndarray of shape (n_samples,)
+            Labels, as in `classes_`. The blocks are those of X.
+
+        Raises
+        ------
+        ValueError
+            If the columns are not those of the fit.
+        """
+        return self._mapped(X, "predict") if is_lazy(X) else self.in_memory().predict(X)
+
+    def decision_function(self, X):
+        """Scores of the classes, lazily for Dask collections.
+
+        Parameters
+        ----------
+        X : dask array or dataframe, or array-like, of shape (n_samples, n_features)
+
+        Returns
+        -------
+        scores : dask.array.Array or ndarray of shape (n_samples,) or (n_samples, n_classes)
+        """
+        if not is_lazy(X):
+            return self.in_memory().decision_function(X)
+        return self._mapped(X, "decision_function")
+
+    def score(self, X, y, sample_weight=None):
+        """Accuracy of the predictions, lazily for Dask collections.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As of `fit`; or in memory.
+
+        Returns
+        -------
+        score : dask.array.Array of shape (), or float
+            ``float(score)`` and ``score.compute()`` make the pass.
+        """
+        if not is_lazy(X):
+            return self.in_memory().score(X, y, sample_weight)
+        return self._scored(X, y, sample_weight, hits_of_block, accuracy_of)

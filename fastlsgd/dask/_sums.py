@@ -1,0 +1,256 @@
+"""Sums over the blocks of Dask collections: computed where the rows are, added up by a tree.
+
+A task reads one block with the kernels of fastlsgd and returns what adds up: moments, totals of
+columns, a gradient. Blocks that one worker holds are added up there first, so that each worker
+sends one such sum per step, however many blocks it has. Tasks have no state: where a worker is
+lost, Dask computes its blocks anew elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import dask
+import numpy as np
+
+from .. import _validation as check
+from .._column_totals import ColumnTotals, gradient_of_rows
+from .._config import config_context, get_config
+from .._threads import usable_processors
+from ..moments import FACTORS, Moments
+from ..solvers.column_sums import GradientRequest
+from ..streaming.source import RowBlock
+from ..streaming.stream import named
+from ._blocks import DaskBlock, DaskBlocks, blocks_of
+
+# Sums that a task of the tree adds up.
+FAN_IN = 8
+
+
+class WorkerSetting(NamedTuple):
+    """What tasks take along of the configuration here."""
+
+    backend: str
+    n_threads: int
+    names: list[str] | None
+
+
+def setting_of(backend: str | None, n_jobs, names: list[str] | None) -> WorkerSetting:
+    """Return how workers are to compute: with one thread per task, unless `n_jobs` says more."""
+    if n_jobs is None:
+        n_threads = 1
+    elif check.is_whole(n_jobs) and n_jobs != 0:
+        n_threads = int(n_jobs) if n_jobs > 0 else max(1, usable_processors() + 1 + int(n_jobs))
+    else:
+        raise ValueError(f"n_jobs must be None or a whole number but 0, got {check.shown(n_jobs)}.")
+    return WorkerSetting(backend or get_config()["backend"], n_threads, names)
+
+
+def of_blocks(setting: WorkerSetting, rows: list, compute: Callable, args, of_each) -> Any:
+    """Return the sum of what `compute` makes of some blocks (X, y, sample_weight, number)."""
+    each = [()] * len(rows) if of_each is None else [(own,) for own in of_each]
+    parts = zip(rows, each, strict=True)
+    return added([_of_block(setting, block, compute, *args, *own) for block, own in parts])
+
+
+def _of_block(setting: WorkerSetting, block, compute: Callable, *args) -> Any:
+    """Return what `compute` makes of a block; errors name the block and the column."""
+    X, y, s, number = block
+    X = without_index(X)
+    told = RowBlock(X, y, s, f"block {number} of X", number, number, 0)
+    context = config_context(backend=setting.backend, n_threads=setting.n_threads)
+    with context, named(told, setting.names):
+        return compute(X, y, s, *args)
+
+
+def without_index(X):
+    """Return a frame as an array, unless its columns are sparse."""
+    return X.to_numpy() if hasattr(X, "to_numpy") and not hasattr(X, "sparse") else X
+
+
+def summed(
+    blocks: DaskBlocks,
+    setting: WorkerSetting,
+    compute: Callable,
+    *args: Any,
+    of_each: Sequence[Any] | None = None,
+):
+    """Return a delayed sum of `compute(X, y, sample_weight, *args)` over the blocks.
+
+    Parameters
+    ----------
+    blocks : DaskBlocks
+    setting : WorkerSetting
+    compute : callable
+        Returns something that `+` adds up, or None for a block without rows.
+    *args
+        The same for all blocks, be it delayed.
+    of_each : sequence, optional
+        A further argument, one for each block.
+    """
+    task = dask.delayed(of_blocks, pure=False)
+    sums = []
+    for numbers in _groups(blocks.parts):
+        rows = [tuple(blocks.parts[number]) for number in numbers]
+        own = None if of_each is None else [of_each[number] for number in numbers]
+        sums.append(task(setting, rows, compute, args, own))
+    return _tree(sums)
+
+
+def _tree(parts: list[Any]) -> Any:
+    """Return the delayed sum of delayed parts."""
+    add = dask.delayed(added, pure=False)
+    while len(parts) > 1:
+        parts = [add(parts[k : k + FAN_IN]) for k in range(0, len(parts), FAN_IN)]
+    return parts[0]
+
+
+def added(parts: list[Any]) -> Any:
+    """Return the sum of those parts that are there; None if none is."""
+    total = None
+    for part in parts:
+        if part is not None:
+            total = part if total is None else total + part
+    return total
+
+
+def _groups(parts: list[DaskBlock]) -> list[list[int]]:
+    """Return the numbers of the blocks of each task, in an order in which a tree adds them up.
+
+    Of blocks in the memory of a worker there are as many groups as it has threads: a task costs the
+    scheduler about as much as a block of 10,000 x 100 costs the worker. Others are on their own,
+    so that few are in memory at a time.
+    """
+    each = [[part.number] for part in parts]
+    try:
+        from distributed import futures_of, get_client
+
+        client = get_client()
+    except (ImportError, ValueError):
+        return each
+    held = futures_of([part.X for part in parts])
+    if not held:
+        return each
+    holders, threads = client.who_has(held), client.nthreads()
+    by_worker: dict[Any, list[int]] = {}
+    for part in parts:
+        worker = next(iter(holders.get(part.X.key, ())), None)
+        by_worker.setdefault(worker, []).append(part.number)
+    groups = [[number] for number in by_worker.pop(None, [])]
+    for worker, numbers in by_worker.items():
+        count = min(threads.get(worker, 1), len(numbers))
+        groups += [part.tolist() for part in np.array_split(numbers, count)]
+    return groups
+
+
+# ------------------------------------------------------------------- what is summed
+
+
+class Folds(NamedTuple):
+    """The moments of the rows of each fold, where a block has some."""
+
+    parts: dict[int, Moments]
+
+    def __add__(self, other) -> Folds:  # type: ignore[override]
+        both = dict(self.parts)
+        for k, part in other.parts.items():
+            both[k] = both[k] + part if k in both else part
+        return Folds(both)
+
+
+def moments_of_block(X, y, s, factor: str, prepare: Callable | None) -> Moments | None:
+    if X.shape[0] == 0:
+        return None
+    y, s = prepared(X, y, s, prepare)
+    return Moments(factor=factor).update(X, y, s)
+
+
+def totals_of_block(X, y, s, prepare: Callable | None) -> ColumnTotals | None:
+    if X.shape[0] == 0:
+        return None
+    totals = ColumnTotals()
+    totals.update(X, *prepared(X, y, s, prepare))
+    return totals
+
+
+def gradient_of_block(X, y, s, request: GradientRequest, prepare: Callable | None):
+    if X.shape[0] == 0:
+        return None
+    y, s = prepared(X, y, s, prepare)
+    found = gradient_of_rows(X, y, s, request, None)
+    return None if found is None else Gradient(found)
+
+
+class Gradient:
+    """Sums for a gradient, with `+`."""
+
+    def __init__(self, sums) -> None:
+        self.sums = sums
+
+    def __add__(self, other: Gradient) -> Gradient:
+        return Gradient(self.sums.plus(other.sums))
+
+
+def folds_of_block(X, y, s, factor: str, cuts: np.ndarray, start: int) -> Folds:
+    """Return the moments of each fold's rows in a block, whose first row has this number."""
+    found = {}
+    n = X.shape[0]
+    y, s = prepared(X, y, s, None)
+    for k in range(len(cuts) - 1):
+        rows = slice(max(int(cuts[k]) - start, 0), min(int(cuts[k + 1]) - start, n))
+        if rows.stop > rows.start:
+            own = None if s is None else s[rows]
+            found[k] = Moments(factor=factor).update(X[rows], y[rows], own)
+    return Folds(found)
+
+
+def prepared(X, y, s, prepare: Callable | None):
+    """Return y and the weights as arrays, after `prepare`, which makes targets of labels."""
+    for values, name in ((y, "y"), (s, "sample_weight")):
+        if values is not None and len(values) != X.shape[0]:
+            raise ValueError(f"{name} has {len(values)} rows, but X has {X.shape[0]}.")
+    y = np.asarray(y) if hasattr(y, "iloc") else y
+    s = np.asarray(s) if hasattr(s, "iloc") else s
+    return (y, s) if prepare is None else prepare(X, y, s)
+
+
+def moments(X, y, sample_weight=None, *, factor: str = "gram", backend: str | None = None):
+    """Return the moments of the rows of Dask collections, as a delayed object.
+
+    Parameters
+    ----------
+    X : dask.array.Array of shape (n_samples, n_features), or dask.dataframe.DataFrame
+        In blocks of whole rows, dense or SciPy sparse.
+    y : dask array, series or dataframe of shape (n_samples,) or (n_samples, n_targets)
+        In blocks of the same rows.
+    sample_weight : dask array or series of shape (n_samples,), optional
+        Not negative. Default: ones.
+    factor : {"gram", "qr"}, default="gram"
+        As of :class:`fastlsgd.Moments`.
+    backend : {"auto", "native", "numba", "reference"}, optional
+        Default: as set by :func:`fastlsgd.set_config` here.
+
+    Returns
+    -------
+    moments : dask.delayed.Delayed
+        Whose ``compute()`` is :class:`fastlsgd.Moments`.
+
+    Raises
+    ------
+    ValueError
+        If blocks don't fit together; when computed, if rows are not allowed, by the number of the
+        block and the column.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> from fastlsgd.dask import moments
+    >>> X = da.arange(10, chunks=3).astype(float)[:, None]
+    >>> moments(X, X[:, 0]).compute().x_mean.tolist()
+    [4.5]
+    """
+    check.check_choice(factor, "factor", FACTORS)
+    blocks = blocks_of(X, y, sample_weight)
+    setting = setting_of(backend, None, blocks.names)
+    return summed(blocks, setting, moments_of_block, factor, None)
