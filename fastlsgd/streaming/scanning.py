@@ -129,7 +129,7 @@ def scan(
             return Stream(SvmlightSource(path, d, max(memory // 12, 1)), memory=memory)
     if isinstance(source, np.ndarray):
         return _of_array(source, target, weight, columns, "array", batch_rows, memory)
-    found = _table(source, filter)
+    found = table_of(source, filter)
     if found is None:
         if not (callable(source) or isinstance(source, Iterable)):
             raise StreamError(f"source can't be a {type(source).__name__}.")
@@ -235,7 +235,7 @@ def _of_batches(source, target, weight) -> Source:
     return BatchSource(lambda: iter(source))
 
 
-def _table(source, filters) -> tuple[dict[str, Any], Callable[[], list[Piece]]] | None:
+def table_of(source, filters=None) -> tuple[dict[str, Any], Callable[[], list[Piece]]] | None:
     """Return the types of a table's columns, and a function that makes pieces; None for others."""
     module = type(source).__module__.partition(".")[0]
     if module == "pandas":
