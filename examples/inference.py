@@ -1,6 +1,10 @@
-"""Which features explain the price of a house: a fit, its table, a penalty by cross-validation.
+"""
+What explains the price of a house
+==================================
 
-Run: python examples/inference.py
+A fit, its table of standard errors, and a penalty by cross-validation.
+
+Run: ``python examples/inference.py``
 """
 
 import numpy as np

@@ -1,6 +1,10 @@
-"""The gradient of least squares on a large matrix: one pass over X, where NumPy needs two.
+"""
+The gradient on a large matrix
+==============================
 
-Run: python examples/large_gradient.py [--rows 1000000] [--features 100]
+One pass over X, where NumPy needs two.
+
+Run: ``python examples/large_gradient.py [--rows 1000000] [--features 100]``
 """
 
 import argparse
@@ -27,10 +31,10 @@ def seconds(function, *arguments, repeats=5):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Time the gradient of least squares.")
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--features", type=int, default=100)
-    arguments = parser.parse_args()
+    arguments, _ = parser.parse_known_args()
 
     rng = np.random.default_rng(0)
     X = rng.standard_normal((arguments.rows, arguments.features), dtype=np.float32)

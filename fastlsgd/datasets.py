@@ -64,17 +64,13 @@ def load_house_sales(*, as_frame: bool = False, return_X_y: bool = False):
     sales : Bunch
         A dictionary whose entries are attributes too:
 
-        data : ndarray of shape (25357, 16), dtype object, or DataFrame
-            Numbers as float, categories as str, dates as str in ISO 8601. Objects, since
-            the columns differ in kind; a ColumnTransformer takes them apart by number.
-        target : ndarray of shape (25357,) or Series
-            Sale price in US dollars.
-        feature_names : list of str
-        target_names : list of str
-        frame : DataFrame or None
-            Features and price together, with ``as_frame=True``.
-        DESCR : str
-            Source, license, meaning of each column and codes.
+        - ``data``: ndarray of shape (25357, 16), dtype object, or DataFrame. Numbers as float,
+          categories as str, dates as str in ISO 8601. Objects, since the columns differ in kind;
+          a ColumnTransformer takes them apart by number.
+        - ``target``: ndarray of shape (25357,) or Series; sale price in US dollars.
+        - ``feature_names``, ``target_names``: lists of str
+        - ``frame``: DataFrame or None; features and price together, with ``as_frame=True``.
+        - ``DESCR``: str; source, license, meaning of each column and codes.
 
     (data, target) : tuple
         With ``return_X_y=True``.

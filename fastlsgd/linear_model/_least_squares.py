@@ -119,7 +119,7 @@ class LeastSquaresRegressor(FromStreams, InferringRegressor):
         Name of the backend that did the work.
     n_features_in_ : int
         Number of columns of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the columns, where X has names that are all strings.
 
     See Also

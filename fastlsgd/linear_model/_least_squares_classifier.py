@@ -106,7 +106,7 @@ class LeastSquaresClassifier(LinearClassifier):
         As of :class:`LeastSquaresRegressor`.
     n_features_in_ : int
         Number of columns of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the columns, where X has names that are all strings.
 
     See Also

@@ -20,16 +20,26 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 # The options of each script, and a line that it prints.
 RUNS = {
-    "house_prices.py": ([], "R2 of the price in each fold"),
+    "fine_tuning.py": (["--small"], "wrote fine_tuning.png"),
+    "from_the_formulas.py": (["--small"], "wrote from_the_formulas.png"),
+    "handwritten_digits.py": (["--small"], "random convolutional features: accuracy 0.9"),
+    "house_prices.py": (["--small"], "asked over HTTP: $"),
     "inference.py": ([], "ridge by leave-one-out"),
+    "keras_program.py": (["--small"], "wrote keras_program.png"),
     "large_gradient.py": (["--rows", "20000"], "fastlsgd, one pass"),
-    "optimizers.py": ([], "exact least squares"),
-    "on_a_gpu.py": (["--rows", "20000"], "GPU" if no_gpu() else "on the backend cuda"),
+    "on_a_gpu.py": (["--small"], "a GPU was not used" if no_gpu() else "on the backend cuda"),
+    "optimizers.py": (["--small"], "from ridge"),
     "torch_head.py": ([], "LeastSquaresClassifier in the network: accuracy 0.9"),
+    "troubleshooting.py": (["--small"], "in use: "),
 }
 
 # Packages that only an extra installs, of the scripts and modules that need them.
-NEEDED = {"torch_head.py": "torch", "fastlsgd.torch": "torch", "fastlsgd._onnx": "skl2onnx"}
+NEEDED = {
+    "fine_tuning.py": "torch",
+    "torch_head.py": "torch",
+    "fastlsgd.torch": "torch",
+    "fastlsgd._onnx": "skl2onnx",
+}
 
 
 @pytest.mark.parametrize("script", RUNS)
