@@ -1,6 +1,10 @@
-"""Least squares inside PyTorch: the last layer of a network, and derivatives of a solution.
+"""
+Least squares inside PyTorch
+============================
 
-Run: python examples/torch_head.py (needs PyTorch: pip install "fastlsgd[torch]")
+The last layer of a network, and derivatives of a solution.
+
+Run: ``python examples/torch_head.py`` (needs PyTorch: ``pip install "fastlsgd[torch]"``)
 """
 
 import torch

@@ -1,0 +1,40 @@
+"""The Chinese twins of pages and programs have the headings and the code of their originals."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "docs"))
+
+import twins
+
+ORIGINALS = twins.originals()
+SEVEN = (
+    "from_the_formulas",
+    "keras_program",
+    "house_prices",
+    "handwritten_digits",
+    "fine_tuning",
+    "optimizers",
+    "on_a_gpu",
+    "troubleshooting",
+)
+
+
+def test_what_newcomers_read_has_a_twin():
+    pages = [ROOT / "README.md", ROOT / "docs" / "index.md"]
+    programs = [ROOT / "examples" / f"{name}.py" for name in SEVEN]
+    assert {*pages, *programs} <= set(ORIGINALS.values())
+
+
+@pytest.mark.parametrize("twin", ORIGINALS, ids=lambda path: path.name)
+def test_twin_has_the_headings_and_the_code_of_its_original(twin):
+    """After a change of code, `python docs/twins.py` copies it to the twins."""
+    original = ORIGINALS[twin]
+    assert original.exists()
+    code, levels = twins.code_and_levels(original)
+    code_of_twin, levels_of_twin = twins.code_and_levels(twin)
+    assert levels_of_twin == levels
+    assert code_of_twin == code
