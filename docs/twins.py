@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-BLOCK = re.compile(r"^(```\w*)\n(.*?)^```$", re.S | re.M)
+BLOCK = re.compile(r"^(```\S*)\n(.*?)^```$", re.S | re.M)
 
 
 def originals() -> dict[Path, Path]:
@@ -28,8 +28,8 @@ def originals() -> dict[Path, Path]:
 
 
 def code_of_page(text: str) -> list[str]:
-    """The code blocks of a Markdown page, in order; what Sphinx reads as directives is none."""
-    return [code for fence, code in BLOCK.findall(text) if not code.startswith(":")]
+    """The code blocks of a Markdown page, in order; Sphinx's directives are none."""
+    return [code for fence, code in BLOCK.findall(text) if "{" not in fence]
 
 
 def levels_of_page(text: str) -> list[int]:
@@ -79,14 +79,12 @@ def main() -> None:
         code, _ = code_and_levels(original)
         there = code_of_page(text)
         if len(code) != len(there):
-            print(f"{twin.relative_to(ROOT)}: {len(there)} blocks of code, {len(code)} in {original.name}")
+            print(f"{twin.name} has {len(there)} blocks of code, {original.name} {len(code)}")
             continue
         left = iter(code)
 
         def renewed(match: re.Match, left=left) -> str:
-            if match[2].startswith(":"):
-                return match[0]
-            return f"{match[1]}\n{next(left)}```"
+            return match[0] if "{" in match[1] else f"{match[1]}\n{next(left)}```"
 
         twin.write_text(BLOCK.sub(renewed, text), "utf-8")
 

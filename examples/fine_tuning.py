@@ -30,23 +30,17 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
+from torch import nn
 
 from fastlsgd import LeastSquaresClassifier, SGDClassifier
 from fastlsgd.streaming import scan
+from fastlsgd.torch import linear_from
 
 SMALL = "--small" in sys.argv or os.environ.get("FASTLSGD_EXAMPLES") == "small"
-
-if find_spec("torch") is None:
-    print("This program needs PyTorch: pip install torch")
-    sys.exit()
-
-import torch  # noqa: E402
-from torch import nn  # noqa: E402
-
-from fastlsgd.torch import linear_from  # noqa: E402
 
 torch.manual_seed(0)
 

@@ -1,14 +1,8 @@
 """The Chinese twins of pages and programs have the headings and the code of their originals."""
 
-import sys
-from pathlib import Path
-
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "docs"))
-
 import twins
+from twins import ROOT
 
 ORIGINALS = twins.originals()
 SEVEN = (
