@@ -41,7 +41,7 @@ def run(page: Path) -> list[str]:
             continue
         try:
             with contextlib.redirect_stdout(io.StringIO()):
-                exec(compile("\n" * (line - 1) + code, str(page), "exec"), {"__name__": "block"})
+                exec(compile("\n" * (line - 1) + code, str(page), "exec"), {"__name__": "__main__"})
         except Exception:
             failures.append(f"{page}:{line}\n{traceback.format_exc(limit=-2)}")
         finally:
