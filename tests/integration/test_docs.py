@@ -1,5 +1,6 @@
 """The Markdown pages: links and paths lead somewhere, and their Python blocks run."""
 
+import os
 import re
 import subprocess
 import sys
@@ -44,6 +45,7 @@ def test_paths_in_code_are_those_of_files(page):
 NOT_RUN = {
     "docs/cuda.md": "it needs a GPU",
     "docs/frameworks.md": "it has a test of its own, below",
+    "docs/scaling.md": "tests/dask/test_recipes.py runs it beside the files that it reads",
 }
 
 
@@ -67,7 +69,13 @@ def test_examples_of_other_frameworks_run(code, tmp_path):
 
 
 def run(arguments, folder):
+    # Numba cannot load from its cache what was compiled from a block, which is no module.
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(folder)}
     finished = subprocess.run(
-        [sys.executable, "-P", *arguments], cwd=folder, capture_output=True, text=True
+        [sys.executable, "-P", *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert finished.returncode == 0, finished.stdout + finished.stderr
