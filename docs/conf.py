@@ -136,7 +136,7 @@ sphinx_gallery_conf = {
     "examples_dirs": str(PROGRAMS),
     "gallery_dirs": "generated/programs",
     "filename_pattern": rf"/(?!(?:{'|'.join(NOT_EXECUTED) or 'none'})\.py)",
-    "within_subsection_order": "ExampleTitleSortKey",
+    "within_subsection_order": "programs.TutorialOrder",
     "download_all_examples": False,
     "remove_config_comments": True,
     "abort_on_example_error": True,
@@ -175,9 +175,9 @@ html_theme_options = {
 }
 
 
+sys.path.insert(0, str(HERE))  # for programs.py
+
+
 def setup(app):
     # GitHub draws these; here they are shown as text.
     app.add_lexer("mermaid", TextLexer)
-
-
-sys.path.insert(0, str(HERE))

@@ -110,6 +110,14 @@ exact = LinearRegression().fit(X_train, y_train).score(X_test, y_test)
 print(f"  R2 {model.score(X_test, y_test):.3f}; exact least squares {exact:.3f}")
 
 # %%
+# A progress bar
+# --------------
+# ``verbose=1`` follows the epochs: by a bar in terminals and notebooks, by lines in files.
+
+watched = SGDRegressor(optimizer="adam", eta0=0.01, batch_size=32, max_iter=8, tol=None, verbose=1)
+watched.fit(X_train, y_train)
+
+# %%
 # Over-fitting
 # ------------
 # Thirty noisy points of a wave, and a polynomial of degree 20. Exact least squares goes through the

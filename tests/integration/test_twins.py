@@ -2,24 +2,15 @@
 
 import pytest
 import twins
+from programs import TUTORIAL
 from twins import ROOT
 
 ORIGINALS = twins.originals()
-SEVEN = (
-    "from_the_formulas",
-    "keras_program",
-    "house_prices",
-    "handwritten_digits",
-    "fine_tuning",
-    "optimizers",
-    "on_a_gpu",
-    "troubleshooting",
-)
 
 
 def test_what_newcomers_read_has_a_twin():
     pages = [ROOT / "README.md", ROOT / "docs" / "index.md"]
-    programs = [ROOT / "examples" / f"{name}.py" for name in SEVEN]
+    programs = [ROOT / "examples" / f"{name}.py" for name in TUTORIAL]
     assert {*pages, *programs} <= set(ORIGINALS.values())
 
 
