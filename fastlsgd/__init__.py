@@ -12,6 +12,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from . import optimizers, streaming
+    from ._c_code import to_c
     from ._config import config_context, get_config, set_config
     from ._embedding import get_include, get_library_dir
     from ._lstsq import LstsqInfo, lstsq
@@ -69,6 +70,7 @@ _LAZY = {
     "set_config": "_config",
     "sgd_epoch": "functional",
     "show_versions": "_show_versions",
+    "to_c": "_c_code",
     "to_onnx": "_onnx",
     "unpatch_sklearn": "sklearn",
 }
@@ -110,6 +112,7 @@ __all__ = [
     "show_versions",
     "sklearn",
     "streaming",
+    "to_c",
     "to_onnx",
     "unpatch_sklearn",
 ]

@@ -32,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     _add_predict(commands)
     _add_evaluate(commands)
     _add_info(commands)
+    _add_to_c(commands)
     _add_demo(commands)
     versions = commands.add_parser("show-versions", help="print what a bug report needs")
     versions.set_defaults(run=_show_versions)
@@ -61,6 +62,12 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 def _info(arguments: argparse.Namespace) -> None:
     from .info import run
+
+    run(arguments)
+
+
+def _to_c(arguments: argparse.Namespace) -> None:
+    from .to_c import run
 
     run(arguments)
 
@@ -227,6 +234,18 @@ def _add_info(commands) -> None:
     _add_model_file(info)
     info.add_argument("--json", action="store_true", help="print JSON")
     info.set_defaults(run=_info, run_quietly=True)
+
+
+def _add_to_c(commands) -> None:
+    to_c = commands.add_parser(
+        "to-c",
+        help="write a model as one file of C",
+        description="Write the predictions of a model as one file of C99, without libraries.",
+    )
+    _add_model_file(to_c)
+    to_c.add_argument("--output", metavar="FILE", help="default: stdout")
+    to_c.add_argument("--name", default="model", help="what names in C start with (default: model)")
+    to_c.set_defaults(run=_to_c, run_quietly=True)
 
 
 def _add_demo(commands) -> None:

@@ -1,0 +1,23 @@
+"""``fastlsgd to-c``: a model as one file of C."""
+
+from __future__ import annotations
+
+import argparse
+
+from .._c_code import to_c
+from .._checked_files import replace_file
+from .console import checked_output, refuse_overwriting, say
+from .tables import failures_explained
+
+
+def run(arguments: argparse.Namespace) -> None:
+    output = None
+    if arguments.output is not None:
+        output = checked_output(arguments.output, "--output")
+        refuse_overwriting([output], [arguments.model])
+    with failures_explained():
+        source = to_c(arguments.model, name=arguments.name)
+        if output is None:
+            say(source)
+        else:
+            replace_file(output, source.encode("ascii"))
