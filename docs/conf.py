@@ -132,6 +132,8 @@ shutil.copytree(
     ignore=shutil.ignore_patterns("*.png", "__pycache__"),
 )
 NOT_EXECUTED = [] if find_spec("torch") else ["fine_tuning", "torch_head"]
+if not (find_spec("fastapi") and find_spec("uvicorn")):
+    NOT_EXECUTED.append("serve_http")
 sphinx_gallery_conf = {
     "examples_dirs": str(PROGRAMS),
     "gallery_dirs": "generated/programs",

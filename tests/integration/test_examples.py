@@ -29,6 +29,7 @@ RUNS = {
     "large_gradient.py": (["--rows", "20000"], "fastlsgd, one pass"),
     "on_a_gpu.py": (["--small"], "a GPU was not used" if no_gpu() else "on the backend cuda"),
     "optimizers.py": (["--small"], "from ridge"),
+    "serve_http.py": ([], "a house of straw: 422, wall"),
     "torch_head.py": ([], "LeastSquaresClassifier in the network: accuracy 0.9"),
     "troubleshooting.py": (["--small"], "in use: "),
 }
@@ -36,6 +37,7 @@ RUNS = {
 # Packages that only an extra installs, of the scripts and modules that need them.
 NEEDED = {
     "fine_tuning.py": "torch",
+    "serve_http.py": "fastapi uvicorn",
     "torch_head.py": "torch",
     "fastlsgd.torch": "torch",
     "fastlsgd._onnx": "skl2onnx",
@@ -44,8 +46,8 @@ NEEDED = {
 
 @pytest.mark.parametrize("script", RUNS)
 def test_example_runs(script, tmp_path):
-    if script in NEEDED:
-        required(NEEDED[script])
+    for package in NEEDED.get(script, "").split():
+        required(package)
     options, expected = RUNS[script]
     finished = subprocess.run(
         [sys.executable, str(EXAMPLES / script), *options],
