@@ -39,7 +39,9 @@ def test_paths_in_code_are_those_of_files(page):
     """Such as `tests/conftest.py`, with the root of the clone in front."""
     text = (ROOT / page).read_text("utf-8")
     paths = re.findall(rf"`((?:{'|'.join(TOP)})/[\w./-]+)`", text)
-    assert [path for path in paths if not (ROOT / path).exists()] == []
+    made = "docs/_build/"  # by docs/build
+    missing = [path for path in paths if not (path.startswith(made) or (ROOT / path).exists())]
+    assert missing == []
 
 
 NOT_RUN = {
