@@ -428,7 +428,9 @@ def check_flag(value, name: str) -> bool:
 
 def is_whole(value) -> bool:
     """Whether `value` is a whole number by its type, be it NumPy's."""
-    return isinstance(value, Integral) and not isinstance(value, _NO_NUMBERS)
+    return type(value) is int or (
+        isinstance(value, Integral) and not isinstance(value, _NO_NUMBERS)
+    )
 
 
 def check_whole(value, name: str, low: int, *, high: int | None = _WHOLE_LIMIT) -> int:

@@ -12,12 +12,13 @@ from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.metrics import accuracy_score, r2_score
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
 from .. import _validation as check
 from .._sklearn_compat import check_feature_names, check_n_features, check_y
 from .._sparse_structure import check_structure
-from .._threads import is_small
+from .._threads import FEW_NUMBERS, is_small
 from .._version import __version__
 from ..kernels import BACKENDS, resolve_backend, resolve_threads, usable_processors
 from ..kernels.contract import CSR, Kernels, Matrix, working_dtype
@@ -38,6 +39,8 @@ from ..solvers.solution import weights_underflow
 
 # Float32 predictions of which none is larger than this have lost digits, or soon will.
 LEAST_PREDICTION = 1e-25
+# More labels than this are left to scikit-learn's checks, which take less time than the fit then.
+MANY_LABELS = 10_000
 
 
 class VersionWarning(InconsistentVersionWarning):
@@ -137,6 +140,12 @@ class LinearModel(BaseEstimator):
         if lives_on_device(X) or self._shows_non_finite() or get_config()["assume_finite"]:
             return
         n, d = X.shape
+        if type(X) is np.ndarray and X.size <= FEW_NUMBERS and X.dtype.kind == "f":
+            with np.errstate(over="ignore", invalid="ignore"):
+                total = np.add.reduce(X, axis=None)
+            if not np.isfinite(total):  # the sum may overflow, too
+                check.explain_non_finite(X=X)
+            return
         nothing = np.broadcast_to(np.zeros(1, working_dtype(X)), (n, 1))
         w, b = np.zeros((1, d)), np.zeros(1)
         at_zero = call_loss_gradient(kernels, X, nothing, w, b, None, self._n_threads(X))
@@ -338,6 +347,8 @@ class LinearClassifier(ClassifierMixin, LinearModel):
         X = self._matrix(X, reset=reset)
         if is_device_sparse(y):
             raise ValueError(f"y on a GPU must be a dense array, got a {type(y).__name__}.")
+        if has_plain_labels(y) and len(y) == X.shape[0]:
+            return X, y
         y = check.on_host(y, "y")
         if hasattr(y, "tocsr"):
             check_structure(y, "y")
@@ -354,6 +365,26 @@ def check_y_is_there(estimator, y) -> None:
         raise ValueError(
             f"{type(estimator).__name__} requires y to be passed, but the target y is None."
         )
+
+
+def has_plain_labels(y) -> bool:
+    """Return whether y is an array of whole numbers or truth values, one per row.
+
+    Any such array holds labels, which scikit-learn takes 200 microseconds to find out.
+    """
+    return type(y) is np.ndarray and y.ndim == 1 and y.dtype.kind in "biu"
+
+
+def check_targets_are_classes(labels) -> None:
+    """Do what `check_classification_targets` does, without it where nothing could be wrong.
+
+    It warns of more than 20 rows of which more than half have a label of their own.
+    """
+    if has_plain_labels(labels) and len(labels) <= MANY_LABELS:
+        n = len(labels)
+        if n <= 20 or len(np.unique(labels)) <= 0.5 * n:
+            return
+    check_classification_targets(labels)
 
 
 def check_labels(labels, name: str) -> None:

@@ -8,7 +8,6 @@ from os import PathLike
 import numpy as np
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 from .. import _validation as check
@@ -28,6 +27,7 @@ from ._base import (
     check_class_weight,
     check_classes,
     check_labels,
+    check_targets_are_classes,
     classes_of_calls,
     refuse_balanced,
     signed_targets,
@@ -195,7 +195,7 @@ class LeastSquaresClassifier(LinearClassifier):
         self.__dict__.pop("_moments", None)
         warm = self.warm_start and hasattr(self, "coef_")
         X, labels = self._validate_labels(X, y, sample_weight, reset=not warm, multi_output=True)
-        check_classification_targets(labels)  # its message does not print all of y
+        check_targets_are_classes(labels)  # its message does not print all of y
         kernels = resolve_backend(self.backend, X)
         self._refuse_non_finite(kernels, X)
         self._label_binarizer = LabelBinarizer(neg_label=-1, pos_label=1)
@@ -309,7 +309,7 @@ class LeastSquaresClassifier(LinearClassifier):
                 regressor._moments = self._moments
             labels = classes_of_calls(self, classes)
             X, y = self._validate_labels(X, y, sample_weight, reset=first)
-            check_classification_targets(y)
+            check_targets_are_classes(y)
             s = check.as_sample_weight(
                 check.on_host(sample_weight, "sample_weight"), X.shape[0], some_weight=False
             )

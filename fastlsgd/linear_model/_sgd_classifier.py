@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.utils.class_weight import compute_class_weight
-from sklearn.utils.multiclass import check_classification_targets
 
 from .. import _validation as check
 from .._sklearn_compat import with_callbacks
@@ -17,6 +16,7 @@ from ._base import (
     beside,
     check_class_weight,
     check_classes,
+    check_targets_are_classes,
     classes_of_calls,
     refuse_balanced,
     signed_targets,
@@ -323,7 +323,7 @@ class SGDClassifier(StreamedSGD, LinearClassifier, BaseSGD):
     ):
         """X, targets (n, t) of -1 and 1, and sample_weight, as the kernels read them."""
         X, labels = self._validate_labels(X, y, sample_weight, reset=reset)
-        check_classification_targets(labels)
+        check_targets_are_classes(labels)
         if not hasattr(self, "classes_"):
             self.classes_ = beside(np.unique(labels), y)
         classes = check.on_host(self.classes_)

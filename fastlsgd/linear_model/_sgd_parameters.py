@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,34 @@ from ..solvers.training import Objective
 
 # Schedules with which fits give scikit-learn's weights.
 SCIKIT_LEARN_SCHEDULES = ("constant", "invscaling", "optimal", "adaptive")
+# What `_check_parameters` looks at, and the sets of plain values that have passed it.
+_CHECKED_PARAMETERS = attrgetter(
+    "loss",
+    "penalty",
+    "alpha",
+    "eta0",
+    "power_t",
+    "learning_rate",
+    "optimizer",
+    "clip_norm",
+    "l1_ratio",
+    "max_iter",
+    "tol",
+    "n_iter_no_change",
+    "batch_size",
+    "fit_intercept",
+    "shuffle",
+    "early_stopping",
+    "warm_start",
+    "keep_interrupted",
+    "restore_best_weights",
+    "verbose",
+    "average",
+    "validation_fraction",
+)
+_PLAIN = {bool, int, float, str, type(None)}
+_passed: set[tuple] = set()
+MOST_PASSED = 1000
 
 
 class SGDParameters:
@@ -122,6 +151,22 @@ class SGDParameters:
         return f"{optimizer}learning_rate={name}, {rate}"
 
     def _check_parameters(self) -> None:
+        """Check all parameters; plain values that have passed before are not checked again.
+
+        The checks take 60 microseconds, which is a sixth of what `partial_fit` of a row takes.
+        """
+        values = _CHECKED_PARAMETERS(self)
+        kinds = tuple(map(type, values))
+        key = (type(self), values, kinds) if _PLAIN.issuperset(kinds) else None
+        if key is not None and key in _passed:
+            return
+        self._check_each_parameter()
+        if key is not None:
+            if len(_passed) >= MOST_PASSED:
+                _passed.clear()
+            _passed.add(key)
+
+    def _check_each_parameter(self) -> None:
         if isinstance(self.loss, str) and self.loss in self._other_losses:
             name = type(self).__name__
             raise ValueError(

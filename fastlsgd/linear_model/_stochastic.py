@@ -34,6 +34,7 @@ from ..solvers.stochastic import (
     Visits,
     fit_stochastic,
     loss_at_zero,
+    one_pass,
 )
 from ..solvers.streaming import StreamingDescent, StreamMemory
 from ..solvers.target_by_target import TargetByTarget
@@ -309,6 +310,7 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
         shuffles = descent.shuffles and self._shuffles(call.partial)
         random_state = check_random_state(self.random_state) if shuffles else None
         visits = Visits(len(rows.y), rows.visited, random_state)
+        is_heard = self.verbose or call.callback is not None or call.callbacks is not None
         max_iter = 1 if call.partial else self.max_iter
         progress = Progress(max_iter, self.verbose) if self.verbose else None
         fitted = partial(
@@ -317,6 +319,8 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
         begin_epoch = None if call.callbacks is None else call.callbacks.begin_epoch
         listeners = Listeners(begin_epoch, partial(_tell, progress, call, fitted))
         try:
+            if call.partial and self._automatic and not is_heard:
+                return one_pass(descent, visits)
             with progress or nullcontext():
                 return fit_stochastic(
                     descent,

@@ -213,6 +213,22 @@ def fit_stochastic(
     return fit.result(ended)
 
 
+def one_pass(descent: Descent, visits: Visits) -> StochasticResult:
+    """Run a single epoch without stopping rule and listeners, as `partial_fit` does.
+
+    Raises
+    ------
+    Diverged
+        If the loss or a weight is no longer finite.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        loss = descent.epoch(visits.order())
+    coef, intercept = descent.weights()
+    if not (math.isfinite(loss) and np.isfinite(coef).all() and np.isfinite(intercept).all()):
+        raise Diverged(1, loss)
+    return StochasticResult(coef, intercept, 1, [loss], [], "max_iter", is_last=True)
+
+
 def loss_at_zero(y: np.ndarray, sample_weight: np.ndarray | None, rows: np.ndarray | None) -> float:
     """Return the mean of y^2/2, summed over targets, over the visited rows of positive weight."""
     counted = counted_rows(sample_weight, rows)
