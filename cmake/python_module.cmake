@@ -12,7 +12,7 @@ add_custom_command(
 
 # The C functions that only this package needs are in the module: the library exports fastlsgd.h alone.
 python_add_library(native MODULE WITH_SOABI ${cython_output} csrc/descent_dispatch.c
-                          csrc/segments_dispatch.c csrc/column_products.c
+                          csrc/segments_dispatch.c csrc/triangle_dispatch.c csrc/column_products.c
                           csrc/small_moments.c csrc/small_least_squares.c csrc/small_lasso.c
                           ${module_objects})
 target_compile_definitions(native PRIVATE NPY_NO_DEPRECATED_API=NPY_2_0_API_VERSION

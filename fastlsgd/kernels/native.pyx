@@ -17,7 +17,7 @@ from .contract import CSR, Gram, TargetGradients, empty_fits, empty_small_lassos
 
 cnp.import_array()
 
-__all__ = ["SUMS_ARE_SPLIT", "column_products", "coordinate_descent", "fit_segments", "gram", "isa", "loss_gradient", "predict", "sgd_epoch", "small_lasso", "small_least_squares"]
+__all__ = ["SUMS_ARE_SPLIT", "column_products", "coordinate_descent", "fit_segments", "gram", "isa", "loss_gradient", "predict", "sgd_epoch", "small_lasso", "small_least_squares", "solve_triangle", "update_triangle"]
 
 SUMS_ARE_SPLIT = False
 
@@ -112,6 +112,25 @@ cdef extern from "small_least_squares.h":
                                      const fastlsgd_targets *, const void *, const double *,
                                      int64_t, int, const fastlsgd_ordinary *,
                                      const fastlsgd_small_goal *) nogil
+
+cdef extern from "updated_triangle.h":
+    enum:
+        FASTLSGD_PADDING
+        FASTLSGD_ROWS
+
+    ctypedef struct fastlsgd_triangle:
+        double *joint
+        int64_t k, t, stride
+
+    ctypedef struct fastlsgd_triangle_steps:
+        const double *size
+        double rest, tolerance
+        int64_t most_steps
+        int has_intercept
+
+    void fastlsgd_update_triangle(fastlsgd_triangle *, double *, int64_t, double *) nogil
+    void fastlsgd_solve_triangle(double *, const fastlsgd_triangle *,
+                                 const fastlsgd_triangle_steps *, double *) nogil
 
 cdef extern from "small_lasso.h":
     ctypedef struct fastlsgd_small_penalties:
@@ -511,6 +530,57 @@ def small_lasso(X, cnp.ndarray y, cnp.ndarray sample_weight, bint fit_intercept,
     if status < 0:
         _fail(FASTLSGD_NO_MEMORY, "small_lasso: no memory for sums.")
     return fits._replace(weight=out.weight) if status else None
+
+
+cdef cnp.ndarray _joint(cnp.ndarray left, cnp.ndarray right):
+    """[left, right, 0] in a new array, as `fastlsgd_triangle` has it."""
+    cdef int64_t k = cnp.PyArray_DIM(left, 1), t = cnp.PyArray_DIM(right, 1)
+    cdef int64_t width = (k + t + FASTLSGD_PADDING - 1) // FASTLSGD_PADDING * FASTLSGD_PADDING
+    cdef int64_t rows = cnp.PyArray_DIM(left, 0)
+    cdef cnp.ndarray memory = _empty(rows * width + FASTLSGD_PADDING, -1, cnp.NPY_FLOAT64)
+    # Registers that cross cache lines would take twice the time.
+    cdef int64_t start = (-(<int64_t><size_t>_data(memory)) % 64) // 8
+    cdef cnp.ndarray out = memory[start:start + rows * width].reshape(rows, width)
+    out[:, :k] = left
+    out[:, k:k + t] = right
+    out[:, k + t:] = 0.0
+    return out
+
+
+cdef void _triangle(cnp.ndarray joint, int64_t t, fastlsgd_triangle *out) noexcept:
+    out.joint = <double *>_data(joint)
+    out.k, out.t, out.stride = cnp.PyArray_DIM(joint, 0), t, cnp.PyArray_DIM(joint, 1)
+
+
+def update_triangle(cnp.ndarray upper, cnp.ndarray right, cnp.ndarray C, cnp.ndarray Y):
+    cdef fastlsgd_triangle triangle
+    cdef cnp.ndarray joint = _joint(upper, right), rows = _joint(C, Y)
+    cdef int64_t k = cnp.PyArray_DIM(joint, 0), t = cnp.PyArray_DIM(right, 1)
+    cdef int64_t m = cnp.PyArray_DIM(rows, 0)
+    cdef cnp.ndarray v = _empty(FASTLSGD_ROWS, -1, cnp.NPY_FLOAT64)
+    cdef double *rows_p = <double *>_data(rows)
+    cdef double *v_p = <double *>_data(v)
+    _triangle(joint, t, &triangle)
+    with nogil:
+        fastlsgd_update_triangle(&triangle, rows_p, m, v_p)
+    return joint[:, :k], joint[:, k:k + t]
+
+
+def solve_triangle(cnp.ndarray upper, cnp.ndarray right, cnp.ndarray size, double rest,
+                   bint has_intercept, double tolerance, int64_t most_steps):
+    cdef fastlsgd_triangle triangle
+    cdef fastlsgd_triangle_steps steps
+    cdef cnp.ndarray joint = _joint(upper, right)
+    _triangle(joint, cnp.PyArray_DIM(right, 1), &triangle)
+    steps.size, steps.rest, steps.has_intercept = <double *>_data(size), rest, has_intercept
+    steps.tolerance, steps.most_steps = tolerance, most_steps
+    cdef cnp.ndarray u = _empty(triangle.t, triangle.k, cnp.NPY_FLOAT64)
+    cdef cnp.ndarray work = _empty(triangle.t + 1, triangle.k, cnp.NPY_FLOAT64)
+    cdef double *u_p = <double *>_data(u)
+    cdef double *work_p = <double *>_data(work)
+    with nogil:
+        fastlsgd_solve_triangle(u_p, &triangle, &steps, work_p)
+    return u
 
 
 # ---------------------------------------------------------------- instruction sets and threads

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 from .. import _validation as check
 from .._sklearn_compat import check_feature_names, check_n_features, check_y
 from .._sparse_structure import check_structure
-from .._threads import FEW_NUMBERS, is_small
+from .._threads import is_small
 from .._version import __version__
 from ..kernels import BACKENDS, resolve_backend, resolve_threads, usable_processors
 from ..kernels.contract import CSR, Kernels, Matrix, working_dtype
@@ -140,12 +140,6 @@ class LinearModel(BaseEstimator):
         if lives_on_device(X) or self._shows_non_finite() or get_config()["assume_finite"]:
             return
         n, d = X.shape
-        if type(X) is np.ndarray and X.size <= FEW_NUMBERS and X.dtype.kind == "f":
-            with np.errstate(over="ignore", invalid="ignore"):
-                total = np.add.reduce(X, axis=None)
-            if not np.isfinite(total):  # the sum may overflow, too
-                check.explain_non_finite(X=X)
-            return
         nothing = np.broadcast_to(np.zeros(1, working_dtype(X)), (n, 1))
         w, b = np.zeros((1, d)), np.zeros(1)
         at_zero = call_loss_gradient(kernels, X, nothing, w, b, None, self._n_threads(X))

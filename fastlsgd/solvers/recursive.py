@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..kernels.contract import Kernels
 from .eigen import eigh
 from .metric import RANK_TOLERANCE, ColumnMoments, Metric, factor_metric
 from .problem import Penalty
@@ -74,14 +75,20 @@ def empty_triangle(d: int, t: int) -> Triangle:
     return Triangle(np.zeros((0, 1 + d + t)), 0, 0.0, nothing, nothing, 0.0, nothing)
 
 
-def with_rows(triangle: Triangle, X: np.ndarray, y: np.ndarray, s: np.ndarray) -> Triangle:
+def with_rows(
+    triangle: Triangle,
+    X: np.ndarray,
+    y: np.ndarray,
+    s: np.ndarray,
+    kernels: Kernels | None = None,
+) -> Triangle:
     """Return the triangle with these rows added, which are float64 and of positive weight."""
     if len(y) == 0:
         return triangle
     before = triangle.last[None] if triangle.rows else X[:1]
     steps = np.abs(np.diff(X, axis=0, prepend=before))
     return Triangle(
-        _with_rows(triangle.R, _joint(X, y, s), 1 + X.shape[1]),
+        _with_rows(triangle.R, _joint(X, y, s), 1 + X.shape[1], kernels),
         triangle.rows + len(y),
         triangle.weight + float(s.sum()),
         X[-1].copy(),
@@ -96,10 +103,11 @@ def _joint(X: np.ndarray, y: np.ndarray, s: np.ndarray) -> np.ndarray:
     return np.sqrt(s)[:, None] * np.hstack([np.ones((len(y), 1)), X, y])
 
 
-def _with_rows(R: np.ndarray, A: np.ndarray, k: int) -> np.ndarray:
+def _with_rows(R: np.ndarray, A: np.ndarray, k: int, kernels: Kernels | None = None) -> np.ndarray:
     """Return the first k rows of the triangle of R and A; those below hold residuals of y alone."""
     if len(R) == k:
-        upper, right = with_reflected(R[:, :k], R[:, k:], A[:, :k], A[:, k:])
+        update = getattr(kernels, "update_triangle", with_reflected)
+        upper, right = update(R[:, :k], R[:, k:], A[:, :k], A[:, k:])
         return np.hstack([upper, right])
     stacked = np.vstack([R, A])
     with blas_for(stacked):
@@ -186,15 +194,23 @@ class RecursiveLeastSquares:
     objective : Objective
     n_rows : int
         How many rows of positive weight will come, which determines the last border among them.
+    kernels : Kernels, optional
+        They may have compiled functions for triangles, as `native` has.
     """
 
-    def __init__(self, memory: RecursiveMemory, objective: Objective, n_rows: int) -> None:
+    def __init__(
+        self,
+        memory: RecursiveMemory,
+        objective: Objective,
+        n_rows: int,
+        kernels: Kernels | None = None,
+    ) -> None:
         if memory.objective != objective:
             waiting = _without_coordinates(memory.waiting)
             memory = replace(
                 memory, objective=objective, waiting=waiting, solution=None, factor=None
             )
-        self.memory = memory
+        self.memory, self.kernels = memory, kernels
         self.total = memory.triangle.rows + len(memory.waiting) + n_rows
 
     def add(self, X: np.ndarray, y: np.ndarray, s: np.ndarray) -> None:
@@ -202,7 +218,7 @@ class RecursiveLeastSquares:
         memory = self.memory
         if memory.factor is not None:
             rows = _as_regression(memory, _joint(X, y, s))
-            factor = memory.factor.with_rows(*rows, float(s.sum()))
+            factor = memory.factor.with_rows(*rows, float(s.sum()), self.kernels)
             memory = replace(memory, factor=factor)
         self.memory = replace(memory, waiting=_joined(memory, X, y, s))
         if len(self.memory.waiting) > most_waiting(X.shape[1]):
@@ -219,7 +235,7 @@ class RecursiveLeastSquares:
         if share == 0:
             return memory
         X, y, s, _ = _parts(waiting)
-        triangle = with_rows(triangle, X[:share], y[:share], s[:share])
+        triangle = with_rows(triangle, X[:share], y[:share], s[:share], self.kernels)
         border = memory.border
         while border <= triangle.rows:
             border = next_border(border, triangle.n_features)
@@ -236,12 +252,12 @@ class RecursiveLeastSquares:
             coef, intercept = _sparse_weights(memory)
         else:
             with serial_blas:  # threads would wait for each other in such small steps
-                self.memory = memory = _up_to_date(memory)
+                self.memory = memory = _up_to_date(memory, self.kernels)
                 assert memory.factor is not None
                 factor = memory.factor.examined()
                 if factor is not None:
                     memory = replace(memory, factor=factor)
-                    coef, intercept = _separated(memory, factor.solution())
+                    coef, intercept = _separated(memory, factor.solution(self.kernels))
                 else:
                     memory = self._settled()
                     memory = memory if memory.solution is not None else _solved(memory)
@@ -264,7 +280,7 @@ def _separated(memory: RecursiveMemory, u: np.ndarray) -> tuple[np.ndarray, np.n
     return u, memory.start[1]
 
 
-def _up_to_date(memory: RecursiveMemory) -> RecursiveMemory:
+def _up_to_date(memory: RecursiveMemory, kernels: Kernels | None) -> RecursiveMemory:
     """Return the memory with a factor that holds all rows, and nearly all of their penalty."""
     if memory.factor is not None and memory.factor.is_current:
         return memory
@@ -272,7 +288,11 @@ def _up_to_date(memory: RecursiveMemory) -> RecursiveMemory:
     A = np.vstack([memory.triangle.R, _joint(waiting.X, waiting.y, waiting.s)])
     weight = memory.triangle.weight + float(waiting.s.sum())
     factor = UpdatedFactor.of_rows(
-        *_as_regression(memory, A), objective.l2, weight, has_intercept=objective.fit_intercept
+        *_as_regression(memory, A),
+        objective.l2,
+        weight,
+        has_intercept=objective.fit_intercept,
+        kernels=kernels,
     )
     return replace(memory, factor=factor)
 

@@ -105,7 +105,7 @@ class StreamingDescent:
 
     def _stream(self, part, n_rows: int) -> RecursiveLeastSquares | MomentStream | DiagonalStream:
         if isinstance(part, RecursiveMemory):
-            return RecursiveLeastSquares(part, self.objective, n_rows)
+            return RecursiveLeastSquares(part, self.objective, n_rows, self.kernels)
         if isinstance(part, MomentMemory):
             return MomentStream(part, self.objective)
         return DiagonalStream(self.kernels, part, self.objective, self.n_threads)

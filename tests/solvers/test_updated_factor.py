@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fastlsgd import LeastSquaresRegressor, SGDRegressor
+from fastlsgd.kernels import load_backend
 from fastlsgd.solvers import recursive
 from fastlsgd.solvers.updated_factor import UpdatedFactor
 
@@ -18,14 +19,18 @@ def rows_of(n, d, t=2, seed=0):
 
 @pytest.mark.parametrize("l2", [0.0, 1e-4, 1.0, 1e4])
 @pytest.mark.parametrize("has_intercept", [True, False])
-def test_few_rows_at_a_time_are_all_rows(l2, has_intercept):
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+def test_few_rows_at_a_time_are_all_rows(l2, has_intercept, backend):
+    kernels = load_backend(backend)
     X, Y = rows_of(200, 12)
     C = np.hstack([np.ones((200, 1)), X]) if has_intercept else X
-    factor = UpdatedFactor.of_rows(C[:130], Y[:130], l2, 130.0, has_intercept=has_intercept)
+    factor = UpdatedFactor.of_rows(
+        C[:130], Y[:130], l2, 130.0, has_intercept=has_intercept, kernels=kernels
+    )
     start = 130
     for m in (1, 7, 20, 1, 13, 20):
         part = slice(start, start + m)
-        factor, start = factor.with_rows(C[part], Y[part], float(m)), start + m
+        factor, start = factor.with_rows(C[part], Y[part], float(m), kernels), start + m
     assert factor.is_current
     D = np.eye(C.shape[1])
     D[0, 0] = 1.0 - has_intercept
@@ -33,7 +38,26 @@ def test_few_rows_at_a_time_are_all_rows(l2, has_intercept):
     examined = factor.examined()
     assert examined is not None
     assert examined.examined() is examined
-    np.testing.assert_allclose(factor.solution(), wanted.T, rtol=1e-8, atol=1e-12)
+    np.testing.assert_allclose(factor.solution(kernels), wanted.T, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("exponent", [-200, 0, 200])
+@pytest.mark.parametrize(("k", "m", "t"), [(1, 1, 1), (7, 3, 2), (33, 100, 1), (64, 49, 3)])
+def test_compiled_updates_are_lapacks(exponent, k, m, t):
+    kernels = load_backend("auto")
+    if not hasattr(kernels, "update_triangle"):
+        pytest.skip("no compiled one")
+    rng = np.random.default_rng(0)
+    R, C = np.triu(rng.normal(size=(k, k))), rng.normal(size=(m, k))
+    q, Y = rng.normal(size=(k, t)), rng.normal(size=(m, t))
+    C[:, k // 2] = 0.0
+    scale = np.ldexp(1.0, exponent)
+    upper, right = kernels.update_triangle(scale * R, q, scale * C, Y)
+    assert not np.tril(upper, -1).any()
+    both, targets = np.vstack([R, C]), np.vstack([q, Y])
+    upper = upper / scale
+    np.testing.assert_allclose(upper.T @ upper, both.T @ both, atol=1e-11)
+    np.testing.assert_allclose(upper.T @ right, both.T @ targets, atol=1e-11)
 
 
 def test_dependent_columns_are_left_to_singular_values():
