@@ -25,6 +25,13 @@ T = TypeVar("T")
 # milliseconds until a second thread has done its part: a default SGDRegressor on 20,000 x 20 took
 # 84 ms with two threads, and 2 with one.
 FEW_NUMBERS, FEW_PRODUCTS = 2**16, 2**24
+# A pass over so many numbers takes a quarter of a millisecond, where a fit's Gram matrix may take
+# far longer.
+FEW_PASS_NUMBERS = 2**18
+# Threads of BLAS wait for one another by spinning, in each of the many calls that a fit makes. For
+# so many multiply-adds, some 4 milliseconds, one thread does them all: beside busy processes, a
+# lasso of 200 x 1,000 took 720 ms with two threads and 4 with one, a ridge 1,260 and 3.
+FEW_BLAS_PRODUCTS = 2**26
 POLL_SECONDS = 0.1
 
 
@@ -37,11 +44,14 @@ def usable_processors() -> int:
     return max(1, min(count or 1, _quota()))
 
 
-def is_small(shape: tuple[int, ...], n_targets: int = 1) -> bool:
-    """Whether threads, of kernels or of BLAS, would only hold up a fit of an X of this shape."""
+def is_small(shape: tuple[int, ...], n_targets: int = 1, few: int = FEW_PRODUCTS) -> bool:
+    """Whether threads would only hold up a fit of an X of this shape.
+
+    `few` is a number of multiply-adds: FEW_PRODUCTS for kernels, FEW_BLAS_PRODUCTS for BLAS.
+    """
     numbers = shape[0] * shape[1]
     per_number = min(shape) + 4 * n_targets  # half of it in a Gram matrix, the rest in passes
-    return numbers * n_targets <= FEW_NUMBERS or numbers * per_number <= FEW_PRODUCTS
+    return numbers * n_targets <= FEW_NUMBERS or numbers * per_number <= few
 
 
 @cache

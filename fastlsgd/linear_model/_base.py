@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 from .. import _validation as check
 from .._sklearn_compat import check_feature_names, check_n_features, check_y
 from .._sparse_structure import check_structure
-from .._threads import is_small
+from .._threads import FEW_PASS_NUMBERS, is_small
 from .._version import __version__
 from ..kernels import BACKENDS, resolve_backend, resolve_threads, usable_processors
 from ..kernels.contract import CSR, Kernels, Matrix, working_dtype
@@ -142,7 +142,8 @@ class LinearModel(BaseEstimator):
         n, d = X.shape
         nothing = np.broadcast_to(np.zeros(1, working_dtype(X)), (n, 1))
         w, b = np.zeros((1, d)), np.zeros(1)
-        at_zero = call_loss_gradient(kernels, X, nothing, w, b, None, self._n_threads(X))
+        n_threads = 1 if n * d <= FEW_PASS_NUMBERS else self._n_threads(X)
+        at_zero = call_loss_gradient(kernels, X, nothing, w, b, None, n_threads)
         if not np.isfinite(at_zero.loss[0]):
             check.explain_non_finite(X=X)
 

@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any
 
-from .._threads import is_small
+from .._threads import FEW_BLAS_PRODUCTS, is_small
 from ..kernels.contract import Matrix
 
 
@@ -62,4 +62,9 @@ serial_blas = _SerialBlas()
 
 def blas_for(A: Matrix, n_targets: int = 1) -> AbstractContextManager[None]:
     """Return the context for products and factors of A: BLAS has one thread where A is small."""
-    return serial_blas if is_small(A.shape, n_targets) else nullcontext()
+    return serial_blas if is_small(A.shape, n_targets, FEW_BLAS_PRODUCTS) else nullcontext()
+
+
+def blas_of(products: float) -> AbstractContextManager[None]:
+    """Return the context for so many multiply-adds: BLAS has one thread if they are few."""
+    return serial_blas if products <= FEW_BLAS_PRODUCTS else nullcontext()

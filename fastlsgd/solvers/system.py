@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._threads import FEW_PASS_NUMBERS
 from ..kernels.contract import CSR, Gram, Kernels, Matrix, TargetGradients, working_dtype
 from ..kernels.device import DeviceArray, extremes, lives_on_device, repeated
 from .factors import EPS, NotTrustworthy, column_scale
@@ -100,6 +101,8 @@ class System:
         self.X, self.y, self.sample_weight = X, y, sample_weight
         self.alpha, self.fit_intercept = alpha, fit_intercept
         self.n, self.d, self.t = X.shape[0], X.shape[1], y.shape[1]
+        few = self.n * self.d * self.t <= FEW_PASS_NUMBERS
+        self.pass_threads = 1 if few else n_threads
         if sample_weight is None:
             self.weight = float(self.n)
         else:
@@ -396,7 +399,7 @@ class System:
             stop = min(start + step, self.n)
             rows = row_slice(self.X, start, stop)
             b = -(V @ self.centre)
-            seen = call_kernel(self.kernels.predict, PROBES, rows, V, b, self.n_threads)
+            seen = call_kernel(self.kernels.predict, PROBES, rows, V, b, self.pass_threads)
             sizes[start:stop] = np.linalg.norm(np.asarray(seen, np.float64), axis=1)
         if self.host_weights is not None:
             sizes *= np.sqrt(self.host_weights.astype(np.float64))
@@ -497,7 +500,7 @@ class System:
         return self._call(self.X, y, coef, intercept, self.sample_weight)
 
     def _call(self, X: Matrix, y, coef, intercept, s) -> TargetGradients:
-        return call_loss_gradient(self.kernels, X, y, coef, intercept, s, self.n_threads)
+        return call_loss_gradient(self.kernels, X, y, coef, intercept, s, self.pass_threads)
 
     def _about(self, origin: np.ndarray, y, coef: np.ndarray, intercept) -> TargetGradients:
         """Make a pass over the rows less `origin`, in float64; `intercept` is that at `origin`."""

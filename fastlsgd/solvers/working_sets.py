@@ -39,6 +39,7 @@ from .proximal_newton import (
     unit_of,
 )
 from .rows import as_dense, as_scipy, random_rows, row_slice, stored_numbers, take_rows
+from .serial_blas import blas_of
 from .solution import Solution
 from .system import CANCELLATION, DENSE_NUMBERS, System
 
@@ -188,7 +189,8 @@ class _Path:
         k, members = len(self.members), np.append(self.members, new)
         if len(members) > GRAM_FEATURES:
             raise NotTrustworthy("the working set has too many columns")
-        products = self._products(members, k) / self.system.weight
+        with blas_of(float(self.system.n) * len(members) * len(new)):
+            products = self._products(members, k) / self.system.weight
         if not np.isfinite(products).all():
             raise NotTrustworthy("the Gram matrix overflows")
         squares = np.diagonal(products[k:])
@@ -280,11 +282,12 @@ class _Path:
         losses: list[float] = []
         guesses, least, condition, is_rough = 0, np.inf, np.nan, True
         while True:
-            if is_rough:
-                self._descend(penalty)
-            else:
-                more, condition = self._minimise(penalty, min(tol, INNER_TOL))
-                guesses += more
+            with blas_of(len(self.members) ** 3):
+                if is_rough:
+                    self._descend(penalty)
+                else:
+                    more, condition = self._minimise(penalty, min(tol, INNER_TOL))
+                    guesses += more
             squares, shift = self._pass()
             losses.append(objective_of(self.system.weight, penalty, self.coef, squares))
             falls = True

@@ -12,7 +12,7 @@ from fastlsgd.kernels import load_backend
 from fastlsgd.solvers import small
 from fastlsgd.solvers.conjugate import Goal
 from fastlsgd.solvers.factors import solve_upper
-from fastlsgd.solvers.serial_blas import _libraries, blas_for, serial_blas
+from fastlsgd.solvers.serial_blas import _libraries, blas_for, blas_of, serial_blas
 from fastlsgd.solvers.training import TrainingData
 
 GOAL = Goal(0.0, 1000, certify=False)
@@ -192,11 +192,13 @@ def test_blas_is_serial_for_few_numbers_only():
     n, d = _threads.FEW_NUMBERS // 4, 4
     assert blas_for(np.empty((n, d))) is serial_blas
     assert blas_for(np.empty((d, n))) is serial_blas
-    n = _threads.FEW_PRODUCTS // d // (d + 4)
+    n = _threads.FEW_BLAS_PRODUCTS // d // (d + 4)
     assert blas_for(np.empty((n, d))) is serial_blas
     assert blas_for(np.empty((n + 1, d))) is not serial_blas
     assert blas_for(np.empty((n, d)), n_targets=2) is not serial_blas
-    assert blas_for(np.empty((300, 300))) is not serial_blas
+    assert blas_for(np.empty((500, 500))) is not serial_blas
+    assert blas_of(_threads.FEW_BLAS_PRODUCTS) is serial_blas
+    assert blas_of(_threads.FEW_BLAS_PRODUCTS + 1) is not serial_blas
 
 
 def test_small_fits_use_one_thread(monkeypatch):
