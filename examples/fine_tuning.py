@@ -56,8 +56,8 @@ FASHION = Path("/usr/share/datasets/fashion-mnist")
 if not SMALL and FASHION.exists():
     packed = [FASHION / name for name in ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")]
     pixels, labels = (gzip.decompress(path.read_bytes()) for path in packed)
-    images = np.frombuffer(pixels, np.uint8, offset=16).reshape(-1, 28, 28)[:4000]
-    classes = np.frombuffer(labels, np.uint8, offset=8)[:4000]
+    images = np.frombuffer(pixels, np.uint8, offset=16).reshape(-1, 28, 28)[:2000]
+    classes = np.frombuffer(labels, np.uint8, offset=8)[:2000]
 else:
     digits = load_digits()
     images, classes = (digits.images * 15.9).astype(np.uint8), digits.target
