@@ -23,7 +23,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.linalg import qr_delete, solve_triangular
 
-from .factors import EPS
+from .factors import EPS, LONG
+from .interrupt import interruptible
 
 # A column depends on the set if its part outside of the set's span is at most this share of it: in
 # float64, and a larger share where the weights have a narrower dtype.
@@ -176,7 +177,8 @@ class _Set:
         """Take all of these columns at once if they are clearly independent, else none."""
         if not 0 < len(columns) <= len(self.lasso.R):
             return False
-        Q, T = np.linalg.qr(self.lasso.R[:, columns])
+        part = self.lasso.R[:, columns]
+        Q, T = interruptible(np.linalg.qr, part) if len(columns) >= LONG else np.linalg.qr(part)
         if not np.abs(np.diag(T)).min() > CLEAR * self.lasso.dependent:
             return False
         self.Q, self.T, self.columns, self.segments = Q, T, columns, segments

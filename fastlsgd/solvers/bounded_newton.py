@@ -12,7 +12,7 @@ singular to rounding, `augmented.py` continues on a root of H from the best weig
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.linalg import lapack
@@ -20,7 +20,8 @@ from scipy.linalg import lapack
 from . import augmented
 from .augmented import Bounded
 from .constraints import Constraints
-from .factors import EPS, LONG, TINY
+from .factors import EPS, LONG, TINY, reciprocal_condition
+from .interrupt import LONG_WORK, interruptible, product
 from .problem import Terms
 from .proximal_newton import root_of, scaled_factor
 from .serial_blas import serial_blas
@@ -145,16 +146,25 @@ class BoundedQuadratic:
 
 
 def condition_of(R: np.ndarray, E: np.ndarray, is_free: np.ndarray) -> float:
-    """Return the condition of the free columns, scaled to norm 1, along the equalities."""
+    """Return the condition of the free columns, scaled to norm 1, along the equalities.
+
+    It is LAPACK's estimate in the 1-norm, infinite where the columns depend on each other.
+    """
     columns = R[:, is_free]
     norms = np.linalg.norm(columns, axis=0)
     columns = columns[:, norms > 0.0] / norms[norms > 0.0]
     if len(E):
         rows = E[:, is_free][:, norms > 0.0] / norms[norms > 0.0]
         rank = np.linalg.matrix_rank(rows) if rows.size else 0
-        columns = columns @ np.linalg.qr(rows.T, mode="complete")[0][:, rank:]
-    if columns.shape[1] == 0:
+        columns = product(columns, _qr(rows.T, "complete")[0][:, rank:])
+    m, d = columns.shape
+    if d == 0:
         return 1.0
-    values = np.linalg.svd(columns, compute_uv=False)
-    smallest = values[-1] if len(values) == columns.shape[1] else 0.0
-    return float(values[0] / smallest) if smallest > 0.0 else np.inf
+    reciprocal = reciprocal_condition(_qr(columns, "r")) if m >= d else 0.0
+    return 1.0 / reciprocal if reciprocal > 0.0 else np.inf
+
+
+def _qr(A: np.ndarray, mode: Any) -> Any:
+    """Return numpy's QR decomposition, during which Ctrl-C is handled."""
+    is_long = float(A.shape[0]) * A.shape[1] * min(A.shape) >= LONG_WORK or max(A.shape) >= LONG
+    return interruptible(np.linalg.qr, A, mode) if is_long else np.linalg.qr(A, mode)

@@ -30,6 +30,7 @@ RUNS = {
     "on_a_gpu.py": (["--small"], "a GPU was not used" if no_gpu() else "on the backend cuda"),
     "optimizers.py": (["--small"], "from ridge"),
     "serve_http.py": ([], "a house of straw: 422, wall"),
+    "synthetic_control.py": ([], "p-value by placebos"),
     "torch_head.py": ([], "LeastSquaresClassifier in the network: accuracy 0.9"),
     "troubleshooting.py": (["--small"], "in use: "),
 }
