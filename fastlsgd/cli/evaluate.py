@@ -12,15 +12,23 @@ from ..streaming.stream import Meter, named
 from .console import ProgressLine, checked_picture, refuse_overwriting, say
 from .judge import errors_for, predicted
 from .report import draw, error_lines, print_report
-from .tables import bytes_of, failures_explained, read_model, source_of, stream_for
+from .tables import (
+    bytes_of,
+    failures_explained,
+    read_model,
+    refuse_many_targets,
+    source_of,
+    stream_for,
+)
 
 
 def run(arguments: argparse.Namespace) -> None:
     picture = checked_picture(arguments.plot)
     refuse_overwriting([picture], [arguments.model, *arguments.source])
     memory = bytes_of(arguments.memory)
-    with failures_explained():
+    with failures_explained(*arguments.source, arguments.model):
         model = read_model(arguments.model)
+        refuse_many_targets(model)
         source = source_of(arguments.source)
         stream = stream_for(model, source, memory, arguments.target, arguments.weight)
         if arguments.backend is not None and "backend" in model.estimator.get_params(deep=False):

@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise CommandError(error, EXIT_USAGE) from error
     picture = checked_picture(arguments.plot)
     refuse_overwriting([output, picture], arguments.source)
-    with failures_explained():
+    with failures_explained(*arguments.source):
         source = source_of(arguments.source)
         stream, table = _scanned(arguments, source)
         begun = time.perf_counter()

@@ -6,12 +6,12 @@ import argparse
 from typing import Any
 
 from .console import say
-from .report import coefficient_lines, coefficients, print_report
+from .report import coefficient_lines, coefficients, in_line, print_report
 from .tables import TableModel, failures_explained, read_model
 
 
 def run(arguments: argparse.Namespace) -> None:
-    with failures_explained():
+    with failures_explained(arguments.model):
         model = read_model(arguments.model)
         names = model.header["feature_names"]
         if names is not None:
@@ -40,8 +40,9 @@ def _lines(model: TableModel) -> list[str]:
         if not isinstance(value, list)
     ]
     lines.append("fit         " + ", ".join(kept))
-    if table is not None:
+    if table is not None and table.target is not None:
         lines.append(f"target      {table.target}, weight {table.weight}, {table.loss_scale} scale")
+    if table is not None:
         for column in table.columns:
             if column.categories is not None:
                 dropped = "".join(f" (without {value})" for value in column.others)
@@ -49,4 +50,5 @@ def _lines(model: TableModel) -> list[str]:
                 lines.append(f"  {column.name}: one of {values:.200}{dropped}")
             elif column.fill is not None:
                 lines.append(f"  {column.name}: nulls are {column.fill:g}")
+    lines = [in_line(line) for line in lines]
     return [*lines, "", *coefficient_lines(coefficients(model.estimator))]

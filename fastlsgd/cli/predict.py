@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
             raise CommandError("--keep is not for an --output in .npy", EXIT_USAGE)
     refuse_overwriting([output], [arguments.model, *arguments.source])
     memory = bytes_of(arguments.memory)
-    with failures_explained():
+    with failures_explained(*arguments.source, arguments.model):
         model = read_model(arguments.model)
         source = source_of(arguments.source)
         factor = _factor(arguments, model)
@@ -59,6 +59,7 @@ def run(arguments: argparse.Namespace) -> None:
                 names = None if model.table is None else model.table.names or None
                 with named(block, names):
                     out = predicted(model.estimator, block.X, scale)
+                    out = out.toarray() if hasattr(out, "toarray") else out
                 write({**kept, NAME: out if factor is None else out * factor})
                 meter.count(block)
         progress.clear()

@@ -65,10 +65,8 @@ def error_lines(found: dict[str, Any], title: str) -> list[str]:
         lines += [f"  accuracy  {_share(found['accuracy'])}", ""]
         lines.append(f"  {'class':<24} {'rows':>12} {'recall':>8} {'precision':>10}")
         for own in found["classes"]:
-            lines.append(
-                f"  {own['class']!s:<24.24} {own['rows']:>12,.6g} {_share(own['recall']):>8} "
-                f"{_share(own['precision']):>10}"
-            )
+            shares = f"{_share(own['recall']):>8} {_share(own['precision']):>10}"
+            lines.append(f"  {in_line(own['class']):<24.24} {own['rows']:>12,.6g} {shares}")
         return [*lines, ""]
     lines.append(f"  RMSE      {_number(found['rmse'])}")
     lines.append(f"  MAE       {_number(found['mae'])}")
@@ -84,12 +82,13 @@ def coefficients(estimator) -> list[dict[str, Any]]:
     intercept = np.atleast_1d(estimator.intercept_)
     names = getattr(estimator, "feature_names_in_", None)
     names = [f"x{j}" for j in range(rows.shape[1])] if names is None else list(names)
-    labels: list[Any] = [None] * len(rows)
+    labels: list[Any] = [None] if len(rows) == 1 else list(range(len(rows)))
+    kind = "class" if hasattr(estimator, "classes_") else "target"
     if hasattr(estimator, "classes_"):
         labels = np.asarray(estimator.classes_).tolist()
         labels = labels[1:] if len(rows) == 1 else labels
     found = [
-        {"name": name, "estimate": float(value)} | ({} if label is None else {"class": label})
+        {"name": name, "estimate": float(value)} | ({} if label is None else {kind: label})
         for label, row, b in zip(labels, rows, intercept, strict=True)
         for name, value in [("intercept", b), *zip(names, row, strict=True)]
     ]
@@ -116,16 +115,17 @@ def coefficients(estimator) -> list[dict[str, Any]]:
 def coefficient_lines(found: list[dict[str, Any]]) -> list[str]:
     """Return the table of coefficients as text."""
     with_errors = any("standard_error" in line for line in found)
-    width = min(max([len(str(line["name"])) for line in found] + [11]), 40)
+    width = min(max([len(in_line(line["name"])) for line in found] + [11]), 40)
     title = f"{'coefficient':<{width}} {'estimate':>13}"
     if with_errors:
         title += f" {'std. error':>12} {'t':>9} {'p':>8} {'95 % interval':>27}"
-    lines, label = [title], None
+    lines, label = [title], ("", None)
     for line in found[:MOST_LINES]:
-        if line.get("class") != label:
-            label = line["class"]
-            lines.append(f"class {label}")
-        text = f"{line['name']!s:<{width}.{width}} {line['estimate']:>13.6g}"
+        own = [(kind, line[kind]) for kind in ("class", "target") if kind in line]
+        if own and own[0] != label:
+            label = own[0]
+            lines.append(f"{label[0]} {in_line(label[1])}")
+        text = f"{in_line(line['name']):<{width}.{width}} {line['estimate']:>13.6g}"
         if "standard_error" in line:
             text += (
                 f" {line['standard_error']:>12.4g} {line['t']:>9.2f} {line['p']:>8.2g} "
@@ -191,6 +191,11 @@ def _plain(value) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def in_line(name: object) -> str:
+    """Return a name without characters that would break its line."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(name))
 
 
 def _number(value: float | None) -> str:

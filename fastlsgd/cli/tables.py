@@ -44,8 +44,11 @@ class Reading(NamedTuple):
 
 
 @contextmanager
-def failures_explained() -> Iterator[None]:
-    """Have what data, models and missing packages raise end the command with one line."""
+def failures_explained(*paths: str) -> Iterator[None]:
+    """Have what data, models and missing packages raise end the command with one line.
+
+    It names one of these files, the first if the error names none.
+    """
     try:
         yield
     except Exception as error:
@@ -53,6 +56,8 @@ def failures_explained() -> Iterator[None]:
         if not (is_arrows or isinstance(error, (ValueError, ImportError, MemoryError))):
             raise
         message = in_options(error) or type(error).__name__
+        if paths and isinstance(error, ValueError) and not any(path in message for path in paths):
+            message = f"{paths[0]}: {message}"
         raise CommandError(message, EXIT_FAILED) from error
 
 
@@ -126,6 +131,15 @@ def read_model(path: str) -> TableModel:
     # Columns are found by their names here; predict gets arrays, and would miss the names.
     estimator.__dict__.pop("feature_names_in_", None)
     return TableModel(path, estimator, table, record.header)
+
+
+def refuse_many_targets(model: TableModel) -> None:
+    """Raise ValueError for models whose errors are not those of one column."""
+    binarizer = getattr(model.estimator, "_label_binarizer", None)
+    n_targets = np.atleast_1d(model.estimator.intercept_).size
+    if binarizer is not None or (n_targets > 1 and not model.is_classifier):
+        what = "labels that don't exclude each other" if binarizer else f"{n_targets} targets"
+        raise ValueError(f"{model.path}: the model predicts {what}: evaluate is for one column.")
 
 
 def named_table(model: TableModel, source) -> Table:

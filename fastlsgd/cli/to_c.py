@@ -15,7 +15,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.output is not None:
         output = checked_output(arguments.output, "--output")
         refuse_overwriting([output], [arguments.model])
-    with failures_explained():
+    with failures_explained(arguments.model):
         source = to_c(arguments.model, name=arguments.name)
         if output is None:
             say(source)

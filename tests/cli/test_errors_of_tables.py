@@ -156,6 +156,44 @@ def test_tables_that_are_not_those_of_the_fit(tmp_path, model, capsys):
     assert_fails(capsys, 1, "--mean needs a model that was fitted with", arguments=mean)
 
 
+def test_sources_without_rows(tmp_path, table, model, capsys):
+    empty = str(tmp_path / "empty.parquet")
+    parquet.write_table(parquet.read_table(table).slice(0, 0), empty)
+    fails_to_fit(capsys, empty, "empty.parquet", "no rows", folder=tmp_path)
+    assert_fails(capsys, 1, "empty.parquet", "no rows", arguments=["evaluate", model, empty])
+    assert main(["predict", model, empty]) == 0
+    assert capsys.readouterr().out == '"prediction"\n'
+
+
+def test_many_targets_are_predicted_but_not_evaluated(tmp_path, table, capsys):
+    pd = pytest.importorskip("pandas")
+    from fastlsgd import LeastSquaresRegressor, save_model
+
+    frame = pd.DataFrame({"size": COLUMNS["size"]})
+    y = np.column_stack([COLUMNS["price"], COLUMNS["id"]])
+    own, out = LeastSquaresRegressor().fit(frame, y), tmp_path / "p.parquet"
+    save_model(own, tmp_path / "two.json")
+    assert main(["predict", str(tmp_path / "two.json"), table, "--output", str(out)]) == 0
+    found = parquet.read_table(out)
+    assert found.column_names == ["prediction_0", "prediction_1"]
+    np.testing.assert_allclose(found["prediction_1"].to_numpy(), own.predict(frame)[:, 1])
+    fails = ["evaluate", str(tmp_path / "two.json"), table, "--target", "price"]
+    assert_fails(capsys, 1, "two.json: the model predicts 2 targets", arguments=fails)
+    assert main(["info", str(tmp_path / "two.json")]) == 0
+    assert "\ntarget 1\nintercept " in capsys.readouterr().out
+
+
+def test_names_that_would_break_lines(tmp_path, capsys):
+    names = {"né\nw": COLUMNS["size"], "y": COLUMNS["price"], "k": ["a\n", "b"] * (N // 2)}
+    parquet.write_table(pa.table(names), tmp_path / "t.parquet")
+    model = str(tmp_path / "m.json")
+    assert main(["fit", str(tmp_path / "t.parquet"), "--target", "y", "--output", model]) == 0
+    assert main(["info", model]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len([line for line in lines if line.startswith("né\\nw ")]) == 2
+    assert any(line.startswith("  k: one of b (without a\\n)") for line in lines)
+
+
 def test_dictionaries_of_other_values(tmp_path, model, capsys):
     kinds = pa.array(COLUMNS["kind"].tolist())
     encoded = pa.table({**COLUMNS, "kind": kinds.dictionary_encode()})
@@ -244,7 +282,7 @@ def test_warnings_are_one_line_each(tmp_path, capsys):
         arguments = ["fit", source, "--target", "price", "--output", str(tmp_path / "m.json")]
         assert main([*arguments, "--json"]) == code
         told = capsys.readouterr()
-        kind = "error" if code else "warning"
+        kind = f"error: {re.escape(source)}" if code else "warning"
         assert re.fullmatch(rf"fastlsgd: {kind}: The [^\n]+ take --solver qr\.\n", told.err), told
         if not code:
             assert json.loads(told.out)["errors"]["rows"] == N
