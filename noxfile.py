@@ -46,7 +46,7 @@ def cuda(session: nox.Session) -> None:
 @nox.session
 def frameworks(session: nox.Session) -> None:
     """PyTorch, JAX, ONNX and FastAPI: adapters, pages and examples; PyTorch without CUDA."""
-    packages = ".[test,torch,onnx]", "onnxruntime", "fastapi", "uvicorn"
+    packages = ".[test,torch,jax,onnx]", "onnxruntime", "fastapi", "uvicorn"
     session.install(*packages, "--extra-index-url", "https://download.pytorch.org/whl/cpu")
     session.run(
         "pytest",

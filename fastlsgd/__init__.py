@@ -76,7 +76,7 @@ _LAZY = {
 }
 
 # Modules that are attributes of the package too.
-_MODULES = ("dask", "kernels", "numba", "optimizers", "sklearn", "streaming", "torch")
+_MODULES = ("dask", "jax", "kernels", "numba", "optimizers", "sklearn", "streaming", "torch")
 
 __all__ = [
     "EpochReport",

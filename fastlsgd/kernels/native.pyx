@@ -11,7 +11,9 @@ import os
 import numpy as np
 
 cimport numpy as cnp
+from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport int64_t
+from libc.string cimport memcpy
 
 from .contract import CSR, Gram, TargetGradients, empty_fits, empty_small_lassos
 
@@ -49,6 +51,13 @@ cdef extern from "fastlsgd.h" nogil:
     int c_max_threads "fastlsgd_max_threads"()
     void c_set_max_threads "fastlsgd_set_max_threads"(int)
     void c_after_fork "fastlsgd_after_fork"()
+
+cdef extern from "xla_handlers.h":
+    ctypedef int fastlsgd_xla_solver(void *, const fastlsgd_matrix *, const fastlsgd_targets *, int, char *,
+                                     size_t) noexcept
+    void *fastlsgd_xla_loss_gradient(void *) nogil
+    void *fastlsgd_xla_lstsq(void *) nogil
+    void fastlsgd_xla_set_solver(fastlsgd_xla_solver *)
 
 cdef extern from "coordinate_descent.h":
     ctypedef struct fastlsgd_quadratic:
@@ -584,6 +593,48 @@ def solve_triangle(cnp.ndarray upper, cnp.ndarray right, cnp.ndarray size, doubl
 
 
 # ---------------------------------------------------------------- instruction sets and threads
+
+
+# -------------------------------------------------------------------- handlers of XLA, for fastlsgd.jax
+
+_xla_solve = None
+cdef const char *XLA_TARGET = "xla._CUSTOM_CALL_TARGET"
+
+
+cdef object _view(const void *data, int64_t n, int64_t d, fastlsgd_dtype dtype):
+    """An array over row-major memory that is not its own."""
+    cdef cnp.npy_intp shape[2]
+    shape[0], shape[1] = n, d
+    return cnp.PyArray_SimpleNewFromData(
+        2, shape, cnp.NPY_FLOAT64 if dtype == FASTLSGD_F64 else cnp.NPY_FLOAT32, <void *>data)
+
+
+cdef int _xla_solver(void *x, const fastlsgd_matrix *A, const fastlsgd_targets *b, int n_threads,
+                     char *text, size_t size) noexcept with gil:
+    try:
+        rows = _view(A.data, A.n_rows, A.n_cols, A.dtype)
+        targets = _view(b.data, A.n_rows, b.n_targets, b.dtype)
+        _view(x, A.n_cols, b.n_targets, A.dtype)[:] = _xla_solve(rows, targets, n_threads)
+        return 0
+    except BaseException as error:
+        message = f"{type(error).__name__}: {error}".encode()[:size - 1]
+        memcpy(text, <const char *>message, len(message))
+        text[len(message)] = 0
+        return 1
+
+
+def xla_handlers(solve):
+    """`loss_gradient` and `lstsq` as functions that programs of XLA call, in capsules as JAX wants.
+
+    The latter calls ``solve(A, b, n_threads)``, whose arguments are views of XLA's memory.
+    """
+    global _xla_solve
+    _xla_solve = solve
+    fastlsgd_xla_set_solver(_xla_solver)
+    return {
+        "loss_gradient": PyCapsule_New(<void *>fastlsgd_xla_loss_gradient, XLA_TARGET, NULL),
+        "lstsq": PyCapsule_New(<void *>fastlsgd_xla_lstsq, XLA_TARGET, NULL),
+    }
 
 
 def isas():

@@ -1,22 +1,6 @@
-"""`lstsq` for tensors: the solver's answer, and its derivatives by implicit differentiation.
+"""`lstsq` for tensors: the solver's answer, with the derivatives of `_pseudo_inverse.py`.
 
-With the pseudo-inverse P of A (n, d), x = P b (d, t), r = b - A x and a perturbation dA that keeps
-the rank, Golub and Pereyra (1973) give::
-
-    dx = P (db - dA x) + P P^T dA^T r + (I - P A) dA^T P^T x
-
-The transposed map takes a gradient g (d, t) with regard to x to those with regard to b and A::
-
-    v = P^T g,  u = P v,  z = P^T x,  p = g - A^T v
-    b: v                    A: -v x^T + r u^T + z p^T
-
-P^T and P are two least-squares problems, with A^T and with A. So no normal equations are formed,
-and the error grows with the condition of A, not with its square. Where A has full column rank, p
-is rounding and is set to zero. Each derivative is written in terms of `lstsq` itself, so that it
-can be differentiated again.
-
-Cost: one problem forwards; backwards one with A^T of 2 t targets, one with A, and the writing of a
-gradient of A's size.
+Cost: one problem forwards; backwards two, as that module says, and in forward mode two more.
 """
 
 from __future__ import annotations
@@ -25,9 +9,7 @@ import numpy as np
 import torch
 
 from .._lstsq import lstsq as solve
-
-# A direction counts as outside of A's row space if this many times the rounding is left of it.
-ROUNDINGS_OF_ROWS = 1e3
+from .._pseudo_inverse import gradients
 
 
 def lstsq(A: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -153,12 +135,7 @@ class LeastSquares(torch.autograd.Function):
         A, b, x = ctx.saved_tensors
         if not ctx.needs_input_grad[0]:
             return None, LeastSquares.apply(A.mT, g)
-        v, z = LeastSquares.apply(A.mT, torch.cat((g, x), -1)).split(g.shape[-1], -1)
-        u = LeastSquares.apply(A, v)
-        p = _outside_of_rows(A, v, g)
-        r = b - A @ x
-        grad_A = torch.cat((-v, r, z), -1) @ torch.cat((x, u, p), -1).mT
-        return grad_A, v if ctx.needs_input_grad[1] else None
+        return gradients(LeastSquares.apply, torch, A, b, x, g)
 
     @staticmethod
     def jvp(ctx, dA, db):
@@ -178,15 +155,6 @@ class LeastSquares(torch.autograd.Function):
             for value, dim in zip((A, b), in_dims, strict=True)
         )
         return LeastSquares.apply(A, b), 0
-
-
-def _outside_of_rows(A, v, g):
-    """g - A^T v, what A's rows can't make of g; exactly zero where it is only rounding."""
-    p = g - A.mT @ v
-    with torch.no_grad():
-        noise = ROUNDINGS_OF_ROWS * torch.finfo(A.dtype).eps * max(A.shape[-2:])
-        is_rounding = p.norm(dim=-2, keepdim=True) <= noise * g.norm(dim=-2, keepdim=True)
-    return p.masked_fill(is_rounding, 0.0)
 
 
 def _solve_one(A: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

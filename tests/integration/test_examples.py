@@ -41,6 +41,7 @@ NEEDED = {
     "serve_http.py": "fastapi uvicorn",
     "torch_head.py": "torch",
     "fastlsgd.torch": "torch",
+    "fastlsgd.jax": "jax",
     "fastlsgd._onnx": "skl2onnx",
 }
 
