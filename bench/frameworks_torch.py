@@ -1,4 +1,4 @@
-"""fastlsgd.torch beside PyTorch: `python bench/frameworks.py [--rows 1000000] [--features 100]`.
+"""fastlsgd.torch beside PyTorch: `python bench/frameworks_torch.py [--rows 1000000]`.
 
 Each call is checked against its peer's result first. Times are the best of some rounds in which the
 calls take turns; peak memory is that beyond the inputs, in a process of its own. PyTorch's
