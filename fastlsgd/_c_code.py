@@ -22,7 +22,7 @@ from . import _validation as check
 from ._checked_files import WrongFile
 from ._version import __version__
 from .model_files import read_record
-from .model_files.record import CLASSES, estimator_of
+from .model_files.record import class_name_of, estimator_of
 from .model_files.table import Table, table_from_json
 from .streaming.encoding import Column
 
@@ -209,10 +209,7 @@ def _model_of(model) -> tuple[Any, Table | None]:
             return estimator, None if told is None else table_from_json(told, estimator)
         except WrongFile as error:
             raise ValueError(f"{os.fspath(model)}: {error}") from error
-    if type(model) not in CLASSES.values():
-        raise ValueError(
-            f"to_c can write {', '.join(CLASSES)}, or a model file, not a {type(model).__name__}."
-        )
+    class_name_of(model)  # for its error
     check_is_fitted(model)
     return model, None
 

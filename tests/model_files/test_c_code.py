@@ -234,7 +234,7 @@ def test_what_is_refused(tmp_path):
     for name in ("", "3d", "a b", "x;", 3, "a" * 50):
         with pytest.raises(ValueError, match="name must be an identifier of C"):
             to_c(model, name=name)
-    with pytest.raises(ValueError, match="not a LinearRegression"):
+    with pytest.raises(ValueError, match=r"not a sklearn\.[\w.]+\.LinearRegression"):
         to_c(LinearRegression().fit(X, y))
     with pytest.raises(NotFittedError):
         to_c(SGDRegressor())
