@@ -18,10 +18,10 @@ results, and leaves one picture in the current folder.
 #
 # .. math::
 #
-#    r_i = x_i \cdot w + b - y_i, \qquad
-#    J(w, b) = \frac{1}{2m} \sum_i r_i^2, \qquad
-#    \frac{\partial J}{\partial w} = \frac{1}{m} \sum_i r_i x_i, \qquad
-#    \frac{\partial J}{\partial b} = \frac{1}{m} \sum_i r_i .
+#    r_i &= x_i \cdot w + b - y_i \\
+#    J(w, b) &= \frac{1}{2m} \sum_i r_i^2 \\
+#    \frac{\partial J}{\partial w} &= \frac{1}{m} \sum_i r_i x_i \\
+#    \frac{\partial J}{\partial b} &= \frac{1}{m} \sum_i r_i
 #
 # A step of gradient descent goes against the gradient: :math:`w \leftarrow w - \eta\, \partial J /
 # \partial w`, and likewise for :math:`b`. The learning rate is :math:`\eta`.

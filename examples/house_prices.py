@@ -48,7 +48,9 @@ def price_of(model, sale, names):
 # From the command line
 # ---------------------
 # With the word ``predict`` the program only loads the model that an earlier run saved, and answers.
-# A file of joblib can execute code when it is loaded: load only files of your own.
+# A file of joblib can execute code when it is loaded: load only files of your own. For a table of
+# sales no program is needed: ``fastlsgd fit`` and ``fastlsgd predict`` do it from the command line,
+# with model files that execute nothing (:doc:`/command`).
 
 if len(sys.argv) == 3 and sys.argv[1] == "predict":
     saved = joblib.load(MODEL)

@@ -195,8 +195,8 @@ figure.savefig("optimizers_overfitting.png", dpi=120)
 #
 # .. math::
 #
-#    \mathbb E\, \Bigl(\sum_j \tfrac{m_j}{1 - q} x_j w_j - y\Bigr)^2
-#    = (x \cdot w - y)^2 + \frac{q}{1 - q} \sum_j x_j^2 w_j^2 ,
+#    & \mathbb E\, \Bigl(\sum_j \tfrac{m_j}{1 - q} x_j w_j - y\Bigr)^2 \\
+#    &= (x \cdot w - y)^2 + \frac{q}{1 - q} \sum_j x_j^2 w_j^2 ,
 #
 # which is an L2 penalty. On standardised columns it is ``alpha = q / (1 - q)``. Thousands of masks,
 # fitted without a penalty, approach the ridge fit without masks.
