@@ -55,7 +55,8 @@ class SGDRegressor(StreamedSGD, LinearRegressor, BaseSGD):
           epoch is one step along the gradient of all rows. For up to 512 features it is Newton's
           (with L1, proximal Newton's), from the moments of the rows, and mostly one epoch
           verifies the minimum. For more, and for rows that are mostly zeros, it is a step of
-          conjugate gradients (with L1, of accelerated proximal descent). Give `eta0` and "auto"
+          conjugate gradients (with L1, of accelerated proximal descent), and the fit ends where
+          the objective can, by an estimate, not fall by `tol` any more. Give `eta0` and "auto"
           stands for "invscaling"; give an `optimizer` other than "sgd" and it stands for
           "constant".
         - "constant": eta0

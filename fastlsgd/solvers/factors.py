@@ -64,6 +64,10 @@ class TriangularFactor:
         """Return R^-1 v for each row v."""
         return solve_upper(self.upper, v.T).T * self.scale
 
+    def colour(self, v: np.ndarray) -> np.ndarray:
+        """Return the g of which each row v is R^-T g; 0 for columns that are left out."""
+        return _without_scale(v @ self.upper, self.scale)
+
 
 def reciprocal_condition(upper: np.ndarray) -> float:
     """Return the reciprocal of the 1-norm condition of a triangular R; 0 if R is singular.
@@ -126,6 +130,13 @@ class DiagonalFactor:
 
     def unwhiten(self, v: np.ndarray) -> np.ndarray:
         return v * self.scale
+
+    def colour(self, v: np.ndarray) -> np.ndarray:
+        return _without_scale(v, self.scale)
+
+
+def _without_scale(scaled: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    return np.divide(scaled, scale, out=np.zeros_like(scaled), where=scale > 0.0)
 
 
 def cholesky_factor(xx: np.ndarray, alpha: float, scale: np.ndarray) -> TriangularFactor:

@@ -7,7 +7,7 @@ i, comes back in the second term: with the rows K and targets of the heavy rows 
 J_1, V = (I - a q q^T) diag(E / S)^(1/2) K, where q_i^2 = E_i / (W + sum E) and
 (I - a q q^T)^2 = I - q q^T accounts for the best intercept of all rows. Nothing of the other rows
 is lost in sums that heavy rows dominate, and conjugate gradients in the metric D + V^T V take about
-as many epochs as those of J_1 in its own diagonal metric D.
+as many epochs as those of J_1 in its own metric D.
 
 Cost of an epoch: some six products with V, (m, d) for m heavy rows, per target.
 """
@@ -17,6 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from .eigen import svd
+from .factors import DiagonalFactor, TriangularFactor
 
 # No more rows than this have a term of their own, nor more numbers than this; others keep their
 # weights in J_1.
@@ -52,8 +53,8 @@ class HeavyRows:
         The weights W of J_1 and S of J.
     centred : bool
         Whether an intercept is fitted.
-    squared_scale : ndarray of shape (d,)
-        The inverse of D; 0 for a constant column.
+    metric : DiagonalFactor or TriangularFactor
+        Of D.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class HeavyRows:
         total: float,
         *,
         centred: bool,
-        squared_scale: np.ndarray,
+        metric: DiagonalFactor | TriangularFactor,
     ) -> None:
         root = np.sqrt(excess / total)[:, None]
         self.V, self.T = root * rows, root * targets
@@ -78,11 +79,13 @@ class HeavyRows:
             self.V -= np.outer(a * q, q @ self.V)
             self.T -= np.outer(a * q, q @ self.T)
             self.to_intercept = np.sqrt(total / own) * q
-        scale = np.sqrt(squared_scale)
-        _, values, basis = svd(self.V * scale)
+        self.take_metric(metric)
+
+    def take_metric(self, metric: DiagonalFactor | TriangularFactor) -> None:
+        """Take another D."""
+        _, values, basis = svd(metric.whiten(self.V))
         self.least = 1.0 / (1.0 + values**2)
-        self.outwards = basis * scale
-        self.inwards = np.divide(basis, scale, out=np.zeros_like(basis), where=scale > 0.0)
+        self.outwards, self.inwards = metric.unwhiten(basis), metric.colour(basis)
 
     def residual(self, coef: np.ndarray) -> np.ndarray:
         """Return V w - T of each target, (t, m)."""

@@ -10,6 +10,8 @@ from .rows import CHUNK_NUMBERS, as_dense, random_rows, row_slice, stored_by_chu
 
 # Weights whose mean is more than this many times their median are dominated by a few rows.
 FEW_WEIGHTS_RATIO = 1e6
+# A variance of y that is more than this many times that of ordinary rows is due to a few others.
+FEW_TARGETS_RATIO = 30.0
 # Where rows are capped, a row counts as no farther from the others than this many spreads.
 LARGEST_DISTANCE = 10.0
 
@@ -25,6 +27,21 @@ def ruled_by_few(
     few = random_rows(len(sample_weight), 256, sample_weight)
     typical = float(np.median(np.asarray(sample_weight[few], dtype=np.float64)))
     return moments.weight > FEW_WEIGHTS_RATIO * typical * moments.rows
+
+
+def ordinary_loss(y: np.ndarray, sample_weight: np.ndarray | None, variance: np.ndarray) -> float:
+    """Return half the variance of y, summed over targets: of ordinary rows, if few dominate it.
+
+    It is the unit of a tolerance. In that of a row of 1e4 among 1,100 others, any fit of these
+    would do.
+    """
+    few = random_rows(len(y), 256, sample_weight)
+    A = np.asarray(y[few], dtype=np.float64)
+    squares = np.sort(np.square(A - np.median(A, axis=0)), axis=0)
+    squares = squares[: len(few) - max(len(few) // 50, min(3, len(few) // 8))]
+    ordinary = squares.mean(axis=0)
+    few_dominate = (ordinary > 0.0) & (variance > FEW_TARGETS_RATIO * ordinary)
+    return 0.5 * float(np.where(few_dominate, ordinary, variance).sum())
 
 
 def capped_shares(X: Matrix, moments: ColumnMoments) -> np.ndarray:

@@ -7,6 +7,11 @@ import numpy as np
 from .automatic import AutomaticMemory
 from .scaled_problem import ScaledProblem
 
+# How many falls of the objective an estimate of those to come needs at least.
+LEAST_FALLS = 4
+# The falls since this share of the epochs decide how quickly falls get smaller.
+RECENT_SHARE = 0.5
+
 
 class ScaledDescent:
     """The protocol of `stochastic.Descent` but for `epoch`, which the methods add.
@@ -60,3 +65,45 @@ class ScaledDescent:
         weighted = max(float(objective.sum()) - penalty, 0.0)
         self.value = weighted + penalty + (l1 * float(np.abs(coef).sum()) if l1 > 0.0 else 0.0)
         return self.problem.unweighted_loss(coef, weighted)
+
+
+def remaining_fall(falls: list[float]) -> float:
+    """Estimate how much the objective can still fall, from its falls in the epochs so far.
+
+    It is the larger of two estimates, and infinite while these are not known.
+    """
+    return (
+        max(_fall_by_ratio(falls), _fall_by_power(falls)) if len(falls) >= LEAST_FALLS else np.inf
+    )
+
+
+def _fall_by_ratio(falls: list[float]) -> float:
+    """Take all that is left to the last fall as no more than it was to any fall before.
+
+    So the steep falls along a few large directions do not hide that many small ones follow
+    (Meurant, Papez and Tichy 2021, Numer. Algorithms 88). Of the last two falls the larger counts.
+    """
+    each = np.array(falls)
+    later = np.cumsum(each[::-1])[::-1]
+    ratio = np.divide(later, each, out=np.ones_like(each), where=each > 0.0)
+    return float(ratio.max() * each[-2:].max())
+
+
+def _fall_by_power(falls: list[float]) -> float:
+    """Take falls to get smaller as a power of the number of epochs, that of the last ones.
+
+    Where they get smaller by a factor per epoch, that power grows with the number of epochs, and
+    the estimate is right too.
+    """
+    k = len(falls)
+    m = max(2, int(RECENT_SHARE * k) // 2)
+    earlier, later = sum(falls[k - 2 * m : k - m]), sum(falls[k - m :])
+    if not later > 0.0:
+        return 0.0
+    # The middles of both ranges of epochs, counted from 1.
+    before, now = k - 1.5 * m + 0.5, k - 0.5 * m + 0.5
+    power = np.log(earlier / later) / np.log(now / before) if earlier > later else 0.0
+    if power <= 1.0:
+        return np.inf
+    last = later / m * (now / (k + 0.5)) ** power
+    return float(last * (k + 0.5) / (power - 1.0))

@@ -18,11 +18,19 @@ import numpy as np
 from ..kernels.contract import TargetGradients, working_dtype
 from ..kernels.device import repeated
 from . import metric, streaming
+from .factors import DiagonalFactor, TriangularFactor
 from .heavy_rows import FARTHEST, HeavyRows, heaviest
 from .interrupt import call_loss_gradient
 from .metric import ColumnMoments, diagonal_metric, take_moments
-from .ordinary_rows import LARGEST_DISTANCE, capped_shares, ruled_by_few, shares_beside
+from .ordinary_rows import (
+    LARGEST_DISTANCE,
+    capped_shares,
+    ordinary_loss,
+    ruled_by_few,
+    shares_beside,
+)
 from .rows import as_dense, take_rows
+from .sampled_factor import LEAST_CURVATURE, sampled_factor
 from .training import Objective, TrainingData
 from .weights import equal_counts, normalised_weights, weights_of_visited
 
@@ -52,7 +60,7 @@ class ScaledProblem:
         One over the curvature of each column with the penalty; 0 for a constant column. Rows count
         for it as much as their capped weights say.
     loss_scale : float
-        The loss of predicting the mean of y.
+        The loss of predicting the mean of y. A few rows that would dominate it do not count.
     """
 
     def __init__(
@@ -66,7 +74,7 @@ class ScaledProblem:
         )
         self.weight_unit = 2.0**exponent
         self.moments = take_moments(self.kernels, self.X, self.y, s, self.n_threads, full=False)
-        self.loss_scale = 0.5 * float(self.moments.y_variance().sum())
+        self.loss_scale = ordinary_loss(self.y, s, self.moments.y_variance())
         self._counts, self.own_share = equal_counts(s, self.y), 1.0
         self.heavy: HeavyRows | None = None
         self.sample_weight, excess = s, None
@@ -78,15 +86,35 @@ class ScaledProblem:
         self.centre, self.squared_scale = scales.shift, scales.transform**2 / self.own_share
         if self.moments.rows <= self.X.shape[1]:
             self.squared_scale = _of_like_size(self.squared_scale)
+        self.metric: DiagonalFactor | TriangularFactor = DiagonalFactor(np.sqrt(self.squared_scale))
         self.y_mean = np.zeros(self.y.shape[1])
         if centred:
             self.y_mean = self.moments.y_origin + self.moments.y / self.moments.weight
         if excess is not None:
             self.heavy = self._heavy(*excess)
 
+    def take_full_metric(self) -> bool:
+        """Take a metric in which columns are not correlated; return False where there is none."""
+        factor = sampled_factor(
+            self.X,
+            self.sample_weight,
+            self.centre,
+            self.metric.scale,
+            self.objective.l2,
+            self.own_share,
+        )
+        if factor is None:
+            return False
+        self.metric = factor
+        if self.heavy is not None:
+            self.heavy.take_metric(factor)
+        return True
+
     @property
     def least_curvature(self) -> float:
-        """A lower bound of the curvature in scaled columns: 0 without a penalty."""
+        """A lower bound of the curvature in the metric; 0 without a penalty in scaled columns."""
+        if isinstance(self.metric, TriangularFactor):
+            return LEAST_CURVATURE
         known = self.squared_scale[self.squared_scale > 0.0]
         return self.objective.l2 * float(known.min()) if len(known) else 1.0
 
@@ -131,7 +159,10 @@ class ScaledProblem:
 
     def precondition(self, gradient: np.ndarray, out: np.ndarray) -> np.ndarray:
         """Write the gradient (t, d), times the inverse of the metric, to `out`."""
-        np.multiply(gradient, self.squared_scale, out=out)
+        if isinstance(self.metric, DiagonalFactor):
+            np.multiply(gradient, self.squared_scale, out=out)
+        else:
+            out[:] = self.metric.unwhiten(self.metric.whiten(gradient))
         if self.heavy is not None:
             self.heavy.precondition(out)
         return out
@@ -191,9 +222,12 @@ class ScaledProblem:
         self._weigh(share * given)
         self.moments.refuse_extreme_squares()
         if numbers is None:
-            self.loss_scale, self._counts = 0.5 * float(self.moments.y_variance().sum()), None
+            self._counts = None
+            self.loss_scale = 0.5 * float(self.moments.y_variance().sum())
             return None
         self.own_share = self.moments.weight / total
+        capped = self.own_share * 0.5 * float(self.moments.y_variance().sum())
+        self.loss_scale = min(self.loss_scale, capped)
         # Of the weight of a row at 10 / sqrt(share) spreads, what is left to it at `FARTHEST`.
         part = np.minimum(share[numbers] * (FARTHEST / LARGEST_DISTANCE) ** 2, 1.0)
         lost = given[numbers] * part - self.sample_weight[numbers]
@@ -215,7 +249,7 @@ class ScaledProblem:
             self.moments.weight,
             total,
             centred=self.objective.fit_intercept,
-            squared_scale=self.squared_scale,
+            metric=self.metric,
         )
 
 

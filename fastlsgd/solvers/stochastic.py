@@ -21,6 +21,9 @@ from .rows import counted_rows
 # A fit ends where the objective cannot fall by this share of the tolerance any more.
 GAP_SHARE = 0.1
 
+# Of several epochs, a fall of the objective by this share is rounding.
+ROUNDED_FALL = 1e-12
+
 # A fit that ends with this many times the loss of predicting zero has diverged, not converged.
 RUNAWAY = 1e3
 
@@ -275,6 +278,7 @@ class _Fit:
         self.kept: tuple[np.ndarray, np.ndarray] | None = None  # the best, or the last complete
         self.scored = 0  # complete epochs
         self.kept_epoch = 0
+        self.best_when_idle = math.inf  # the best objective when patience last ran out
 
     def run(self, visits: Visits) -> str:
         """Run epochs; return what ended them."""
@@ -289,7 +293,7 @@ class _Fit:
                 return "stopped"
             if self.nothing_is_left:
                 return "converged"
-            if self.patience.runs_out(watched) and not self.descent.lower_rate():
+            if self.patience.runs_out(watched) and not self.goes_on():
                 return "converged"
         return "max_iter"
 
@@ -311,6 +315,18 @@ class _Fit:
         if self.stopping.score is not None:
             return False
         return self.descent.gap <= GAP_SHARE * self.patience.threshold
+
+    def goes_on(self) -> bool:
+        """Whether to go on after epochs without improvement, or else at a lower rate.
+
+        Several small falls in a row do not show that those to come are few. A descent that knows
+        its gap decides by this, unless J falls by no more than rounding.
+        """
+        before, self.best_when_idle = self.best_when_idle, self.patience.best
+        known = self.stopping.score is None and self.descent.gap < math.inf
+        if known and self.descent.gap > self.patience.threshold:
+            return self.best_when_idle < before - ROUNDED_FALL * abs(self.best_when_idle)
+        return self.descent.lower_rate()
 
     def diverged(self) -> Diverged:
         return Diverged(len(self.curve), self.curve[-1])
