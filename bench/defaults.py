@@ -45,7 +45,8 @@ less than `tol` (times the loss of predicting the mean, of ordinary rows), which
 estimated. On normal, correlated, decaying, low-rank and badly scaled columns, with one row up to
 1e10 times as large as the others or without, it ends at most 0.0005 of y's variance above the
 minimum, and with L1 at most 0.001, apart from columns that share a few large factors, where 1,000
-epochs may not be enough under L1 and a warning says so (`tests/linear_model/test_sgd_many_columns.py`).
+epochs may not be enough under L1 and a warning says so (tests/linear_model/test_sgd_many_columns.py
+holds it to that).
 """
 
 

@@ -25,6 +25,7 @@ from ..solvers.divergence import Diverged, divergence_explained, weighted_excess
 from ..solvers.holdout import Holdout
 from ..solvers.plain_descent import PlainDescent, PlainMemory
 from ..solvers.rows import counted_rows, take_rows
+from ..solvers.seen_rows import with_seen
 from ..solvers.stochastic import (
     Descent,
     EpochReport,
@@ -169,6 +170,8 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
         # An optimizer's moments and sums that belong to other weights are of no use. What "auto"
         # knows of the rows of a fit is, whichever epoch's weights were kept.
         of_rows = self._automatic and not call.partial
+        before = getattr(self, "_seen", None) if call.go_on else None
+        self._seen = with_seen(before, X, weights, visited)
         self._memory = descent.memory if result.is_last or of_rows else None
         if not call.partial:
             self._warn_unless_converged(result)
@@ -217,7 +220,10 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
             data = TrainingData(kernels, X, y, weights, n_threads)
             memory = None if isinstance(memory, list) else memory
             return self._one_descent(data, rows.visited, coef, intercept, memory, call)
-        memories = memory if isinstance(memory, list) else [None] * y.shape[1]
+        memories = memory
+        if not isinstance(memory, list):  # so far, all targets weighted the rows alike
+            known = memory is not None and self._automatic
+            memories = [memory.of_target(t) if known else None for t in range(y.shape[1])]
         descents = []
         for t, part in enumerate(memories):
             own = np.ascontiguousarray(weights[:, t])
@@ -280,7 +286,10 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
         kind = (AutomaticMemory, StreamMemory) if self._automatic else PlainMemory
         parts = memory if isinstance(memory, list) else [memory]
         if not all(isinstance(part, kind) for part in parts):
-            return None
+            seen = getattr(self, "_seen", None)
+            if not (self._automatic and go_on and seen is not None):
+                return None
+            return seen.as_fitted(coef, intercept, self._objective)
         if self._automatic:
             return memory if go_on else None  # its arrays are never written to
         memory = copy.deepcopy(memory)

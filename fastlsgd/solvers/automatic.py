@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,6 +23,11 @@ class AutomaticMemory:
     objective: Objective
     rows: Triangle | None = None  # where a few rows dominate the moments
     correlated: np.ndarray | None = None  # `correlated_rows`, where the moments are variances
+
+    def of_target(self, t: int) -> AutomaticMemory:
+        """Return what there is to know of target t."""
+        rows = None if self.rows is None else self.rows.of_target(t)
+        return replace(self, moments=self.moments.of_target(t), rows=rows)
 
     def triangle(self, coef: np.ndarray, intercept: np.ndarray) -> Triangle:
         """Return the triangle of rows with these moments, of which these weights are the best."""

@@ -76,6 +76,17 @@ class ColumnMoments:
     def is_full(self) -> bool:
         return self.xx.ndim == 2
 
+    def of_target(self, t: int) -> ColumnMoments:
+        """Return the moments of X and of target t alone."""
+        return replace(
+            self,
+            y_origin=self.y_origin[[t]],
+            y=self.y[[t]],
+            yy=self.yy[[t]],
+            xy=None if self.xy is None else self.xy[:, [t]],
+            y_of_x=None if self.y_of_x is None else self.y_of_x[[t]],
+        )
+
     def x_mean(self) -> np.ndarray:
         return self.x_origin + self.x / self.weight
 

@@ -49,6 +49,11 @@ class Triangle:
     def n_features(self) -> int:
         return len(self.last)
 
+    def of_target(self, t: int) -> Triangle:
+        """Return the triangle of the rows [1, x, y_t]."""
+        k = 1 + self.n_features
+        return replace(self, R=np.hstack([self.R[:, :k], self.R[:, [k + t]]]))
+
     def ordinary_scale(self, centred: bool) -> np.ndarray:
         """Return the reciprocal of each column's spread; 0 where it never varied.
 
@@ -153,6 +158,26 @@ class RecursiveMemory:
     @property
     def is_new(self) -> bool:
         return self.triangle.rows == 0 and len(self.waiting) == 0
+
+    def of_target(self, t: int) -> RecursiveMemory:
+        """Return the memory of a stream of target t alone."""
+        solution = self.solution
+        if solution is not None:
+            solution = replace(solution, coef=solution.coef[[t]], intercept=solution.intercept[[t]])
+        return replace(
+            self,
+            start=_of_target(self.start, t),
+            triangle=self.triangle.of_target(t),
+            waiting=replace(self.waiting, y=self.waiting.y[:, [t]]),
+            coef=self.coef[[t]],
+            intercept=self.intercept[[t]],
+            solution=solution,
+            factor=None,
+        )
+
+
+def _of_target(weights: tuple[np.ndarray, np.ndarray], t: int) -> tuple[np.ndarray, np.ndarray]:
+    return weights[0][[t]], weights[1][[t]]
 
 
 def next_border(rows: int, d: int) -> int:

@@ -34,6 +34,9 @@ class StreamedRows:
     def take(self, where: slice | np.ndarray) -> StreamedRows:
         return StreamedRows(self.X[where], self.y[where], self.s[where])
 
+    def of_target(self, t: int) -> StreamedRows:
+        return replace(self, y=self.y[:, [t]])
+
     def dense(self) -> StreamedRows:
         return self if isinstance(self.X, np.ndarray) else replace(self, X=self.X.toarray())
 
@@ -74,6 +77,10 @@ class RunningMoments:
     def copy(self) -> RunningMoments:
         arrays = {k: v.copy(order="K") for k, v in vars(self).items() if hasattr(v, "copy")}
         return replace(self, **arrays)
+
+    def of_target(self, t: int) -> RunningMoments:
+        """Return the sums of X and of target t alone."""
+        return replace(self, y_mean=self.y_mean[[t]], xy=self.xy[:, [t]])
 
     def measure(self, rows: StreamedRows) -> None:
         """Count these rows for the size of ordinary ones."""

@@ -138,6 +138,20 @@ class MomentMemory:
     def is_new(self) -> bool:
         return self.moments is None and len(self.recent) == 0
 
+    def of_target(self, t: int) -> MomentMemory:
+        """Return the memory of a stream of target t alone."""
+        coef, intercept = self.start
+        return replace(
+            self,
+            start=(coef[[t]], intercept[[t]]),
+            coef=self.coef[[t]],
+            intercept=self.intercept[[t]],
+            heavy=self.heavy.of_target(t),
+            recent=self.recent.of_target(t),
+            moments=None if self.moments is None else self.moments.of_target(t),
+            waiting=None,
+        )
+
 
 def moment_memory(coef, intercept, objective, fitted: AutomaticMemory | None) -> MomentMemory:
     """Return the memory before the first row, or after a fit."""

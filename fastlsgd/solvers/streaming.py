@@ -55,6 +55,10 @@ class StreamMemory:
     weight_unit: float  # a power of two, near the weight of the first row
     part: RecursiveMemory | MomentMemory | DiagonalMemory
 
+    def of_target(self, t: int) -> StreamMemory:
+        """Return the memory of a stream of target t alone."""
+        return replace(self, part=self.part.of_target(t))
+
 
 class StreamingDescent:
     """A `stochastic.Descent` for one visit of new rows, in the order given.
@@ -162,6 +166,25 @@ class DiagonalMemory:
     @property
     def is_new(self) -> bool:
         return self.rows == 0 and len(self.waiting[2]) == 0
+
+    def of_target(self, t: int) -> DiagonalMemory:
+        """Return the memory of a stream of target t alone."""
+        X, y, s = self.waiting
+        segment = replace(
+            self.segment,
+            coef_sum=self.segment.coef_sum[[t]],
+            intercept_sum=self.segment.intercept_sum[[t]],
+        )
+        return replace(
+            self,
+            moving=(self.moving[0][[t]], self.moving[1][[t]]),
+            mean=(self.mean[0][[t]], self.mean[1][[t]]),
+            coef=self.coef[[t]],
+            intercept=self.intercept[[t]],
+            y_mean=self.y_mean[[t]],
+            segment=segment,
+            waiting=(X, y[:, [t]], s),
+        )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,120 @@
+"""A few of all rows that an estimator has seen: what "auto" goes on from after other rates.
+
+Weights that came from a constant rate, say, tell nothing of the rows that they were fitted to. If
+"auto" took them for a start and nothing else, its first row would be all it knows of, and take
+the fit away. So a random sample of the rows is kept across calls, and stands for their number, their
+means and their covariances.
+
+Which rows are kept depends on their numbers in order of arrival, not on how calls cut them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.sparse import csr_array
+
+from ..kernels.contract import CSR, Matrix
+from . import metric
+from .automatic import AutomaticMemory
+from .metric import ColumnMoments, correlated_rows
+from .rows import as_dense, as_scipy, counted_rows, random_rows, take_rows
+from .training import Objective
+from .weights import power_of_two
+
+# How many rows are kept at most, and how many numbers.
+MOST_ROWS, MOST_NUMBERS = 64, 2**20
+
+
+@dataclass(frozen=True)
+class SeenRows:
+    """The arrays are never written to."""
+
+    rows: int  # that have been seen
+    weight: float  # of all of them
+    X: np.ndarray | csr_array  # (m, d): those that are kept
+    s: np.ndarray  # (m,): their weights
+    keys: np.ndarray  # (m,): random numbers in [0, 1), those of kept rows being the smallest
+
+    def as_fitted(
+        self, coef: np.ndarray, intercept: np.ndarray, objective: Objective
+    ) -> AutomaticMemory:
+        """Return what a fit of these rows would have left, if these are its weights."""
+        A, d = self.X if isinstance(self.X, np.ndarray) else self.X.toarray(), coef.shape[1]
+        share, unit = self.s / self.s.sum(), power_of_two(self.weight / self.rows)
+        mean = share @ A
+        variance = share @ (A - mean) ** 2
+        weight = self.weight / unit
+        moments = ColumnMoments(
+            mean, intercept + coef @ mean, self.rows, weight, np.zeros(d), variance * weight,
+            np.zeros(len(coef)), np.zeros(len(coef)), np.sqrt(variance),
+        )  # fmt: skip
+        correlated = correlated_rows(A, None, moments)
+        if d <= metric.FULL_METRIC_FEATURES:
+            correlation = np.eye(d) + correlated.T @ correlated
+            deviation = np.sqrt(variance)
+            moments.xx = weight * deviation[:, None] * correlation * deviation
+        return AutomaticMemory(moments, unit, objective, correlated=correlated)
+
+
+def with_seen(
+    before: SeenRows | None, X: Matrix, sample_weight: Any, visited: np.ndarray | None
+) -> SeenRows | None:
+    """Return what is kept after a call with these rows; None if no row has been seen.
+
+    Parameters
+    ----------
+    before : SeenRows, optional
+        From the calls before.
+    X, sample_weight : Matrix, ndarray of shape (n,) or (n, t) or None
+    visited : ndarray of int64, optional
+        Numbers of the rows that count. Default: all.
+    """
+    counted = counted_rows(sample_weight, visited)
+    n = X.shape[0] if counted is None else len(counted)
+    if n == 0:
+        return before
+    most = max(1, min(MOST_ROWS, MOST_NUMBERS // X.shape[1]))
+    weight = float(n)
+    if sample_weight is not None:
+        each = np.asarray(sample_weight, dtype=np.float64)
+        each = each if each.ndim == 1 else each.mean(axis=1)
+        weight = float(each.sum() if counted is None else each[counted].sum())
+    if before is None and n > most:
+        places = random_rows(n, most, None)
+        keys = np.arange(1, most + 1) / (n + 1.0)  # as large as the smallest of n are in the mean
+    else:
+        keys = _random_numbers(0 if before is None else before.rows, n)
+        limit = 1.0 if before is None or len(before.keys) < most else float(before.keys.max())
+        places = np.flatnonzero(keys < limit)
+        places = np.sort(places[np.argsort(keys[places], kind="stable")[:most]])
+        keys = keys[places]
+    numbers = places if counted is None else counted[places]
+    s = np.ones(len(numbers)) if sample_weight is None else each[numbers]
+    kept = take_rows(X, numbers)
+    rows = as_scipy(kept) if isinstance(kept, CSR) else as_dense(kept)
+    if before is None:
+        return SeenRows(n, weight, rows, s, keys)
+    total = before.rows + n, before.weight + weight
+    if len(keys) == 0:
+        return SeenRows(*total, before.X, before.s, before.keys)
+    s, keys = np.concatenate([before.s, s]), np.concatenate([before.keys, keys])
+    best = np.sort(np.argsort(keys, kind="stable")[:most])
+    return SeenRows(*total, _one_below_another(before.X, rows)[best], s[best], keys[best])
+
+
+def _one_below_another(A, B) -> np.ndarray | csr_array:
+    if isinstance(A, np.ndarray) and isinstance(B, np.ndarray):
+        return np.concatenate([A, B])
+    return csr_array(sp.vstack([csr_array(A), csr_array(B)], format="csr"))
+
+
+def _random_numbers(start: int, count: int) -> np.ndarray:
+    """Return numbers in [0, 1) that belong to start, start + 1, ... (splitmix64, Steele 2014)."""
+    z = (np.arange(start + 1, start + count + 1, dtype=np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return (z ^ (z >> np.uint64(31))).astype(np.float64) / 2.0**64

@@ -1,0 +1,133 @@
+"""`partial_fit` of few rows after many, where parameters have changed in between.
+
+No parameter may have a handful of rows take away what thousands have shown.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from fastlsgd import SGDClassifier, SGDRegressor
+
+D = [3, 40, 520, 1030]
+
+
+def regression(d, seed=0, rank=None):
+    rng = np.random.default_rng(seed)
+    n = 4 * d + 300
+    X = rng.normal(size=(n, d))
+    if rank is not None:
+        X = rng.normal(size=(n, rank)) @ rng.normal(size=(rank, d)) + 0.01 * X
+    X = X * np.exp(rng.normal(size=d)) + rng.normal(size=d)
+    y = (X - X.mean(axis=0)) @ (rng.normal(size=d) / X.std(axis=0))
+    return X, y / y.std() + 0.3 * rng.normal(size=n) + 2.0
+
+
+def rated(d, **parameters):
+    """A model at a rate of its own, which suits columns of these sizes."""
+    return SGDRegressor(learning_rate="constant", eta0=0.02 / d, random_state=0, **parameters)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fit_intercept"), [(np.asarray, True), (np.asarray, False), (sp.csr_array, True)]
+)
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("d", D)
+def test_a_few_rows_at_rates_from_the_data(d, whole, fit_intercept, kind):
+    """R2 was below -10 after the first row."""
+    X, y = regression(d)
+    s = np.random.default_rng(1).uniform(0.5, 2.0, len(y)) * 1e5
+    scale = 1.0 / np.abs(X).mean(axis=0)
+    X, y = kind(X * scale), y if fit_intercept else y - y.mean()
+    model = rated(d, fit_intercept=fit_intercept, max_iter=20, tol=None)
+    parts = np.array_split(np.arange(len(y) - 20), 4)
+    if whole:
+        model.fit(X[:-20], y[:-20], sample_weight=s[:-20] / 1e5)
+    else:
+        for part in parts * 3:
+            model.partial_fit(X[part], y[part], sample_weight=s[part] / 1e5)
+    before = model.score(X, y)
+    model.set_params(learning_rate="auto")
+    for row in range(len(y) - 20, len(y)):
+        model.partial_fit(X[[row]], y[[row]], sample_weight=s[[row]] / 1e5)
+        assert model.score(X, y) > before - 0.05
+    assert before > 0.5
+
+
+def test_correlated_columns_are_not_taken_for_independent_ones():
+    X, y = regression(40, seed=2, rank=5)
+    X = (X - X.mean(axis=0)) / X.std(axis=0)
+    model = rated(40, max_iter=30, tol=None).fit(X[:-30], y[:-30])
+    before = model.score(X, y)
+    model.set_params(learning_rate="auto").partial_fit(X[-30:], y[-30:])
+    assert model.score(X, y) > before - 0.02
+
+
+@pytest.mark.parametrize("d", D)
+def test_rates_may_change_there_and_back(d):
+    X, y = regression(d, seed=3)
+    X = (X - X.mean(axis=0)) / X.std(axis=0)
+    model = SGDRegressor(random_state=0).partial_fit(X[:-20], y[:-20])
+    before = model.score(X, y)
+    for start in range(len(y) - 20, len(y), 4):
+        rate = "constant" if start % 8 else "auto"
+        model.set_params(learning_rate=rate, eta0=1e-3 / d)
+        model.partial_fit(X[start : start + 4], y[start : start + 4])
+        assert model.score(X, y) > before - 0.05
+
+
+@pytest.mark.parametrize("cut", [1, 3, 50])
+def test_cuts_before_the_change_make_no_difference(cut):
+    X, y = regression(40, seed=4)
+    models = []
+    for size in (cut, len(y)):
+        model = rated(40)
+        for start in range(0, 300, size):
+            stop = min(start + size, 300)
+            model.set_params(shuffle=False).partial_fit(X[start:stop], y[start:stop])
+        model.set_params(learning_rate="auto")
+        models.append(model.partial_fit(X[300:310], y[300:310]))
+    np.testing.assert_allclose(models[0].coef_, models[1].coef_, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("d", D)
+def test_class_weights_may_be_set_and_taken_back(d, whole):
+    """Accuracy fell to chance after one row: the targets had shared what was known of the rows."""
+    rng = np.random.default_rng(5)
+    X = rng.normal(size=(5 * d + 300, d))
+    y = np.argmax(X @ rng.normal(size=(d, 4)), axis=1)
+    model = SGDClassifier(random_state=0)
+    if whole:
+        model.fit(X[:-30], y[:-30])
+    else:
+        model.partial_fit(X[:-30], y[:-30], classes=np.arange(4))
+    before = model.score(X, y)
+    for start in range(len(y) - 30, len(y), 5):
+        model.set_params(class_weight={0: 1.5} if start % 10 else None)
+        model.partial_fit(X[start : start + 5], y[start : start + 5])
+        assert model.score(X, y) > before - 0.1
+    assert before > 0.5
+
+
+@pytest.mark.parametrize("d", D)
+def test_equal_class_weights_are_none(d):
+    """A factor of 1 for every class changes nothing, in whichever call it comes."""
+    rng = np.random.default_rng(6)
+    X = rng.normal(size=(2 * d + 100, d))
+    y = np.argmax(X @ rng.normal(size=(d, 3)), axis=1)
+    for first in ("fit", "partial_fit"):
+        models = []
+        for weights in (None, {0: 1.0, 1: 1.0, 2: 1.0}):
+            model = SGDClassifier(random_state=0)
+            more = {} if first == "fit" else {"classes": np.arange(3)}
+            getattr(model, first)(X[:-20], y[:-20], **more)
+            model.set_params(class_weight=weights)
+            for start in (20, 13, 4):
+                stop = {20: -13, 13: -4, 4: None}[start]
+                model.partial_fit(X[-start:stop], y[-start:stop])
+            models.append(model)
+        coef = models[0].coef_
+        np.testing.assert_allclose(models[1].coef_, coef, rtol=0, atol=1e-7 * np.abs(coef).max())
