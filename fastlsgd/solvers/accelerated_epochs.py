@@ -21,8 +21,6 @@ CURVATURE_SAFETY = 1.05  # a factor on the largest curvature that they show
 # with no other. Only after so many times that do falls tell how much J can still fall: rows with a
 # few large common factors ended after 8 epochs, 0.05 of y's variance above the minimum.
 MOMENTUM_EPOCHS = 3.0
-# How much larger than its estimate the fall that is left may be: momentum comes and goes.
-ESTIMATE_SAFETY = 2.0
 
 
 class AcceleratedDescent(ScaledDescent):
@@ -58,7 +56,7 @@ class AcceleratedDescent(ScaledDescent):
         self.falls.append(max(self.least - self.value, 0.0))
         self.least = min(self.least, self.value)
         if len(self.falls) > MOMENTUM_EPOCHS * np.sqrt(self.curvature):
-            self.gap = min(self.gap, ESTIMATE_SAFETY * remaining_fall(self.falls[1:]))
+            self.gap = min(self.gap, remaining_fall(self.falls[1:]))
         if self.last is not None:  # the curvature along the last move costs no product
             move, change = ahead - self.last[0], gradient - self.last[1]
             square = self._product(move, move)

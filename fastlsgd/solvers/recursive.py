@@ -22,13 +22,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..kernels.contract import Kernels
-from .eigen import eigh
+from .eigen import eigh, svd
 from .metric import RANK_TOLERANCE, ColumnMoments, Metric, factor_metric
 from .problem import Penalty
 from .proximal_newton import minima
 from .serial_blas import blas_for, serial_blas
 from .training import Objective
 from .updated_factor import UpdatedFactor, with_reflected
+
+# Relative to a unit vector, or to the mean, a part of this size is rounding.
+FLAT_NOISE = 1e-9
+# The curvature of directions in which no row before the last border varies, times their number.
+FLAT_CURVATURE = 1e-8
 
 
 @dataclass(frozen=True)
@@ -430,13 +435,19 @@ def _corrected(memory: RecursiveMemory) -> tuple[np.ndarray, np.ndarray]:
         return solution.coef, solution.intercept
     metric, weight = solution.metric, memory.triangle.weight
     share = float(waiting.s.sum()) / weight
-    k = metric.transform.shape[0]
-    curvature = np.concatenate([1.0 + share * metric.shrink, [1.0]])
+    transform, shrink, rows = metric.transform, metric.shrink, waiting.Z
+    flat = _flat_directions(memory)
+    if len(flat):
+        transform = np.vstack([transform, flat])
+        shrink = np.concatenate([shrink, np.zeros(len(flat))])
+        rows = np.hstack([rows, (waiting.X - metric.shift) @ flat.T])
+    k = len(transform)
+    curvature = np.concatenate([1.0 + share * shrink, [1.0]])
     root = np.sqrt(waiting.s / weight)[:, None]
-    Z = root * np.hstack([waiting.Z, np.full((len(root), 1), float(objective.fit_intercept))])
+    Z = root * np.hstack([rows, np.full((len(root), 1), float(objective.fit_intercept))])
     change = np.zeros((k + 1, len(solution.coef)))
     if objective.l2 > 0.0:
-        change[:k] = -share * objective.l2 * (metric.transform @ solution.coef.T)
+        change[:k] = -share * objective.l2 * (transform @ solution.coef.T)
     change /= curvature[:, None]
     residual = waiting.X @ solution.coef.T + solution.intercept - waiting.y
     residual = root * residual + Z @ change
@@ -447,8 +458,38 @@ def _corrected(memory: RecursiveMemory) -> tuple[np.ndarray, np.ndarray]:
     unit = 1.0 / np.sqrt(np.diag(K))
     dual = unit[:, None] * np.linalg.solve(unit[:, None] * K * unit, unit[:, None] * residual)
     change -= inner.T @ dual
-    moved = change[:k].T @ metric.transform
+    moved = change[:k].T @ transform
     return solution.coef + moved, solution.intercept + change[k] - moved @ metric.shift
+
+
+def _flat_directions(memory: RecursiveMemory) -> np.ndarray:
+    """Return directions (p, d) in which only the waiting rows vary, where there is no penalty.
+
+    Fewer rows than columns leave J flat in many directions, and each further row adds one. Along
+    them the metric has none; here they get a curvature that is far below what one row adds.
+    """
+    waiting, solution = memory.waiting, memory.solution
+    assert solution is not None
+    transform, shift = solution.metric.transform, solution.metric.shift
+    if memory.objective.l2 > 0.0 or len(transform) >= transform.shape[1]:
+        return transform[:0]
+    X = waiting.X - shift
+    largest, seen = np.abs(X).max(axis=0), transform.any(axis=0)
+    noise = FLAT_NOISE * np.abs(shift)
+    scale = memory.triangle.ordinary_scale(memory.objective.fit_intercept)
+    new = np.divide(1.0, largest, out=np.zeros_like(largest), where=largest > noise)
+    scale = np.where(seen, scale, new)
+    known = np.divide(transform, scale, out=np.zeros_like(transform), where=scale > 0.0)
+    size = np.linalg.norm(known, axis=1, keepdims=True)
+    known = np.divide(known, size, out=known, where=size > 0.0)  # its rows are orthogonal
+    C = X * scale
+    norm = np.linalg.norm(C, axis=1, keepdims=True)
+    C = np.divide(C, norm, out=np.zeros_like(C), where=norm > 0.0)
+    for _ in range(2):  # the first leaves rounding errors
+        C -= (C @ known.T) @ known
+    _, values, basis = svd(C)
+    most = FLAT_CURVATURE / memory.triangle.rows
+    return basis[values > FLAT_NOISE] * scale / np.sqrt(most)
 
 
 def _sparse_weights(memory: RecursiveMemory) -> tuple[np.ndarray, np.ndarray]:

@@ -52,8 +52,8 @@ def sampled_factor(
     sample_weight: Any,
     centre: np.ndarray,
     scale: np.ndarray,
+    squares: np.ndarray,
     l2: float,
-    own_share: float = 1.0,
 ) -> TriangularFactor | None:
     """Return R with R^T R the curvature in scaled columns; None if rounding has spoilt it.
 
@@ -62,11 +62,10 @@ def sampled_factor(
     X, sample_weight : Matrix, ndarray of shape (n,) or None
     centre : ndarray of shape (d,)
     scale : ndarray of shape (d,)
-        With it, the curvature of each column over all rows is 1 with the penalty; 0 for a constant
-        column.
+        Near the inverse root of each column's curvature; 0 for a constant column.
+    squares : ndarray of shape (d,)
+        The curvature of each column, without the penalty, over all rows.
     l2 : float
-    own_share : float
-        What the mean square of these rows is multiplied by.
     """
     n, d = X.shape
     numbers = random_rows(n, ROWS_PER_FEATURE * d, sample_weight)
@@ -81,10 +80,10 @@ def sampled_factor(
             Z *= np.sqrt(weights)[:, None]
             total += float(weights.sum())
         H = blas.dsyrk(1.0, Z.T, beta=1.0, c=H, lower=0, overwrite_c=1)
-    H *= own_share / (len(numbers) if sample_weight is None else total)
+    H /= len(numbers) if sample_weight is None else total
     penalty = np.where(scale > 0.0, l2 * scale**2, 1.0)
     # A large row may count too much among so few, or not be one of them.
-    exact, sampled = np.maximum(1.0 - penalty, 0.0), H.diagonal().copy()
+    exact, sampled = np.maximum(squares, 0.0) * scale**2, H.diagonal().copy()
     seen = SAMPLE_RATIO * sampled > exact
     stretch = np.sqrt(np.divide(exact, sampled, out=np.ones(d), where=seen & (sampled > 0.0)))
     H *= stretch

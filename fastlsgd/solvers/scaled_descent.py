@@ -11,6 +11,8 @@ from .scaled_problem import ScaledProblem
 LEAST_FALLS = 4
 # The falls since this share of the epochs decide how quickly falls get smaller.
 RECENT_SHARE = 0.5
+# How much larger than its estimate the fall that is left may be.
+ESTIMATE_SAFETY = 2.0
 
 
 class ScaledDescent:
@@ -70,11 +72,11 @@ class ScaledDescent:
 def remaining_fall(falls: list[float]) -> float:
     """Estimate how much the objective can still fall, from its falls in the epochs so far.
 
-    It is the larger of two estimates, and infinite while these are not known.
+    It is the larger of two estimates with some safety, and infinite while they are not known.
     """
-    return (
-        max(_fall_by_ratio(falls), _fall_by_power(falls)) if len(falls) >= LEAST_FALLS else np.inf
-    )
+    if len(falls) < LEAST_FALLS:
+        return np.inf
+    return ESTIMATE_SAFETY * max(_fall_by_ratio(falls), _fall_by_power(falls))
 
 
 def _fall_by_ratio(falls: list[float]) -> float:

@@ -100,8 +100,8 @@ class ScaledProblem:
             self.sample_weight,
             self.centre,
             self.metric.scale,
+            self.own_share * self.moments.curvature(self.objective.fit_intercept),
             self.objective.l2,
-            self.own_share,
         )
         if factor is None:
             return False

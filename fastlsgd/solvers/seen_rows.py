@@ -1,9 +1,9 @@
 """A few of all rows that an estimator has seen: what "auto" goes on from after other rates.
 
 Weights that came from a constant rate, say, tell nothing of the rows that they were fitted to. If
-"auto" took them for a start and nothing else, its first row would be all it knows of, and take
-the fit away. So a random sample of the rows is kept across calls, and stands for their number, their
-means and their covariances.
+"auto" took them for a start and nothing else, its first row would be all that it knows, and would
+take the fit away. So a random sample of the rows is kept across calls, and stands for their number,
+their means and their covariances.
 
 Which rows are kept depends on their numbers in order of arrival, not on how calls cut them.
 """

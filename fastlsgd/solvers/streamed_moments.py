@@ -41,6 +41,8 @@ FIRST_BORDER = 16
 MOST_RECENT = 128
 LARGEST_SIZE = 1e4
 MOST_HEAVY = 64
+# The spread of a column that has not varied, in units of the others, and rounding as a share of it.
+LEAST_SPREAD, NOISE_SHARE = 1e-8, 1e-3
 RIDGE = 1e-10  # of columns with curvature 1
 STEP_TOLERANCE = 1e-10  # relative to the weights
 
@@ -49,7 +51,7 @@ STEP_TOLERANCE = 1e-10  # relative to the weights
 class _NormalSolution:
     """The weights of the rows in the moments, in z = scale (x - centre), and a factor there."""
 
-    scale: np.ndarray  # (d,); 0 for a column that does not vary
+    scale: np.ndarray  # (d,)
     centre: np.ndarray  # (d,), all zero where no intercept is fitted
     upper: np.ndarray | None  # R with R^T R = the Hessian of J in z; None: the identity
     v: np.ndarray  # (t, d)
@@ -277,21 +279,25 @@ def _nothing_waits(solution: _NormalSolution) -> _Correction:
 def _weights(memory: MomentMemory, waiting: _Correction) -> tuple[np.ndarray, np.ndarray]:
     solution = waiting.solution
     v, b = waiting.corrected(memory.objective.l2)
-    coef = np.where(solution.scale > 0.0, v * solution.scale, memory.start[0])
+    coef = v * solution.scale
     return coef, b - coef @ solution.centre
 
 
 def _scaled(memory: MomentMemory, moments: RunningMoments, variance, centre) -> tuple:
-    """Return the scale of each column, and the penalty and the start of the weights there."""
+    """Return the scale of each column, the penalty and the start of the weights there.
+
+    A column that has not varied yet gets the scale of a spread far below what one row may add, so
+    that the first row in which it does decides its weight. The last value says which have varied.
+    """
     unit, l2 = moments.unit, memory.objective.l2
     with np.errstate(over="ignore"):
         penalty = np.minimum(l2 / unit / unit, 1e300)
     noise = 4.0 * EPS * np.abs(centre / unit)
     varies = variance > np.maximum(noise**2, TINY)
-    scale = np.where(varies, 1.0 / np.sqrt(np.where(varies, variance, 1.0) + penalty), 0.0)
-    v = memory.start[0] * unit
-    v = np.divide(v, scale, out=np.zeros_like(v), where=np.broadcast_to(varies, v.shape))
-    return scale, penalty * scale**2, v
+    least = np.maximum(LEAST_SPREAD, noise / NOISE_SHARE) ** 2
+    scale = 1.0 / np.sqrt(np.where(varies, variance, least) + penalty)
+    v = memory.start[0] * unit / scale
+    return scale, np.where(varies, penalty * scale**2, 0.0), v, varies
 
 
 def _before_any(memory: MomentMemory) -> _NormalSolution:
@@ -300,7 +306,7 @@ def _before_any(memory: MomentMemory) -> _NormalSolution:
     moments = moments_of_first(rows, objective.fit_intercept)
     centre = moments.origin
     Q = (rows.X - centre) / moments.unit
-    scale, shrink, v = _scaled(memory, moments, np.mean(Q * Q, axis=0), centre)
+    scale, shrink, v, _ = _scaled(memory, moments, np.mean(Q * Q, axis=0), centre)
     # The penalty counts as much as the rows, and the start much less.
     curvature = np.sqrt(1.0 + shrink / RIDGE)
     b = moments.y_mean if objective.fit_intercept else memory.start[1]
@@ -315,11 +321,12 @@ def _solved(memory: MomentMemory, moments: RunningMoments) -> _NormalSolution:
     H = moments.covariance(centred)
     if not np.isfinite(np.diag(H)).all():
         raise ValueError(EXTREME_SQUARES)
-    scale, shrink, start = _scaled(memory, moments, np.diag(H).copy(), moments.x_mean())
-    H *= scale[:, None]
-    H *= scale
-    diagonal = np.where(scale > 0.0, shrink, 1.0)
-    slope = moments.slope(centred, memory.start[1]).T * scale
+    scale, shrink, start, varies = _scaled(memory, moments, np.diag(H).copy(), moments.x_mean())
+    known = np.where(varies, scale, 0.0)
+    H *= known[:, None]
+    H *= known
+    diagonal = np.where(varies, shrink, 1.0)
+    slope = np.where(varies, moments.slope(centred, memory.start[1]).T * scale, start)
     ridge, upper = RIDGE, None
     while upper is None:
         A = H.copy()

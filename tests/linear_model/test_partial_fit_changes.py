@@ -53,7 +53,7 @@ def test_a_few_rows_at_rates_from_the_data(d, whole, fit_intercept, kind):
     for row in range(len(y) - 20, len(y)):
         model.partial_fit(X[[row]], y[[row]], sample_weight=s[[row]] / 1e5)
         assert model.score(X, y) > before - 0.05
-    assert before > 0.5
+    assert before > 0.4
 
 
 def test_correlated_columns_are_not_taken_for_independent_ones():
@@ -131,3 +131,36 @@ def test_equal_class_weights_are_none(d):
             models.append(model)
         coef = models[0].coef_
         np.testing.assert_allclose(models[1].coef_, coef, rtol=0, atol=1e-7 * np.abs(coef).max())
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("d", [20, 100, 300])
+def test_each_row_of_fewer_than_columns_is_fitted(d, fit_intercept):
+    """Without a penalty, every row adds a direction; since the last border, none did."""
+    rng = np.random.default_rng(7)
+    n = int(0.8 * d)
+    X = rng.normal(size=(n, d)) * np.exp(rng.normal(size=d))
+    X[:, 0] = 1e8
+    X[: n // 2, 1:4] = 0.0  # columns that only later rows know
+    y = X[:, 1:] @ rng.normal(size=d - 1)
+    model = SGDRegressor(penalty=None, fit_intercept=fit_intercept)
+    model.partial_fit(X[: n // 2], y[: n // 2])
+    for row in range(n // 2, n):
+        model.partial_fit(X[[row]], y[[row]])
+        if row % 9 == 0:
+            seen = slice(0, row + 1)
+            np.testing.assert_allclose(model.predict(X[seen]), y[seen], atol=1e-6 * y.std())
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("n", [1, 30])
+@pytest.mark.parametrize("d", [300, 520])
+def test_rows_after_rows_of_zeros(d, n, fit_intercept):
+    """The columns had no scale before the next border, and weights stayed zero."""
+    rng = np.random.default_rng(8)
+    X, nothing = rng.normal(size=(7, d)), np.zeros((n, d))
+    y = X @ rng.normal(size=d)
+    model = SGDRegressor(penalty=None, fit_intercept=fit_intercept).fit(nothing, np.zeros(n))
+    for row in range(len(y)):
+        model.partial_fit(X[[row]], y[[row]])
+        np.testing.assert_allclose(model.predict(X[: row + 1]), y[: row + 1], rtol=1e-6, atol=1e-6)

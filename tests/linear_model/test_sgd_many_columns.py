@@ -135,7 +135,7 @@ def test_the_factor_of_a_sample_brings_the_curvature_near_one():
     X[:3, 8] *= 1e3  # hardly any sample sees these rows
     centre, deviation = X.mean(axis=0), X.std(axis=0)
     scale = np.divide(1.0, deviation, out=np.zeros(40), where=deviation > 0.0)
-    factor = sampled_factor.sampled_factor(X, None, centre, scale, 0.0)
+    factor = sampled_factor.sampled_factor(X, None, centre, scale, deviation**2, 0.0)
     white = factor.whiten(X - centre)
     values = np.linalg.eigvalsh(white.T @ white / len(X))
     assert values[1] >= sampled_factor.LEAST_CURVATURE  # the first is of the constant column
