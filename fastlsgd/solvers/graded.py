@@ -20,8 +20,9 @@ from scipy.linalg import lapack, qr, solve_triangular
 from .factors import reciprocal_condition
 from .interrupt import interruptible
 from .orthogonal import QR_BLOCK_NUMBERS, Orthogonal, rank_tolerance
-from .rows import as_dense, take_rows
-from .system import System
+from .rows import as_dense, random_rows, take_rows
+from .system import ORIGIN_ROWS, System
+from .weights import power_of_two
 
 # Rows whose sizes differ by less count as similar: in any order, QR loses at most as many eps.
 GRADED = 1e3
@@ -49,7 +50,7 @@ def solve_graded(system: System, found: Orthogonal) -> Orthogonal:
     coef[:, rows.columns] = np.ldexp(v[: len(rows.columns)].T, rows.y_units[:, None] - rows.units)
     intercept, rank = np.zeros(system.t), len(triangle.upper)
     if system.fit_intercept:
-        shift = np.ldexp(v[-1], rows.y_units)
+        shift = np.ldexp(v[-1] * rows.one, rows.y_units)
         intercept = rows.y_origin + shift - coef[:, rows.columns] @ rows.origin
         rank -= 1
     return replace(
@@ -71,6 +72,9 @@ class _GradedRows:
         Numbers of the columns that are not constant.
     units, y_units : ndarrays of int
         The powers of two by which these columns, and the targets, were divided.
+    one : float
+        What the column of the intercept holds, times S^(1/2): as much as the others in most rows.
+        Beside a row of 1e16, ones would be all that is left of the other rows.
     sizes : ndarray of shape (n + d,)
         The largest number of each row.
     """
@@ -87,20 +91,31 @@ class _GradedRows:
         penalty = np.zeros(0)
         if system.alpha > 0.0:
             penalty = np.ldexp(np.sqrt(system.alpha), -self.units)
-        sizes = np.zeros(system.n)
+        sizes, roots = np.zeros(system.n), np.ones(system.n)
         for rows, A, _, root in self._chunks():
-            size = np.abs(np.ldexp(A, -self.units)).max(axis=1, initial=0.0)
-            sizes[rows] = (np.maximum(size, 1.0) if system.fit_intercept else size) * root[:, 0]
+            sizes[rows] = np.abs(np.ldexp(A, -self.units)).max(axis=1, initial=0.0)
+            roots[rows] = root[:, 0]
+        self.one = _typical(sizes[roots > 0.0]) if system.fit_intercept else 0.0
+        sizes = np.maximum(sizes, self.one) * roots
         self.sizes = np.concatenate([sizes, penalty])
 
     def _heaviest(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the row of largest weight as the origin of all, so that it becomes exact zeros."""
+        """Return a row of largest weight as the origin of all, so that it becomes exact zeros.
+
+        Of several, it is one of ordinary size: about a row of 1e16, the others would be alike.
+        """
         system, s = self.system, self.system.host_weights
         if not system.fit_intercept:
             return np.zeros(len(self.columns)), np.zeros(system.t)
-        row = np.array([0 if s is None else int(np.argmax(s))])
-        x = as_dense(take_rows(system.X, row))[0, self.columns]
-        return x, np.asarray(system.y[row], np.float64)[0]
+        heaviest = np.arange(system.n) if s is None else np.flatnonzero(s == s.max())
+        most = max(1, min(ORIGIN_ROWS, QR_BLOCK_NUMBERS // system.d))
+        few = heaviest[random_rows(len(heaviest), most, None)]
+        A = as_dense(take_rows(system.X, few))[:, self.columns]
+        away = np.abs(A - np.median(A, axis=0))
+        typical = np.median(away, axis=0)
+        away = np.divide(away, typical, out=away, where=typical > 0.0)
+        nearest = int(np.argmin(away.max(axis=1, initial=0.0)))
+        return A[nearest], np.asarray(system.y[few[[nearest]]], np.float64)[0]
 
     def _chunks(self):
         step = max(1, QR_BLOCK_NUMBERS // self.system.d)
@@ -137,11 +152,17 @@ class _GradedRows:
         A, y, root = self._counted(rows[is_data])
         out[is_data, :d] = np.ldexp(A, -self.units) * root
         if self.system.fit_intercept:
-            out[is_data, -1] = root[:, 0]
+            out[is_data, -1] = root[:, 0] * self.one
         right[is_data] = np.ldexp(y, -self.y_units) * root
         below = rows[~is_data]
         out[np.flatnonzero(~is_data), below - n] = self.sizes[below]
         return out, right
+
+
+def _typical(sizes: np.ndarray) -> float:
+    """Return a power of two near the median of the sizes that are not zero; 1 if all are."""
+    known = sizes[sizes > 0.0]
+    return power_of_two(float(np.median(known))) if len(known) else 1.0
 
 
 class _Triangle:

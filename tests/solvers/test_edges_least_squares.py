@@ -195,3 +195,48 @@ def test_a_row_of_zeros_counts_in_the_residual():
     y = np.append(X.sum(axis=1)[:-1], 5.0)
     model = LeastSquaresRegressor(fit_intercept=False, solver="qr").fit(X, y)
     np.testing.assert_allclose(model.residual_norm_, 5.0)
+
+
+def exact_predictions(X, y, fit_intercept, alpha):
+    """Predictions of the best weights, by elimination with rational numbers."""
+    one = [Fraction(1)] if fit_intercept else []
+    A = [[Fraction(float(v)) for v in row] + one for row in X]
+    b = [Fraction(float(v)) for v in y]
+    k = len(A[0])
+    M = [[sum(r[i] * r[j] for r in A) for j in range(k)] for i in range(k)]
+    for i in range(k):
+        M[i].append(sum(r[i] * v for r, v in zip(A, b, strict=True)))
+        M[i][i] += Fraction(alpha) * len(A) if i < X.shape[1] else 0
+    for i in range(k):  # positive definite: no pivoting
+        for r in set(range(k)) - {i}:
+            factor = M[r][i] / M[i][i]
+            M[r] = [a - factor * c for a, c in zip(M[r], M[i], strict=True)]
+    u = [M[i][k] / M[i][i] for i in range(k)]
+    return np.array([float(sum(a * c for a, c in zip(r, u, strict=True))) for r in A])
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("size", [1e12, 1e16, 1e20, 1e30, 1e100])
+def test_rows_beside_rows_of_any_size(size, dtype, fit_intercept):
+    """Beside a row of 1e16, the intercept's ones hid the others, and so did that row as origin."""
+    if size > 1e30 and dtype == np.float32:
+        pytest.skip("beyond float32")
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        d = int(rng.integers(3, 6))
+        n, k = 30, int(rng.integers(1, min(d, 4)))
+        X = rng.normal(size=(n, d)) + (seed % 3) * rng.normal(size=d)
+        huge = rng.choice(n, k, replace=False)
+        huge[0] = 0 if seed % 2 else huge[0]
+        X[huge] *= size * np.exp(2.0 * rng.normal(size=(k, 1)))
+        X = X.astype(dtype)
+        y = X @ rng.normal(size=d).astype(dtype)
+        others = np.setdiff1d(np.arange(n), huge)
+        y[others] += rng.normal(size=len(others)).astype(dtype)
+        alpha = (0.0, 1e-3)[seed % 2]
+        model = LeastSquaresRegressor(alpha=alpha, fit_intercept=fit_intercept).fit(X, y)
+        wanted = exact_predictions(X, y, fit_intercept, alpha)[others]
+        found = X[others].astype(np.float64) @ model.coef_.astype(np.float64) + model.intercept_
+        bound = 1e-6 if dtype == np.float64 else 1e-3  # weights are rounded to X's dtype
+        np.testing.assert_allclose(found, wanted, atol=bound * (1.0 + np.abs(wanted).max()))
