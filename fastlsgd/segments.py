@@ -589,7 +589,7 @@ def _by_row(task: _Task, segments: Segments, groups: Groups, how, wanted) -> Seg
 def _result(
     task: _Task, fits: SegmentFits, keys, made, like, *, forgets: bool = False
 ) -> SegmentLstsq:
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         left = (fits.n_rows - task.n_weights).astype(np.float64)
         if forgets:
             left *= fits.weight / fits.n_rows

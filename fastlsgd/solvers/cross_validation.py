@@ -38,6 +38,8 @@ from .regression import make_system, working_sets_pay
 from .system import System
 from .wide_cross_validation import is_wide, wide_folds
 
+# Penalties follow from mean squares above this, and below its inverse.
+LEAST_MEAN_SQUARE = 1e-280
 # A difference that is this many times smaller than its terms has lost too many digits.
 CANCELLED = 10.0
 # A column of weight zero is tied if its gradient is so near to the penalty, in its unit. The second
@@ -70,7 +72,9 @@ def default_alphas(
     varies = system.columns_scale(total) > 0.0
     if problem.penalty_factor is not None:  # as if the columns were divided by their factors
         squares, xy, varies = _per_factor(problem, squares, xy, varies)
-    if not (in_range(squares[varies]) and _rest_is_constant(system, squares)):
+    known = squares[varies]
+    is_known = bool(((known > LEAST_MEAN_SQUARE) & (known < 1.0 / LEAST_MEAN_SQUARE)).all())
+    if not (is_known and _rest_is_constant(system, squares)):
         raise _no_scale("overflow or underflow")
     if problem.l1_ratio > 0.0:
         slope = xy if problem.positive else np.abs(xy)
@@ -119,7 +123,7 @@ def _no_scale(what: str) -> ValueError:
 
 def _rest_is_constant(system: System, squares: np.ndarray) -> bool:
     """Return whether the columns whose squares are tiny are constant, but for rounding."""
-    small = np.flatnonzero(squares < 1e-140)
+    small = np.flatnonzero(squares < LEAST_MEAN_SQUARE)
     if len(small) == 0:
         return True
     noise = 4.0 * EPS * np.abs(system.centre[small])

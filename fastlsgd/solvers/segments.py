@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,9 +38,49 @@ def mend_out_of_range(
 
     Segments with infinite numbers, or NaN that is not skipped, stay out of range.
     """
+    beyond = np.flatnonzero(fits.status == SegmentStatus.OUT_OF_RANGE)
     if segments.decay is None and segments.initial is None:
-        for k in np.flatnonzero(fits.status == SegmentStatus.OUT_OF_RANGE):
+        for k in beyond:
             _fit_in_other_units(kernels, rows, segments, int(k), fits)
+    elif len(beyond):
+        _fit_all_in_other_units(kernels, rows, segments, fits)
+
+
+def _fit_all_in_other_units(
+    kernels: SegmentKernels, rows: SegmentRows, segments: Segments, fits: SegmentFits
+) -> None:
+    """Fit segments that share sums again, in common units, and write their results."""
+    X, y, s = rows
+    of_columns, of_target = _exponents(X), _exponents(y)
+    if of_columns is None or of_target is None:
+        return
+    of_weights = 0 if s is None else int(np.frexp(s.max(initial=0.0))[1])
+    s = None if s is None else np.ldexp(s.astype(np.float64), -of_weights)
+    penalty, initial = segments.penalty, segments.initial
+    if penalty is not None:
+        penalty = np.ldexp(penalty, -2 * of_columns - of_weights)
+    if initial is not None:  # moments of [x, y, 1]
+        units = np.concatenate([of_columns, of_target, [0]])
+        initial = np.ldexp(initial, -(units[:, None] + units) - of_weights)
+    own = replace(segments, penalty=penalty, initial=initial)
+    A = np.ldexp(X.astype(np.float64), -of_columns).astype(working_dtype(X))
+    b = np.ldexp(y.astype(np.float64), -of_target)
+    found = call_kernel(kernels.fit_segments, 2 * (X.shape[1] + 2), A, b, s, own, 1)
+    squares = 2 * of_target[0] + of_weights
+    exponents: dict[str, Any] = {
+        "coef": of_target[0] - of_columns,
+        "intercept": of_target[0],
+        "residual": squares,
+        "total": squares,
+        "weight": of_weights,
+        "inverse": np.append(-2 * of_columns, 0) - of_weights,
+    }
+    with np.errstate(over="ignore", under="ignore"):
+        for name, part in found._asdict().items():
+            if part is not None:
+                getattr(fits, name)[:] = (
+                    np.ldexp(part, exponents[name]) if name in exponents else part
+                )
 
 
 def _fit_in_other_units(

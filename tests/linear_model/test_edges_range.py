@@ -73,3 +73,18 @@ def test_rounding_to_float32_is_made_up_for_beside_a_heavy_row(d, size, make):
     model = LeastSquaresRegressor().fit(make(X), y)
     assert model.coef_.dtype == np.float32
     assert model.score(np.delete(X, 7, 0), np.delete(y, 7)) > 0.99
+
+
+@pytest.mark.parametrize("exponent", [332, -332, 440, -440])
+@pytest.mark.parametrize("l1_ratio", [0.0, 1.0])
+def test_penalties_follow_units_of_any_size(l1_ratio, exponent):
+    """X * 1e100 was refused, though its mean squares are within float64's range."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(80, 4)) * np.geomspace(0.1, 10.0, 4)
+    y = X @ rng.normal(size=4) + 0.3 * rng.normal(size=80)
+    same = {"cv": 3, "l1_ratio": l1_ratio}
+    wanted = LeastSquaresCV(**same).fit(X, y)
+    found = LeastSquaresCV(**same).fit(np.ldexp(X, exponent), y)
+    unit = exponent if l1_ratio else 2 * exponent
+    assert found.alpha_ == pytest.approx(np.ldexp(wanted.alpha_, unit), rel=1e-9)
+    np.testing.assert_allclose(np.ldexp(found.coef_, exponent), wanted.coef_, rtol=1e-9)

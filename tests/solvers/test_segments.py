@@ -355,3 +355,21 @@ def test_sparse_is_refused():
 
     with pytest.raises(ValueError, match="X must be dense"):
         fastlsgd.grouped_lstsq(csr_array(X), Y, Y)
+
+
+@pytest.mark.parametrize("exponent", [-996, 996])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("known", [True, False])
+def test_units_do_not_matter_where_rows_are_forgotten(known, fit_intercept, exponent):
+    """Weights of 1e300 with `half_life` gave NaN for every row."""
+    X, y, _ = problem()
+    n, d = X.shape
+    s = np.random.default_rng(1).uniform(0.5, 1.0, n)
+    same = {"half_life": 7.0, "fit_intercept": fit_intercept}
+    k, unit = d + fit_intercept, 2.0**exponent
+    initial = (np.ones(k), 3.0) if known else None
+    wanted = recursive_lstsq(X, y, sample_weight=s, initial=initial, **same)
+    weighted = (np.ones(k), 3.0 * unit) if known else None
+    found = recursive_lstsq(X, y, sample_weight=s * unit, initial=weighted, **same)
+    for name in ("coef", "intercept", "predicted", "r2"):
+        np.testing.assert_allclose(getattr(found, name), getattr(wanted, name), rtol=1e-9)
