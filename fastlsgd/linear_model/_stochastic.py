@@ -220,10 +220,13 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
             data = TrainingData(kernels, X, y, weights, n_threads)
             memory = None if isinstance(memory, list) else memory
             return self._one_descent(data, rows.visited, coef, intercept, memory, call)
-        memories = memory
-        if not isinstance(memory, list):  # so far, all targets weighted the rows alike
-            known = memory is not None and self._automatic
-            memories = [memory.of_target(t) if known else None for t in range(y.shape[1])]
+        if isinstance(memory, list):
+            memories = memory
+        elif isinstance(memory, AutomaticMemory | StreamMemory):
+            # So far, all targets weighted the rows alike.
+            memories = [memory.of_target(t) for t in range(y.shape[1])]
+        else:
+            memories = [None] * y.shape[1]
         descents = []
         for t, part in enumerate(memories):
             own = np.ascontiguousarray(weights[:, t])
