@@ -17,16 +17,14 @@ from scipy.linalg import blas, lapack
 
 from ..kernels.contract import Matrix
 from .factors import NotTrustworthy, TriangularFactor
-from .metric import SAMPLE_RATIO
+from .metric import GRAM_CHUNK_NUMBERS, SAMPLE_RATIO
 from .rows import as_dense, random_rows, stored_numbers, take_rows
 
 # The matrix has at most 32 megabytes.
 MOST_FEATURES = 2048
 ROWS_PER_FEATURE = 4
 # In the metric of so many rows, the curvature is at least this, except for what they do not see.
-LEAST_CURVATURE = 0.25
-# Numbers of the rows that are added at a time.
-BLOCK_NUMBERS = 2**19
+LEAST_CURVATURE = 1.0 / SAMPLE_RATIO
 # Curvature, in columns of curvature 1, of directions in which the rows do not vary.
 RIDGE = 1e-10
 # A multiply-add of BLAS takes this share of the time in which a pass reads a number.
@@ -69,7 +67,7 @@ def sampled_factor(
     """
     n, d = X.shape
     numbers = random_rows(n, ROWS_PER_FEATURE * d, sample_weight)
-    H, step = np.zeros((d, d), order="F"), max(1, BLOCK_NUMBERS // d)
+    H, step = np.zeros((d, d), order="F"), max(1, GRAM_CHUNK_NUMBERS // d)
     total = 0.0
     for start in range(0, len(numbers), step):
         part = numbers[start : start + step]

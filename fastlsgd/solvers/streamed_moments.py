@@ -36,6 +36,7 @@ from .running_moments import (
 )
 from .serial_blas import serial_blas
 from .training import Objective
+from .updated_factor import MOST_UNPENALISED
 
 FIRST_BORDER = 16
 MOST_RECENT = 128
@@ -57,7 +58,8 @@ class _NormalSolution:
     v: np.ndarray  # (t, d)
     b: np.ndarray  # (t,): the prediction at the centre
     weight: float
-    shrink: np.ndarray  # (d,): the penalty in z
+    shrink: np.ndarray  # (d,): the penalty in z, per weight of the rows
+    penalised: float  # the weight of rows whose penalty is in the factor
 
     def whiten(self, A: np.ndarray) -> np.ndarray:
         """Return R^-T a for each row a."""
@@ -102,14 +104,17 @@ class _Correction:
     def corrected(self, l2: float) -> tuple[np.ndarray, np.ndarray]:
         """Return v and b of the solution, corrected for these rows and their share of the penalty.
 
-        With B, the Hessian is I + B^T B, and its inverse is taken by Woodbury's identity. The
-        penalty's share is not diagonal here. So its gradient is that at the last weights, time and
-        again: each step reduces the error by at least the waiting rows' share of the weight.
+        With B, the Hessian is I + B^T B, and its inverse is taken by Woodbury's identity. What the
+        factor lacks of the penalty is not diagonal here. So its gradient is that at the last
+        weights, time and again: each step reduces the error to that share of the penalty, which is
+        `MOST_UNPENALISED` at most.
         """
         solution = self.solution
-        K = self.inner + np.diag(self.size**-2)
-        share = self.weight / solution.weight if solution.upper is not None and l2 > 0.0 else 0.0
-        v, factor = solution.v, share * float(solution.shrink.max(initial=0.0))
+        K, share, factor = self.inner + np.diag(self.size**-2), 0.0, 0.0
+        if solution.upper is not None and l2 > 0.0:
+            rest = max(solution.weight + self.weight - solution.penalised, 0.0)
+            share, factor = rest / solution.weight, rest / solution.penalised
+        v = solution.v
         pull = np.zeros_like(v)
         while True:
             if share > 0.0:
@@ -230,8 +235,13 @@ class MomentStream:
             waiting = waiting.with_rows(recent, objective.fit_intercept)
             coef, intercept = _weights(self.memory, waiting)
         else:
+            total = self.moments.weight + float(self.heavy.s.sum()) + float(recent.s.sum())
+            if self.waiting is not None and objective.l2 > 0.0:
+                known = self.waiting.solution.penalised
+                if total > (1.0 + MOST_UNPENALISED) * known:
+                    self.waiting = None
             if self.waiting is None:
-                solved = _nothing_waits(_solved(self.memory, self.moments))
+                solved = _nothing_waits(_solved(self.memory, self.moments, total))
                 self.waiting = solved.with_rows(self.heavy, objective.fit_intercept)
             waiting = self.waiting
             done = len(waiting.size) - len(self.heavy)
@@ -312,11 +322,12 @@ def _before_any(memory: MomentMemory) -> _NormalSolution:
     b = moments.y_mean if objective.fit_intercept else memory.start[1]
     weight = RIDGE * float(rows.s.sum())
     v = v * curvature
-    return _NormalSolution(scale / curvature / moments.unit, centre, None, v, b, weight, shrink)
+    scale = scale / curvature / moments.unit
+    return _NormalSolution(scale, centre, None, v, b, weight, shrink, weight)
 
 
-def _solved(memory: MomentMemory, moments: RunningMoments) -> _NormalSolution:
-    """Return the solution of the normal equations."""
+def _solved(memory: MomentMemory, moments: RunningMoments, penalised: float) -> _NormalSolution:
+    """Return the solution of the normal equations, with the penalty of rows of this weight."""
     centred = memory.objective.fit_intercept
     H = moments.covariance(centred)
     if not np.isfinite(np.diag(H)).all():
@@ -325,7 +336,7 @@ def _solved(memory: MomentMemory, moments: RunningMoments) -> _NormalSolution:
     known = np.where(varies, scale, 0.0)
     H *= known[:, None]
     H *= known
-    diagonal = np.where(varies, shrink, 1.0)
+    diagonal = np.where(varies, shrink * (penalised / moments.weight), 1.0)
     slope = np.where(varies, moments.slope(centred, memory.start[1]).T * scale, start)
     ridge, upper = RIDGE, None
     while upper is None:
@@ -336,7 +347,8 @@ def _solved(memory: MomentMemory, moments: RunningMoments) -> _NormalSolution:
     v = solve_upper(upper, solve_upper(upper, (slope + added * start).T, trans="T")).T
     b = moments.y_mean if centred else memory.start[1]
     centre = moments.x_mean() if centred else np.zeros(len(scale))
-    return _NormalSolution(scale / moments.unit, centre, upper, v, b, moments.weight, shrink)
+    scale = scale / moments.unit
+    return _NormalSolution(scale, centre, upper, v, b, moments.weight, shrink, penalised)
 
 
 def _sparse_weights(memory: MomentMemory) -> tuple[np.ndarray, np.ndarray]:

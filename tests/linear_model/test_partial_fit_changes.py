@@ -5,11 +5,13 @@ No parameter may have a handful of rows take away what thousands have shown.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from fastlsgd import SGDClassifier, SGDRegressor
+from fastlsgd import LeastSquaresRegressor, SGDClassifier, SGDRegressor
 
 D = [3, 40, 520, 1030]
 
@@ -164,3 +166,19 @@ def test_rows_after_rows_of_zeros(d, n, fit_intercept):
     for row in range(len(y)):
         model.partial_fit(X[[row]], y[[row]])
         np.testing.assert_allclose(model.predict(X[: row + 1]), y[: row + 1], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("alpha", [1e-4, 1e-2, 1.0])
+@pytest.mark.parametrize("d", [40, 520])
+def test_a_stream_whose_weights_grow(d, alpha):
+    """The penalty of rows since the last border was iterated, and the fit diverged."""
+    rng = np.random.default_rng(9)
+    X = rng.normal(size=(70, d)) + 5.0 * rng.normal(size=(70, 5)) @ rng.normal(size=(5, d))
+    y, s = X @ rng.normal(size=d), np.geomspace(1e-6, 1e6, 70)
+    whole = LeastSquaresRegressor(alpha=alpha).fit(X, y, sample_weight=s)
+    for cuts in (range(0, 71, 1), range(0, 71, 7), (0, 70)):
+        model = SGDRegressor(alpha=alpha)
+        for start, stop in pairwise(cuts):
+            part = slice(start, stop)
+            model.partial_fit(X[part], y[part], sample_weight=s[part])
+        np.testing.assert_allclose(model.predict(X), whole.predict(X), atol=1e-5 * y.std())
