@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import NoReturn
 
 from .console import EXIT_FAILED, EXIT_INTERRUPTED, CommandError, complain, in_options
 from .options import parser
@@ -57,6 +58,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nfastlsgd: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+
+
+def command() -> NoReturn:
+    """Run the command line of the process, and end it with the exit code."""
+    code = main()
+    if code == EXIT_INTERRUPTED:
+        # Python would end all threads and modules first, which takes a second of a busy machine.
+        with suppress(OSError):
+            sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _warned(message, category, filename, lineno, file=None, line=None) -> None:

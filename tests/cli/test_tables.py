@@ -307,8 +307,7 @@ def test_ctrl_c_ends_within_a_second_and_leaves_no_output(command, folder, tmp_p
     code = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "import fastlsgd.cli.fit, fastlsgd.cli.predict; from fastlsgd.streaming import arrow; "
-        "arrow.arrow(); print('ready', flush=True); from fastlsgd.cli import main; "
-        "sys.exit(main(sys.argv[1:]))"
+        "arrow.arrow(); print('ready', flush=True); from fastlsgd.cli import command; command()"
     )
     process = subprocess.Popen(
         [sys.executable, "-P", "-c", code, *arguments], stdout=subprocess.PIPE,
