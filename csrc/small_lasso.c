@@ -44,24 +44,6 @@ static void find_gradient(const Quadratic *p, const double *w) {
   }
 }
 
-/* The root of the condition of D (H + l2 I) D = R^T R in the 1-norm, near that of A itself. */
-static double condition_of(const Quadratic *p, int64_t k, double l2) {
-  double norm = 0.0, inverse = 0.0;
-  for (int64_t a = 0; a < k; ++a) {
-    double own = 0.0, other = 0.0;
-    for (int64_t b = 0; b < k; ++b) {
-      const double entry = p->part[a < b ? a * k + b : b * k + a] + (a == b ? l2 : 0.0);
-      double sum = 0.0;
-      for (int64_t c = a > b ? a : b; c < k; ++c) sum += p->T[a * k + c] * p->T[b * k + c];
-      own += fabs(entry) * p->scale[a] * p->scale[b];
-      other += fabs(sum);
-    }
-    norm = own > norm ? own : norm;
-    inverse = other > inverse ? other : inverse;
-  }
-  return sqrt(norm * inverse);
-}
-
 /* Fills `solved` with the weights of the k columns `where`; returns their condition, or infinity
  * where they depend on each other. */
 static double solve_set(const Quadratic *p, const double *w, int64_t k, double l1, double l2) {
@@ -80,7 +62,7 @@ static double solve_set(const Quadratic *p, const double *w, int64_t k, double l
     for (int64_t b = a; b < k; ++b) sum += p->T[a * k + b] * p->v[b];
     p->solved[a] = sum * p->scale[a];
   }
-  return condition_of(p, k, l2);
+  return fastlsgd_set_condition(p->part, p->scale, p->T, k, l2);
 }
 
 /* Whether no column outside of the set would lower J at w. */

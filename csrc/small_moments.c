@@ -222,3 +222,31 @@ static double estimated_norm(const double *T, int64_t d, double *x, double *v) {
 double fastlsgd_condition(const double *R, const double *T, int64_t d, double *work) {
   return norm_of(R, d) * estimated_norm(T, d, work, work + d);
 }
+
+/* In parts, which the compiler vectorises. */
+static double dot(const double *x, const double *y, int64_t n) {
+  double parts[8] = {0.0}, sum = 0.0;
+  int64_t i = 0;
+  for (; i + 8 <= n; i += 8)
+    for (int64_t k = 0; k < 8; ++k) parts[k] += x[i + k] * y[i + k];
+  for (; i < n; ++i) sum += x[i] * y[i];
+  for (int64_t k = 0; k < 8; ++k) sum += parts[k];
+  return sum;
+}
+
+double fastlsgd_set_condition(const double *G, const double *scale, const double *T, int64_t d,
+                              double alpha) {
+  double norm = 0.0, inverse = 0.0;
+  for (int64_t a = 0; a < d; ++a) {
+    double own = 0.0, other = 0.0;
+    for (int64_t b = 0; b < d; ++b) {
+      const double entry = G[a < b ? a * d + b : b * d + a] + (a == b ? alpha : 0.0);
+      const int64_t from = a > b ? a : b;
+      own += fabs(entry) * scale[a] * scale[b];
+      other += fabs(dot(T + a * d + from, T + b * d + from, d - from));
+    }
+    norm = own > norm ? own : norm;
+    inverse = other > inverse ? other : inverse;
+  }
+  return sqrt(norm * inverse);
+}

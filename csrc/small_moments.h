@@ -47,4 +47,9 @@ void fastlsgd_invert(const double *R, int64_t d, double *T);
 /* The condition of R in the 1-norm, as LAPACK estimates it, from T = R^-1; work is (2, d). */
 double fastlsgd_condition(const double *R, const double *T, int64_t d, double *work);
 
+/* The root of the condition of D (G + alpha I) D in the 1-norm, which is near that of the columns
+ * whose products G (d, d) has in its upper triangle; T is the inverse of its factor. */
+double fastlsgd_set_condition(const double *G, const double *scale, const double *T, int64_t d,
+                              double alpha);
+
 #endif

@@ -167,6 +167,11 @@ cdef extern from "small_lasso.h":
                              const fastlsgd_targets *, const void *, int,
                              const fastlsgd_ordinary *, const fastlsgd_small_penalties *) nogil
 
+cdef extern from "wide_lasso.h":
+    int fastlsgd_wide_lasso(fastlsgd_small_lasso_fit *, const fastlsgd_matrix *,
+                            const fastlsgd_targets *, const void *, int,
+                            const fastlsgd_ordinary *, const fastlsgd_small_penalties *) nogil
+
 cdef extern from "column_products.h":
     int fastlsgd_column_products(double *out, const fastlsgd_matrix *X, const double *s,
                                  const int64_t *place, int64_t k, int64_t first) nogil
@@ -534,8 +539,12 @@ def small_lasso(X, cnp.ndarray y, cnp.ndarray sample_weight, bint fit_intercept,
     cdef const void *s_p = _data(sample_weight)
     cdef int status
     with nogil:
-        status = fastlsgd_small_lasso(&out, &matrix, &targets, s_p, fit_intercept, &usual,
-                                      &penalties)
+        if d <= matrix.n_rows:
+            status = fastlsgd_small_lasso(&out, &matrix, &targets, s_p, fit_intercept, &usual,
+                                          &penalties)
+        else:
+            status = fastlsgd_wide_lasso(&out, &matrix, &targets, s_p, fit_intercept, &usual,
+                                         &penalties)
     if status < 0:
         _fail(FASTLSGD_NO_MEMORY, "small_lasso: no memory for sums.")
     return fits._replace(weight=out.weight) if status else None

@@ -48,7 +48,7 @@ SAMPLED_ROWS = 16  # in these, most columns that are not constant vary
 TALL = 4
 INNER_TOL = 1e-12
 # In multiply-adds: what a round costs whatever the shape, and a number of X in a pass.
-ROUND_COST, READ_COST = 6e6, 5.0
+ROUND_COST, READ_COST = 2e6, 5.0
 FEWEST_NEW = 32
 ALL = slice(None)
 # A rough solution violates optimality by this share of what the set's did before, or ends here.

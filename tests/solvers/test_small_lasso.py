@@ -45,11 +45,13 @@ def short(X, y, l1=0.1, tol=1e-10):
     ],
     ids=["lasso", "elastic net", "positive", "nnls", "all zero", "path"],
 )
-@pytest.mark.parametrize("t", [1, 2])
+@pytest.mark.parametrize(("n", "d", "t"), [(60, 8, 1), (60, 8, 2), (100, 130, 2)])
 def test_answers_are_those_of_the_general_path(
-    dtype, weighted, fit_intercept, asked, t, monkeypatch
+    dtype, weighted, fit_intercept, asked, n, d, t, monkeypatch
 ):
-    X, y, s = data_of(t=t, dtype=dtype, weighted=weighted)
+    if n < d and min(np.atleast_1d(asked["alpha"])) < 0.05:
+        pytest.skip("nearly as many weights as rows are left to other solvers")
+    X, y, s = data_of(n, d, t, dtype, weighted)
     model = LeastSquaresRegressor(**asked, fit_intercept=fit_intercept)
     quick = vars(model.fit(X, y, s)).copy()
     monkeypatch.setattr(regression, "solve_small_lasso", lambda *args, **kwargs: None)
@@ -72,6 +74,19 @@ def test_the_condition_is_that_of_the_columns_with_weights():
     A = A - A.mean(axis=0)
     A /= np.linalg.norm(A, axis=0)
     assert found.condition == pytest.approx(np.sqrt(np.linalg.cond(A.T @ A, 1)))
+
+
+@pytest.mark.parametrize("share", [0.5, 0.2, 0.1])
+def test_wide_problems_are_solved_by_working_sets(share):
+    X, y, _ = data_of(100, 300)
+    slope = np.abs((X - X.mean(axis=0)).T @ (y - y.mean())).max() / len(X)
+    (found,) = short(X, y, l1=share * slope)
+    gradient = (X - X.mean(axis=0)).T @ (X @ found.coef[0] + found.intercept - y[:, 0]) / len(X)
+    where = found.coef[0] != 0.0
+    signs = np.sign(found.coef[0, where])
+    np.testing.assert_allclose(gradient[where], -share * slope * signs, rtol=1e-9)
+    assert np.abs(gradient[~where]).max() <= share * slope * (1.0 + 1e-9)
+    assert found.dual_gap <= 1e-12 * float((y * y).sum())
 
 
 @pytest.mark.parametrize(
@@ -98,4 +113,3 @@ def test_ill_conditioned_columns_and_strict_tolerances_are_left_to_the_general_p
     assert short(X, y, l1=1e-5) is None
     X, y, _ = data_of()
     assert short(X, y, tol=0.0) is None
-    assert short(X[:6], y[:6]) is None  # more columns than rows

@@ -1,0 +1,19 @@
+/* Lasso and elastic net on fewer rows than columns, of few numbers: in the extension module alone. */
+#ifndef FASTLSGD_WIDE_LASSO_H
+#define FASTLSGD_WIDE_LASSO_H
+
+#include "small_lasso.h"
+
+/* What fastlsgd_small_lasso does, by working sets of columns. Allocates X in float64, and 8 bytes x
+ * (4 r^2 + 8 d) for r = 64, or n if that is less. */
+int fastlsgd_wide_lasso(fastlsgd_small_lasso_fit *out, const fastlsgd_matrix *X,
+                        const fastlsgd_targets *y, const void *sample_weight, int fit_intercept,
+                        const fastlsgd_ordinary *ordinary,
+                        const fastlsgd_small_penalties *penalties);
+
+typedef int (*fastlsgd_wide_lasso_function)(fastlsgd_small_lasso_fit *, const fastlsgd_matrix *,
+                                            const fastlsgd_targets *, const void *, int,
+                                            const fastlsgd_ordinary *,
+                                            const fastlsgd_small_penalties *);
+
+#endif
