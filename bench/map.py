@@ -3,6 +3,7 @@
     python bench/map.py                        all parts, 1 thread and all; writes docs/speed_map.md
     python bench/map.py wide many-columns      these parts only, printed and not written
     python bench/map.py wide --threads 1 --rounds 5
+    python bench/map.py --conditions           only the tables of conditions.py
 
 A cell is one job on one array: fastlsgd's call, and those of the peers that do the same job. They
 take turns (`timing.interleave`), and the cell's number is the best peer's median time over ours, so
@@ -16,6 +17,7 @@ To add rows: write a function that yields `Cell`s, and add it to `PARTS`.
 from __future__ import annotations
 
 import argparse
+import importlib
 import platform
 import warnings
 from collections.abc import Callable, Iterator
@@ -23,9 +25,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import conditions
 import numpy as np
 import scipy.sparse as sp
 import sklearn
+import small_cells
 import sparse_defaults
 from sklearn.linear_model import (
     ElasticNet,
@@ -58,7 +62,10 @@ Fit = Callable[[], Any]
 
 
 class Cell(NamedTuple):
-    """A job on one array: calls that return an answer, and the objective of an answer."""
+    """A job on one array: calls that return an answer, and the objective of an answer.
+
+    A call of fastlsgd or a peer does the job `loops` times.
+    """
 
     job: str
     shape: str
@@ -66,6 +73,7 @@ class Cell(NamedTuple):
     ours: Fit
     peers: dict[str, Fit]
     objective: Callable[[Any], float]
+    loops: int = 1
 
 
 class Measured(NamedTuple):
@@ -207,6 +215,32 @@ def wide_cells(shape: tuple[int, int], dtype: str) -> Iterator[Cell]:
     )
 
 
+def small() -> Iterator[Cell]:
+    """Few numbers, where a call costs more than the arithmetic."""
+    for n, d in small_cells.SHAPES:
+        for dtype in ("float32", "float64"):
+            X, y = small_cells.problem(n, d, dtype)
+            for job, (ours, peers), objective in small_cells.fits(X, y):
+                yield Cell(
+                    job,
+                    f"{n:,} x {d:,}",
+                    dtype,
+                    small_cells.looped(ours),
+                    {name: small_cells.looped(call) for name, call in peers.items()},
+                    objective,
+                    small_cells.LOOPS,
+                )
+
+
+def streams() -> Iterator[Cell]:
+    """`partial_fit` of 20 rows at a time."""
+    for d in (20, 200):
+        for dtype in ("float32", "float64"):
+            for job, (ours, peers), objective in small_cells.streams(d, dtype):
+                shape = f"calls of {small_cells.ROWS} x {d}"
+                yield Cell(job, shape, dtype, ours, peers, objective, small_cells.CALLS)
+
+
 def wide() -> Iterator[Cell]:
     for shape in ((100, 1_000), (200, 5_000), (1_000, 4_000), (500, 20_000)):
         for dtype in ("float32", "float64"):
@@ -281,14 +315,30 @@ def lasso_cells(shape: str, X, y: np.ndarray) -> Iterator[Cell]:
             best = objective(ours.fit(X, y))
             while objective(theirs.fit(X, y)) > best * (1.0 + QUALITY) and theirs.tol > 1e-9:
                 theirs.set_params(tol=0.1 * theirs.tol)
+            peers = {f"ElasticNet, tol={theirs.tol:.0e}": partial(theirs.fit, X, y)}
+            for name, model in other_lassos(alpha, l1_ratio):
+                peers[name] = partial(model.fit, X, y)
             yield Cell(
                 f"{'lasso' if l1_ratio == 1.0 else 'elastic net'}, {share:g} of the largest alpha",
                 shape,
                 X.dtype.name,
                 partial(ours.fit, X, y),
-                {f"ElasticNet, tol={theirs.tol:.0e}": partial(theirs.fit, X, y)},
+                peers,
                 objective,
             )
+
+
+def other_lassos(alpha: float, l1_ratio: float) -> Iterator[tuple[str, Any]]:
+    """Yield the estimators of celer and skglm, where they are installed."""
+    for library, options in (("celer", {"tol": 1e-6}), ("skglm", {"tol": 1e-6})):
+        try:
+            module = importlib.import_module(library)
+        except ImportError:
+            continue
+        if l1_ratio == 1.0:
+            yield library, module.Lasso(alpha=alpha, **options)
+        else:
+            yield library, module.ElasticNet(alpha=alpha, l1_ratio=l1_ratio, **options)
 
 
 def sgd_on_dense_rows() -> Iterator[Cell]:
@@ -342,6 +392,8 @@ def sgd_on_sparse_rows() -> Iterator[Cell]:
 
 
 PARTS: dict[str, Callable[[], Iterator[Cell]]] = {
+    "small": small,
+    "streams": streams,
     "wide": wide,
     "kernel-features": kernel_features,
     "lasso": lasso,
@@ -363,11 +415,12 @@ def measure(cell: Cell, threads: int, rounds: int) -> Measured:
         times = interleave(calls, rounds)
     best = min(values.values())
     excess = {name: value / best - 1.0 for name, value in values.items()}
-    peer = min(cell.peers, key=lambda name: times[name].median)
+    equal = [name for name in cell.peers if excess[name] <= QUALITY] or list(cell.peers)
+    peer = min(equal, key=lambda name: times[name].median)
     return Measured(
         cell,
         threads,
-        times["fastlsgd"].median,
+        times["fastlsgd"].median / cell.loops,
         peer,
         times[peer].median / times["fastlsgd"].median,
         excess["fastlsgd"],
@@ -384,7 +437,7 @@ def line_of(m: Measured) -> str:
         m.cell.shape,
         m.cell.dtype,
         str(m.threads),
-        f"{1e3 * m.seconds:.1f}",
+        f"{1e3 * m.seconds:.1f}" if m.seconds >= 1e-3 else f"{1e3 * m.seconds:.3f}",
         m.peer,
         f"{m.ratio:.2f}" if m.ratio >= 1.0 else f"**{m.ratio:.2f}**",
         "; ".join(notes),
@@ -419,7 +472,7 @@ TABLE = [
 ]
 
 
-def page(parts: dict[str, list[Measured]]) -> str:
+def page(parts: dict[str, list[Measured]], conditions_found: list[str]) -> str:
     measured = [m for part in parts.values() for m in part]
     slow = [m for m in measured if m.ratio < 1.0]
     lines = [
@@ -436,10 +489,17 @@ def page(parts: dict[str, list[Measured]]) -> str:
     for part, cells in parts.items():
         for threads in sorted({m.threads for m in cells}):
             lines += [*grid(part, cells, threads), ""]
-    lines += ["## Below 1", ""]
+    lines += [*conditions_found, "## Below 1", ""]
     lines += [*TABLE, *map(line_of, slow)] if slow else ["No cell."]
     lines += ["", "## All cells", "", *TABLE, *map(line_of, measured), ""]
     return "\n".join(lines)
+
+
+def conditions_tables() -> list[str]:
+    """Return the tables of conditions.py."""
+    crowded = conditions.crowded_lines(conditions.beside_busy_processes())
+    with threadpool_limits(1), fastlsgd.config_context(n_threads=1):
+        return [*crowded, *conditions.slope_lines(list(conditions.slopes()))]
 
 
 def main() -> None:
@@ -447,8 +507,12 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="default: all")
     parser.add_argument("--threads", type=int, nargs="+", help="default: 1 and all")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--conditions", action="store_true", help="only those tables, printed")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
+    if arguments.conditions:
+        print(*conditions_tables(), sep="\n")
+        return
     threads = arguments.threads or sorted({1, resolve_threads()})
     measured: dict[str, list[Measured]] = {}
     print(*TABLE, sep="\n", flush=True)
@@ -459,7 +523,7 @@ def main() -> None:
                 measured.setdefault(part, []).append(found)
                 print(line_of(found), flush=True)
     if not arguments.parts:
-        PAGE.write_text(page(measured), encoding="utf-8")
+        PAGE.write_text(page(measured, conditions_tables()), encoding="utf-8")
 
 
 if __name__ == "__main__":

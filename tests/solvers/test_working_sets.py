@@ -68,19 +68,31 @@ def solved_by_sets(monkeypatch):
         return points, start
 
     monkeypatch.setattr("fastlsgd.solvers.regression.fit_working_sets", counted)
+    _leave_out_the_small_path(monkeypatch)
     return counts
+
+
+def _leave_out_the_small_path(monkeypatch):
+    """Let sets solve problems that are so small that one call solves them."""
+    none = lambda *args, **kwargs: None  # noqa: E731
+    monkeypatch.setattr("fastlsgd.solvers.regression.solve_small_lasso", none)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("l1_ratio", [0.3, 1.0])
 @pytest.mark.parametrize("share", [0.5, 0.05, 0.002])
 @pytest.mark.parametrize("positive", [False, True])
-def test_objectives_are_those_of_coordinate_descent(kind, l1_ratio, share, positive):
+@pytest.mark.parametrize("in_one_call", [False, True])
+def test_objectives_are_those_of_coordinate_descent(
+    kind, l1_ratio, share, positive, in_one_call, monkeypatch
+):
+    if not in_one_call:
+        _leave_out_the_small_path(monkeypatch)
     X, y = wide(kind)
     alpha = share * strongest(X, y, l1_ratio)
     chosen = {"alpha": alpha, "l1_ratio": l1_ratio, "positive": positive}
     best = objective(X, y, peer(X, y, **chosen), alpha, l1_ratio)
-    for given in (X, np.asfortranarray(X), sparse.csr_array(X)):
+    for given in (X,) if in_one_call else (X, np.asfortranarray(X), sparse.csr_array(X)):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             model = LeastSquaresRegressor(**chosen).fit(given, y)
