@@ -144,8 +144,18 @@ def test_batches_of_problems():
     np.testing.assert_allclose(gradients[1], jax.grad(lambda A: lstsq(A, b[1]).sum())(A[1]))
 
 
+def test_the_solver_reads_the_arrays_of_xla(monkeypatch):
+    import fastlsgd.jax._handlers as module
+
+    seen = []
+    monkeypatch.setattr(module, "solve", lambda A, b: seen.append(A.ctypes.data) or np.ones((3, 2)))
+    X, y = (jnp.asarray(array) for array in problem()[:2])
+    np.testing.assert_array_equal(jax.jit(lstsq)(X, y), np.ones((3, 2)))
+    assert seen == [X.unsafe_buffer_pointer()]
+
+
 def test_programs_in_several_threads():
-    """The solver takes Python's lock while others wait for XLA; large arrays are not copied."""
+    """The solver takes Python's lock while others wait for XLA."""
     X, y, *_ = problem(20_000, 10)
     compiled = jax.jit(lambda X, y: (lstsq(X, y), loss_gradient(X, y, lstsq(X, y).T).loss))
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
