@@ -193,7 +193,11 @@ def _array_of_json(name: str, value) -> np.ndarray:
         raise WrongFile(f"{where} must have {math.prod(shape)} numbers by its shape, has {count}.")
     numbers = np.array([number_from_json(number, where) for number in data], dtype=np.float64)
     with np.errstate(over="ignore"):
-        array = numbers.astype(dtype).reshape(shape)
+        array = numbers.astype(dtype)
+    try:
+        array = array.reshape(shape)
+    except ValueError as error:  # beside a length of 0 there may be one that no array has
+        raise WrongFile(f"{where}: shape {shape} is not allowed.") from error
     if not np.array_equal(array.ravel(), numbers, equal_nan=True):
         raise WrongFile(f"{where} has numbers that are not of its dtype, {dtype}.")
     return array

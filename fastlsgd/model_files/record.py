@@ -286,6 +286,7 @@ def estimator_of(record: Record) -> Any:
     best = _taken(arrays, "best_estimator.")
     _set_weights(estimator, header, arrays)
     _set_attributes(estimator, header["attributes"], arrays)
+    _check_paths(estimator)
     if arrays:
         raise WrongFile(f"arrays: {name} has no array {next(iter(arrays))!r:.60}.")
     if moments or header.get("moments") is not None:
@@ -453,6 +454,23 @@ def _set_attributes(estimator, told: dict[str, Any], arrays: dict[str, np.ndarra
         if name in told or array.ndim not in known[name].ndims:
             raise WrongFile(f"arrays: {name} can't have {array.ndim} dimensions.")
         setattr(estimator, name, array)
+
+
+def _check_paths(estimator) -> None:
+    """Check that what has an entry per strength of the penalty has as many, of the right shape."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "coef_path_": np.shape(estimator.coef_),
+        "intercept_path_": np.shape(estimator.intercept_),
+    }
+    for group in (("coef_path_", "intercept_path_"), ("alphas_", "mse_path_", "scores_")):
+        found = {name: getattr(estimator, name) for name in group if hasattr(estimator, name)}
+        for name, array in found.items():
+            if name in shapes and array.shape[1:] != shapes[name]:
+                raise WrongFile(f"arrays: {name} has shape {array.shape}, unlike the weights.")
+            if name in shapes and not np.isfinite(array).all():
+                raise WrongFile(f"arrays: {name} has NaN or infinity.")
+        if len({len(array) for array in found.values()}) > 1:
+            raise WrongFile(f"arrays: {' and '.join(found)} have different numbers of entries.")
 
 
 def _attribute(value, kinds: str, where: str) -> Any:

@@ -198,6 +198,27 @@ def test_arrays_that_lie(suffix, record, tmp_path):
             assert_refused(written(Record(record.header, left), path), name.split(".")[0])
 
 
+def test_paths_that_lie(tmp_path):
+    path = tmp_path / "m.json"
+    models = (
+        LeastSquaresRegressor(alpha=[1.0, 0.1, 0.01]).fit(X, y),
+        LeastSquaresRegressor(alpha=[1.0, 0.1, 0.01]).fit(X, np.column_stack([y, -y])),
+        LeastSquaresCV(alphas=[1.0, 0.1, 0.01], cv=3).fit(X, y),
+        SGDRegressorCV(alphas=[1e-3, 1e-2]).fit(X, y),
+    )
+    for model in models:
+        save_model(model, path)
+        record = decoded(path.read_bytes(), ".json")
+        for name in ("coef_path_", "intercept_path_", "alphas_", "mse_path_", "scores_"):
+            if name in record.arrays:
+                array = record.arrays[name]
+                wrong = [array[1:], array[None]]
+                wrong += [array[:, 1:]] if "path" in name and array.ndim > 1 else []
+                for change in wrong[: 2 if name in ("mse_path_", "scores_") else None]:
+                    arrays = record.arrays | {name: change}
+                    assert_refused(written(Record(record.header, arrays), path), name)
+
+
 def test_shapes_and_dtypes_of_json(record, tmp_path):
     path = written(record, tmp_path / "m.json")
     told = json.loads(path.read_text())
@@ -213,6 +234,7 @@ def test_shapes_and_dtypes_of_json(record, tmp_path):
     data = told["arrays"]["coef_"]["data"]
     assert_refused(resealed(shape=[2**40, 2**40]), "coef_ must have")
     assert_refused(resealed(shape=[-1]), "coef_: shape")
+    assert_refused(resealed(shape=[0, 2**52, 2**52], data=[]), "coef_: shape")
     assert_refused(resealed(shape=[]), "coef_: shape")
     assert_refused(resealed(shape=[3.0]), "coef_: shape")
     assert_refused(resealed(dtype="object"), "coef_: dtype")
