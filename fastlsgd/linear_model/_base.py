@@ -133,20 +133,22 @@ class LinearModel(BaseEstimator):
         check_n_features(self, X, reset=reset)
         return X
 
-    def _refuse_non_finite(self, kernels: Kernels, X: Matrix) -> None:
+    def _refuse_non_finite(self, kernels: Kernels, X: Matrix) -> np.ndarray | None:
         """Raise ValueError for NaN and infinity in X where the fit itself would not notice them.
 
-        This reads X once, with all threads: they show in the loss of zero weights.
+        This reads X once, with all threads: they show in the loss of zero weights. For targets of
+        -1, the gradient there is the mean of the rows, which is returned.
         """
         if lives_on_device(X) or self._shows_non_finite() or get_config()["assume_finite"]:
-            return
+            return None
         n, d = X.shape
-        nothing = np.broadcast_to(np.zeros(1, working_dtype(X)), (n, 1))
+        targets = np.broadcast_to(np.full(1, -1.0, working_dtype(X)), (n, 1))
         w, b = np.zeros((1, d)), np.zeros(1)
         n_threads = 1 if n * d <= FEW_PASS_NUMBERS else self._n_threads(X)
-        at_zero = call_loss_gradient(kernels, X, nothing, w, b, None, n_threads)
+        at_zero = call_loss_gradient(kernels, X, targets, w, b, None, n_threads)
         if not np.isfinite(at_zero.loss[0]):
             check.explain_non_finite(X=X)
+        return at_zero.coef[0]
 
     def _shows_non_finite(self) -> bool:
         """Return whether the fit itself notices NaN and infinity in X before it uses them."""

@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from .. import _validation as check
 from ..kernels import resolve_backend
 from ..kernels.contract import working_dtype
-from ..kernels.device import placed_beside
+from ..kernels.device import lives_on_device, placed_beside
 from ..solvers.inference import gather_evidence
 from ..solvers.problem import Problem
 from ..solvers.regression import (
@@ -21,7 +21,7 @@ from ..solvers.regression import (
     SOLVERS,
     fit_regression,
 )
-from ..solvers.solution import Solution, range_of_most_rows
+from ..solvers.solution import MostRows, Solution
 from ._base import (
     all_or_nothing,
     backend_name,
@@ -228,11 +228,12 @@ class LeastSquaresRegressor(FromStreams, InferringRegressor):
         self.__dict__.pop("_moments", None)
         X, y, s, one_target = self._validate(X, y, sample_weight, reset=not warm)
         kernels = resolve_backend(self.backend, X)
-        self._refuse_non_finite(kernels, X)
+        x_mean = self._refuse_non_finite(kernels, X)
         start = self._start(X.shape[1], y.shape[1]) if warm else None
-        return self._solve(kernels, self._problem(X, y, s), alphas, start, one_target)
+        problem = self._problem(X, y, s, x_mean)
+        return self._solve(kernels, problem, alphas, start, one_target)
 
-    def _problem(self, X, y, s) -> Problem:
+    def _problem(self, X, y, s, x_mean: np.ndarray | None = None) -> Problem:
         names = getattr(self, "feature_names_in_", None)
         n_targets = y.shape[1] if y.ndim == 2 else 1
         constraints, factor = constraints_for(self, X.shape[1], n_targets, names)
@@ -245,6 +246,7 @@ class LeastSquaresRegressor(FromStreams, InferringRegressor):
             bool(self.fit_intercept),
             constraints=constraints,
             penalty_factor=factor,
+            x_mean=x_mean,
         )
 
     def _start(self, d: int, n_targets: int):
@@ -278,8 +280,9 @@ class LeastSquaresRegressor(FromStreams, InferringRegressor):
         n_threads = self._n_threads(problem.X, problem.y.shape[1])
         refuse_underflow(solutions[-1].coef, problem.X, problem.y, problem.sample_weight)
         dtype, most_rows = working_dtype(problem.X), None
-        if self.fit_intercept and dtype != np.float64:  # weights are rounded
-            most_rows = range_of_most_rows(problem.X, problem.sample_weight)
+        is_rounded = self.fit_intercept and dtype != np.float64
+        if is_rounded and not lives_on_device(problem.X):
+            most_rows = MostRows(problem.X, problem.sample_weight)
         self._set_weights(solutions, dtype, most_rows, one_target)
         self._set_certificates(solutions)
         self.backend_ = backend_name(kernels)
@@ -292,7 +295,7 @@ class LeastSquaresRegressor(FromStreams, InferringRegressor):
         return self
 
     def _set_weights(
-        self, solutions: list[Solution], dtype, most_rows: np.ndarray | None, one_target: bool
+        self, solutions: list[Solution], dtype, most_rows: MostRows | None, one_target: bool
     ) -> None:
         coefs = [cast_coef(found.coef, dtype) for found in solutions]
         intercepts = [

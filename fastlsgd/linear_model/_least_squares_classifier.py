@@ -29,6 +29,7 @@ from ._base import (
     check_labels,
     check_targets_are_classes,
     classes_of_calls,
+    has_plain_labels,
     refuse_balanced,
     signed_targets,
 )
@@ -195,40 +196,61 @@ class LeastSquaresClassifier(LinearClassifier):
         self.__dict__.pop("_moments", None)
         warm = self.warm_start and hasattr(self, "coef_")
         X, labels = self._validate_labels(X, y, sample_weight, reset=not warm, multi_output=True)
-        check_targets_are_classes(labels)  # its message does not print all of y
+        classes, labels = self._find_classes(labels)
         kernels = resolve_backend(self.backend, X)
-        self._refuse_non_finite(kernels, X)
-        self._label_binarizer = LabelBinarizer(neg_label=-1, pos_label=1)
-        self._label_binarizer.fit(labels)
-        self.classes_ = beside(self._label_binarizer.classes_, y)
-        if not self._is_multilabel():
-            labels = column_or_1d(labels, warn=True)
-            check_classes(self._label_binarizer.classes_)
+        x_mean = self._refuse_non_finite(kernels, X)
+        self.classes_ = beside(classes, y)
         s = self._weights(labels, sample_weight, X)
-        if warm or not self._solve_many_classes(regressor, kernels, X, labels, s, alphas):
-            targets = self._label_binarizer.transform(labels)
-            targets = targets.astype(working_dtype(X) if s is None else s.dtype)
+        done = not warm and self._solve_many_classes(
+            regressor, kernels, X, classes, labels, s, alphas
+        )
+        if not done:
+            dtype = working_dtype(X) if s is None else s.dtype
+            if self._is_multilabel():
+                targets = self._label_binarizer.transform(labels).astype(dtype)
+            else:
+                targets = signed_targets(labels, classes, dtype)
             start = None
             if warm:
                 before = {name: getattr(self, name) for name in REGRESSOR_ATTRIBUTES}
                 regressor.__dict__.update(before)
                 start = regressor._start(X.shape[1], targets.shape[1])
             # Its `fit` would check X a second time, and would need the targets on the host.
-            problem = regressor._problem(X, targets, s)
+            problem = regressor._problem(X, targets, s, x_mean)
             regressor._solve(kernels, problem, alphas, start, one_target=False)
         for name in REGRESSOR_ATTRIBUTES:
             setattr(self, name, getattr(regressor, name))
         return self
 
-    def _solve_many_classes(self, regressor, kernels, X, labels, s, alphas) -> bool:
+    def _find_classes(self, labels) -> tuple[np.ndarray, np.ndarray]:
+        """Return the classes on the host, and the labels in one dimension where each row has one.
+
+        A binarizer is kept for multilabel rows. Labels that can be nothing but classes are not
+        shown to scikit-learn, whose checks take 2 milliseconds.
+        """
+        self.__dict__.pop("_label_binarizer", None)
+        if has_plain_labels(labels):
+            classes = np.unique(labels)
+            if 1 < len(classes) <= len(labels) // 2:  # of more classes scikit-learn warns
+                return classes, labels
+        check_targets_are_classes(labels)  # its message does not print all of y
+        binarizer = LabelBinarizer(neg_label=-1, pos_label=1).fit(labels)
+        if binarizer.y_type_.startswith("multilabel"):
+            self._label_binarizer = binarizer
+        else:
+            labels = column_or_1d(labels, warn=True)
+            check_classes(binarizer.classes_)
+        return binarizer.classes_, labels
+
+    def _solve_many_classes(self, regressor, kernels, X, classes, labels, s, alphas) -> bool:
         """Whether the regressor has got the weights of classes that exclude each other, without an
         array of rows by classes."""
-        count = len(self.classes_)
+        count = len(classes)
         if self._is_multilabel() or count <= FEW_CLASSES or lives_on_device(X):
             return False
         if len(alphas) > 1 or self.solver not in ("auto", "gram"):
             return False
-        codes = np.searchsorted(self._label_binarizer.classes_, labels)
+        codes = np.searchsorted(classes, labels)
         targets = ClassTargets(codes, count, working_dtype(X) if s is None else s.dtype)
         problem = replace(regressor._problem(X, codes, s), y=targets)
         if not problem.is_smooth(alphas):
@@ -301,9 +323,8 @@ class LeastSquaresClassifier(LinearClassifier):
             regressor, alphas = self._regressor()
             before, first = dict(vars(self)), not hasattr(self, "_moments")
             if first:
-                binarizer = self.__dict__.pop("_label_binarizer", None)
-                is_multilabel = binarizer and binarizer.y_type_.startswith("multilabel")
-                if classes is not None or is_multilabel:
+                was_multilabel = self.__dict__.pop("_label_binarizer", None) is not None
+                if classes is not None or was_multilabel:
                     self.__dict__.pop("classes_", None)
             else:
                 regressor._moments = self._moments
@@ -442,14 +463,15 @@ class LeastSquaresClassifier(LinearClassifier):
         y : ndarray of shape (n_samples,) or (n_samples, n_labels)
             Labels, as in `classes_`; or zeros and ones. Where X is; strings are on the host.
         """
-        if not hasattr(self, "_label_binarizer") or not self._is_multilabel():
+        if not self._is_multilabel():
             return super().predict(X)
         scores = self._decide(X)
         signs = np.where(check.on_host(scores) > 0, 1, -1)
         return beside(self._label_binarizer.inverse_transform(signs), scores)
 
     def _is_multilabel(self) -> bool:
-        return self._label_binarizer.y_type_.startswith("multilabel")
+        binarizer = getattr(self, "_label_binarizer", None)  # older pickles have one of any kind
+        return binarizer is not None and binarizer.y_type_.startswith("multilabel")
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

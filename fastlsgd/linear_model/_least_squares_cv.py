@@ -161,12 +161,12 @@ class LeastSquaresCV(RoutedSplitter, LeastSquaresRegressor):
         self._check_other_parameters(alphas is None or any(alphas))
         given = X, y
         X, targets, s, one_target = self._validate(X, y, sample_weight, reset=True)
-        # The errors and the last fit share what they need of X.
-        problem = replace(self._problem(X, targets, s), row_grams={})
-        normalised, _ = problem.normalised()
         kernels = resolve_backend(self.backend, X)
         n_threads = self._n_threads(X, targets.shape[1])
-        self._refuse_non_finite(kernels, X)
+        x_mean = self._refuse_non_finite(kernels, X)
+        # The errors and the last fit share what they need of X.
+        problem = replace(self._problem(X, targets, s, x_mean), row_grams={})
+        normalised, _ = problem.normalised()
         with overflow_explained(X, targets):
             if alphas is None:
                 alphas = default_alphas(kernels, normalised, n_threads).tolist()

@@ -56,10 +56,10 @@ def ridge_leave_one_out(X, y, sample_weight, penalties: np.ndarray, fit_intercep
     """
     model = ConvergedRegressor(fit_intercept=fit_intercept)
     X, targets, s, one_target = model._validate(X, y, sample_weight, reset=True)
-    problem = replace(model._problem(X, targets, s), row_grams={})
     kernels = resolve_backend(None, X)
     n_threads = model._n_threads(X, targets.shape[1])
-    model._refuse_non_finite(kernels, X)
+    x_mean = model._refuse_non_finite(kernels, X)
+    problem = replace(model._problem(X, targets, s, x_mean), row_grams={})
     normalised, _ = problem.normalised()
     task = Task(kernels, normalised, model.tol, model.max_iter, n_threads, penalises_sum=True)
     falling = np.argsort(-penalties, kind="stable")

@@ -82,6 +82,7 @@ class Request:
     seed: int = SEED
     start: np.ndarray | None = None  # (t, d)
     row_grams: dict[str, np.ndarray] | None = None  # of the same X and weights, as `System` has it
+    x_mean: np.ndarray | None = None  # as `System` has it
 
     def goal(self, budget: int | None = None, grade: float = 1.0) -> Goal:
         return Goal(self.tol, self.max_iter, self.certify, budget, grade)
@@ -129,7 +130,7 @@ def _solved(
     row_grams = None if weight_exponent else request.row_grams
 
     def system_of(targets) -> System:
-        return System(
+        made = System(
             kernels,
             X,
             targets,
@@ -138,6 +139,8 @@ def _solved(
             n_threads=n_threads,
             row_grams=row_grams,
         )
+        made.x_mean = request.x_mean
+        return made
 
     system = system_of(y)
     shift, exponents = _shift_of_targets(system), _targets_exponents(system)

@@ -79,6 +79,8 @@ class Problem:
     # None: neither bounds nor equalities, nor penalties that differ by feature or by target.
     constraints: Constraints | None = None
     penalty_factor: np.ndarray | None = None  # (d,)
+    # The mean of the rows, each of weight 1, where it is known.
+    x_mean: np.ndarray | None = None
 
     @cached_property
     def weight(self) -> float:

@@ -107,9 +107,9 @@ def restricted(problem: Problem, counts: np.ndarray) -> Problem:
     elif lives_on_device(problem.X) or _numbers(problem.X, rows) <= COPIED_NUMBERS:
         X, y = take_rows(problem.X, rows), problem.y[rows]
     else:
-        return replace(problem, sample_weight=own.astype(dtype), row_grams=None)
+        return replace(problem, sample_weight=own.astype(dtype), row_grams=None, x_mean=None)
     s = None if plain else placed_beside(own[rows].astype(dtype), problem.X)
-    return replace(problem, X=X, y=y, sample_weight=s, row_grams=None)
+    return replace(problem, X=X, y=y, sample_weight=s, row_grams=None, x_mean=None)
 
 
 def _numbers(X: Matrix, rows: np.ndarray) -> float:

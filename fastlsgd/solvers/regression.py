@@ -70,7 +70,13 @@ def fit_regression(
     problem, lightened_by = problem.lightened(alphas)
     exponent += lightened_by
     start = None if coef is None else coef.astype(np.float64)
-    request = Request(tol=tol, max_iter=max_iter, start=start, row_grams=problem.row_grams)
+    request = Request(
+        tol=tol,
+        max_iter=max_iter,
+        start=start,
+        row_grams=problem.row_grams,
+        x_mean=problem.x_mean,
+    )
     if problem.constraints is not None:
         solutions = _constrained(kernels, problem, alphas, request, solver, n_threads)
     elif solver != "nesterov" and problem.is_smooth(alphas):
@@ -170,7 +176,7 @@ def _gram_pays(X: Matrix) -> bool:
 
 
 def make_system(kernels: Kernels, problem: Problem, n_threads: int) -> System:
-    return System(
+    system = System(
         kernels,
         problem.X,
         problem.y,
@@ -179,6 +185,8 @@ def make_system(kernels: Kernels, problem: Problem, n_threads: int) -> System:
         n_threads=n_threads,
         row_grams=problem.row_grams,
     )
+    system.x_mean = problem.x_mean
+    return system
 
 
 def _by_gram(kernels, problem: Problem, alphas, request: Request, n_threads) -> list[Solution]:

@@ -9,7 +9,6 @@ import numpy as np
 from scipy import sparse
 
 from ..kernels.contract import CSR, Matrix, working_dtype
-from ..kernels.device import lives_on_device
 from .factors import SingularFactor, TriangularFactor
 from .rows import CHUNK_NUMBERS, as_dense, as_scipy, random_rows, take_rows
 
@@ -43,26 +42,50 @@ def weights_underflow(coef: np.ndarray, X: Matrix, y: np.ndarray, sample_weight)
     return bool((change > UNDERFLOW_SHARE * targets.std(axis=0) + rounding).any())
 
 
-def range_of_most_rows(X: Matrix, sample_weight) -> np.ndarray | None:
-    """Return where the inner four fifths of random rows lie, (2, d); None for X on a GPU."""
-    if lives_on_device(X):
-        return None
-    s = None if sample_weight is None else np.asarray(sample_weight)
-    rows = take_rows(X, random_rows(X.shape[0], CHECKED_ROWS, s))
-    (n, d), tenth = rows.shape, rows.shape[0] // 10
-    inner, columns = np.zeros((2, d)), np.arange(d)
-    sample: Any = rows
-    if isinstance(rows, CSR):  # zeros are in the middle of columns that have few other numbers
-        columns = np.flatnonzero(np.bincount(rows.indices, minlength=d) > tenth)
-        sample = as_scipy(rows)
-    step = max(1, CHUNK_NUMBERS // n)
-    for start in range(0, len(columns), step):
-        some = columns[start : start + step]
-        part = sample[:, some]
-        values = part.toarray() if sparse.issparse(part) else part
-        ordered = np.sort(np.asarray(values, np.float64), axis=0)
-        inner[:, some] = ordered[[tenth, -1 - tenth]]
-    return inner
+class MostRows:
+    """Where most rows of X lie: the inner four fifths of random rows, for X on the host."""
+
+    def __init__(self, X: Matrix, sample_weight) -> None:
+        s = None if sample_weight is None else np.asarray(sample_weight)
+        rows = take_rows(X, random_rows(X.shape[0], CHECKED_ROWS, s))
+        self.columns: np.ndarray | slice = slice(None)
+        self.numbers: Any = rows
+        if isinstance(rows, CSR):  # zeros are in the middle of columns that have few other numbers
+            counts = np.bincount(rows.indices, minlength=rows.shape[1])
+            self.columns = np.flatnonzero(counts > rows.shape[0] // 10)
+            self.numbers = as_scipy(rows)[:, self.columns]
+        self._last: tuple[np.ndarray, np.ndarray] | None = None
+
+    def nearest_to(self, point: np.ndarray) -> np.ndarray:
+        """Return the point of their range, column by column, that is nearest to this one."""
+        if self._last is not None and self._last[0] is point:
+            return self._last[1]
+        near = np.zeros(len(point)) if sparse.issparse(self.numbers) else point.copy()
+        inner, own = near[self.columns], point[self.columns]
+        step = max(1, CHUNK_NUMBERS // max(self.numbers.shape[0], 1))
+        for start in range(0, len(inner), step):
+            some = slice(start, start + step)
+            part = self.numbers[:, some]
+            inner[some] = _clipped(part.toarray() if sparse.issparse(part) else part, own[some])
+        near[self.columns] = inner
+        self._last = point, near
+        return near
+
+
+def _clipped(values: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Return `at`, brought into the range of the inner four fifths of each column.
+
+    Columns in whose range it is already are found by counting, which takes a tenth of sorting.
+    """
+    tenth = len(values) // 10
+    own = at.astype(values.dtype) if values.dtype == np.float32 else at
+    below = np.add.reduce(values <= own, axis=0, dtype=np.uint8)
+    above = np.add.reduce(values >= own, axis=0, dtype=np.uint8)
+    outside = np.flatnonzero((below <= tenth) | (above <= tenth))
+    out = at.copy()
+    ordered = np.sort(values[:, outside].astype(np.float64), axis=0)
+    out[outside] = np.clip(at[outside], ordered[tenth], ordered[-1 - tenth])
+    return out
 
 
 @dataclass
@@ -87,14 +110,13 @@ class Solution:
     # With linear equalities A w = b: the derivatives of the least objective by b, (t, m).
     multipliers: np.ndarray | None = None
 
-    def intercept_with(self, coef: np.ndarray, most_rows: np.ndarray | None) -> np.ndarray:
+    def intercept_with(self, coef: np.ndarray, most_rows: MostRows | None) -> np.ndarray:
         """Return the intercept that fits these weights, which are `coef` rounded.
 
-        What rounding has changed is made up for at the origin, brought to `most_rows`, the range
-        where most rows are. At the mean itself, which one heavy row sets, it would spoil the
-        predictions for all others.
+        What rounding has changed is made up for at the origin, brought to where `most_rows` are. At
+        the mean itself, which one heavy row sets, it would spoil the predictions for all others.
         """
         if self.centre is None:
             return self.intercept
-        at = self.centre if most_rows is None else np.clip(self.centre, *most_rows)
+        at = self.centre if most_rows is None else most_rows.nearest_to(self.centre)
         return self.intercept + (self.coef - coef) @ at

@@ -79,6 +79,8 @@ class System:
         Mean of the rows, or zero without an intercept; `centre_at` sets it.
     y_centre : ndarray of shape (t,)
         Mean of y, or zero without an intercept.
+    x_mean : ndarray of shape (d,) or None
+        The mean of the rows, each of weight 1, where another pass has found it before.
     passes : int
         Number of calls of a kernel so far.
     loss_exponents : ndarray of shape (t,)
@@ -116,6 +118,7 @@ class System:
         # What wide.py keeps from one penalty to the next: its view of A, and A A^T by dtype.
         self.wide: Any = None
         self.row_grams = {} if row_grams is None else row_grams
+        self.x_mean: np.ndarray | None = None
 
     def centre_at(self, x_mean: np.ndarray, y_mean: np.ndarray) -> None:
         """Count the rows from their mean, if there is an intercept."""
@@ -123,7 +126,7 @@ class System:
             self.centre, self.y_centre, self.is_centred = x_mean, y_mean, True
 
     def find_centre(self) -> None:
-        """Find the mean of the rows by a pass, and count them from it.
+        """Find the mean of the rows, by a pass unless it is known, and count them from it.
 
         With w = b = 0 and targets of -1, the gradient is the mean of X.
         """
@@ -134,6 +137,8 @@ class System:
             origin = self._sampled_mean()
             found = self._about(origin, targets, *zero)
             mean = origin + found.coef[0]
+        elif self.x_mean is not None and self.sample_weight is None:
+            mean = self.x_mean
         else:
             mean = self._pass(targets, *zero).coef[0]
         self.centre_at(mean, self._target_mean())
@@ -365,9 +370,14 @@ class System:
             spread = np.sqrt(squares / self.n)
         return bool(((spread > 0.0) & (FAR_SHARE * spread < self.eps * size[far])).any())
 
+    @cached_property
+    def few_rows(self) -> Matrix:
+        """`LEAST_SAMPLE` random rows, in which most columns vary that are not constant."""
+        return take_rows(self.X, random_rows(self.n, LEAST_SAMPLE, self.host_weights))
+
     def _may_be_far(self) -> bool:
         """Return whether a column might be far from zero, by a few rows."""
-        A = as_dense(take_rows(self.X, random_rows(self.n, LEAST_SAMPLE, self.host_weights)))
+        A = as_dense(self.few_rows)
         with np.errstate(over="ignore", invalid="ignore"):
             low, high = A.min(axis=0), A.max(axis=0)
             size = np.maximum(np.abs(low), np.abs(high))

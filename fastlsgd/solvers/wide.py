@@ -30,9 +30,9 @@ from .conjugate import FLOOR_EPS, ROUNDING
 from .eigen import svd
 from .factors import TINY, NotTrustworthy, SingularFactor, TriangularFactor, column_scale
 from .graded import GRADED
-from .interrupt import interruptible
+from .interrupt import call_kernel, interruptible, product
 from .orthogonal import rank_tolerance, upper_of_both
-from .rows import as_dense, as_scipy, random_rows, row_slice, take_rows
+from .rows import as_dense, as_scipy, row_slice, take_rows
 from .solution import Solution
 from .system import CANCELLATION, System
 
@@ -50,9 +50,12 @@ ALIKE_ROWS = GRADED**2
 REFINEMENTS = 2  # for singular values, which are accurate to eps times the condition number
 # If weights differ by more, the rounding error of the mean becomes large.
 WEIGHT_RANGE = 1e8
-PROBED_ROWS = 16  # in these, most columns that are not constant vary
 # Up to this many numbers of X, a fit keeps what standard errors need.
 EVIDENCE_NUMBERS = 2**17
+# Squares of rows about zero may be so many times those about the mean.
+NEAR_ZERO = 4.0
+# The rounding error of products of float32 rows in the kernels.
+ROUGH = 1e-6
 # Up to this many multiply-adds or stored numbers, a sparse K is quick and fits in memory.
 SPARSE_NUMBERS = 2**22
 
@@ -101,12 +104,11 @@ class WideRows:
     def _constant_columns(self) -> np.ndarray:
         """The columns that vary only by rounding, among those that hardly vary in a sample."""
         system = self.system
-        rows = random_rows(system.n, PROBED_ROWS, system.host_weights)
-        sample, centre = take_rows(system.X, rows), system.centre
+        sample, centre = system.few_rows, system.centre
         columns = np.arange(system.d)
         if isinstance(sample, CSR):  # a zero is far from any mean but zero
             counts = np.bincount(sample.indices, minlength=system.d)
-            columns = np.flatnonzero((counts == len(rows)) | (centre == 0.0))
+            columns = np.flatnonzero((counts == sample.shape[0]) | (centre == 0.0))
             values = as_scipy(sample)[:, columns].toarray()
         else:
             values = as_dense(sample)
@@ -143,11 +145,46 @@ class WideRows:
         return K
 
     def _gram(self, dtype: str) -> np.ndarray:
+        if self.is_near_zero and self.system.X.dtype == dtype:
+            K = self._gram_about_zero()
+            if K is not None:
+                return K
         syrk = blas.ssyrk if dtype == "float32" else blas.dsyrk
         K, root = np.zeros((self.n, self.n), dtype, order="F"), self.root.astype(dtype)
         for _, B in self.centred_blocks(dtype, root):
             K = syrk(1.0, B.T, beta=1.0, c=K, trans=1, overwrite_c=1)
         return K
+
+    @cached_property
+    def is_near_zero(self) -> bool:
+        """Whether products of the rows as they are will do for those about their mean.
+
+        A few rows show it, of a dense X without weights.
+        """
+        X, c = self.system.X, self.system.centre
+        if isinstance(X, CSR) or self.is_weighted or self.rows is not None:
+            return False
+        if self.null is None:
+            return True
+        sample = as_dense(self.system.few_rows)
+        return bool((c @ c) <= 0.5 * np.median(np.einsum("ij,ij->i", sample, sample)))
+
+    def _gram_about_zero(self) -> np.ndarray | None:
+        """K from X X^T, less the means of its rows and columns: no block of X is copied.
+
+        None where these means are most of a row's square, and would leave it rounded more coarsely.
+        """
+        X = self.system.X
+        assert not isinstance(X, CSR)
+        K = product(X, X.T)
+        if self.null is None:
+            return K.T  # in the order of LAPACK
+        raw = K.diagonal().copy()
+        mean = K.mean(axis=0)
+        mean -= 0.5 * mean.mean()
+        K -= mean
+        K -= mean[:, None]
+        return K.T if (raw <= NEAR_ZERO * K.diagonal()).all() else None
 
     def triangle(self) -> np.ndarray:
         """R of a QR decomposition of A^T without its component along q; 2 n^2 d flops."""
@@ -210,8 +247,8 @@ class WideRows:
             columns -= np.outer(self.null, self.null @ columns)
         return columns
 
-    def move(self, coef: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Add A^T u to coef (t, d); returns A coef^T, (n, t), and the intercept for coef.
+    def move(self, coef: np.ndarray, u: np.ndarray) -> np.ndarray:
+        """Add A^T u to coef (t, d); return A coef^T, (n, t), up to multiples of q.
 
         It takes one pass over dense X, and two over sparse X.
         """
@@ -235,10 +272,33 @@ class WideRows:
                 out += B @ part.T
         out -= coef @ self.system.centre
         out *= self.root
+        return out
+
+    def move_a_little(self, coef: np.ndarray, u: np.ndarray) -> np.ndarray:
+        """Add A^T u to coef; return A (A^T u)^T, (n, t), up to multiples of q.
+
+        Both are products of the kernels, which are partly float32 ones for float32 data. That takes
+        half the time, and is good enough for a correction that is small beside the weights.
+        """
+        system = self.system
+        u = u * self.root
+        zero = np.zeros_like(coef)
+        part = system._call(system.X, -u, zero, np.zeros(system.t), None).coef
+        part *= self.n
+        part -= np.outer(u.sum(axis=0), system.centre)
+        part[:, self.constant] = 0.0
+        coef += part
+        b = -(part @ system.centre)
+        per_number, n_threads = system.t, system.n_threads
+        out = call_kernel(system.kernels.predict, per_number, system.X, part, b, n_threads)
+        return np.asarray(out, np.float64) * self.root
+
+    def fitted(self, coef: np.ndarray, out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return A coef^T, (n, t), from what is so up to multiples of q, and the intercept."""
         intercept = self.system.intercept_for(coef)
         if self.null is not None:
             intercept -= (self.null @ out) / np.sqrt(self.system.weight)
-        return self.without_null(out), intercept
+        return self.without_null(out.copy()), intercept
 
     def evidence(self) -> SingularFactor | None:
         """What standard errors need, for a fit whose A is small enough to be kept."""
@@ -437,7 +497,7 @@ def refined(name: str, rows: WideRows, factor: RowMetric, tol: float, max_iter: 
     system, alpha = rows.system, rows.system.alpha
     rounding = ROUNDING[working_dtype(system.X).name]
     y, last = rows.targets(), np.inf
-    u, coef, e = np.zeros_like(y), np.zeros((system.t, system.d)), y
+    u, coef, e, out = np.zeros_like(y), np.zeros((system.t, system.d)), y, np.zeros_like(y)
     largest = factor.squares.sum()
     visible = float(np.sqrt(largest / (largest + alpha)))
     losses: list[float] = []
@@ -446,7 +506,11 @@ def refined(name: str, rows: WideRows, factor: RowMetric, tol: float, max_iter: 
     while True:
         move = rows.without_null(factor.solve(e, losses))
         u += move
-        fitted, intercept = rows.move(coef, move)
+        if last * ROUGH <= 0.1 * rounding and rows.is_near_zero:
+            out += rows.move_a_little(coef, move)
+        else:
+            out = rows.move(coef, move)
+        fitted, intercept = rows.fitted(coef, out)
         system.passes += 1
         r = y - fitted
         e = r - alpha * u
@@ -570,7 +634,7 @@ def _of_singular_values(rows: WideRows, upper: np.ndarray) -> Solution:
     for _ in range(REFINEMENTS):
         move = V @ (inner[:, None] * (V.T @ e))
         u += move
-        fitted, intercept = rows.move(coef, move)
+        fitted, intercept = rows.fitted(coef, rows.move(coef, move))
         r = y - fitted
         e = r - alpha * u
         system.passes += 1
