@@ -13,7 +13,7 @@ add_custom_command(
 # The C functions that only this package needs are in the module: the library exports fastlsgd.h alone.
 python_add_library(native MODULE WITH_SOABI ${cython_output} csrc/descent_dispatch.c
                           csrc/segments_dispatch.c csrc/triangle_dispatch.c
-                          csrc/wide_lasso_dispatch.c csrc/column_products.c
+                          csrc/wide_lasso_dispatch.c csrc/row_products_dispatch.c csrc/column_products.c
                           csrc/small_moments.c csrc/small_least_squares.c csrc/small_lasso.c
                           csrc/xla_handlers.c
                           ${module_objects})

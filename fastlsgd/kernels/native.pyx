@@ -19,7 +19,7 @@ from .contract import CSR, Gram, TargetGradients, empty_fits, empty_small_lassos
 
 cnp.import_array()
 
-__all__ = ["SUMS_ARE_SPLIT", "column_products", "coordinate_descent", "fit_segments", "gram", "isa", "loss_gradient", "predict", "sgd_epoch", "small_lasso", "small_least_squares", "solve_triangle", "update_triangle"]
+__all__ = ["SUMS_ARE_SPLIT", "column_products", "coordinate_descent", "fit_segments", "gram", "isa", "loss_gradient", "predict", "row_dots", "row_sums", "sgd_epoch", "small_lasso", "small_least_squares", "solve_triangle", "update_triangle"]
 
 SUMS_ARE_SPLIT = False
 
@@ -175,6 +175,13 @@ cdef extern from "wide_lasso.h":
 cdef extern from "column_products.h":
     int fastlsgd_column_products(double *out, const fastlsgd_matrix *X, const double *s,
                                  const int64_t *place, int64_t k, int64_t first) nogil
+
+
+cdef extern from "row_products.h" nogil:
+    void fastlsgd_row_sums(double *z, const fastlsgd_matrix *X, const double *u, int64_t t,
+                           int64_t w)
+    void fastlsgd_row_dots(double *out, const fastlsgd_matrix *X, const double *z, int64_t t,
+                           int64_t w)
 
 
 cdef int fastlsgd_loss_gradient(
@@ -470,6 +477,26 @@ def column_products(X, cnp.ndarray s, cnp.ndarray place, int64_t k, int64_t firs
     if status != FASTLSGD_OK:
         _fail(status, "column_products: no memory for a row.")
     return out
+
+
+def row_sums(X, cnp.ndarray u, cnp.ndarray z):
+    cdef fastlsgd_matrix matrix
+    _matrix(X, &matrix)
+    cdef int64_t t = cnp.PyArray_DIM(u, 0), w = cnp.PyArray_DIM(z, 1)
+    cdef const double *u_p = <const double *>_data(u)
+    cdef double *z_p = <double *>_data(z)
+    with nogil:
+        fastlsgd_row_sums(z_p, &matrix, u_p, t, w)
+
+
+def row_dots(X, cnp.ndarray z, cnp.ndarray out):
+    cdef fastlsgd_matrix matrix
+    _matrix(X, &matrix)
+    cdef int64_t t = cnp.PyArray_DIM(out, 0), w = cnp.PyArray_DIM(z, 1)
+    cdef double *out_p = <double *>_data(out)
+    cdef const double *z_p = <const double *>_data(z)
+    with nogil:
+        fastlsgd_row_dots(out_p, &matrix, z_p, t, w)
 
 
 def small_least_squares(X, cnp.ndarray y, cnp.ndarray sample_weight, alphas, bint fit_intercept,

@@ -208,6 +208,19 @@ def as_scipy(X: Matrix, dtype: DTypeLike = np.float64) -> csr_array:
     return csr_array((values, np.asarray(X.indices[span]), ends - ends[0]), X.shape)
 
 
+def row_squares(X: CSR) -> np.ndarray:
+    """Return the sum of the squares of each row, (n,)."""
+    ends, squares = np.asarray(X.indptr), np.zeros(X.shape[0])
+    step = max(1, CHUNK_NUMBERS * X.shape[0] // max(stored_numbers(X), 1))
+    for start in range(0, X.shape[0], step):
+        own = ends[start : start + step + 1]
+        filled = np.flatnonzero(own[:-1] < own[1:])
+        if len(filled):
+            values = np.asarray(X.data[int(own[0]) : int(own[-1])], np.float64)
+            squares[start + filled] = np.add.reduceat(values * values, own[filled] - own[0])
+    return squares
+
+
 def _add_sparse_moments(
     X: CSR, s: np.ndarray | None, first: np.ndarray, second: np.ndarray
 ) -> None:

@@ -32,6 +32,7 @@ from .factors import TINY, NotTrustworthy, SingularFactor, TriangularFactor, col
 from .graded import GRADED
 from .interrupt import call_kernel, interruptible, product
 from .orthogonal import rank_tolerance, upper_of_both
+from .row_products import RowProducts, has_row_products
 from .rows import as_dense, as_scipy, row_slice, take_rows
 from .solution import Solution
 from .system import CANCELLATION, System
@@ -236,7 +237,7 @@ class WideRows:
 
     @cached_property
     def _sparse(self) -> sparse.csr_array:
-        return as_scipy(self._sparse_rows(0, self.n), working_dtype(self.system.X))
+        return as_scipy(self.sparse_rows(0, self.n), working_dtype(self.system.X))
 
     def without_null(self, columns: np.ndarray) -> np.ndarray:
         """Remove from columns (n, k), in place, their component along q: the mean, or its rounding.
@@ -314,7 +315,23 @@ class WideRows:
 
     # ------------------------------------------------------------------------------- sparse
 
+    @cached_property
+    def sparse_products(self) -> RowProducts | None:
+        """Compiled products of the sparse rows that count, unless they need much memory."""
+        X, kernels = self.system.X, self.system.kernels
+        if not isinstance(X, CSR) or not has_row_products(kernels, X):
+            return None
+        if self.rows is not None and self.system.stored > SPARSE_NUMBERS:
+            return None
+        return RowProducts(kernels, self.sparse_rows(0, self.n), self.system.t)
+
     def _sparse_move(self, coef: np.ndarray, u: np.ndarray) -> np.ndarray:
+        products = self.sparse_products
+        if products is not None:
+            coef += products.sums(u.T)
+            coef -= np.outer(u.sum(axis=0), self.system.centre)
+            coef[:, self.constant] = 0.0
+            return products.dots(coef).T
         out = np.empty(u.shape)
         for rows, A in self.sparse_chunks():
             coef += (A.T @ u[rows]).T
@@ -329,9 +346,9 @@ class WideRows:
         step = max(1, SPARSE_NUMBERS * self.n // (4 * max(self.system.stored, 1)))
         for start in range(0, self.n, step):
             stop = min(start + step, self.n)
-            yield slice(start, stop), as_scipy(self._sparse_rows(start, stop))
+            yield slice(start, stop), as_scipy(self.sparse_rows(start, stop))
 
-    def _sparse_rows(self, start: int, stop: int) -> CSR:
+    def sparse_rows(self, start: int, stop: int) -> CSR:
         if self.rows is None:
             rows = row_slice(self.system.X, start, stop)
         else:
@@ -346,7 +363,7 @@ class WideRows:
             raise NotTrustworthy("a copy of X would take much memory")
         if _sparse_work(X) > SPARSE_NUMBERS * 2.0**8:
             raise NotTrustworthy("A A^T costs more than passes over X")
-        A = as_scipy(self._sparse_rows(0, self.n), dtype)
+        A = as_scipy(self.sparse_rows(0, self.n), dtype)
         A_T, K = A.T.tocsr(), np.empty((self.n, self.n), dtype, order="F")
         step = max(1, SPARSE_NUMBERS // self.n)
         for start in range(0, self.n, step):

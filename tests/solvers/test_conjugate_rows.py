@@ -13,6 +13,9 @@ from small_problems import random_csr
 
 import fastlsgd
 from fastlsgd import LeastSquaresClassifier, LeastSquaresRegressor
+from fastlsgd.kernels import available_backends, load_backend
+from fastlsgd.kernels.contract import CSR
+from fastlsgd.solvers.row_products import RowProducts, ScipyProducts
 
 N, D = 400, 2000
 
@@ -152,3 +155,39 @@ def test_memory_is_that_of_a_copy_at_most():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 64e6
+
+
+@pytest.mark.skipif(
+    available_backends()["native"] != "available", reason="the native kernels are not built"
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("index", ["int32", "int64"])
+def test_compiled_products_are_those_of_scipy(dtype, index):
+    rng = np.random.default_rng(0)
+    A = random_csr((51, 30), 0.2, rng).astype(dtype)
+    A.data[A.indptr[4] : A.indptr[5]] = 0.0
+    whole = CSR(A.data, A.indices.astype(index), A.indptr.astype(index), A.shape)
+    rows = CSR(whole.data, whole.indices, whole.indptr[3:], (48, 30))  # does not start at 0
+    kernels = load_backend("native")
+    before = kernels.isa()
+    try:
+        for isa in kernels.isas():
+            kernels.set_isa(isa)
+            for count in (1, 2, 3, 7, 8, 9, 19):
+                X = rows if count % 2 else whole
+                u, w = rng.normal(size=(count, X.shape[0])), rng.normal(size=(count, 30))
+                found, expected = RowProducts(kernels, X, count), ScipyProducts(X)
+                for name, vectors in (("sums", u), ("dots", w), ("both", u), ("sums", u[:, ::-1])):
+                    close(getattr(found, name)(vectors), getattr(expected, name)(vectors), 1e-12)
+    finally:
+        kernels.set_isa(before)
+
+
+def test_backends_without_compiled_products_give_the_same_weights():
+    X, Y, _ = problem()
+    fits = [
+        LeastSquaresRegressor(alpha=1e-3, backend=backend).fit(X, Y)
+        for backend in ("auto", "reference")
+    ]
+    assert [fit.solver_ for fit in fits] == ["cg", "cg"]
+    close(fits[0].coef_, fits[1].coef_, 1e-9)
