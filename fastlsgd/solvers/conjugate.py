@@ -140,17 +140,20 @@ class _Stages:
         self.best, self.last = start, start.relative_gradient
         self.losses, self.condition = list(start.losses), np.nan
         self.sharp = self.was_sharp = sharp
+        self.first_share = np.nan  # to which the first step of a sharp factor has come
         self.first_pass, self.dtype = system.passes, working_dtype(system.X).name
         self.stage = 0
 
     def advance(self) -> bool:
         """Take the gradient and a step; return whether there is more to do."""
         z, ratio = self._judge()
+        if self.stage == 0 and self.sharp and self.last < np.inf:
+            self.first_share = ratio / self.last
         asked = self._asked()
         best, last = self.best, self.last
         best.converged = best.relative_gradient <= asked
         left = self.goal.max_iter - (self.system.passes - self.first_pass)
-        best.has_stalled = self.stage > 0 and not ratio <= 0.5 * last
+        best.has_stalled = self.stage > 0 and (not ratio <= 0.5 * last or self._is_rounding(ratio))
         is_first = self.stage == 0 and last == np.inf
         self.sharp = self.sharp and (is_first or ratio <= SHARP * last)
         done = best.converged or best.has_stalled or not np.isfinite(ratio)
@@ -191,6 +194,16 @@ class _Stages:
             squares = gradient.squares - system.weight * gradient.intercept**2
             self.best = Iterate(coef, self.intercept, np.maximum(squares, 0.0), ratio)
         return z, ratio
+
+    def _is_rounding(self, ratio: float) -> bool:
+        """Whether a sharp step has left what rounding explains, and far more than the first did.
+
+        Another would leave as much. In float32, a step leaves 1e-6 of the gradient at zero, and
+        the second one 1e-7, where it promised 1e-12.
+        """
+        if self.scale is None or not ratio > SAFETY * self.first_share * self.last:
+            return False
+        return ratio <= _floor(self.system, self.factor, self.best, self.scale)
 
     def _asked(self) -> float:
         """Return the relative gradient to reach."""

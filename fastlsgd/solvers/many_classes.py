@@ -26,7 +26,7 @@ from .conjugate import ROUNDING
 from .factors import NotTrustworthy
 from .least_squares import FACTOR_FEATURES, ROUGH_CONDITION, Request, from_gram
 from .solution import Solution
-from .system import System
+from .system import DENSE_NUMBERS, System
 from .weights import WEIGHT_EXPONENT
 
 FEW_CLASSES = 16  # up to so many, dense targets are as quick
@@ -157,13 +157,13 @@ def _of_all(
 def _class_sums(system: System, targets: ClassTargets) -> np.ndarray:
     """Return A^T Y of all classes, (K, d), from the sums of the rows of each class."""
     sums = np.zeros((targets.count, system.d))
-    for start, stop, A, _ in system.chunks():
-        there, codes = np.unique(targets.codes[start:stop], return_inverse=True)
+    # Of a chunk with few rows per class, the zeros of its sums would take longer than the sums.
+    for start, stop, A, _ in system.chunks(numbers=max(DENSE_NUMBERS, 4 * sums.size)):
         root = np.ones(stop - start)
         if system.host_weights is not None:
             root = np.sqrt(system.host_weights[start:stop].astype(np.float64))
-        which = (root, (codes, np.arange(stop - start)))
-        sums[there] += sparse.csr_array(which, (len(there), stop - start)) @ A
+        which = (root, targets.codes[start:stop], np.arange(stop - start + 1))
+        sums += sparse.csc_array(which, (targets.count, stop - start)) @ A
     sums *= 2.0
     if not system.fit_intercept:  # else the rows' sum is zero
         sums -= 0.5 * sums.sum(axis=0)

@@ -22,15 +22,22 @@ from functools import cached_property
 
 import numpy as np
 from scipy import sparse
-from scipy.linalg import blas, lapack
+from scipy.linalg import blas
 
 from ..kernels.contract import CSR, working_dtype
 from ..kernels.device import lives_on_device
 from .conjugate import FLOOR_EPS, ROUNDING
 from .eigen import svd
-from .factors import TINY, NotTrustworthy, SingularFactor, TriangularFactor, column_scale
+from .factors import (
+    TINY,
+    NotTrustworthy,
+    SingularFactor,
+    TriangularFactor,
+    column_scale,
+    upper_of,
+)
 from .graded import GRADED
-from .interrupt import call_kernel, interruptible, product
+from .interrupt import call_kernel, product
 from .orthogonal import rank_tolerance, upper_of_both
 from .row_products import RowProducts, has_row_products
 from .rows import as_dense, as_scipy, row_slice, take_rows
@@ -38,8 +45,6 @@ from .solution import Solution
 from .system import CANCELLATION, System
 
 COLUMN_BLOCK_NUMBERS = 2**20  # of a block of columns: 8 MB
-# With this many rows, a Cholesky factorisation takes so long that Ctrl-C must not wait for it.
-LONG_CHOLESKY = 2500
 # K, its factor and intermediate results, of n^2 numbers each, must fit in memory.
 MOST_DUAL_ROWS = 16384
 # Up to these condition numbers of A, K is a good metric if its products are float32 or float64.
@@ -456,24 +461,12 @@ class CholeskyFactor(RowFactor):
         M = K * own
         M *= own[:, None]
         M[np.diag_indices_from(M)] = 1.0
-        upper = _cholesky(M)
+        upper = upper_of(M.T)
         if upper is None:
             raise NotTrustworthy("A A^T is not positive definite")
         super().__init__(upper.astype(np.float64, order="F", copy=False), squares, scale)
         if self.condition > CONDITION[K.dtype.name]:
             raise NotTrustworthy("the condition's square exceeds what rounding leaves")
-
-
-def _cholesky(M: np.ndarray) -> np.ndarray | None:
-    """R with R^T R = M, from the upper triangle of M, which is overwritten."""
-    if len(M) > LONG_CHOLESKY:
-        try:
-            return interruptible(np.linalg.cholesky, M.T).T
-        except np.linalg.LinAlgError:
-            return None
-    potrf = lapack.spotrf if M.dtype == np.float32 else lapack.dpotrf
-    upper, info = potrf(M, lower=0, clean=1, overwrite_a=1)
-    return upper if info == 0 else None
 
 
 def solve_dual(system: System, *, tol: float, max_iter: int) -> Solution:
