@@ -34,6 +34,7 @@ from ..solvers.eigen import NoEigenvalues
 from ..solvers.factors import NotTrustworthy
 from ..solvers.holdout import class_numbers
 from ..solvers.interrupt import call_kernel, call_loss_gradient
+from ..solvers.many_classes import scores_by_blas
 from ..solvers.serial_blas import blas_for
 from ..solvers.solution import weights_underflow
 
@@ -73,7 +74,9 @@ class LinearModel(BaseEstimator):
         b = intercept if is_near else intercept - origin
         predict = partial(call_kernel, kernels.predict, len(coef), X)
         n_threads = self._n_threads(X, len(coef))
-        out = predict(coef, b, n_threads)
+        out = scores_by_blas(X, coef, b) if target_dtype is None else None
+        if out is None:
+            out = predict(coef, b, n_threads)
         if not is_near and np.abs(out).max(axis=0, initial=0.0).min() < LEAST_PREDICTION:
             # They vanish in X's dtype, but not in the wider one.
             exponent = np.frexp(np.maximum(np.abs(coef).max(axis=1, initial=0.0), np.abs(b)))[1]

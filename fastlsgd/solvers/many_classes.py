@@ -25,6 +25,7 @@ from ..kernels.device import lives_on_device
 from .conjugate import ROUNDING
 from .factors import NotTrustworthy
 from .least_squares import FACTOR_FEATURES, ROUGH_CONDITION, Request, from_gram
+from .serial_blas import blas_for
 from .solution import Solution
 from .system import DENSE_NUMBERS, System
 from .weights import WEIGHT_EXPONENT
@@ -33,6 +34,10 @@ FEW_CLASSES = 16  # up to so many, dense targets are as quick
 # Where A^T A has more columns per class, conjugate gradients on all targets may be quicker.
 COLUMNS_PER_CLASS = 80
 COMBINATIONS = 4
+# From so many classes on, BLAS has scores sooner than the `predict` kernel.
+MANY_CLASSES = {"float32": 48, "float64": 500}
+CANCELLED, SOME_CLASSES = 16.0, 32
+SCORES_AT_A_TIME = 2**20
 # Residuals smaller than this share of the targets would be lost in a difference of squares.
 LEAST_RESIDUAL = 1e-6
 
@@ -168,3 +173,34 @@ def _class_sums(system: System, targets: ClassTargets) -> np.ndarray:
     if not system.fit_intercept:  # else the rows' sum is zero
         sums -= 0.5 * sums.sum(axis=0)
     return sums
+
+
+def scores_by_blas(X: Matrix, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray | None:
+    """Return X w + b of many classes, (n, K), in products of X's own dtype.
+
+    BLAS takes half the time of the `predict` kernel for float32 rows, which adds up in float64:
+    0.22 s in place of 0.47 for 20,000 x 512 and 1,000 classes. Scores are compared, not added, so
+    that rounding may be that of a float32 sum, but for what cancels: None where terms may be
+    `CANCELLED` times as large as the largest score of their row, and where the kernel is as quick.
+    """
+    dtype = working_dtype(X)
+    if lives_on_device(X) or isinstance(X, CSR) or X.dtype != dtype:
+        return None
+    if len(coef) < MANY_CLASSES[dtype.name]:
+        return None
+    W, b = coef.T.astype(dtype), intercept.astype(dtype)
+    longest = float(np.sqrt(np.einsum("kj,kj->k", coef, coef).max()))
+    offset = float(np.abs(intercept).max())
+    out = np.empty((X.shape[0], len(coef)), dtype)
+    step = max(1, SCORES_AT_A_TIME // len(coef))
+    with np.errstate(over="ignore", invalid="ignore"), blas_for(X, len(coef)):
+        for start in range(0, len(out), step):
+            A, scores = X[start : start + step], out[start : start + step]
+            np.matmul(A, W, out=scores)
+            scores += b
+            if dtype == np.float32:
+                terms = longest * np.sqrt(np.einsum("ij,ij->i", A, A)) + offset
+                some = np.abs(scores[:, :SOME_CLASSES]).max(axis=1)  # at most the largest
+                if (terms > CANCELLED * some).any():
+                    return None
+    return out

@@ -48,28 +48,33 @@ class MostRows:
     def __init__(self, X: Matrix, sample_weight) -> None:
         s = None if sample_weight is None else np.asarray(sample_weight)
         rows = take_rows(X, random_rows(X.shape[0], CHECKED_ROWS, s))
-        self.columns: np.ndarray | slice = slice(None)
+        self.columns: np.ndarray | None = None  # None is all of them
         self.numbers: Any = rows
         if isinstance(rows, CSR):  # zeros are in the middle of columns that have few other numbers
             counts = np.bincount(rows.indices, minlength=rows.shape[1])
             self.columns = np.flatnonzero(counts > rows.shape[0] // 10)
-            self.numbers = as_scipy(rows)[:, self.columns]
+            if len(self.columns):
+                self.numbers = as_scipy(rows)[:, self.columns]
         self._last: tuple[np.ndarray, np.ndarray] | None = None
 
     def nearest_to(self, point: np.ndarray) -> np.ndarray:
         """Return the point of their range, column by column, that is nearest to this one."""
-        if self._last is not None and self._last[0] is point:
-            return self._last[1]
-        near = np.zeros(len(point)) if sparse.issparse(self.numbers) else point.copy()
-        inner, own = near[self.columns], point[self.columns]
-        step = max(1, CHUNK_NUMBERS // max(self.numbers.shape[0], 1))
-        for start in range(0, len(inner), step):
+        if self._last is None or self._last[0] is not point:
+            if self.columns is None:
+                near = self._clipped(point)
+            else:
+                near = np.zeros(len(point))
+                near[self.columns] = self._clipped(point[self.columns])
+            self._last = point, near
+        return self._last[1]
+
+    def _clipped(self, at: np.ndarray) -> np.ndarray:
+        out, step = np.empty(len(at)), max(1, CHUNK_NUMBERS // max(self.numbers.shape[0], 1))
+        for start in range(0, len(at), step):
             some = slice(start, start + step)
             part = self.numbers[:, some]
-            inner[some] = _clipped(part.toarray() if sparse.issparse(part) else part, own[some])
-        near[self.columns] = inner
-        self._last = point, near
-        return near
+            out[some] = _clipped(part.toarray() if sparse.issparse(part) else part, at[some])
+        return out
 
 
 def _clipped(values: np.ndarray, at: np.ndarray) -> np.ndarray:

@@ -112,9 +112,12 @@ class WideRows:
         system = self.system
         sample, centre = system.few_rows, system.centre
         columns = np.arange(system.d)
-        if isinstance(sample, CSR):  # a zero is far from any mean but zero
+        if isinstance(sample, CSR):
+            # A zero is far from any mean but zero, and a column of zeros has a product of zero.
             counts = np.bincount(sample.indices, minlength=system.d)
-            columns = np.flatnonzero((counts == sample.shape[0]) | (centre == 0.0))
+            columns = np.flatnonzero(counts == sample.shape[0])
+            if len(columns) == 0:
+                return columns
             values = as_scipy(sample)[:, columns].toarray()
         else:
             values = as_dense(sample)

@@ -109,3 +109,30 @@ def test_memory_is_that_of_the_weights():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 30e6
+
+
+@pytest.mark.parametrize("dtype, count", [("float32", 60), ("float64", 520)])
+def test_scores_of_many_classes_are_those_of_the_kernel(dtype, count):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(700, 9)).astype(dtype)
+    coef, intercept = rng.normal(size=(count, 9)), rng.normal(size=count)
+    truth = X.astype(np.float64) @ coef.T + intercept
+    for rows in (X, X[::-2], np.asfortranarray(X)):
+        found = many_classes.scores_by_blas(rows, coef, intercept)
+        assert found is not None and found.dtype == dtype
+    tol = 4e-6 if dtype == "float32" else 1e-14
+    close(found, truth, tol)
+    assert many_classes.scores_by_blas(X, coef[:40], intercept[:40]) is None
+
+
+def test_scores_that_cancel_are_left_to_the_kernel():
+    rng = np.random.default_rng(0)
+    X, labels = rng.normal(size=(600, 3)).astype(np.float32), np.arange(600) % 60
+    model = LeastSquaresClassifier().fit(X, labels)
+    near = model.decision_function(X)
+    far = model.intercept_ - 1e5 * model.coef_.sum(axis=1).astype(np.float64)
+    assert many_classes.scores_by_blas(X + np.float32(1e5), model.coef_, far) is None
+    close(near, X.astype(np.float64) @ model.coef_.T + model.intercept_, 1e-6)
+    X[3, 1] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        model.decision_function(X)
