@@ -111,7 +111,7 @@ def test_memory_is_that_of_the_weights():
     assert peak < 30e6
 
 
-@pytest.mark.parametrize("dtype, count", [("float32", 60), ("float64", 520)])
+@pytest.mark.parametrize(("dtype", "count"), [("float32", 60), ("float64", 520)])
 def test_scores_of_many_classes_are_those_of_the_kernel(dtype, count):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(700, 9)).astype(dtype)
@@ -119,7 +119,8 @@ def test_scores_of_many_classes_are_those_of_the_kernel(dtype, count):
     truth = X.astype(np.float64) @ coef.T + intercept
     for rows in (X, X[::-2], np.asfortranarray(X)):
         found = many_classes.scores_by_blas(rows, coef, intercept)
-        assert found is not None and found.dtype == dtype
+        assert found is not None
+        assert found.dtype == dtype
     tol = 4e-6 if dtype == "float32" else 1e-14
     close(found, truth, tol)
     assert many_classes.scores_by_blas(X, coef[:40], intercept[:40]) is None
