@@ -7,6 +7,7 @@ others, for which their inventories are fetched; by default nothing needs the ne
 
 from __future__ import annotations
 
+import ast
 import importlib
 import os
 import shutil
@@ -20,6 +21,7 @@ import fastlsgd
 
 HERE = Path(__file__).parent
 GENERATED = HERE / "generated"
+EXAMPLES = HERE.parent / "examples"
 ONLINE = os.environ.get("FASTLSGD_DOCS_ONLINE") == "1"
 
 project = "fastlsgd"
@@ -123,21 +125,41 @@ write_reference()
 
 # ----------------------------------------------------------------------------------- gallery
 
-# The programs run in a copy of the folder, where they may leave their pictures.
 PROGRAMS = GENERATED / "examples"
-shutil.copytree(
-    HERE.parent / "examples",
-    PROGRAMS,
-    dirs_exist_ok=True,
-    ignore=shutil.ignore_patterns("*.png", "__pycache__"),
-)
-NOT_EXECUTED = [] if find_spec("torch") else ["fine_tuning", "torch_head"]
-if not (find_spec("fastapi") and find_spec("uvicorn")):
-    NOT_EXECUTED.append("serve_http")
+
+
+def belongs_to_gallery(program: Path) -> bool:
+    """Whether its docstring has a title; those of other scripts, such as servers, have none."""
+    docstring = ast.get_docstring(ast.parse(program.read_text("utf-8"))) or ""
+    return docstring.partition("\n")[2].startswith("====")
+
+
+def can_run(program: Path) -> bool:
+    """Whether all packages that it imports at its top are installed."""
+    names = set()
+    for node in ast.parse(program.read_text("utf-8")).body:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return all(find_spec(name.partition(".")[0]) for name in names)
+
+
+def copy_programs() -> list[str]:
+    """Copy the gallery to where it may leave its pictures; return what cannot run here."""
+    shutil.rmtree(PROGRAMS, ignore_errors=True)
+    PROGRAMS.mkdir(parents=True)
+    chosen = [path for path in EXAMPLES.glob("*.py") if belongs_to_gallery(path)]
+    for path in (*chosen, EXAMPLES / "GALLERY_HEADER.rst", EXAMPLES / "keras_program.json"):
+        shutil.copy2(path, PROGRAMS)
+    return [path.stem for path in chosen if not can_run(path)]
+
+
+NOT_EXECUTED = copy_programs()
 sphinx_gallery_conf = {
     "examples_dirs": str(PROGRAMS),
     "gallery_dirs": "generated/programs",
-    "filename_pattern": rf"/(?!(?:{'|'.join(NOT_EXECUTED) or 'none'})\.py)",
+    "filename_pattern": rf"/(?!(?:{'|'.join(NOT_EXECUTED) or 'none'})\.py$)[^/]+\.py$",
     "within_subsection_order": "programs.TutorialOrder",
     "download_all_examples": False,
     "remove_config_comments": True,
