@@ -135,6 +135,7 @@ def _refuse_contradictions(arguments: argparse.Namespace) -> None:
         "--holdout must lie between 0 and 1": arguments.holdout is not None
         and not 0.0 < arguments.holdout < 1.0,
         "--seed must lie in [0, 2**32)": not 0 <= arguments.seed < 2**32,
+        "--target is among --columns": arguments.target in (arguments.columns or ()),
         "--no-errors leaves nothing for --plot": arguments.no_errors and arguments.plot is not None,
         "--no-errors leaves nothing for --holdout": arguments.no_errors
         and arguments.holdout is not None,

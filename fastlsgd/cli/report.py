@@ -35,9 +35,9 @@ def report_lines(report: dict[str, Any]) -> list[str]:
     rows = "" if errors is None else f"{errors['rows']:,} rows, "
     if report["held_out"] is not None:
         rows += f"{report['held_out']['rows']:,} held out, "
-    lines.append(
-        f"data      {rows}{report['columns']:,} columns, which make {report['features']:,} features"
-    )
+    columns, features = (_count(report[name], name[:-1]) for name in ("columns", "features"))
+    made = "makes" if report["columns"] == 1 else "make"
+    lines.append(f"data      {rows}{columns}, which {made} {features}")
     speed = f"{report['seconds']:.2f} s, {report['gigabytes_per_second']:.2f} GB/s"
     own = [f"solver {report['solver']}"] if "solver" in report else []
     if "condition" in report and math.isfinite(report["condition"]):
@@ -196,6 +196,10 @@ def _plain(value) -> Any:
 def in_line(name: object) -> str:
     """Return a name without characters that would break its line."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(name))
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def _number(value: float | None) -> str:

@@ -99,6 +99,8 @@ def types_of(source) -> dict[str, Any]:
     """Return the types of a table's columns."""
     found = table_of(source)
     assert found is not None  # a path is always taken for a table
+    if not found[0]:
+        raise StreamError(f"{source}: there are no files with columns.")
     return found[0]
 
 

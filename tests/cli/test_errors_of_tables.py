@@ -122,6 +122,8 @@ def test_files_that_are_damaged(tmp_path, table, model, capsys):
     fails_to_fit(capsys, str(tmp_path / "ragged.csv"), "ragged.csv", folder=tmp_path)
     np.save(tmp_path / "o.npy", np.array([[1, "x"]], dtype=object), allow_pickle=True)
     fails_to_fit(capsys, str(tmp_path / "o.npy"), "o.npy", target="0", folder=tmp_path)
+    (tmp_path / "folder").mkdir()
+    fails_to_fit(capsys, str(tmp_path / "folder"), "folder: there are no files", folder=tmp_path)
     fails_to_fit(capsys, str(tmp_path / "no.csv"), "no file or folder", "no.csv", folder=tmp_path)
     for content in (b"", b"{}", of_model[:-5]):
         (tmp_path / "bad.json").write_bytes(content)
@@ -250,6 +252,7 @@ def test_tables_in_model_files_that_lie(tmp_path, model, capsys):
         (["--memory", "0"], "--memory must be 1 or more"),
         (["--seed", "-1"], "--seed"),
         (["--columns", "size", "--exclude", "kind"], "not allowed with argument"),
+        (["--columns", "size", "price"], "--target is among --columns"),
         (["--impute", "size"], "--impute must be COLUMN=VALUE"),
         (["--impute", "size=big"], "'big' is no number"),
         (["--output", "m.pkl"], "must end in .json or .safetensors"),
