@@ -45,6 +45,15 @@ COLUMNS = 256
 REJECTIONS = 200  # the search ends after this many successive candidates without effect
 
 
+def subgradients(
+    u: np.ndarray, l1: np.ndarray, lower: np.ndarray, upper: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the derivatives of penalty and bounds to the left and to the right of u."""
+    left = np.where(u <= lower, -np.inf, np.where(u > 0.0, l1, -l1))
+    right = np.where(u >= upper, np.inf, np.where(u < 0.0, -l1, l1))
+    return left, right
+
+
 def apart(
     u: np.ndarray, slope: np.ndarray, l1: np.ndarray, lower: np.ndarray, upper: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -53,8 +62,7 @@ def apart(
     `slope` is minus the derivative of J without its L1 penalty. At the optimum it lies between the
     derivatives of penalty and bounds to the left and to the right of u.
     """
-    left = np.where(u <= lower, -np.inf, np.where(u > 0.0, l1, -l1))
-    right = np.where(u >= upper, np.inf, np.where(u < 0.0, -l1, l1))
+    left, right = subgradients(u, l1, lower, upper)
     rise, fall = slope - right, left - slope
     return np.maximum(np.maximum(rise, fall), 0.0), np.where(rise >= fall, 1.0, -1.0)
 
@@ -326,9 +334,16 @@ class _Search:
         return violation * self.counts, direction
 
     def _join(self, j: int, direction: float) -> bool:
-        """Let column j join if its weight then moves in this direction; returns whether it has."""
+        """Let column j join if its weight then moves in this direction; returns whether it has.
+
+        One that depends on the set may move to its next knot without joining.
+        """
+        before = self.u[j]
         if not self._take_in(j, direction):
-            return False
+            if self.u[j] == before:
+                return False
+            self._solve_set()
+            return True
         segment = self.active.segments[-1]
         if self.u[j] in segment[:2]:
             z = self.active.solve(self.u)[self.active.columns == j]

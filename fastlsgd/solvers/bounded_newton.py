@@ -60,7 +60,7 @@ class BoundedQuadratic:
 
     def __init__(self, H: np.ndarray, c: np.ndarray, constraints: Constraints) -> None:
         self.H, self.c = H, c
-        self.E, self.e = constraints.E, constraints.e
+        self.E, self.e, self.rounding = constraints.E, constraints.e, constraints.rounding
         # The condition of all scaled columns without a penalty, if a set had all of them.
         self.whole_condition: float | None = None
 
@@ -99,6 +99,7 @@ class BoundedQuadratic:
             following[~counts] = state[~counts]
             if np.array_equal(following, state):
                 is_free = (state <= RISES) & counts
+                w = np.clip(w, terms.lower, terms.upper)  # a free weight may be off by rounding
                 return Found(w, multipliers, is_free, condition, True), w
             state = following
         return None, np.clip(w, terms.lower, terms.upper)
@@ -131,15 +132,20 @@ class BoundedQuadratic:
             values, V = np.linalg.eigh(schur / size / size[:, None])
             if not values[0] > EPS * len(where) * condition:
                 return None
-            off = (E @ solved[:, 0] - left) / size
-            multipliers = (V @ ((V.T @ off) / values)) / size
-        w[where] = (solved[:, 0] - solved[:, 1:] @ multipliers) * scale
+            u = solved[:, 0]
+            for _ in range(2):  # the second time, refined
+                change = (V @ ((V.T @ ((E @ u - left) / size)) / values)) / size
+                multipliers, u = multipliers + change, u - solved[:, 1:] @ change
+            solved[:, 0] = u
+        w[where] = solved[:, 0] * scale
         return (w, multipliers, condition) if np.isfinite(w).all() else None
 
     def _searched(self, terms: Terms, start: np.ndarray) -> Found:
         """Minimise on a root of H, in the range that exceeds rounding."""
         R, q = root_of(self.H, self.c, terms.l2)
-        problem = Bounded(R, q, terms.l1, terms.lower, terms.upper, self.E, self.e)
+        problem = Bounded(
+            R, q, terms.l1, terms.lower, terms.upper, self.E, self.e, rounding=self.rounding
+        )
         found = augmented.minimise(problem, start)
         condition = condition_of(R, self.E, found.is_free)
         return Found(found.w, found.multipliers, found.is_free, condition, found.settled)

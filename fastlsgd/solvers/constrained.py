@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from ..kernels.contract import working_dtype
-from . import augmented
+from . import active_set, augmented
+from .active_set import Lasso
 from .augmented import Bounded
 from .bounded_newton import BoundedQuadratic, Found, condition_of
 from .factors import EPS, GRAM_CONDITION, TINY, NotTrustworthy, cholesky_factor, column_scale
@@ -36,6 +37,9 @@ from .system import System
 # A violation of optimality, relative to |A_j| |r|, times the condition of all columns: J may exceed
 # its minimum by the square of this, relative to |r|^2.
 HIDDEN = 1e-6
+# For so few features, the multipliers that fit best are looked for where a violation exceeds this
+# share of the largest column.
+FEW_VIOLATIONS, ROUNDED = 300, 1e-13
 
 
 def fit_constrained(
@@ -120,7 +124,7 @@ class _SumsPath:
             point, gradient, hidden = judge.point(found, terms)
             point.condition = max(minimum.condition for minimum in found)
             losses.append(point.losses[-1])
-            falls = best is None or point.relative_gradient <= 0.5 * best.relative_gradient
+            falls = best is None or point.relative_gradient < 0.5 * best.relative_gradient
             if best is None or falls or point.converged:
                 best, least = point, hidden
             if point.converged or not falls or len(losses) >= max_iter:
@@ -199,6 +203,7 @@ class _RowsPath(RowsTriangle):
             np.ldexp(self.constraints.E, -self.units),
             np.ldexp(self.constraints.e, -y_unit),
             self._dependent(),
+            np.ldexp(self.constraints.rounding, -y_unit),
         )
         found = augmented.minimise(bounded, np.ldexp(start, by))
         w = np.clip(np.ldexp(found.w, -by), terms.lower, terms.upper)
@@ -238,7 +243,7 @@ class _Judge:
         squares = np.maximum(seen.squares / system.weight - seen.intercept**2, 0.0)
         intercept = system.intercept_for(coef)
         rounding, amplitude = residual_rounding(self.path, coef, intercept, np.sqrt(squares))
-        largest = float(self.path.size.max(initial=0.0))
+        largest = float(self.path.size.max(initial=0.0)) or 1.0
         unit = np.where(self.path.size > 0.0, self.path.size, largest)
         reach = np.sqrt(np.maximum(self.path.variance, squares)) * 2.0
         worst, gaps, multipliers, hidden, holds = 0.0, [], [], [], True
@@ -249,7 +254,9 @@ class _Judge:
             allowed = np.maximum(self.tol * unit * rho, self._noise(rounding[k], own, minimum, mu))
             off = np.abs(constraints.E @ minimum.w - constraints.e)
             holds &= bool((violation <= allowed).all())
-            holds &= bool((off <= constraints.allowed(minimum.w)).all()) and minimum.settled
+            typical = np.where(self.path.size > 0.0, reach[k], 0.0) / unit
+            holds &= bool((off <= constraints.allowed(minimum.w, typical)).all())
+            holds &= minimum.settled
             relative = float((violation / np.maximum(unit * rho, TINY)).max())
             hidden.append(0.0 if rho <= 8.0 * amplitude[k] else relative)
             near = _dual_feasible(mu, -gradient[k], own, constraints.E)
@@ -285,20 +292,45 @@ class _Judge:
 
         Those of the solver are corrected by the gradient of the data at the weights in the set.
         """
-        E, mu = self.path.constraints.E, minimum.multipliers
+        E, mu, size = self.path.constraints.E, minimum.multipliers, self.path.size
+        unit = np.where(size > 0.0, size, float(size.max(initial=0.0)) or 1.0)
         violation = terms.violation(minimum.w, -gradient - mu @ E)
-        free = minimum.is_free & (self.path.size > 0.0)
+        free = minimum.is_free
         if len(mu) == 0 or not free.any():
             return mu, violation
-        slope = gradient + terms.l2 * minimum.w + mu @ E + terms.l1 * np.sign(minimum.w)
-        unit = self.path.size[free]
-        change = np.linalg.lstsq((E[:, free] / unit).T, -slope[free] / unit, rcond=1e-10)[0]
-        better = terms.violation(minimum.w, -gradient - (mu + change) @ E)
-        if (better / np.maximum(self.path.size, TINY)).max() < (
-            violation / np.maximum(self.path.size, TINY)
-        ).max():
-            return mu + change, better
+        slope = gradient + terms.l2 * minimum.w + terms.l1 * np.sign(minimum.w)
+        for start in (mu, np.zeros(len(mu))):
+            wanted = -(slope + start @ E)[free] / unit[free]
+            change = np.linalg.lstsq((E[:, free] / unit[free]).T, wanted, rcond=1e-10)[0]
+            better = terms.violation(minimum.w, -gradient - (start + change) @ E)
+            if (better / unit).max() < (violation / unit).max():
+                mu, violation = start + change, better
+        if len(slope) <= FEW_VIOLATIONS and (violation / unit).max() > ROUNDED * size.max():
+            best = _least_violating(minimum.w, terms, -gradient, E, mu, unit)
+            better = terms.violation(minimum.w, -gradient - best @ E)
+            if (better / unit).max() < (violation / unit).max():
+                mu, violation = best, better
         return mu, violation
+
+
+def _least_violating(
+    w: np.ndarray, terms: Terms, slope: np.ndarray, E: np.ndarray, mu: np.ndarray, unit: np.ndarray
+) -> np.ndarray:
+    """Return the multipliers that violate optimality least, in the sum of squares.
+
+    Where more bounds hold than there are weights, those of the solver are not the only ones, and
+    have its rounding times the square of its heavy weight. With s_j between the derivatives to the
+    left and right of w_j, the sum is that of (slope_j - l2_j w_j - (E^T mu)_j - s_j)^2.
+    """
+    left, right = active_set.subgradients(w, terms.l1, terms.lower, terms.upper)
+    target = (slope - terms.l2 * w) / unit
+    rows = np.hstack([E.T / unit[:, None], np.eye(len(w))])
+    norms = np.maximum(np.linalg.norm(rows, axis=0), TINY)
+    free = np.full(len(mu), np.inf)
+    lower, upper = np.append(-free, left / unit), np.append(free, right / unit)
+    problem = Lasso(rows / norms, target, np.zeros(len(norms)), lower=lower, upper=upper)
+    start = np.append(mu * norms[: len(mu)], target - (mu @ E) / unit)
+    return active_set.minimise(problem, start).u[: len(mu)] / norms[: len(mu)]
 
 
 def _dual_feasible(mu: np.ndarray, slope: np.ndarray, terms: Terms, E: np.ndarray) -> np.ndarray:

@@ -25,6 +25,8 @@ from .factors import EPS, column_scale
 REDUNDANT = 1e-11
 # What two sides of an equality may differ by, relative to their terms.
 EQUAL = 1e-9
+# Numbers of b this much smaller than the largest are taken for rounding.
+NEGLIGIBLE = 1e-6
 # A row takes part in a contradiction if its factor is at least this share of the largest.
 TAKES_PART = 1e-6
 # So many rows or features are named in a message.
@@ -43,6 +45,7 @@ class Constraints:
     b: np.ndarray  # (m,)
     back: np.ndarray  # (m, r)  from multipliers of E w = e to those of A w = b
     start: np.ndarray  # (d,)  weights that satisfy all of them
+    rounding: float  # of e, beside the rounding of its own size
 
     @classmethod
     def of(
@@ -64,8 +67,11 @@ class Constraints:
         _refuse_out_of_reach(lower, upper, A, b)
         fixed = lower == upper
         known = np.where(fixed, lower, 0.0)
-        E, e, back = _independent(np.where(fixed, 0.0, A), b - A @ known, b)
-        made = cls(lower, upper, E, e, A, b, back, np.clip(0.0, lower, upper))
+        terms = np.abs(b) + np.abs(A) @ np.abs(known)
+        E, e, back = _independent(np.where(fixed, 0.0, A), b - A @ known, terms)
+        start = np.clip(0.0, lower, upper)
+        rounding = EPS * float((np.abs(back).T @ terms).max(initial=0.0))
+        made = cls(lower, upper, E, e, A, b, back, start, rounding)
         return replace(made, start=_feasible(made)) if len(e) else made
 
     @property
@@ -76,9 +82,13 @@ class Constraints:
         """Return the largest |A w - b| of weights (t, d)."""
         return float(np.abs(w @ self.A.T - self.b).max(initial=0.0))
 
-    def allowed(self, w: np.ndarray) -> np.ndarray:
-        """Return what |E w - e| may be by rounding, (r,)."""
-        return 16.0 * EPS * len(w) ** 0.5 * (np.abs(self.e) + np.abs(self.E) @ np.abs(w))
+    def allowed(self, w: np.ndarray, typical: np.ndarray) -> float:
+        """Return what each |E w - e| may be by rounding, for weights of which some size is typical.
+
+        The latter matters where all weights are zero, but for rounding.
+        """
+        size = np.abs(self.e) + np.abs(self.E) @ np.maximum(np.abs(w), NEGLIGIBLE * typical)
+        return 16.0 * len(w) ** 0.5 * (EPS * float(size.max(initial=0.0)) + self.rounding)
 
 
 def _refuse_empty_ranges(lower: np.ndarray, upper: np.ndarray, names: Sequence[str]) -> None:
@@ -108,9 +118,11 @@ def _refuse_out_of_reach(lower, upper, A: np.ndarray, b: np.ndarray) -> None:
 
 
 def _independent(
-    A: np.ndarray, left: np.ndarray, b: np.ndarray
+    A: np.ndarray, left: np.ndarray, terms: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return orthonormal E and e with the solutions of A w = left, and the way back from E to A.
+
+    `terms` (m,) has the sizes of what `left` is the difference of.
 
     Raises
     ------
@@ -129,15 +141,19 @@ def _independent(
     e = solve_triangular(T[:, :rank], right[first], trans="T")
     combined = T[:, rank:].T @ e
     shares = solve_triangular(T[:, :rank], T[:, rank:])  # (rank, others)
-    size = np.abs(right[rest]) + np.abs(shares).T @ np.abs(right[first])
-    wrong = np.flatnonzero(np.abs(combined - right[rest]) > EQUAL * np.maximum(size, EQUAL))
+    terms = terms[some] / norms[some]
+    size = terms[rest] + np.abs(shares).T @ terms[first]
+    wrong = np.flatnonzero(
+        np.abs(combined - right[rest]) > EQUAL * (size + NEGLIGIBLE * terms.max())
+    )
     if len(wrong):
         k = int(wrong[0])
         i, others = int(some[rest[k]]), some[first[_large(shares[:, k])]]
+        less = "" if terms[rest[k]] == abs(right[rest[k]]) else " less fixed features"
         raise ValueError(
             f"constraints contradict each other: row {i} of A is a combination of {_rows(others)}, "
             f"from which A coef = {combined[k] * norms[i]:g} there, but b is "
-            f"{right[rest[k]] * norms[i]:g}{'' if left[i] == b[i] else ' less fixed features'}."
+            f"{right[rest[k]] * norms[i]:g}{less}."
         )
     back = np.zeros((m, rank))
     inverse = solve_triangular(T[:, :rank], np.eye(rank))
@@ -175,7 +191,7 @@ def _feasible(constraints: Constraints) -> np.ndarray:
     w = np.where(scale > 0.0, w, constraints.start)
     r = e - E @ w
     size = float(np.linalg.norm(e)) + float(np.linalg.norm(E * w))
-    if float(np.linalg.norm(r)) > EQUAL * size:
+    if float(np.linalg.norm(r)) > EQUAL * size + 1e3 * constraints.rounding:
         shares = constraints.back @ r
         rows = _large(shares)
         raise ValueError(

@@ -200,6 +200,38 @@ def test_equalities_alone_are_a_projected_problem():
     assert model.intercept_ == pytest.approx(y.mean() - X.mean(axis=0) @ expected, rel=1e-11)
 
 
+@pytest.mark.parametrize("solver", ["auto", "qr"])
+def test_random_problems_of_columns_in_any_units(solver):
+    """Units that differ by 1e6, dependent and constant columns, vertices, fixed features."""
+    rng = np.random.default_rng(3)
+    for k in range(40):
+        n, d = int(rng.integers(2, 40)), int(rng.integers(2, 12))
+        X = rng.normal(size=(n, d)) * 10.0 ** rng.integers(-3, 4, size=d)
+        if k % 4 == 1:
+            X[:, 0] = X[:, 1]
+        elif k % 4 == 2:
+            X[:, 0] = 3.0
+        y = rng.normal(size=n)
+        inside = rng.normal(size=d) * rng.integers(0, 2, size=d)
+        lower, upper = (inside + sign * rng.exponential(size=d) for sign in (-1.0, 1.0))
+        at = rng.integers(0, 4, size=d)  # a bound on either side, on one, or none where none is
+        lower = np.where(at == 0, -np.inf, np.where(at == 1, inside, lower))
+        upper = np.where(at == 2, np.inf, np.where(at == 1, inside, upper))
+        A = rng.integers(-1, 2, size=(int(rng.integers(1, 4)), d)).astype(float)
+        model = fit(
+            X,
+            y,
+            solver=solver,
+            bounds=(lower, upper),
+            constraints=(A, A @ inside),
+            alpha=float(rng.choice([0.0, 0.1])),
+            l1_ratio=float(rng.choice([0.0, 1.0])),
+        )
+        assert model.relative_gradient_ < 1e-10
+        assert model.constraint_residual_ <= 1e-12 * (1.0 + np.abs(model.coef_).max())
+        assert_optimal(model, X, y)
+
+
 # --------------------------------------------------------------------------- metamorphic
 
 
