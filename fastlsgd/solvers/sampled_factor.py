@@ -29,8 +29,9 @@ LEAST_CURVATURE = 1.0 / SAMPLE_RATIO
 RIDGE = 1e-10
 # A multiply-add of BLAS takes this share of the time in which a pass reads a number.
 MULTIPLY_SHARE = 1.0 / 8.0
-# Epochs that conjugate gradients in scaled columns have in any case.
-LEAST_EPOCHS = 16
+# Epochs that conjugate gradients in scaled columns have in any case, and at most. A factor takes a
+# tenth of a second, for which a few rows could be read thousands of times.
+LEAST_EPOCHS, MOST_EPOCHS = 16, 128
 
 
 def epochs_before(X: Matrix, n_rows: int) -> int | None:
@@ -42,7 +43,8 @@ def epochs_before(X: Matrix, n_rows: int) -> int | None:
     if d > MOST_FEATURES:
         return None
     products = 0.5 * d * d * (min(n_rows, ROWS_PER_FEATURE * d) + d / 3.0)
-    return max(LEAST_EPOCHS, int(MULTIPLY_SHARE * products / max(stored_numbers(X), 1)))
+    passes = int(MULTIPLY_SHARE * products / max(stored_numbers(X), 1))
+    return min(max(LEAST_EPOCHS, passes), MOST_EPOCHS)
 
 
 def sampled_factor(
