@@ -24,7 +24,6 @@ from typing import Protocol
 import numpy as np
 from scipy.linalg import eigvalsh_tridiagonal
 
-from ..kernels.contract import working_dtype
 from .factors import EPS, TINY
 from .system import System
 
@@ -141,7 +140,7 @@ class _Stages:
         self.losses, self.condition = list(start.losses), np.nan
         self.sharp = self.was_sharp = sharp
         self.first_share = np.nan  # to which the first step of a sharp factor has come
-        self.first_pass, self.dtype = system.passes, working_dtype(system.X).name
+        self.first_pass, self.dtype = system.passes, system.precision
         self.stage = 0
 
     def advance(self) -> bool:
@@ -276,7 +275,7 @@ def _floor(system: System, factor: Factor, at: Iterate, scale: np.ndarray) -> fl
     summed = max(condition, np.sqrt(system.d)) * np.sqrt(at.squares)
     size = np.sqrt(system.weight) * shift + scale + terms + summed
     with np.errstate(over="ignore"):
-        floor = FLOOR_EPS[working_dtype(system.X).name] * size
+        floor = FLOOR_EPS[system.precision] * size
     return float((floor / np.where(scale > 0.0, scale, 1.0)).max())
 
 

@@ -83,6 +83,8 @@ class System:
         The mean of the rows, each of weight 1, where another pass has found it before.
     passes : int
         Number of calls of a kernel so far.
+    precision : str
+        The dtype whose rounding gradients have.
     loss_exponents : ndarray of shape (t,)
         Powers of two by which the targets' losses are multiplied before they are summed.
     """
@@ -111,7 +113,7 @@ class System:
             self.weight = float(sample_weight.sum(dtype=np.float64))
         self.centre, self.y_centre = np.zeros(self.d), np.zeros(self.t)
         self.is_centred = not fit_intercept
-        self.passes = 0
+        self.passes, self.precision = 0, working_dtype(X).name
         self.loss_exponents = np.zeros(self.t, dtype=int)
         self._gram: tuple[np.ndarray, np.ndarray] | None = None
         self._rough_gram: tuple[np.ndarray, np.ndarray] | None = None

@@ -240,3 +240,22 @@ def test_rows_beside_rows_of_any_size(size, dtype, fit_intercept):
         found = X[others].astype(np.float64) @ model.coef_.astype(np.float64) + model.intercept_
         bound = 1e-6 if dtype == np.float64 else 1e-3  # weights are rounded to X's dtype
         np.testing.assert_allclose(found, wanted, atol=bound * (1.0 + np.abs(wanted).max()))
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("apart", [1e-3, 1e-4, 1e-5, 1e-6])
+def test_nearly_dependent_float32_columns(apart, fit_intercept, weighted):
+    """Rounding of float32 products, magnified by the condition, left weights 0.1 off."""
+    for seed, (n, d) in enumerate([(3000, 10), (6000, 30), (400, 5)]):
+        rng = np.random.default_rng(seed)
+        X = rng.normal(size=(n, d)) + 2.0
+        X[:, 1] = X[:, 0] + apart * rng.normal(size=n)
+        X = X.astype(np.float32)
+        y = X.astype(np.float64) @ rng.normal(size=d) + 0.01 * rng.normal(size=n)
+        s = rng.uniform(0.5, 2.0, n) if weighted else None
+        model = LeastSquaresRegressor(fit_intercept=fit_intercept).fit(X, y, sample_weight=s)
+        wanted = LeastSquaresRegressor(solver="qr", fit_intercept=fit_intercept)
+        wanted.fit(X.astype(np.float64), y, sample_weight=s)
+        size = np.abs(wanted.coef_).max()
+        np.testing.assert_allclose(model.coef_, wanted.coef_, atol=1e-5 * size)
