@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .._checked_files import safetensors_package
 from ..linear_model import (
     LeastSquaresClassifier,
     LeastSquaresCV,
@@ -26,6 +27,7 @@ from ..streaming.encoding import is_category, is_numeric
 from ..streaming.stream import Meter, named
 from ..streaming.views import held_out_rows, view_of, without_held_out
 from .console import (
+    EXIT_FAILED,
     EXIT_USAGE,
     CommandError,
     ProgressLine,
@@ -51,9 +53,12 @@ def run(arguments: argparse.Namespace) -> None:
     estimator = _estimator(arguments)
     output = checked_output(arguments.output, "--output")
     try:
-        suffix_of(output)
+        if suffix_of(output) == ".safetensors":
+            safetensors_package("Model files that end in .safetensors")
     except ValueError as error:
         raise CommandError(error, EXIT_USAGE) from error
+    except ImportError as error:
+        raise CommandError(error, EXIT_FAILED) from error
     picture = checked_picture(arguments.plot)
     refuse_overwriting([output, picture], arguments.source)
     with failures_explained(*arguments.source):
@@ -82,7 +87,7 @@ def run(arguments: argparse.Namespace) -> None:
             "errors": None if rest is None else rest.as_json(),
             "held_out": None if held is None else held.as_json(),
             "smearing": table.smearing,
-            "coefficients": coefficients(estimator),
+            "coefficients": coefficients(estimator, table),
         }
         print_report(report, arguments.json)
         if picture is not None:

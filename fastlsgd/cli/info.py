@@ -17,7 +17,7 @@ def run(arguments: argparse.Namespace) -> None:
         if names is not None:
             model.estimator.feature_names_in_ = names
         if arguments.json:
-            told = {**model.header, "coefficients": coefficients(model.estimator)}
+            told = {**model.header, "coefficients": coefficients(model.estimator, model.table)}
             print_report(told, True)
             return
         for line in _lines(model):
@@ -51,4 +51,4 @@ def _lines(model: TableModel) -> list[str]:
             elif column.fill is not None:
                 lines.append(f"  {column.name}: nulls are {column.fill:g}")
     lines = [in_line(line) for line in lines]
-    return [*lines, "", *coefficient_lines(coefficients(model.estimator))]
+    return [*lines, "", *coefficient_lines(coefficients(model.estimator, model.table))]

@@ -75,13 +75,15 @@ def error_lines(found: dict[str, Any], title: str) -> list[str]:
     return [*lines, f"  R2        {_share(found['r2'])}{of_log}", ""]
 
 
-def coefficients(estimator) -> list[dict[str, Any]]:
+def coefficients(estimator, table: Table | None) -> list[dict[str, Any]]:
     """Return the coefficients of each target or class, with standard errors where there are any."""
     coef = estimator.coef_
     rows = np.atleast_2d(coef.toarray() if hasattr(coef, "toarray") else check.on_host(coef))
     intercept = np.atleast_1d(estimator.intercept_)
     names = getattr(estimator, "feature_names_in_", None)
-    names = [f"x{j}" for j in range(rows.shape[1])] if names is None else list(names)
+    if names is None:
+        places = table.positions if table is not None else ()
+        names = [f"column {j}" for j in places or range(rows.shape[1])]
     labels: list[Any] = [None] if len(rows) == 1 else list(range(len(rows)))
     kind = "class" if hasattr(estimator, "classes_") else "target"
     if hasattr(estimator, "classes_"):
@@ -93,23 +95,17 @@ def coefficients(estimator) -> list[dict[str, Any]]:
         for name, value in [("intercept", b), *zip(names, row, strict=True)]
     ]
     if getattr(estimator, "_evidence", None) is not None:
-        summary = estimator.summary()
-        own = zip(
-            summary.names,
-            summary.standard_error,
-            summary.t,
-            summary.p_value,
-            summary.confidence_interval,
-            strict=True,
-        )
-        told = {
-            name: {"standard_error": float(error), "t": float(t), "p": float(p),
-                   "low": float(low), "high": float(high)}
-            for name, error, t, p, (low, high) in own
-        }  # fmt: skip
-        for line in found:
-            line.update(told.get(line["name"], {}))
+        _add_errors(found if estimator.fit_intercept else found[1:], estimator.summary())
     return found
+
+
+def _add_errors(lines: list[dict[str, Any]], summary) -> None:
+    """Add standard errors, tests and intervals to coefficients in the summary's order."""
+    low, high = summary.confidence_interval.T
+    found = {"standard_error": summary.standard_error, "t": summary.t, "p": summary.p_value}
+    found |= {"low": low, "high": high}
+    for k, line in enumerate(lines):
+        line.update({name: float(values[k]) for name, values in found.items()})
 
 
 def coefficient_lines(found: list[dict[str, Any]]) -> list[str]:

@@ -191,7 +191,9 @@ def test_arrays(tmp_path, capsys):
     np.save(tmp_path / "x.npy", array[:, [0, 3]])
     model, out = tmp_path / "m.safetensors", tmp_path / "p.npy"
     options = ["--target", "2", "--exclude", "1", "--output", model]
-    assert "2 columns" in run(capsys, "fit", tmp_path / "a.npy", *options).out
+    told = run(capsys, "fit", tmp_path / "a.npy", *options).out
+    assert "2 columns" in told
+    assert re.search(r"^column 3 +-2 ", told, re.M)
     np.testing.assert_allclose(load_model(model).coef_, [1.0, -2.0], rtol=1e-6)
     for name in ("a.npy", "x.npy"):
         run(capsys, "predict", model, tmp_path / name, "--output", out)
