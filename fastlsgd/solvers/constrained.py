@@ -296,12 +296,14 @@ class _Judge:
         unit = np.where(size > 0.0, size, float(size.max(initial=0.0)) or 1.0)
         violation = terms.violation(minimum.w, -gradient - mu @ E)
         free = minimum.is_free
-        if len(mu) == 0 or not free.any():
+        if len(mu) == 0:
             return mu, violation
         slope = gradient + terms.l2 * minimum.w + terms.l1 * np.sign(minimum.w)
         for start in (mu, np.zeros(len(mu))):
-            wanted = -(slope + start @ E)[free] / unit[free]
-            change = np.linalg.lstsq((E[:, free] / unit[free]).T, wanted, rcond=1e-10)[0]
+            change = np.zeros(len(mu))
+            if free.any():
+                wanted = -(slope + start @ E)[free] / unit[free]
+                change = np.linalg.lstsq((E[:, free] / unit[free]).T, wanted, rcond=1e-10)[0]
             better = terms.violation(minimum.w, -gradient - (start + change) @ E)
             if (better / unit).max() < (violation / unit).max():
                 mu, violation = start + change, better

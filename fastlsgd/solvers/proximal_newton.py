@@ -409,7 +409,7 @@ def residual_rounding(path, coef: np.ndarray, intercept: np.ndarray, rho: np.nda
     system, eps = path.system, path.system.eps
     far = np.abs(system.centre)
     amplitude = np.sqrt(path.variance + system.y_centre**2) + np.abs(intercept)
-    amplitude = 4.0 * eps * (amplitude + np.abs(coef) @ np.sqrt(path.size**2 + far**2))
+    amplitude = 4.0 * eps * (amplitude + np.abs(coef) @ np.hypot(path.size, far))
     return np.outer(amplitude, path.size) + 4.0 * eps * np.outer(rho, far), amplitude
 
 

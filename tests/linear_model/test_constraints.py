@@ -514,6 +514,14 @@ def test_constant_and_empty_columns():
     assert model.coef_.sum() == pytest.approx(1.0, rel=1e-13)
 
 
+def test_rows_that_say_nothing():
+    shares = {"bounds": (0.0, 1.0), "constraints": (np.ones((1, 3)), [1.0])}
+    assert fit(np.zeros((5, 3)), np.ones(5), **shares).coef_.sum() == 1.0
+    assert not fit(np.zeros((5, 3)), np.ones(5), bounds=(0.0, 1.0)).coef_.any()
+    far = np.array([[1e200], [2e200], [-3e200]]) * np.ones(2)  # squares overflow
+    assert not fit(far, np.ones(3), bounds=(0.0, 1.0)).coef_.any()
+
+
 def test_fewer_rows_than_columns():
     rng = np.random.default_rng(0)
     X, truth = rng.normal(size=(20, 60)), rng.dirichlet(np.full(60, 0.1))
