@@ -82,6 +82,7 @@ class _Rounds:
         self.e, self.mu = np.zeros(0), np.zeros(r)
         if r:
             Q, self.T = np.linalg.qr((problem.E * D).T)
+            Q[~problem.E.any(axis=0)] = 0.0  # rounding would be a column of its own
             self.E, self.e = Q.T, solve_triangular(self.T, problem.e, trans="T")
         self.moves = 0
         self._weigh()

@@ -155,6 +155,7 @@ def _independent(
             f"from which A coef = {combined[k] * norms[i]:g} there, but b is "
             f"{right[rest[k]] * norms[i]:g}{less}."
         )
+    Q[~A.any(axis=0)] = 0.0  # no rounding where A has no numbers
     back = np.zeros((m, rank))
     inverse = solve_triangular(T[:, :rank], np.eye(rank))
     back[some[first]] = inverse / norms[some[first], None]

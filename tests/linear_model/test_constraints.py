@@ -508,6 +508,11 @@ def test_constant_and_empty_columns():
     assert model.coef_[4] == 1.0
     others = [0, 2, 3, 5]
     np.testing.assert_allclose(model.coef_[others], fit(X[:, others], y).coef_, rtol=1e-10)
+    sums = np.array([[1, 0, 1, 1, 0, 1], [1, 0, -1, 0, 0, 0], [0, 0, 1, -1, 0, 2]])
+    for solver in ("gram", "qr"):
+        model = fit(X, y, constraints=(sums, [1.0, 0.3, 0.2]), solver=solver)
+        assert not model.coef_[[1, 4]].any()
+        assert_optimal(model, X, y)
     # A column without effect takes what the equality asks for.
     model = fit(X, y, constraints=(np.ones((1, 6)), [1.0]))
     np.testing.assert_allclose(model.coef_[others], fit(X[:, others], y).coef_, rtol=1e-9)
