@@ -1,7 +1,8 @@
 """Moments and streams beside their peers: `python bench/streams.py [--gigabytes 2]`.
 
 Each speed is in bytes of X per second, beside the peer in the same run; the best of some runs that
-take turns. Files are written in chunks, and read once before, so that they come from the page cache
+take turns. "CPU s/GB" is the processor time of this process, which does not count other programs.
+Files are written in chunks, and read once before, so that they come from the page cache
 where there is room. Peak memory is that of a process of its own.
 """
 
@@ -14,20 +15,37 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 GROUP_NUMBERS = 25_000_000  # in a row group
 
 
-def best_of(calls: dict[str, Callable[[], object]], runs: int) -> dict[str, float]:
-    """Return the least seconds of each call; the calls take turns."""
-    best = dict.fromkeys(calls, np.inf)
+class Times(NamedTuple):
+    """Least seconds of each call, of the clock and of this process."""
+
+    wall: dict[str, float]
+    cpu: dict[str, float]
+
+    def row(self, n_bytes: float) -> dict[str, dict[str, float]]:
+        """Return speeds for so many bytes, and processor time per GB."""
+        gigabytes = n_bytes * 1e-9
+        return {
+            "GB/s": {name: round(gigabytes / s, 3) for name, s in self.wall.items()},
+            "CPU s/GB": {name: round(s / gigabytes, 3) for name, s in self.cpu.items()},
+        }
+
+
+def best_of(calls: dict[str, Callable[[], object]], runs: int) -> Times:
+    """Return the times of each call; the calls take turns."""
+    best = Times(dict.fromkeys(calls, np.inf), dict.fromkeys(calls, np.inf))
     for _ in range(runs):
         for name, call in calls.items():
-            begun = time.perf_counter()
+            begun, used = time.perf_counter(), time.process_time()
             call()
-            best[name] = min(best[name], time.perf_counter() - begun)
+            best.wall[name] = min(best.wall[name], time.perf_counter() - begun)
+            best.cpu[name] = min(best.cpu[name], time.process_time() - used)
     return best
 
 
@@ -70,7 +88,6 @@ def decode(path: Path) -> int:
 
 
 def parquet_row(folder: Path, gigabytes: float, d: int, memory: int, runs: int) -> dict:
-    from fastlsgd import Moments
     from fastlsgd.streaming import scan
 
     n = int(gigabytes * 1e9 / 4 / d)
@@ -82,13 +99,20 @@ def parquet_row(folder: Path, gigabytes: float, d: int, memory: int, runs: int) 
         "stream alone": lambda: sum(len(y) for _, y, _ in scan(path, "y", memory=memory)),
         "moments": lambda: scan(path, "y", memory=memory).moments(),
     }
-    seconds = best_of(calls, runs)
-    in_memory = best_of({"": lambda: Moments.from_data(*part)}, runs)[""] * n / len(part[1])
-    seconds["moments of rows in memory"] = in_memory
-    seconds["sum of decoding and moments"] = in_memory + seconds["pyarrow's decoding"]
+    calls["moments of rows in memory"] = lambda: in_memory(part, n)
+    times = best_of(calls, runs)
     peak = peak_memory(path, memory)
     path.unlink()
-    return {"d": d, "GB/s": {k: n * d * 4e-9 / s for k, s in seconds.items()}, "peak MB": peak}
+    return {"d": d, **times.row(n * d * 4), "peak MB": peak}
+
+
+def in_memory(part, n: int) -> None:
+    """Take the moments of n rows that are the same few again and again."""
+    from fastlsgd import Moments
+
+    moments = Moments()
+    for _ in range(-(-n // len(part[1]))):
+        moments.update(*part)
 
 
 PEAK = """
@@ -121,14 +145,16 @@ def npy_row(folder: Path, gigabytes: float, memory: int, runs: int) -> dict:
     n = int(gigabytes * 1e9 / 4 / d)
     path = folder / "bench.npy"
     make_npy(path, n, d)
+    part = next(chunks(100_000, d))
     calls = {
         "reading the file": lambda: read_file(path),
         "moments": lambda: scan(path, d, memory=memory).moments(),
+        "moments of rows in memory": lambda: in_memory(part, n),
     }
-    seconds = best_of(calls, runs)
+    times = best_of(calls, runs)
     peak = peak_memory(path, memory, str(d))
     path.unlink()
-    return {"d": d, "GB/s": {k: n * d * 4e-9 / s for k, s in seconds.items()}, "peak MB": peak}
+    return {"d": d, **times.row(n * d * 4), "peak MB": peak}
 
 
 def update_row(runs: int, dtype) -> dict:
@@ -157,9 +183,7 @@ def update_row(runs: int, dtype) -> dict:
             return model.coef_
 
         calls["IncrementalLinearRegression"] = intel
-    seconds = best_of(calls, runs)
-    return {"dtype": np.dtype(dtype).name, "GB/s": {k: 10 * X.nbytes * 1e-9 / s
-                                                   for k, s in seconds.items()}}  # fmt: skip
+    return {"dtype": np.dtype(dtype).name, **best_of(calls, runs).row(10 * X.nbytes)}
 
 
 def sgd_row(runs: int, learning_rate: str) -> dict:
@@ -185,9 +209,50 @@ def sgd_row(runs: int, learning_rate: str) -> dict:
         "fit_stream": lambda: SGDRegressor(**options, **own).fit_stream(scan(batches)),
         "scikit-learn's partial_fit": theirs,
     }
-    seconds = best_of(calls, runs)
-    return {"learning_rate": learning_rate, "GB/s": {k: 50 * X.nbytes * 1e-9 / s
-                                                    for k, s in seconds.items()}}  # fmt: skip
+    return {"learning_rate": learning_rate, **best_of(calls, runs).row(50 * X.nbytes)}
+
+
+def dask_row(gigabytes: float, runs: int) -> dict:
+    """Fits on two worker processes, beside dask-ml where it is installed, and one process."""
+    import dask.array as da
+    from distributed import Client, LocalCluster, wait
+
+    from fastlsgd import LeastSquaresRegressor, Moments, config_context
+    from fastlsgd.dask import LeastSquaresRegressor as Distributed
+
+    n, d, rows = int(gigabytes * 1e9 / 4 / 100), 100, 250_000
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    with LocalCluster(**options) as cluster, Client(cluster):
+        generator = da.random.default_rng(0)
+        X = generator.standard_normal((n, d), chunks=(rows, d), dtype=np.float32).persist()
+        y = (X.sum(axis=1) + generator.standard_normal(n, chunks=rows)).persist()
+        wait([X, y])
+        part = X.blocks[0].compute(), y.blocks[0].compute()
+
+        def one_process():
+            with config_context(n_threads=2):
+                moments = Moments()
+                for _ in range(len(X.chunks[0])):
+                    moments.update(*part)
+                LeastSquaresRegressor().fit_moments(moments)
+
+        calls = {
+            "one process, two threads": one_process,
+            "fastlsgd.dask, moments": lambda: Distributed().fit(X, y),
+            "fastlsgd.dask, descent": lambda: Distributed(solver="cg").fit(X, y),
+        }
+        try:
+            from dask_ml.linear_model import LinearRegression
+            from dask_ml.wrappers import Incremental
+        except ImportError:
+            pass
+        else:
+            from sklearn.linear_model import SGDRegressor
+
+            calls["dask-ml LinearRegression"] = lambda: LinearRegression().fit(X, y)
+            stochastic = Incremental(SGDRegressor(), assume_equal_chunks=True)
+            calls["dask-ml Incremental(SGDRegressor)"] = lambda: stochastic.fit(X, y)
+        return {"d": d, "GB/s": best_of(calls, runs).row(n * d * 4)["GB/s"]}
 
 
 def main() -> None:
@@ -210,6 +275,7 @@ def main() -> None:
         "update float64": lambda: update_row(options.runs, np.float64),
         "sgd": lambda: sgd_row(options.runs, "constant"),
         "sgd auto": lambda: sgd_row(options.runs, "auto"),
+        "dask": lambda: dask_row(options.gigabytes, options.runs),
     }
     for name, row in rows.items():
         if options.only in ("", name):

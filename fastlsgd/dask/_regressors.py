@@ -19,6 +19,7 @@ from ._sums import (
     WorkerSetting,
     folds_of_block,
     gradient_of_block,
+    groups_of,
     moments_of_block,
     setting_of,
     summed,
@@ -50,12 +51,14 @@ def descend(
 ) -> tuple[ColumnTotals, PathDescent]:
     """Fit a regressor by gradients, each of which is a step of all workers."""
     alphas = regressor._check_parameters()
-    found = dask.compute(summed(blocks, setting, totals_of_block, prepare))[0]
+    groups = groups_of(blocks.parts)
+    found = dask.compute(summed(blocks, setting, totals_of_block, prepare, groups=groups))[0]
     totals = named_sums(found, blocks)
     path = path_of(regressor, totals, alphas)
     while not path.has_ended:
         request = dask.delayed(path.request(), traverse=False)
-        found = dask.compute(summed(blocks, setting, gradient_of_block, request, prepare))[0]
+        sums = summed(blocks, setting, gradient_of_block, request, prepare, groups=groups)
+        found = dask.compute(sums)[0]
         path.take(found.sums.means())
     adopt_path(regressor, totals, path)
     return totals, path

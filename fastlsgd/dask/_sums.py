@@ -75,6 +75,7 @@ def summed(
     compute: Callable,
     *args: Any,
     of_each: Sequence[Any] | None = None,
+    groups: list[list[int]] | None = None,
 ):
     """Return a delayed sum of `compute(X, y, sample_weight, *args)` over the blocks.
 
@@ -88,10 +89,12 @@ def summed(
         The same for all blocks, be it delayed.
     of_each : sequence, optional
         A further argument, one for each block.
+    groups : list of list of int, optional
+        What `groups_of` has found, where several sums follow each other.
     """
     task = dask.delayed(of_blocks, pure=False)
     sums = []
-    for numbers in _groups(blocks.parts):
+    for numbers in groups or groups_of(blocks.parts):
         rows = [tuple(blocks.parts[number]) for number in numbers]
         own = None if of_each is None else [of_each[number] for number in numbers]
         sums.append(task(setting, rows, compute, args, own))
@@ -115,7 +118,7 @@ def added(parts: list[Any]) -> Any:
     return total
 
 
-def _groups(parts: list[DaskBlock]) -> list[list[int]]:
+def groups_of(parts: list[DaskBlock]) -> list[list[int]]:
     """Return the numbers of the blocks of each task, in an order in which a tree adds them up.
 
     Of blocks in the memory of a worker there are as many groups as it has threads: a task costs the

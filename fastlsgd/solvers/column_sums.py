@@ -18,11 +18,13 @@ from .factors import EPS, NotTrustworthy
 from .interrupt import call_loss_gradient
 from .metric import ColumnMoments
 from .moments import Place
-from .rows import add_column_moments, random_rows
+from .rows import add_column_moments, as_dense, random_rows
 from .training import TrainingData
 
 # Rows whose targets give an origin near their mean.
 CENTRE_ROWS = 64
+# Numbers of the rows whose distances from an origin are made at a time: 256 KB.
+WORK_NUMBERS = 2**15
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,10 @@ def read_columns(data: TrainingData, origin: np.ndarray | None) -> DiagonalSums:
     if s is not None:
         n_rows, weight = int(np.count_nonzero(s)), float(s.sum(dtype=np.float64))
     first, second = np.zeros(d), np.zeros(d)
-    add_column_moments(data.kernels, X, s, origin[:d], first, second)
+    if isinstance(X, np.ndarray):
+        _add_dense(X, s, origin[:d], first, second)
+    else:
+        add_column_moments(data.kernels, X, s, origin[:d], first, second)
     apart = y - origin[d:]
     weighted = apart if s is None else apart * np.asarray(s, np.float64)[:, None]
     sums = np.append(first, weighted.sum(axis=0))
@@ -82,6 +87,28 @@ def read_columns(data: TrainingData, origin: np.ndarray | None) -> DiagonalSums:
     # What is left of a column that does not vary is the rounding of its squares.
     squares = np.where(squares > 64.0 * EPS * raw, squares, 0.0)
     return DiagonalSums(Place(n_rows, weight, 0.0, origin, sums / weight), squares, d)
+
+
+def _add_dense(X: np.ndarray, s, shift: np.ndarray, first: np.ndarray, second: np.ndarray) -> None:
+    """Add sums of s (x - shift) and s (x - shift)^2, in memory that is allocated once.
+
+    Workers of Dask have the C library give memory back at once. With arrays that were new for each
+    chunk, their pages took five times as long as the sums (2.2 s per GB of float32, 0.4 elsewhere).
+    """
+    n, d = X.shape
+    step = max(1, WORK_NUMBERS // d)
+    apart, weighted = (np.empty((min(step, n), d)) for _ in range(2))
+    for start in range(0, n, step):
+        rows = X[start : start + step]
+        A = apart[: len(rows)]
+        np.subtract(
+            rows if rows.dtype in (np.float32, np.float64) else as_dense(rows), shift, out=A
+        )
+        sA = A
+        if s is not None:
+            sA = np.multiply(A, s[start : start + step, None], out=weighted[: len(rows)])
+        first += sA.sum(axis=0)
+        second += np.einsum("ij,ij->j", sA, A)
 
 
 class GradientRequest(NamedTuple):

@@ -22,6 +22,9 @@ class ArraySource:
         self.names: list[str] | None = None
         self.n_features: int | None = len(columns)
         self.rows = 1  # until `divided` says otherwise
+        # That of `array`, where rows lie together: they are read from it, since pages of a map
+        # would count as memory of this process for as long as it lives.
+        self.file: Path | None = None
 
     def divided(self, rows: int) -> ArraySource:
         """Set how many rows a piece has."""
@@ -34,7 +37,7 @@ class ArraySource:
 
     def read(self, piece: int) -> Iterator[tuple[Any, Any, Any, str]]:
         rows = slice(piece * self.rows, (piece + 1) * self.rows)
-        part = self.array[rows]
+        part = self.array[rows] if self.file is None else self._read_rows(rows)
         is_whole = len(self.columns) == self.array.shape[1]
         X = part if is_whole else part[:, _as_slice(self.columns)]
         if isinstance(part, np.memmap):
@@ -44,6 +47,18 @@ class ArraySource:
             for own in (self.y, self.weight)
         )
         yield X, y, s, f"{self.place}, rows from {rows.start}"
+
+    def _read_rows(self, rows: slice) -> np.ndarray:
+        """Return rows of the file."""
+        assert self.file is not None
+        n, d = self.array.shape
+        count = (min(rows.stop, n) - rows.start) * d
+        with open(self.file, "rb") as file:
+            file.seek(self.array.offset + rows.start * d * self.array.itemsize)
+            found = np.fromfile(file, self.array.dtype, count)
+        if len(found) < count:
+            raise StreamError(f"{self.place}, rows from {rows.start}: the file has become shorter.")
+        return found.reshape(-1, d)
 
     def labels(self) -> np.ndarray:
         y = self.array[:, self.y] if isinstance(self.y, int) else self.y

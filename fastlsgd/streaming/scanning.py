@@ -121,8 +121,8 @@ def scan(
         if not path.exists():
             raise FileNotFoundError(f"There is no file or folder {path}.")
         if path.suffix == ".npy":
-            source, place = np.load(path, mmap_mode="r"), str(path)
-            return _of_array(source, target, weight, columns, place, batch_rows, memory)
+            mapped = np.load(path, mmap_mode="r")
+            return _of_array(mapped, target, weight, columns, path, batch_rows, memory)
         if path.suffix in SVMLIGHT:
             _refuse_target(target, weight, "a file of svmlight")
             d = None if columns is None else check.check_whole(columns, "columns", 1)
@@ -158,7 +158,9 @@ def _is_url(source) -> bool:
 
 
 def _of_array(array, target, weight, columns, place, batch_rows, memory) -> Stream:
-    source = array_source(array, target, weight, columns, place)
+    source = array_source(array, target, weight, columns, str(place))
+    if isinstance(place, Path) and array.flags.c_contiguous:
+        source.file = place
     size = len(source.columns) * array.dtype.itemsize
     own = {"columns": source.columns.tolist(), "array": _told_of_rows(array)}
     rows = rows_per_block(batch_rows, memory, size)

@@ -68,7 +68,7 @@ cuts_of_rows = st.lists(st.integers(0, N), max_size=6).map(sorted)
     ],
     ids=str,
 )
-@settings(max_examples=6)
+@settings(max_examples=4)
 @given(cuts=cuts_of_rows, is_weighted=st.booleans(), targets=st.integers(1, 2))
 def test_regressors_are_those_of_the_rows(options, cuts, is_weighted, targets):
     X, y, s = data(targets)
@@ -88,7 +88,7 @@ def test_regressors_are_those_of_the_rows(options, cuts, is_weighted, targets):
         np.testing.assert_allclose(float(score), whole.score(X, y, weights[1]), rtol=1e-10)
 
 
-@settings(max_examples=6)
+@settings(max_examples=4)
 @given(cuts=cuts_of_rows, classes=st.integers(2, 3), balanced=st.booleans())
 def test_classifiers_are_those_of_the_rows(cuts, classes, balanced):
     X, y, s = data()
@@ -106,7 +106,7 @@ def test_classifiers_are_those_of_the_rows(cuts, classes, balanced):
         np.testing.assert_allclose(float(model.score(dX, dl, ds)), whole.score(X, labels, s))
 
 
-@settings(max_examples=6)
+@settings(max_examples=4)
 @given(cuts=cuts_of_rows, are_known=st.booleans())
 def test_folds_do_not_depend_on_the_blocks(cuts, are_known):
     X, y, s = data()
