@@ -17,6 +17,7 @@ numbers, and a block of rows of these columns.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -63,6 +64,9 @@ PART_NUMBERS, PART_WORK = 2**21, 2e8
 QUICK_RANGE, QUICK_CONDITION = (1e-12, 1e12), 300.0
 # Where the triangle of the rows is cheap, it is more accurate from this condition number on.
 SET_SUMS_CONDITION = 300.0
+# Penalties on the way to a small one: how they shrink, down to which share of the largest, and how
+# exact their solutions are.
+TENTH, LEAST_STAGE, STAGE_TOL = 0.1, 1e-5, 1e-4
 # A violation outside of the set that exceeds the set's own so many times is not rounding.
 BEYOND_ROUNDING = 10.0
 
@@ -89,6 +93,7 @@ def fit_working_sets(
         except NotTrustworthy:
             return points, coef
         try:
+            path.approach(penalties[0], max_iter)
             for penalty in penalties:
                 points.append(path.solution(penalty, tol, max_iter, len(penalties) > 1))
         except NotTrustworthy:
@@ -316,6 +321,24 @@ class _Path:
         point.losses = losses[-1:] if is_path else losses
         point.n_iter = guesses if is_path else len(losses)
         return point
+
+    def approach(self, penalty: Penalty, max_iter: int) -> None:
+        """Go from zero weights towards a small penalty by larger ones, a tenth at a time.
+
+        Of fewer rows than columns, descent for a small penalty gives weights to far more columns
+        than there are rows, each of which then leaves by a step of its own. For 20 x 4,000 and a
+        millionth of the largest alpha, that took 320 steps and 150 ms; so it takes 22.
+        """
+        steepest = float(np.abs(self.c).max(initial=0.0))
+        level = TENTH * steepest
+        if self.coef.any() or self.system.n >= self.system.d:
+            return
+        while level > max(penalty.l1 / TENTH, LEAST_STAGE * steepest):
+            try:
+                self.solution(replace(penalty, l1=level), STAGE_TOL, max_iter, False)
+            except NotTrustworthy:
+                return
+            level *= TENTH
 
     def _is_exceeded(self, penalty: Penalty, optimality: Optimality) -> bool:
         """Return whether a column outside of the set violates optimality by more than rounding."""
