@@ -10,7 +10,7 @@ Which rows are kept depends on their numbers in order of arrival, not on how cal
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -92,6 +92,8 @@ def with_seen(
         places = np.flatnonzero(keys < limit)
         places = np.sort(places[np.argsort(keys[places], kind="stable")[:most]])
         keys = keys[places]
+    if before is not None and len(places) == 0:  # mostly so for calls of few rows
+        return replace(before, rows=before.rows + n, weight=before.weight + weight)
     numbers = places if counted is None else counted[places]
     s = np.ones(len(numbers)) if sample_weight is None else each[numbers]
     kept = take_rows(X, numbers)
@@ -99,8 +101,6 @@ def with_seen(
     if before is None:
         return SeenRows(n, weight, rows, s, keys)
     total = before.rows + n, before.weight + weight
-    if len(keys) == 0:
-        return SeenRows(*total, before.X, before.s, before.keys)
     s, keys = np.concatenate([before.s, s]), np.concatenate([before.keys, keys])
     best = np.sort(np.argsort(keys, kind="stable")[:most])
     return SeenRows(*total, _one_below_another(before.X, rows)[best], s[best], keys[best])
