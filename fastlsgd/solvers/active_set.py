@@ -40,6 +40,8 @@ PROGRESS = 1e-6
 REFUSED = 1e-3
 # Smaller relative changes of J are rounding.
 CHANGE = 1e-13
+# Along a dependence, shares of the largest move below this are rounding.
+STILL = 1e-10
 MOVES_PER_WEIGHT = 30
 COLUMNS = 256
 REJECTIONS = 200  # the search ends after this many successive candidates without effect
@@ -397,7 +399,8 @@ class _Search:
         here = self.u[columns]
         ends = np.where(move < 0.0, segments[:, 0], segments[:, 1])
         share = np.full(len(columns), np.inf)
-        moves = move != 0.0
+        # Rounding of a dependence would carry weights that have no bounds to 1e16 before it ends.
+        moves = np.abs(move) > (0.0 if np.isfinite(most) else STILL * np.abs(move).max())
         share[moves] = np.abs(ends[moves] - here[moves]) / np.abs(move[moves])
         first = float(share.min(initial=np.inf))
         if first >= most:

@@ -35,6 +35,8 @@ HEAVIER, PROMISED, HEAVIEST = 1e2, 1e2, 1e9
 MOST_ROUNDS = 20
 # Singular values below this share of the largest count as zero.
 SMALL = 1e-12
+# The weights of the last set must not raise J by more than this share.
+NOT_WORSE = 1e-9
 FEW_DEPENDENT = 300  # columns, of which singular values take little time
 
 
@@ -118,6 +120,10 @@ class _Rounds:
             multipliers = solve_triangular(self.T, self.mu)
         return BoundedMinimum(w, multipliers, self.moves, found.settled, found.has_refused, is_free)
 
+    def _value(self, w: np.ndarray) -> float:
+        r = self.problem.R @ w - self.problem.q
+        return 0.5 * float(r @ r) + float(self.problem.l1 @ np.abs(w))
+
     def _allowed(self, w: np.ndarray) -> float:
         """Return what each |E v - e| may be by rounding."""
         size = np.abs(self.e) + np.abs(self.E) @ np.abs(w / self.D)
@@ -159,6 +165,8 @@ class _Rounds:
         polished[free] = D * z
         fits = (polished >= p.lower) & (polished <= p.upper)
         fits[free] &= (p.l1[free] == 0.0) | (np.sign(z) == np.sign(w[free]))
+        if self._value(polished) > self._value(w) * (1.0 + NOT_WORSE):
+            return w
         before, after = (np.abs(self.E @ (x / self.D) - self.e).max() for x in (w, polished))
         if not fits.all() or after > max(self._allowed(w), before):
             return w

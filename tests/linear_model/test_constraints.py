@@ -500,6 +500,16 @@ def test_dummies_that_sum_to_zero():
     np.testing.assert_allclose(same.coef_, model.coef_, rtol=1e-10)
 
 
+@pytest.mark.parametrize("solver", ["auto", "qr"])
+def test_repeated_columns_without_bounds(solver):
+    X, y = data(16)
+    X[:, 3] = X[:, 2]
+    bounds = (-np.inf, [np.inf, np.inf, np.inf, np.inf, np.inf, 0.1])
+    model = fit(X, y, bounds=bounds, constraints=([[0, 2, 0, 0, 2, 0]], [0.4]), solver=solver)
+    assert_optimal(model, X, y)
+    assert np.abs(model.coef_).max() < 1e3
+
+
 def test_constant_and_empty_columns():
     X, y = data()
     X[:, 1], X[:, 4] = 3.0, 0.0
