@@ -11,27 +11,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 
 class WrongFile(Exception):
     """What is wrong with a file."""
 
 
-def replace_file(path: str | PathLike, content: bytes) -> None:
-    """Write a file at once or not at all: whoever reads it sees all of the old or of the new.
+@contextmanager
+def file_in_place_of(path: str | PathLike) -> Iterator[BinaryIO]:
+    """Give a new file that takes the place of `path` once it is complete, or not at all.
 
-    Its permissions are those of any new file, which `tempfile` would keep from all other users.
+    Whoever reads `path` sees all of the old file or of the new. Permissions are those of any new
+    file, which `tempfile` would keep from all other users.
     """
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
     try:
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
+        file = open(temporary, "xb")  # noqa: SIM115
     except OSError as error:
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
+        with file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
@@ -40,7 +42,10 @@ def replace_file(path: str | PathLike, content: bytes) -> None:
         raise
 
 
-_BINARY = getattr(os, "O_BINARY", 0)  # of Windows
+def replace_file(path: str | PathLike, content: bytes) -> None:
+    """Write a file at once or not at all."""
+    with file_in_place_of(path) as file:
+        file.write(content)
 
 
 def safetensors_package(what: str) -> Any:

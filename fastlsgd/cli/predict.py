@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .._checked_files import file_in_place_of
 from ..streaming import StreamError
 from ..streaming.arrow import arrow
 from ..streaming.prefetch import prefetched
@@ -125,19 +124,9 @@ def _writer(output: Path | None) -> Iterator[Any]:
         with _table_writer(sys.stdout.buffer, ".csv") as write:
             yield write
         return
-    target = Path(os.path.realpath(output))
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
-    try:
-        with open(temporary, "xb") as file:
-            make = _array_writer if output.suffix == ".npy" else _table_writer
-            with make(file, output.suffix) as write:
-                yield write
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    make = _array_writer if output.suffix == ".npy" else _table_writer
+    with file_in_place_of(output) as file, make(file, output.suffix) as write:
+        yield write
 
 
 @contextmanager
