@@ -42,6 +42,8 @@ from ..solvers.solution import weights_underflow
 LEAST_PREDICTION = 1e-25
 # More labels than this are left to scikit-learn's checks, which take less time than the fit then.
 MANY_LABELS = 10_000
+# Types of missing values: None, pandas.NA and pandas.NaT.
+MISSING_LABELS = ("NoneType", "NAType", "NaTType")
 
 
 class VersionWarning(InconsistentVersionWarning):
@@ -394,9 +396,13 @@ def check_labels(labels, name: str) -> None:
     if hasattr(labels, "tocsr"):
         return
     array = np.asarray(labels)
+    if array.dtype.kind in "mM" and np.isnat(array).any():
+        raise ValueError(f"{name} has missing labels (NaT): fill them, or leave their rows out.")
     if array.dtype.kind == "O":
         kinds = set(map(type, array.flat))
-        missing = [kind.__name__ for kind in kinds if kind.__name__ in ("NoneType", "NAType")]
+        missing = [kind.__name__ for kind in kinds if kind.__name__ in MISSING_LABELS]
+        if float in kinds and any(isinstance(v, float) and v != v for v in array.flat):
+            missing.append("NaN")  # what pandas puts between strings
         if missing:
             raise ValueError(
                 f"{name} has missing labels ({missing[0]}): fill them, or leave their rows out."

@@ -241,6 +241,8 @@ def test_labels_that_are_none(name):
     model, half = MODELS[name](), Y > 0
     for labels, message in (
         (np.where(half, "a", None), "missing labels"),
+        (np.where(half, "a", np.array(np.nan, object)), r"missing labels \(NaN\)"),
+        (np.where(half, np.datetime64("2026-01-01"), np.datetime64("NaT")), "missing labels"),
         (np.array(["a", 1] * 10, dtype=object), "labels of one kind|Unknown label"),
         (Y, "[Uu]nknown label type|continuous"),
     ):
