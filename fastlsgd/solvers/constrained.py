@@ -37,6 +37,9 @@ from .system import System
 # A violation of optimality, relative to |A_j| |r|, times the condition of all columns: J may exceed
 # its minimum by the square of this, relative to |r|^2.
 HIDDEN = 1e-6
+# Weights of the sums are no start for the rows if their terms exceed the target so many times:
+# along dependent columns they are rounding, and would leave the residual few digits.
+LARGE_START = 1e4
 # For so few features, the multipliers that fit best are looked for where a violation exceeds this
 # share of the largest column.
 FEW_VIOLATIONS, ROUNDED = 300, 1e-13
@@ -205,7 +208,10 @@ class _RowsPath(RowsTriangle):
             self._dependent(),
             np.ldexp(self.constraints.rounding, -y_unit),
         )
-        found = augmented.minimise(bounded, np.ldexp(start, by))
+        at = np.ldexp(start, by)
+        if np.abs(at) @ np.linalg.norm(R, axis=0) > LARGE_START * np.linalg.norm(q):
+            at = np.ldexp(self.constraints.start, by)
+        found = augmented.minimise(bounded, at)
         w = np.clip(np.ldexp(found.w, -by), terms.lower, terms.upper)
         multipliers = np.ldexp(found.multipliers, y_unit) / system.weight
         condition = condition_of(R, bounded.E, found.is_free)

@@ -510,6 +510,17 @@ def test_repeated_columns_without_bounds(solver):
     assert np.abs(model.coef_).max() < 1e3
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_repeated_columns_far_from_zero(seed):
+    X, y = data(seed=seed)
+    X = np.round(X) + 1000.0
+    X[:, 1] = X[:, 0]
+    bounds = ([-np.inf, -np.inf, 0.0, 0.0, 0.0, 0.0], np.inf)
+    model = fit(X, y, bounds=bounds, fit_intercept=False)
+    assert model.relative_gradient_ < 1e-9
+    assert np.abs(model.coef_).max() < 1e3
+
+
 def test_constant_and_empty_columns():
     X, y = data()
     X[:, 1], X[:, 4] = 3.0, 0.0
