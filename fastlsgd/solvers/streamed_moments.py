@@ -45,6 +45,7 @@ MOST_HEAVY = 64
 # The spread of a column that has not varied, in units of the others, and rounding as a share of it.
 LEAST_SPREAD, NOISE_SHARE = 1e-8, 1e-3
 RIDGE = 1e-10  # of columns with curvature 1
+SINGULAR = 1e-14  # a diagonal this small may leave a matrix of ones singular
 STEP_TOLERANCE = 1e-10  # relative to the weights
 
 
@@ -111,6 +112,7 @@ class _Correction:
         """
         solution = self.solution
         K, share, factor = self.inner + np.diag(self.size**-2), 0.0, 0.0
+        least = float(self.size.max(initial=1.0)) ** -2
         if solution.upper is not None and l2 > 0.0:
             rest = max(solution.weight + self.weight - solution.penalised, 0.0)
             share, factor = rest / solution.weight, rest / solution.penalised
@@ -120,7 +122,7 @@ class _Correction:
             if share > 0.0:
                 pull = solution.whiten(share * solution.shrink * v)
             right = self.residual - self.B[:, :-1] @ pull.T
-            change = -(self.B.T @ (np.linalg.solve(K, right) if len(K) else right)).T
+            change = -(self.B.T @ _solved_inner(K, right, least)).T
             before, v = v, solution.v + solution.unwhiten(change[:, :-1] - pull)
             error = factor * np.abs(v - before).max(initial=0.0)
             if not error > STEP_TOLERANCE * np.abs(v).max(initial=TINY):
@@ -284,6 +286,19 @@ def _nothing_waits(solution: _NormalSolution) -> _Correction:
     return _Correction(
         solution, np.zeros((0, d + 1)), np.zeros((0, 0)), nothing, np.zeros((0, t)), 0.0
     )
+
+
+def _solved_inner(K: np.ndarray, right: np.ndarray, least: float) -> np.ndarray:
+    """Return K^-1 right for K >= least I, of least norm where rounding makes K singular.
+
+    It is singular where a row of very large size came twice, and what is left out, along the
+    difference of equal rows, changes no weight.
+    """
+    if len(K) == 0:
+        return right
+    if least < SINGULAR * len(K):
+        return np.linalg.lstsq(K, right, rcond=None)[0]
+    return np.linalg.solve(K, right)
 
 
 def _weights(memory: MomentMemory, waiting: _Correction) -> tuple[np.ndarray, np.ndarray]:

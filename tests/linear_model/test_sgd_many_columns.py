@@ -158,3 +158,14 @@ def test_the_fall_that_is_left_is_estimated(falls):
     for k in range(8, len(falls) // 2):
         left = falls[k:].sum()
         assert left / 3.0 <= scaled_descent.remaining_fall(list(falls[:k])) <= 20.0 * left
+
+
+def test_partial_fit_of_a_heavy_row_that_comes_again():
+    rng = np.random.default_rng(0)
+    X = 100.0 * rng.normal(size=(600, 908)) + 3.0
+    X[0] *= 1e6
+    y = X @ rng.normal(size=908) / 30.0 + rng.normal(size=600)
+    model = SGDRegressor(random_state=0)
+    for i in range(6):
+        model.partial_fit(X[i % 2 :: 2], y[i % 2 :: 2])
+    assert model.score(X[1:], y[1:]) > 0.999
