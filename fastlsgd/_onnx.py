@@ -83,7 +83,7 @@ def to_onnx(
 
     if not hasattr(estimator, "fit"):
         raise ValueError(
-            f"estimator must be an estimator or a pipeline, got a {type(estimator).__name__}."
+            f"estimator must be an estimator or a pipeline, got type {type(estimator).__name__}."
         )
     check_is_fitted(estimator)
     _register()

@@ -169,7 +169,7 @@ _CHECKS: dict[Any, Any] = {
 def _stored(data, kind: str, name: str) -> np.ndarray:
     """The stored numbers, checked to be an array, as SciPy's conversions assume."""
     if not isinstance(data, np.ndarray):
-        raise ValueError(f"{name}: {kind} data must be an array, got a {type(data).__name__}.")
+        raise ValueError(f"{name}: {kind} data must be an array, got type {type(data).__name__}.")
     return data
 
 

@@ -6,6 +6,7 @@ Only what parses the command line is imported here, so that ``fastlsgd --version
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -68,6 +69,7 @@ def command() -> NoReturn:
         with suppress(OSError):
             sys.stdout.flush()
         os._exit(code)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done but the interpreter's own end
     sys.exit(code)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 import time
@@ -37,10 +38,9 @@ def complain(kind: str, message: object) -> None:
 
 def in_options(message: object) -> str:
     """Return a message of the library with the option of the command that it advises."""
-    return (
-        str(message)
-        .replace("collect Moments(factor='qr')", "take --solver qr")
-        .replace("take solver='qr'", "take --solver qr")
+    text = re.sub(r"take impute=\{'(.*)': value\}", r"take --impute '\1=VALUE'", str(message))
+    return text.replace("collect Moments(factor='qr')", "take --solver qr").replace(
+        "take solver='qr'", "take --solver qr"
     )
 
 

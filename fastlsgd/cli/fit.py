@@ -162,6 +162,8 @@ def _scanned(arguments: argparse.Namespace, source) -> tuple[Stream, Table]:
             listed = ", ".join(map(repr, list(types)[:20]))
             raise StreamError(f"{_shown(source)}: there is no column {name!r} among {listed}.")
     kind = types[arguments.target]
+    if str(kind) == "null":
+        raise StreamError(f"{_shown(source)}: column {arguments.target!r} has no values.")
     if not arguments.classify and not is_numeric(kind):
         raise StreamError(
             f"{_shown(source)}: column {arguments.target!r} has type {kind}, which is no number: "
@@ -186,7 +188,7 @@ def _scanned(arguments: argparse.Namespace, source) -> tuple[Stream, Table]:
         columns=columns,
         weight=arguments.weight,
         memory=memory,
-        impute=_imputed(arguments.impute, types),
+        impute=_imputed(arguments, types),
     )
     own: Any = stream.source
     scale = arguments.loss_scale
@@ -214,13 +216,19 @@ def _scanned_array(arguments, source: str, memory: int) -> tuple[Stream, Table]:
     return stream, Table(own.y, own.weight, arguments.loss_scale, positions=positions)
 
 
-def _imputed(pairs: list[str], types: dict[str, Any]) -> dict[str, Any]:
+def _imputed(arguments, types: dict[str, Any]) -> dict[str, Any]:
     """Return what stands in place of nulls, as a number where the column has numbers."""
     found: dict[str, Any] = {}
-    for pair in pairs:
+    for pair in arguments.impute:
         name, is_there, value = pair.partition("=")
         if not is_there:
             raise CommandError(f"--impute must be COLUMN=VALUE, got {pair!r}", EXIT_USAGE)
+        if name in (arguments.target, arguments.weight):
+            raise CommandError(
+                f"--impute {name}: targets and weights can't be imputed: leave out the rows of "
+                f"their nulls",
+                EXIT_USAGE,
+            )
         found[name] = value
         if name in types and is_numeric(types[name]):
             try:

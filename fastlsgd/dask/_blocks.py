@@ -59,7 +59,7 @@ def check_x(X) -> None:
         _check_columns(X, "X")
     else:
         raise ValueError(
-            f"X must be a dask array or dataframe, got a {type(X).__name__}: the estimators of "
+            f"X must be a dask array or dataframe, got type {type(X).__name__}: the estimators of "
             f"fastlsgd itself fit rows in memory."
         )
 

@@ -349,7 +349,7 @@ class LinearClassifier(ClassifierMixin, LinearModel):
         check_y_is_there(self, y)
         X = self._matrix(X, reset=reset)
         if is_device_sparse(y):
-            raise ValueError(f"y on a GPU must be a dense array, got a {type(y).__name__}.")
+            raise ValueError(f"y on a GPU must be a dense array, got type {type(y).__name__}.")
         if has_plain_labels(y) and len(y) == X.shape[0]:
             return X, y
         y = check.on_host(y, "y")

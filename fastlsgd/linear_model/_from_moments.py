@@ -187,7 +187,7 @@ class FromMoments(LinearRegressor):
 
 def check_moments(moments, name: str) -> None:
     if not isinstance(moments, Moments):
-        raise ValueError(f"{name} must be Moments, got a {type(moments).__name__}.")
+        raise ValueError(f"{name} must be Moments, got type {type(moments).__name__}.")
     if moments.n_samples == 0:
         raise ValueError(f"{name} are empty: there were no rows of positive sample_weight.")
 

@@ -23,7 +23,7 @@ Report = bool | Callable[[StreamProgress], None]
 def check_stream(stream) -> None:
     if not isinstance(stream, Stream):
         raise ValueError(
-            f"stream must be a Stream, got a {type(stream).__name__}: fastlsgd.streaming.scan "
+            f"stream must be a Stream, got type {type(stream).__name__}: fastlsgd.streaming.scan "
             f"makes one of files, frames, arrays and batches."
         )
 

@@ -251,13 +251,27 @@ class InferringRegressor(FromMoments):
                 f"{method} needs a fit, and the weights of this estimator were given: call fit."
             )
         if self._evidence is None:
+            restriction = self._restriction()
+            if restriction is not None:
+                raise ValueError(
+                    f"{method} needs a fit of one target without penalty, signs, bounds or "
+                    f"equalities, and this one has {restriction}."
+                )
             advice = getattr(self, "_evidence_advice", "Fit with solver='qr'")
             raise ValueError(
-                f"{method} needs a fit of one target without penalty or sign constraint, and an "
-                f"accurate factor: solver {self.solver_!r} left none (condition "
+                f"{method} needs an accurate factor: solver {self.solver_!r} left none (condition "
                 f"{self.condition_:.2g}). {advice}."
             )
         return self._evidence
+
+    def _restriction(self) -> str | None:
+        """What a fit has that leaves its weights without standard errors."""
+        alpha = getattr(self, "alpha_", getattr(self, "alpha", 0.0))
+        if np.any(np.asarray(alpha, dtype=np.float64) > 0.0):
+            return "a penalty"
+        named = {"positive": False, "bounds": None, "constraints": None}
+        chosen = (name for name, none in named.items() if getattr(self, name, none) is not none)
+        return next((f"{name}={check.shown(getattr(self, name))}" for name in chosen), None)
 
     def _rows_of_fit(self, X, y, sample_weight, evidence: Evidence, name: str) -> FittedRows:
         """The rows, if they can be those of the fit."""

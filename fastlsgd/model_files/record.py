@@ -212,7 +212,7 @@ def _weights_of(estimator) -> tuple[np.ndarray, np.ndarray]:
     coef = estimator.coef_
     coef = coef.toarray() if hasattr(coef, "toarray") else check.on_host(coef)
     if not isinstance(coef, np.ndarray) or coef.ndim not in (1, 2):
-        raise ValueError(f"coef_ must be an array, got a {type(coef).__name__}.")
+        raise ValueError(f"coef_ must be an array, got type {type(coef).__name__}.")
     if coef.dtype not in (np.float32, np.float64):
         raise ValueError(f"coef_ must be float32 or float64, got {coef.dtype}.")
     coef = coef.astype(coef.dtype.newbyteorder("="), copy=False)

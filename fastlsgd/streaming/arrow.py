@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .encoding import Encoding, numbers_of
+from .encoding import Encoding, has_nulls, numbers_of
 from .source import StreamError, distinct
 
 # Of each column, this much of a Parquet file is read at a time.
@@ -94,7 +94,7 @@ class TableSource:
         kind = column.type.value_type if types.is_dictionary(column.type) else column.type
         if types.is_string(kind) or types.is_large_string(kind) or types.is_boolean(kind):
             if column.null_count:
-                raise StreamError(f"{place}: column {name!r} has {column.null_count} nulls.")
+                raise StreamError(f"{has_nulls(column, name, place)}: leave out their rows.")
             labels = column.cast(kind) if kind != column.type else column
             values = labels.to_numpy(zero_copy_only=False)
             return values if types.is_boolean(kind) else np.asarray(values, dtype=object)

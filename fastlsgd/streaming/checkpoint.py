@@ -192,7 +192,7 @@ def check_path(checkpoint) -> None:
     if checkpoint is None:
         return
     if not isinstance(checkpoint, (str, os.PathLike)):
-        raise StreamError(f"checkpoint must be a path, got a {type(checkpoint).__name__}.")
+        raise StreamError(f"checkpoint must be a path, got type {type(checkpoint).__name__}.")
     folder = Path(checkpoint).parent
     if not folder.is_dir():
         raise FileNotFoundError(f"checkpoint: there is no folder {folder}.")

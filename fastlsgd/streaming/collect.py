@@ -60,8 +60,11 @@ def collect(
         if file is not None:
             file.save((block.position, block.number + 1), parts)
         meter.count(block)
-    if not all(part.n_samples for part in parts):
-        raise StreamError("The stream has no rows of positive weight, or too few for its folds.")
+    empty = [part.n_samples == 0 for part in parts]
+    if all(empty):
+        raise StreamError("The stream has no rows of positive weight.")
+    if any(empty):
+        raise StreamError(f"The stream has too few rows of positive weight for {len(parts)} folds.")
     if stream.feature_names is not None:
         for part in parts:
             part.feature_names_in_ = np.array(stream.feature_names, dtype=object)

@@ -30,6 +30,11 @@ class Column:
             return [self.name]
         return [f"{self.name}={category}" for category in self.categories]
 
+    @property
+    def advice(self) -> str:
+        """What a user can do about nulls."""
+        return f"leave out their rows, or take impute={{{self.name!r}: value}}"
+
 
 @dataclass(frozen=True)
 class Encoding:
@@ -49,7 +54,7 @@ class Encoding:
         for column in self.columns:
             values = batch.column(column.name)
             if column.categories is None:
-                X[:, j] = numbers_of(values, column.name, place, column.fill)
+                X[:, j] = numbers_of(values, column.name, place, column.fill, column.advice)
                 j += 1
                 continue
             codes, n_columns = _codes(values, column, place), len(column.categories)
@@ -60,8 +65,16 @@ class Encoding:
         return X
 
 
-def numbers_of(values, name: str, place: str, fill: Any = None) -> np.ndarray:
+def has_nulls(values, name: str, place: str) -> str:
+    return f"{place}: column {name!r} has {values.null_count} nulls"
+
+
+def numbers_of(
+    values, name: str, place: str, fill: Any = None, advice: str = "leave out their rows"
+) -> np.ndarray:
     """Return a column as numbers of its own type.
+
+    Errors about nulls end with `advice`.
 
     Raises
     ------
@@ -72,7 +85,7 @@ def numbers_of(values, name: str, place: str, fill: Any = None) -> np.ndarray:
         raise StreamError(f"{place}: column {name!r} has type {values.type}, which is no number.")
     if values.null_count:
         if fill is None:
-            raise StreamError(f"{place}: column {name!r} has {values.null_count} nulls.")
+            raise StreamError(f"{has_nulls(values, name, place)}: {advice}.")
         values = values.cast("double") if isinstance(fill, float) else values
         values = values.fill_null(fill)
     if str(values.type).startswith("decimal"):
@@ -105,7 +118,7 @@ def _codes(values, column: Column, place: str) -> np.ndarray:
     values = plain(values)
     if values.null_count:
         if column.fill is None:
-            raise StreamError(f"{place}: column {column.name!r} has {values.null_count} nulls.")
+            raise StreamError(f"{has_nulls(values, column.name, place)}: {column.advice}.")
         values = values.fill_null(column.fill)
     known = pa.array([*(column.categories or ()), *column.others], type=values.type)
     codes = pc.index_in(values, value_set=known)

@@ -104,7 +104,7 @@ def lstsq(A: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 def _check_tensor(value, name: str) -> None:
     if not isinstance(value, torch.Tensor):
-        raise ValueError(f"{name} must be a torch.Tensor, got a {type(value).__name__}.")
+        raise ValueError(f"{name} must be a torch.Tensor, got type {type(value).__name__}.")
     if value.dtype not in (torch.float32, torch.float64):
         raise ValueError(
             f"{name} must be float32 or float64, got {value.dtype}: convert it with {name}.float()."

@@ -99,7 +99,7 @@ def fit_head(
     check.check_choice(task, "task", TASKS)
     check.check_choice(factor, "factor", FACTORS)
     if not isinstance(model, nn.Module):
-        raise ValueError(f"model must be a torch.nn.Module, got a {type(model).__name__}.")
+        raise ValueError(f"model must be a torch.nn.Module, got type {type(model).__name__}.")
     layer = _layer_of(model, head)
     moments, is_classification = _moments_of(model, layer, loader, task, Moments(factor=factor))
     options: dict[str, Any] = {"alpha": alpha, "fit_intercept": layer.bias is not None}
@@ -132,9 +132,9 @@ def _layer_of(model: nn.Module, head) -> nn.Linear:
             raise ValueError(f"head={head!r} is no module of the {type(model).__name__}.")
         head = named[head]
     elif all(module is not head for module in model.modules()):
-        raise ValueError(f"head must be a module of model, got a {type(head).__name__} beside it.")
+        raise ValueError(f"head must be a module of model, got another {type(head).__name__}.")
     if not isinstance(head, nn.Linear):
-        raise ValueError(f"head must be a torch.nn.Linear, got a {type(head).__name__}.")
+        raise ValueError(f"head must be a torch.nn.Linear, got type {type(head).__name__}.")
     return head
 
 
@@ -187,7 +187,7 @@ def _as_batch(given) -> Batch:
     inputs, targets, weight = (*given, None)[:3]
     for name, value in (("targets", targets), ("sample_weight", weight)):
         if not isinstance(value, torch.Tensor) and not (name == "sample_weight" and value is None):
-            raise ValueError(f"{name} must be tensors, got a {type(value).__name__}.")
+            raise ValueError(f"{name} must be tensors, got type {type(value).__name__}.")
     return Batch(inputs, targets, weight)
 
 

@@ -82,7 +82,7 @@ def linear_from(
 def fitted_weights(estimator) -> tuple[np.ndarray, np.ndarray]:
     """The weights (t, d) of a fitted linear model and its intercepts (t,), on the host."""
     if not hasattr(estimator, "fit"):
-        raise ValueError(f"estimator must be a linear model, got a {type(estimator).__name__}.")
+        raise ValueError(f"estimator must be a linear model, got type {type(estimator).__name__}.")
     check_is_fitted(estimator)
     if not (hasattr(estimator, "coef_") and hasattr(estimator, "intercept_")):
         raise ValueError(
@@ -146,7 +146,7 @@ def estimator_from(linear: nn.Linear, *, classes=None):
     ((3, 4), (1,))
     """
     if not isinstance(linear, nn.Linear):
-        raise ValueError(f"linear must be a torch.nn.Linear, got a {type(linear).__name__}.")
+        raise ValueError(f"linear must be a torch.nn.Linear, got type {type(linear).__name__}.")
     coef = _as_array(linear.weight)
     has_bias = linear.bias is not None
     intercept = np.zeros(len(coef))

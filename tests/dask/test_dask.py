@@ -210,7 +210,7 @@ def test_blocks_that_do_not_fit_are_refused_before_any_work():
     refused("y has 200 rows, but X has 240", dX, dy[:200])
     refused("y is in memory, but the blocks of X have unknown lengths", unknown(dX), y)
     refused("X has 2 blocks of rows and y has 3", unknown(dX), chunked(y, [10, 20]))
-    refused("X must be a dask array or dataframe, got a ndarray", X, y)
+    refused("X must be a dask array or dataframe, got type ndarray", X, y)
     refused("X must have 2 dimensions", dy, dy)
     refused("X must hold real numbers, got dtype complex128", dX.astype(complex), dy)
     refused("n_jobs must be None or a whole", *(dX, dy)) if model.set_params(n_jobs=0) else None

@@ -189,7 +189,7 @@ def test_errors():
     X, y = data()
     with pytest.raises(ValueError, match="fit"):
         to_onnx(LeastSquaresRegressor())
-    with pytest.raises(ValueError, match="must be an estimator or a pipeline, got a list"):
+    with pytest.raises(ValueError, match="must be an estimator or a pipeline, got type list"):
         to_onnx([1.0])
     model = LeastSquaresClassifier().fit(X, (y[:, 0] > 2).astype(float))
     assert outputs(to_onnx(model), X)["label"].dtype == np.int64

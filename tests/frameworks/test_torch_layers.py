@@ -89,7 +89,7 @@ def test_errors_of_conversion():
     X, y = rows()
     with pytest.raises(ValueError, match="fit"):
         linear_from(LeastSquaresRegressor())
-    with pytest.raises(ValueError, match="must be a linear model, got a list"):
+    with pytest.raises(ValueError, match="must be a linear model, got type list"):
         linear_from([1.0])
     with pytest.raises(ValueError, match=r"overflow torch\.float16"):
         linear_from(LeastSquaresRegressor().fit(X, y * 1e9), dtype=torch.float16)
@@ -254,7 +254,7 @@ def test_features_that_depend_on_each_other():
     [
         ([], {}, "loader has no rows"),
         ([torch.ones(4, 5)], {}, r"loader must yield \(inputs, targets\)"),
-        ([(torch.ones(4, 5), [1])], {}, "targets must be tensors, got a list"),
+        ([(torch.ones(4, 5), [1])], {}, "targets must be tensors, got type list"),
         ([(torch.ones(4, 5), torch.ones(4))], {}, r"Batch 0 of loader: targets must have shape"),
         ([(torch.ones(4, 5), torch.full((4,), 3))], {}, "class numbers from 0 to 2, got 3"),
         ([(torch.ones(4, 5), torch.ones(4))], {"task": "classification"}, "an integer dtype"),

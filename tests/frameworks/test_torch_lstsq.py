@@ -129,8 +129,8 @@ def test_functional_transforms():
 @pytest.mark.parametrize(
     ("A", "b", "message"),
     [
-        (np.ones((3, 2)), torch.ones(3), r"A must be a torch.Tensor, got a ndarray"),
-        (torch.ones(3, 2), [1.0], r"b must be a torch.Tensor, got a list"),
+        (np.ones((3, 2)), torch.ones(3), r"A must be a torch.Tensor, got type ndarray"),
+        (torch.ones(3, 2), [1.0], r"b must be a torch.Tensor, got type list"),
         (torch.ones(3, 2).half(), torch.ones(3).half(), r"A must be float32 or float64, got torch"),
         (torch.ones(3, 2), torch.ones(3).cfloat(), r"b must be float32 or float64, got torch.co"),
         (torch.ones(3, 2).to_sparse(), torch.ones(3), r"A must be a dense tensor"),

@@ -74,13 +74,21 @@ def test_it_prints_as_text_and_html():
 
 
 @pytest.mark.parametrize(
-    "chosen",
-    [{"alpha": 0.1}, {"alpha": [0.1, 0.01]}, {"positive": True}, {"solver": "sketch"},
-     {"solver": "cg"}, {"solver": "nesterov"}],
-)  # fmt: skip
-def test_no_summary_of_other_fits(chosen):
+    ("chosen", "reason"),
+    [
+        ({"alpha": 0.1}, "this one has a penalty"),
+        ({"alpha": [0.1, 0.01]}, "this one has a penalty"),
+        ({"positive": True}, "this one has positive=True"),
+        ({"bounds": (0.0, 1.0)}, r"this one has bounds=\(0.0, 1.0\)"),
+        ({"constraints": ([[1.0, 1.0, 1.0, 1.0]], [1.0])}, "this one has constraints="),
+        ({"solver": "sketch"}, "summary needs an accurate factor: solver 'sketch' left none"),
+        ({"solver": "cg"}, "summary needs an accurate factor: solver 'cg' left none"),
+        ({"solver": "nesterov"}, "summary needs an accurate factor: solver 'nesterov' left none"),
+    ],
+)
+def test_no_summary_of_other_fits(chosen, reason):
     X, y, _, _ = records.problem("plain")
-    with pytest.raises(ValueError, match="summary needs a fit of one target without"):
+    with pytest.raises(ValueError, match=reason):
         LeastSquaresRegressor(**chosen).fit(X, y).summary()
 
 
