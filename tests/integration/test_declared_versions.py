@@ -14,7 +14,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 
 
 def bounds(lines: list[str], comparison: str) -> dict[str, str]:
-    found = (re.match(rf"([\w-]+){comparison}([\d.]+)", line) for line in lines)
+    found = (re.match(rf"([\w-]+)(?:\[\w+\])?{comparison}([\d.]+)", line) for line in lines)
     return dict(match.groups() for match in found if match)
 
 
