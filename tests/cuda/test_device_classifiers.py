@@ -159,7 +159,9 @@ def test_labels_that_are_none(send, model, labels, message):
 def test_sparse_labels_on_the_device_are_refused(send):
     X, y, _ = labelled(2)
     y = SimpleNamespace(tocsr=None, data=send(y))
-    with pytest.raises(ValueError, match="y on a GPU must be a dense array, got a SimpleNamespace"):
+    with pytest.raises(
+        ValueError, match="y on a GPU must be a dense array, got type SimpleNamespace"
+    ):
         fastlsgd.LeastSquaresClassifier().fit(send(X.copy()), y)
 
 

@@ -93,7 +93,7 @@ def test_errors_of_conversion():
         linear_from([1.0])
     with pytest.raises(ValueError, match=r"overflow torch\.float16"):
         linear_from(LeastSquaresRegressor().fit(X, y * 1e9), dtype=torch.float16)
-    with pytest.raises(ValueError, match=r"must be a torch\.nn\.Linear, got a ReLU"):
+    with pytest.raises(ValueError, match=r"must be a torch\.nn\.Linear, got type ReLU"):
         estimator_from(nn.ReLU())
     with pytest.raises(ValueError, match="3 outputs, but there are 2 classes"):
         estimator_from(nn.Linear(2, 3), classes=[0, 1])
@@ -261,7 +261,7 @@ def test_features_that_depend_on_each_other():
         ([(torch.ones(4, 5), torch.ones(4, 3), torch.ones(3))], {}, "sample_weight must have sha"),
         ([(torch.full((4, 5), torch.nan), torch.ones(4, 3))], {}, "Batch 0 of loader: .*(NaN|nan)"),
         ([], {"head": "tail"}, "head='tail' is no module of the Network"),
-        ([], {"head": "body"}, r"head must be a torch\.nn\.Linear, got a Sequential"),
+        ([], {"head": "body"}, r"head must be a torch\.nn\.Linear, got type Sequential"),
         ([], {"head": nn.Linear(2, 2)}, "head must be a module of model"),
         ([], {"alpha": -1.0}, "alpha"),
         ([], {"task": "ranking"}, "task"),
