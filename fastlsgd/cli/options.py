@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
+from importlib import import_module
 from typing import NoReturn
 
 from .._settings import BACKEND_NAMES
@@ -42,40 +44,9 @@ def parser() -> argparse.ArgumentParser:
 # ------------------------------------------------------------------------------- commands
 
 
-def _fit(arguments: argparse.Namespace) -> None:
-    from .fit import run
-
-    run(arguments)
-
-
-def _predict(arguments: argparse.Namespace) -> None:
-    from .predict import run
-
-    run(arguments)
-
-
-def _evaluate(arguments: argparse.Namespace) -> None:
-    from .evaluate import run
-
-    run(arguments)
-
-
-def _info(arguments: argparse.Namespace) -> None:
-    from .info import run
-
-    run(arguments)
-
-
-def _to_c(arguments: argparse.Namespace) -> None:
-    from .to_c import run
-
-    run(arguments)
-
-
-def _demo(arguments: argparse.Namespace) -> None:
-    from .demo import run
-
-    run(arguments)
+def _run(module: str, arguments: argparse.Namespace) -> None:
+    """Import the module of a command, which takes long, and run it."""
+    import_module(f".{module}", __package__).run(arguments)
 
 
 def _show_versions(arguments: argparse.Namespace) -> None:
@@ -134,7 +105,7 @@ def _add_fit(commands) -> None:
     )
     _add_memory(reading)
     _add_report(fit)
-    fit.set_defaults(run=_fit, run_quietly=True)
+    fit.set_defaults(run=partial(_run, "fit"), run_quietly=True)
 
 
 def _add_model(group) -> None:
@@ -208,7 +179,7 @@ def _add_predict(commands) -> None:
         help="with --loss-scale log: estimates of the mean, not of the median",
     )
     _add_memory(predict)
-    predict.set_defaults(run=_predict, run_quietly=True)
+    predict.set_defaults(run=partial(_run, "predict"), run_quietly=True)
 
 
 def _add_evaluate(commands) -> None:
@@ -224,7 +195,7 @@ def _add_evaluate(commands) -> None:
     evaluate.add_argument("--weight", metavar="COLUMN", help="default: that of the fit")
     _add_memory(evaluate)
     _add_report(evaluate)
-    evaluate.set_defaults(run=_evaluate, run_quietly=True)
+    evaluate.set_defaults(run=partial(_run, "evaluate"), run_quietly=True)
 
 
 def _add_info(commands) -> None:
@@ -233,7 +204,7 @@ def _add_info(commands) -> None:
     )
     _add_model_file(info)
     info.add_argument("--json", action="store_true", help="print JSON")
-    info.set_defaults(run=_info, run_quietly=True)
+    info.set_defaults(run=partial(_run, "info"), run_quietly=True)
 
 
 def _add_to_c(commands) -> None:
@@ -245,7 +216,7 @@ def _add_to_c(commands) -> None:
     _add_model_file(to_c)
     to_c.add_argument("--output", metavar="FILE", help="default: stdout")
     to_c.add_argument("--name", default="model", help="what names in C start with (default: model)")
-    to_c.set_defaults(run=_to_c, run_quietly=True)
+    to_c.set_defaults(run=partial(_run, "to_c"), run_quietly=True)
 
 
 def _add_demo(commands) -> None:
@@ -262,7 +233,7 @@ def _add_demo(commands) -> None:
         'they need Matplotlib: pip install "fastlsgd[demo]"',
     )
     _add_backend(demo)
-    demo.set_defaults(run=_demo)
+    demo.set_defaults(run=partial(_run, "demo"))
 
 
 def _add_source(command) -> None:
