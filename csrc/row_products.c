@@ -116,27 +116,25 @@ TILE(8)
       X->index_bytes == 4 ? KERNEL(4, 0, __VA_ARGS__) : KERNEL(8, 0, __VA_ARGS__); \
   } while (0)
 
+#define FOR_WIDTH(NAME, ...) \
+  do { \
+    if (w == 1) \
+      FOR_X(NAME##_1, __VA_ARGS__); \
+    else if (w == 2) \
+      FOR_X(NAME##_2, __VA_ARGS__); \
+    else if (w == 4) \
+      FOR_X(NAME##_4, __VA_ARGS__); \
+    else \
+      FOR_X(NAME##_8, __VA_ARGS__); \
+  } while (0)
+
 static void sums(double *z, const fastlsgd_matrix *X, const double *u, int64_t t, int64_t w) {
   memset(z, 0, (size_t)(X->n_cols * w) * sizeof *z);
-  if (w == 1)
-    FOR_X(sums_1, z, X, u, t);
-  else if (w == 2)
-    FOR_X(sums_2, z, X, u, t);
-  else if (w == 4)
-    FOR_X(sums_4, z, X, u, t);
-  else
-    FOR_X(sums_8, z, X, u, t);
+  FOR_WIDTH(sums, z, X, u, t);
 }
 
 static void dots(double *out, const fastlsgd_matrix *X, const double *z, int64_t t, int64_t w) {
-  if (w == 1)
-    FOR_X(dots_1, out, X, z, t);
-  else if (w == 2)
-    FOR_X(dots_2, out, X, z, t);
-  else if (w == 4)
-    FOR_X(dots_4, out, X, z, t);
-  else
-    FOR_X(dots_8, out, X, z, t);
+  FOR_WIDTH(dots, out, X, z, t);
 }
 
 extern const fastlsgd_row_kernels PASTE(fastlsgd_row_kernels, ISA);
