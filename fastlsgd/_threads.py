@@ -5,14 +5,15 @@
 
 from __future__ import annotations
 
+import _thread
 import contextvars
 import math
 import os
+import queue
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,6 +34,7 @@ FEW_PASS_NUMBERS = 2**18
 # lasso of 200 x 1,000 took 720 ms with two threads and 4 with one, a ridge 1,260 and 3.
 FEW_BLAS_PRODUCTS = 2**26
 POLL_SECONDS = 0.1
+START_SECONDS = 1.0  # after which a thread that has not begun its work is not waited for
 
 
 # ----------------------------------------------------------------- how many can be used
@@ -116,7 +118,74 @@ def _sklearn_config() -> Callable[[], Any]:
     return lambda: sklearn.config_context(**config)
 
 
-# --------------------------------------------------------- calls that Ctrl-C must not wait for
+# ------------------------------------------------------------------- calls in other threads
+
+
+def start_thread(function: Callable[[], object]) -> bool:
+    """Call `function` in a new daemon thread, or return False where none can be started.
+
+    True does not promise that the thread will run: one that finds no memory for its first step
+    dies, and threading.Thread.start then waits for it forever
+    (https://github.com/python/cpython/issues/140746). This function does not wait. So whoever calls
+    it must be able to go on without the thread, as `Job` does.
+    """
+    try:
+        _thread.start_new_thread(function, ())
+    except (RuntimeError, MemoryError):
+        return False
+    return True
+
+
+class Job:
+    """A call that is made once, by another thread or by the caller, whichever is first."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self._call: Callable[[], Any] | None = call
+        self._claimed = threading.Lock()
+        self._running = threading.Lock()  # released when the call has ended: that needs no memory
+        self._running.acquire()
+        self._outcome: Any = None
+        self._error: BaseException | None = None
+
+    def __call__(self) -> None:
+        if not self._claimed.acquire(False):
+            return
+        call, self._call = self._call, None  # so that its arrays are released
+        try:
+            self._outcome = call() if call is not None else None
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._running.release()
+
+    def make_here(self) -> None:
+        """Make the call in this thread unless another has begun it; errors are raised at once."""
+        self()
+        if self._error is not None:
+            raise self._error
+
+    def cancel(self) -> None:
+        """Prevent the call if it has not begun, and wait for its end if it has."""
+        if self._claimed.acquire(False):
+            self._call = None
+            self._running.release()
+        else:
+            self.has_ended()
+
+    def has_ended(self, seconds: float = -1.0) -> bool:
+        """Wait for the end of the call, for so many seconds at most unless they are negative."""
+        ended = self._running.acquire(timeout=seconds)
+        if ended:
+            self._running.release()
+        return ended
+
+    def result(self) -> Any:
+        """What the call has returned, once: the job may stay in a queue, its result need not."""
+        self.has_ended()
+        if self._error is not None:
+            raise self._error
+        outcome, self._outcome = self._outcome, None
+        return outcome
 
 
 def interruptible(function: Callable[..., T], *args, **kwargs) -> T:
@@ -126,93 +195,78 @@ def interruptible(function: Callable[..., T], *args, **kwargs) -> T:
     must own its arguments or only read them, and it must release the GIL. The new thread inherits
     this thread's settings.
 
-    Signals reach the main thread only; in any other thread, `function` is called directly.
+    Signals reach the main thread only; in any other thread, `function` is called directly. So it is
+    where no thread can be started, or where one does not begin within `START_SECONDS`: then Ctrl-C
+    is answered late.
     """
     if threading.current_thread() is not threading.main_thread():
         return function(*args, **kwargs)
-    outcome: list[Any] = []
-    error: list[BaseException] = []
-    call = carried(function)
+    job = Job(partial(carried(function), *args, **kwargs))
+    if not (start_thread(job) and job.has_ended(START_SECONDS)):
+        job.make_here()
+    while not job.has_ended(POLL_SECONDS):
+        pass
+    return job.result()
 
-    def work() -> None:
+
+class _Pool:
+    """Daemon threads that make calls from a queue, for callers that can make them themselves."""
+
+    def __init__(self) -> None:
+        self._calls: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+        self._idle = threading.Semaphore(0)
+        self._counting = threading.Lock()
+        self._running, self._most = 0, os.cpu_count() or 1
+
+    def submit(self, call: Callable[[], object]) -> None:
+        self._calls.put(call)
+        if not self._idle.acquire(blocking=False) and self._running < self._most:
+            start_thread(self._work)
+
+    def _work(self) -> None:
+        with self._counting:
+            if self._running >= self._most:
+                return
+            self._running += 1
         try:
-            outcome.append(call(*args, **kwargs))
-        except BaseException as raised:
-            error.append(raised)
+            while True:
+                self._next()()
+        finally:
+            with self._counting:
+                self._running -= 1
 
-    worker = threading.Thread(target=work, name="fastlsgd-interruptible", daemon=True)
-    try:
-        worker.start()
-    except RuntimeError:  # no thread can be started: answer Ctrl-C late rather than fail
-        return function(*args, **kwargs)
-    while worker.is_alive():
-        worker.join(POLL_SECONDS)
-    if error:
-        raise error[0]
-    return outcome[0]
-
-
-# ------------------------------------------------------------- if no thread can be started
-
-
-class _Job:
-    """A call that is made once, by a thread of the pool or by the caller, whichever is first."""
-
-    def __init__(self, call: Callable[[], Any]) -> None:
-        self._call: Callable[[], Any] | None = call
-        self._claimed = threading.Lock()
-        self._done = threading.Event()
-        self._outcome: Any = None
-        self._error: BaseException | None = None
-
-    def __call__(self) -> None:
-        if not self._claimed.acquire(blocking=False):
-            return
-        call, self._call = self._call, None  # so that its arrays are released
+    def _next(self) -> Callable[[], object]:
         try:
-            self._outcome = call() if call is not None else None
-        except BaseException as error:
-            self._error = error
-        self._done.set()
-
-    def make_here(self) -> None:
-        """Make the call in this thread unless another has begun it; errors are raised at once."""
-        self()
-        if self._done.is_set() and self._error is not None:
-            raise self._error
-
-    def cancel(self) -> None:
-        """Prevent the call if it has not begun, and wait for its end if it has."""
-        if self._claimed.acquire(blocking=False):
-            self._call = None
-        else:
-            self._done.wait()
-
-    def result(self) -> Any:
-        self._done.wait()
-        if self._error is not None:
-            raise self._error
-        return self._outcome
+            return self._calls.get_nowait()
+        except queue.Empty:
+            self._idle.release()
+            return self._calls.get()
 
 
-def call_all(
-    calls: Sequence[Callable[[], T]],
-    executor: Callable[[], Executor],
-    stop: threading.Event | None = None,
-) -> list[T]:
-    """The results of the calls; this thread makes the first one, and the executor the others.
+_pool = _Pool()
 
-    Where the executor gets no more threads, this thread makes the remaining calls. Where a call
-    raises (KeyboardInterrupt, too), this function waits for the others, so that nothing is read or
-    written after it has returned. It first sets `stop`, for calls that check it.
+
+def _forget_pool() -> None:
+    """After a fork, in the child, which has none of the pool's threads."""
+    global _pool
+    _pool = _Pool()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
+
+
+def call_all(calls: Sequence[Callable[[], T]], stop: threading.Event | None = None) -> list[T]:
+    """The results of the calls; this thread makes the first one, and a pool's threads the others.
+
+    Where there are no more threads, this thread makes the remaining calls. Where a call raises
+    (KeyboardInterrupt, too), this function waits for the others, so that nothing is read or written
+    after it has returned. It first sets `stop`, for calls that check it.
     """
-    jobs = [_Job(call) for call in calls]
+    jobs = [Job(call) for call in calls]
     try:
         for job in jobs[1:]:
-            try:
-                executor().submit(job)
-            except RuntimeError:  # no thread can be started, or the interpreter is shutting down
-                break
+            _pool.submit(job)
         for job in jobs:
             job.make_here()
         return [job.result() for job in jobs]

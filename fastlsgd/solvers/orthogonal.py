@@ -11,7 +11,6 @@ refinement.
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -107,8 +106,7 @@ def _mixed_triangle(system: System, seed: int) -> np.ndarray:
         carried(partial(_mix, system, parts[k::n_threads], seeds[k::n_threads], stop))
         for k in range(n_threads)
     ]
-    with ThreadPoolExecutor(n_threads) as pool:
-        call_all(calls, lambda: pool, stop)
+    call_all(calls, stop)
     upper = np.zeros((0, shape[1]))
     while parts:
         upper = upper_of_both(upper, parts.pop(0))

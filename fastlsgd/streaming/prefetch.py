@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from functools import partial
+from typing import TypeVar
 
-from .._threads import carried
+from .._threads import Job, carried, start_thread
 
 T = TypeVar("T")
 
@@ -17,44 +16,20 @@ _END = object()
 def prefetched(items: Iterator[T]) -> Iterator[T]:
     """Yield the items, of which one is made ahead; where no thread can be started, none is.
 
-    The thread ends with the iterator, also where the caller leaves it early.
+    When the caller leaves early, nothing runs any more: an item that has begun is awaited.
     """
-    ready: queue.Queue[Any] = queue.Queue(maxsize=1)
-    ended = threading.Event()
-
-    def offer(item: Any) -> bool:
-        while not ended.is_set():
-            try:
-                ready.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def work() -> None:
-        try:
-            for item in items:
-                if not offer((item, None)):
-                    return
-            offer((_END, None))
-        except BaseException as error:
-            offer((None, error))
-
-    worker = threading.Thread(target=carried(work), name="fastlsgd-stream", daemon=True)
-    try:
-        worker.start()
-    except RuntimeError:
-        yield from items
-        return
+    make = carried(partial(next, items, _END))
+    job = Job(make)
+    start_thread(job)
     try:
         while True:
-            item, error = ready.get()
-            if error is not None:
-                raise error
+            job.make_here()
+            item = job.result()
             if item is _END:
                 return
+            job = Job(make)
+            start_thread(job)
             yield item
             del item  # or the block would stay in memory until the next one has been made
     finally:
-        ended.set()
-        worker.join()
+        job.cancel()

@@ -21,6 +21,7 @@ from fastlsgd import kernels as dispatcher
 from fastlsgd.kernels import reference
 from fastlsgd.solvers import orthogonal
 from fastlsgd.solvers.system import System
+from fastlsgd.streaming.prefetch import prefetched
 
 LINUX = sys.platform.startswith("linux")
 
@@ -103,15 +104,27 @@ def test_limit_of_threadpoolctl_holds_in_another_thread():
 # ------------------------------------------------------------------- where none can start
 
 
-class NoThreads(ThreadPoolExecutor):
-    def _adjust_thread_count(self):
-        raise RuntimeError("can't start new thread")
+def refuses(function, args):
+    raise RuntimeError("can't start new thread")
 
 
-def test_calls_are_made_where_no_thread_can_start():
-    with NoThreads(4) as pool:
-        calls = [lambda k=k: k for k in range(5)]
-        assert _threads.call_all(calls, lambda: pool) == list(range(5))
+def dies(function, args):
+    """A thread that has no memory for its first step: threading.Thread.start waits for ever."""
+
+
+@pytest.mark.parametrize("start", [refuses, dies])
+def test_work_is_done_where_threads_do_not_start(start, monkeypatch):
+    monkeypatch.setattr(_threads._thread, "start_new_thread", start)
+    monkeypatch.setattr(_threads, "START_SECONDS", 0.01)
+    assert _threads.call_all([lambda k=k: k for k in range(5)]) == list(range(5))
+    assert _threads.interruptible(lambda a: a + 1, a=2) == 3
+    assert list(prefetched(iter(range(5)))) == list(range(5))
+
+
+def test_a_pool_has_no_more_threads_than_processors():
+    for _ in range(3):
+        assert _threads.call_all([lambda k=k: k for k in range(200)]) == list(range(200))
+    assert _threads._pool._running <= os.cpu_count()
 
 
 def test_an_error_in_one_call_is_raised_when_all_have_ended():
@@ -120,10 +133,9 @@ def test_an_error_in_one_call_is_raised_when_all_have_ended():
     def fails():
         raise ZeroDivisionError
 
-    with ThreadPoolExecutor(2) as pool:
-        for calls in ([fails, lambda: ended.append(1)], [lambda: ended.append(1), fails]):
-            with pytest.raises(ZeroDivisionError):
-                _threads.call_all(calls, lambda: pool)
+    for calls in ([fails, lambda: ended.append(1)], [lambda: ended.append(1), fails]):
+        with pytest.raises(ZeroDivisionError):
+            _threads.call_all(calls)
 
 
 @pytest.mark.skipif(not LINUX, reason="limits of Linux")

@@ -1,4 +1,4 @@
-"""A pool of threads around kernels that release the GIL, and how rows are divided among them.
+"""How rows are divided among threads, around kernels that release the GIL.
 
 Numba's own threading layers are not used: its workqueue aborts the process when two threads call
 it at once (numba issue 10565). Chunks depend on the shape and on n_threads alone, and their sums
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -24,8 +23,6 @@ from .compile import lock
 SERIAL_WORK = 200_000  # multiply-adds below which handing work to a thread costs more than it gains
 MOST_CHUNKS = 1_024  # no machine has more threads to gain by, and each chunk has sums of its own
 
-_pool: ThreadPoolExecutor | None = None
-
 
 def _wait_for_compilers() -> None:
     """Before a fork: a compilation in another thread, ours or not, would never end in the child."""
@@ -34,38 +31,24 @@ def _wait_for_compilers() -> None:
 
 
 def _release_compilers() -> None:
-    """After a fork, in the parent."""
+    """After a fork, in both processes."""
     global_compiler_lock.release()
     lock.release()
 
 
-def _forget_pool() -> None:
-    """After a fork, in the child, which has none of the pool's threads."""
-    global _pool
-    _pool = None
-    _release_compilers()
-
-
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
-        before=_wait_for_compilers, after_in_parent=_release_compilers, after_in_child=_forget_pool
+        before=_wait_for_compilers,
+        after_in_parent=_release_compilers,
+        after_in_child=_release_compilers,
     )
-
-
-def _executor() -> ThreadPoolExecutor:
-    """The pool, started when it is first needed."""
-    global _pool
-    with lock:
-        if _pool is None:
-            _pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="fastlsgd")
-    return _pool
 
 
 def in_chunks(chunk: Callable[[int, int], Any], bounds: list[int]) -> list:
     """[chunk(bounds[0], bounds[1]), chunk(bounds[1], bounds[2]), ...], the first in this thread."""
     if len(bounds) == 2:
         return [chunk(*bounds)]
-    return call_all([partial(chunk, low, high) for low, high in pairwise(bounds)], _executor)
+    return call_all([partial(chunk, low, high) for low, high in pairwise(bounds)])
 
 
 def chunk_bounds(X: Matrix, work_per_element: int, n_threads: int) -> list[int]:
