@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import threading
 import tracemalloc
 import warnings
 
@@ -64,6 +65,10 @@ def small_blocks():
 
 
 def peak(call) -> int:
+    """What `call` allocates, with what other threads of the process allocate in the meantime.
+
+    Such a thread may be left by a test before this one: an interrupted call runs to its end.
+    """
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
@@ -89,7 +94,10 @@ def test_nothing_of_the_size_of_x_is_allocated(kind):
             memory_of_calls.entries(X, y), memory_of_calls.entries(*small), strict=True
         ):
             warm_up()  # what is loaded and compiled once does not count
+            limit = LIMIT + LIMIT_PER_ROW * len(y) + MORE.get(name, 0)
             found = peak(call)
-            if found > LIMIT + LIMIT_PER_ROW * len(y) + MORE.get(name, 0):
+            if found > limit:
+                found = min(peak(call) for _ in range(3))
+            if found > limit:
                 too_large[name] = f"{found / MB:.1f} MB"
-    assert not too_large
+    assert not too_large, threading.enumerate()
