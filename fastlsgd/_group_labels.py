@@ -71,9 +71,54 @@ def find_groups(groups, n: int, skip_missing: bool) -> Groups:
     return Groups(order, bounds, keys, names)
 
 
-def codes_of(groups, n: int) -> list[np.ndarray]:
-    """A whole number for each label of each column; missing labels are refused."""
+def clusters_of(groups, n: int) -> tuple[np.ndarray, ...]:
+    """A number for the cluster of each row, in one way or in two; for two, of the pairs too.
+
+    Raises
+    ------
+    ValueError
+        For another number of rows, for missing labels, and for more than two columns of labels.
+    """
+    ways = [_codes(column)[0] for column in _label_columns(groups, n)]
+    if len(ways) == 2:
+        ways.append(np.unique(_pairs(*ways), return_inverse=True)[1].ravel())
+    return tuple(ways)
+
+
+class RunningClusters:
+    """`clusters_of` for labels that come a block at a time."""
+
+    def __init__(self) -> None:
+        self.known: list[dict] = [{}, {}, {}]
+
+    def of(self, groups, n: int) -> tuple[np.ndarray, ...]:
+        columns = _label_columns(groups, n)
+        ways = [_numbered(*pair) for pair in zip(columns, self.known, strict=False)]
+        if len(ways) == 2:
+            ways.append(_numbered(_pairs(*ways), self.known[2]))
+        return tuple(ways)
+
+
+def _numbered(labels: np.ndarray, known: dict) -> np.ndarray:
+    """The numbers of labels, of which those that are not known yet are given the next."""
+    try:
+        values, codes = np.unique(labels, return_inverse=True)
+    except TypeError:  # labels without an order
+        values, codes = labels, np.arange(len(labels))
+    own = [known.setdefault(value, len(known)) for value in values.tolist()]
+    return np.array(own, np.int64)[codes.ravel()]
+
+
+def _pairs(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """A number for each pair of numbers below 2^31."""
+    return first.astype(np.int64) * 2**31 + second
+
+
+def _label_columns(groups, n: int) -> list[np.ndarray]:
+    """One or two columns of labels; missing ones are refused."""
     columns, _ = _columns(groups, n)
+    if len(columns) > 2:
+        raise ValueError(f"groups must have one or two columns of labels, got {len(columns)}.")
     for column in columns:
         missing = _is_missing(column)
         if missing.any():
@@ -81,7 +126,7 @@ def codes_of(groups, n: int) -> list[np.ndarray]:
                 f"groups has {int(missing.sum())} missing labels, the first in row "
                 f"{int(np.argmax(missing))}: fill them."
             )
-    return [_codes(column)[0] for column in columns]
+    return columns
 
 
 def _columns(groups, n: int) -> tuple[list[np.ndarray], list[str]]:

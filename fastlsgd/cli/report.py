@@ -95,7 +95,11 @@ def coefficients(estimator, table: Table | None) -> list[dict[str, Any]]:
         for name, value in [("intercept", b), *zip(names, row, strict=True)]
     ]
     if getattr(estimator, "_evidence", None) is not None:
-        _add_errors(found if estimator.fit_intercept else found[1:], estimator.summary())
+        summaries = estimator.summary()
+        several = summaries if isinstance(summaries, list) else [summaries]
+        size, first = len(names) + 1, 0 if estimator.fit_intercept else 1
+        for k, summary in enumerate(several):
+            _add_errors(found[k * size + first : (k + 1) * size], summary)
     return found
 
 

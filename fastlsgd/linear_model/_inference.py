@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
 from sklearn.utils.validation import check_is_fitted
 
 from .. import _validation as check
-from .._group_labels import codes_of
-from ..kernels.contract import Matrix
-from ..kernels.device import lives_on_device
 from ..solvers.covariance import (
-    HETEROSCEDASTIC,
-    LEVERAGE_ONE,
     FittedRows,
-    RobustOptions,
     classical_covariance,
-    robust_covariance,
+    robust_covariances,
     whitened_chunks,
 )
-from ..solvers.inference import Evidence, infer
+from ..solvers.inference import Evidence, Inference, infer
+from ..solvers.meats import HETEROSCEDASTIC, LEVERAGE_ONE, RobustOptions
 from ..solvers.rows import counted_rows
+from ..streaming.stream import Stream
 from ._from_moments import FromMoments
+from ._from_streams import check_stream
+from ._rows_of_fit import host_matrix, rows_of_arrays, rows_of_stream
 from ._summary import Influence, Summary
 
 COVARIANCES = ("nonrobust", *HETEROSCEDASTIC, "cluster", "HAC")
@@ -41,7 +41,7 @@ KEYWORDS = {
 class InferringRegressor(FromMoments):
     """`summary` and what else needs the covariance of the weights."""
 
-    _evidence: Evidence | None
+    _evidence: list[Evidence] | None  # for each target
 
     def summary(
         self,
@@ -53,7 +53,8 @@ class InferringRegressor(FromMoments):
         X=None,
         y=None,
         sample_weight=None,
-    ) -> Summary:
+        stream: Stream | None = None,
+    ) -> Any:  # callers know how many targets they have
         """Standard errors, tests, confidence intervals, R2, AIC and BIC of the fit.
 
         Parameters
@@ -66,7 +67,8 @@ class InferringRegressor(FromMoments):
             Default: "nonrobust".
         cov_kwds : dict, optional
             "groups" for clusters: labels of any type for each row, or two columns of them for
-            clusters in two ways. "maxlags" (needed) and "kernel" ("bartlett" or "uniform") for HAC.
+            clusters in two ways; with `stream` also a stream whose targets are the labels.
+            "maxlags" (needed) and "kernel" ("bartlett" or "uniform") for HAC.
             "use_correction" for small samples (default: True for clusters, False for HAC),
             "df_correction" (default True: tests have the clusters' degrees of freedom) and "use_t"
             (default False: robust tests are normal, as statsmodels' are).
@@ -76,18 +78,22 @@ class InferringRegressor(FromMoments):
         X, y, sample_weight
             The rows of the fit, which the estimator does not keep; needed by robust covariances.
             One more pass is made over X.
+        stream : Stream, optional
+            The rows of the fit as a stream, in place of X, y and sample_weight. One more pass is
+            made over it.
 
         Returns
         -------
-        summary : Summary
-            Prints as a table, as HTML in a notebook; the numbers are its attributes.
+        summary : Summary, or list of Summary
+            Prints as a table, as HTML in a notebook; the numbers are its attributes. For several
+            targets a list with one for each.
 
         Raises
         ------
         ValueError
-            If the fit has a penalty, a sign constraint or many targets, or its solver left no
-            factor that is accurate enough: `solver="qr"` does. If rows or keywords are not those
-            that `cov_type` needs.
+            If the fit has a penalty or a sign constraint, or its solver left no factor that is
+            accurate enough: `solver="qr"` does. If rows or keywords are not those that `cov_type`
+            needs.
 
         Notes
         -----
@@ -112,29 +118,26 @@ class InferringRegressor(FromMoments):
         [0.3934, 0.3589]
         """
         level = _check_level(confidence_level, "confidence_level")
-        evidence = self._evidence_for("summary")
+        fitted = self._evidence_for("summary")
         check.check_choice(cov_type, "cov_type", COVARIANCES)
-        names = getattr(self, "feature_names_in_", None)
-        if names is None:
-            names = [f"x{j}" for j in range(self.n_features_in_)]
-        names = [*(["intercept"] if evidence.intercept is not None else []), *names]
         is_frequency = check.check_choice(weights, "weights", WEIGHTS) == "frequency"
-        fitted, evidence = evidence, _repeated(evidence) if is_frequency else evidence
-        inference = infer(evidence)
+        evidences = [_repeated(own) for own in fitted] if is_frequency else fitted
+        inferences, names = [infer(own) for own in evidences], self._names_of_weights(fitted)
         if cov_type == "nonrobust":
             if cov_kwds:
                 raise ValueError("cov_kwds are for robust covariances: choose a cov_type.")
-            return Summary(inference, names, level, lambda: classical_covariance(evidence))
-        rows = self._rows_of_fit(X, y, sample_weight, fitted, f"cov_type={cov_type!r}")
-        options, use_t, df = _robust_options(cov_type, cov_kwds, rows, inference.df_residual)
-        if is_frequency and cov_type == "HAC":
-            raise ValueError("cov_type='HAC' has no frequency weights: repeat the rows.")
-        options = replace(options, frequency=is_frequency)
-        if inference.df_residual < 1:
-            raise ValueError(f"cov_type={cov_type!r} needs more rows than weights.")
-        covariance = robust_covariance(evidence, rows, options)
-        found = inference.with_covariance(covariance, use_t, df)
-        return Summary(found, names, level, lambda: covariance, cov_type)
+            found = [
+                Summary(inference, names, level, partial(classical_covariance, own))
+                for inference, own in zip(inferences, evidences, strict=True)
+            ]
+            return found if len(found) > 1 else found[0]
+        wanted = _Wanted.of(cov_type, cov_kwds, fitted[0].n_rows, is_frequency)
+        blocks = self._blocks_of_fit((X, y, sample_weight, stream), wanted.groups, fitted, cov_type)
+        found = [
+            Summary(inference, names, level, partial(np.asarray, covariance), cov_type)
+            for inference, covariance in _robust(inferences, evidences, blocks, wanted)
+        ]
+        return found if len(found) > 1 else found[0]
 
     def predict(self, X, return_std: bool = False):
         """Predict with the linear model.
@@ -151,7 +154,7 @@ class InferringRegressor(FromMoments):
             Predicted values: float32 if X and the fitted targets both were float32 or narrower
             floats, else float64, so that predictions are as precise as the targets were. On a GPU
             of X's dtype.
-        std : ndarray of shape (n_samples,)
+        std : ndarray of the shape of y
             With `return_std`: the standard deviation of a new target of weight 1 about its
             prediction, from the error of the row and that of the weights.
 
@@ -163,7 +166,7 @@ class InferringRegressor(FromMoments):
         out = super().predict(X)
         if not check.check_flag(return_std, "return_std"):
             return out
-        return out, self._prediction_std(X)
+        return out, self._prediction_std(X).reshape(out.shape)
 
     def prediction_interval(self, X, *, level: float = 0.95) -> np.ndarray:
         """Intervals that hold a new target with this probability, for normal errors.
@@ -175,7 +178,7 @@ class InferringRegressor(FromMoments):
 
         Returns
         -------
-        interval : ndarray of shape (n_samples, 2)
+        interval : ndarray of shape (n_samples, 2) or (n_samples, n_targets, 2)
             Lower and upper ends; NaN without residual degrees of freedom.
 
         Raises
@@ -191,12 +194,12 @@ class InferringRegressor(FromMoments):
         [[-0.564, 8.564]]
         """
         level = _check_level(level, "level")
-        df = infer(self._evidence_for("prediction_interval")).df_residual
+        df = infer(self._evidence_for("prediction_interval")[0]).df_residual
         centre, std = self.predict(X, return_std=True)
         reach = stats.t.ppf(0.5 * (1.0 + level), df) * std if df > 0 else np.nan * std
-        return np.column_stack([centre - reach, centre + reach])
+        return np.stack([centre - reach, centre + reach], axis=-1)
 
-    def influence(self, X, y, sample_weight=None) -> Influence:
+    def influence(self, X, y, sample_weight=None) -> Any:
         """How much each row of the fit moves it.
 
         Parameters
@@ -206,8 +209,9 @@ class InferringRegressor(FromMoments):
 
         Returns
         -------
-        influence : Influence
-            Leverages, studentised residuals and Cook's distances; NaN for rows of weight zero.
+        influence : Influence, or list of Influence
+            Leverages, studentised residuals and Cook's distances; NaN for rows of weight zero. For
+            several targets a list with one for each.
 
         Raises
         ------
@@ -221,31 +225,23 @@ class InferringRegressor(FromMoments):
         >>> LeastSquaresRegressor().fit(X, y).influence(X, y).leverage.round(3).tolist()
         [0.43, 0.33, 0.27, 0.97]
         """
-        evidence = self._evidence_for("influence")
-        rows = self._rows_of_fit(X, y, sample_weight, evidence, "influence")
-        inference = infer(evidence)
-        n, sigma = len(rows.y), np.ldexp(inference.sigma, -evidence.sigma_exponent)
-        counted = counted_rows(rows.sample_weight)
+        evidences = self._evidence_for("influence")
+        rows = rows_of_arrays(self, (X, y, sample_weight), None, evidences, "influence")
+        n, counted = len(rows.y), counted_rows(rows.sample_weight)
         own = np.arange(n) if counted is None else counted
-        leverage, residual = np.full(n, np.nan), np.full(n, np.nan)
-        for chunk in whitened_chunks(evidence, rows):
+        leverage, residual = np.full(n, np.nan), np.full((n, len(evidences)), np.nan)
+        for chunk in whitened_chunks(evidences, [rows]):
             at = own[chunk.rows]
-            leverage[at], residual[at] = chunk.leverage, np.sqrt(chunk.weight) * chunk.residual
-        k, df = inference.df_model + (evidence.intercept is not None), inference.df_residual
-        with np.errstate(invalid="ignore", divide="ignore"):
-            left = np.where(leverage < LEVERAGE_ONE, 1.0 - leverage, np.nan)
-            internal = residual / (sigma * np.sqrt(left))
-            external = internal * np.sqrt((df - 1) / np.maximum(df - internal**2, 0.0))
-            cooks = internal**2 * leverage / left / k
-        return Influence(leverage, internal, external, cooks, external * np.sqrt(leverage / left))
+            leverage[at] = chunk.leverage
+            residual[at] = np.sqrt(chunk.weight)[:, None] * chunk.residual
+        found = [
+            _influence_of(infer(evidence), evidence, leverage, residual[:, k])
+            for k, evidence in enumerate(evidences)
+        ]
+        return found if len(found) > 1 else found[0]
 
-    def _evidence_for(self, method: str) -> Evidence:
+    def _evidence_for(self, method: str) -> list[Evidence]:
         check_is_fitted(self)
-        n_targets = 1 if np.ndim(self.coef_) == 1 else len(self.coef_)
-        if n_targets > 1:
-            raise ValueError(
-                f"{method} needs a fit of one target, and y had {n_targets}: fit each by itself."
-            )
         if not hasattr(self, "_evidence"):  # as of fastlsgd.torch.estimator_from
             raise ValueError(
                 f"{method} needs a fit, and the weights of this estimator were given: call fit."
@@ -254,8 +250,8 @@ class InferringRegressor(FromMoments):
             restriction = self._restriction()
             if restriction is not None:
                 raise ValueError(
-                    f"{method} needs a fit of one target without penalty, signs, bounds or "
-                    f"equalities, and this one has {restriction}."
+                    f"{method} needs a fit without penalty, signs, bounds or equalities, and this "
+                    f"one has {restriction}."
                 )
             advice = getattr(self, "_evidence_advice", "Fit with solver='qr'")
             raise ValueError(
@@ -263,6 +259,12 @@ class InferringRegressor(FromMoments):
                 f"{self.condition_:.2g}). {advice}."
             )
         return self._evidence
+
+    def _names_of_weights(self, evidences: list[Evidence]) -> list[str]:
+        names = getattr(self, "feature_names_in_", None)
+        if names is None:
+            names = [f"x{j}" for j in range(self.n_features_in_)]
+        return [*(["intercept"] if evidences[0].intercept is not None else []), *names]
 
     def _restriction(self) -> str | None:
         """What a fit has that leaves its weights without standard errors."""
@@ -273,38 +275,43 @@ class InferringRegressor(FromMoments):
         chosen = (name for name, none in named.items() if getattr(self, name, none) is not none)
         return next((f"{name}={check.shown(getattr(self, name))}" for name in chosen), None)
 
-    def _rows_of_fit(self, X, y, sample_weight, evidence: Evidence, name: str) -> FittedRows:
-        """The rows, if they can be those of the fit."""
-        if X is None or y is None:
-            raise ValueError(f"{name} needs the rows of the fit: give X, y and sample_weight.")
-        A = self._host_matrix(X, name)
-        targets, s = check.as_targets_and_weights(A, y, sample_weight)
-        counted = counted_rows(s)
-        n = len(targets) if counted is None else len(counted)
-        if targets.shape[1] != 1 or n != evidence.n_rows:
-            raise ValueError(
-                f"{name} needs the rows of the fit, {evidence.n_rows} of positive weight and one "
-                f"target, got {n} and {targets.shape[1]}."
-            )
-        check.explain_non_finite(y=targets)
-        return FittedRows(A, targets, s)
-
-    def _host_matrix(self, X, name: str) -> Matrix:
-        A = self._matrix(X, reset=False)
-        if lives_on_device(A):
-            raise ValueError(f"{name} needs X on the host: copy it there.")
-        return A
+    def _blocks_of_fit(
+        self, given: tuple, groups, evidences: list[Evidence], cov_type: str
+    ) -> Iterable[FittedRows]:
+        *data, stream = given
+        name = f"cov_type={cov_type!r}"
+        if stream is None:
+            return [rows_of_arrays(self, tuple(data), groups, evidences, name)]
+        if any(part is not None for part in data):
+            raise ValueError(f"{name} takes X, y and sample_weight, or stream, not both.")
+        check_stream(stream)
+        return rows_of_stream(self, stream, groups, evidences, name)
 
     def _prediction_std(self, X) -> np.ndarray:
-        evidence = self._evidence_for("predict(return_std=True)")
-        A = self._host_matrix(X, "return_std=True")
-        sigma = infer(evidence).sigma
-        out = np.empty(A.shape[0])
+        evidences = self._evidence_for("predict(return_std=True)")
+        A = host_matrix(self, X, "return_std=True")
+        sigma = np.array([infer(evidence).sigma for evidence in evidences])
+        out = np.empty((A.shape[0], len(evidences)))
         rows = FittedRows(A, np.zeros((len(out), 1)), None)
-        for chunk in whitened_chunks(evidence, rows):
+        for chunk in whitened_chunks(evidences, [rows]):
             own = np.sqrt(np.einsum("mk,mk->m", chunk.Q, chunk.Q))
-            out[chunk.rows] = sigma * np.hypot(1.0, np.ldexp(own, -evidence.sigma_exponent))
+            spread = np.hypot(1.0, np.ldexp(own, -evidences[0].sigma_exponent))
+            out[chunk.rows] = sigma * spread[:, None]
         return out
+
+
+def _influence_of(
+    inference: Inference, evidence: Evidence, leverage: np.ndarray, residual: np.ndarray
+) -> Influence:
+    """The influence of rows, by their leverages and weighted residuals."""
+    sigma = np.ldexp(inference.sigma, -evidence.sigma_exponent)
+    k, df = inference.df_model + (evidence.intercept is not None), inference.df_residual
+    with np.errstate(invalid="ignore", divide="ignore"):
+        left = np.where(leverage < LEVERAGE_ONE, 1.0 - leverage, np.nan)
+        internal = residual / (sigma * np.sqrt(left))
+        external = internal * np.sqrt((df - 1) / np.maximum(df - internal**2, 0.0))
+        cooks = internal**2 * leverage / left / k
+    return Influence(leverage, internal, external, cooks, external * np.sqrt(leverage / left))
 
 
 def _repeated(evidence: Evidence) -> Evidence:
@@ -324,35 +331,55 @@ def _check_level(value, name: str) -> float:
     return level
 
 
-def _robust_options(cov_type: str, cov_kwds, rows: FittedRows, df: int):
-    """The options, whether tests are by t, and their degrees of freedom."""
-    given = dict(cov_kwds or {})
-    for name in given:
-        if name not in KEYWORDS[cov_type]:
-            allowed = ", ".join(map(repr, KEYWORDS[cov_type]))
-            raise ValueError(f"cov_kwds for {cov_type!r} may have {allowed}, got {name!r}.")
-    use_t = check.check_flag(given.get("use_t", False), "use_t")
-    correction = given.get("use_correction", cov_type == "cluster")
-    check.check_flag(correction, "use_correction")
-    if cov_type == "HAC":
-        if "maxlags" not in given:
-            raise ValueError("cov_type='HAC' needs cov_kwds={'maxlags': ...}, a number of rows.")
-        lags = check.check_whole(given["maxlags"], "maxlags", 0, high=len(rows.y))
-        kernel = given.get("kernel", "bartlett")
-        check.check_choice(kernel, "kernel", ("bartlett", "uniform"))
-        return RobustOptions(cov_type, (), lags, kernel, correction), use_t, df
-    if cov_type != "cluster":
-        return RobustOptions(cov_type), use_t, df
-    if given.get("groups") is None:
-        raise ValueError("cov_type='cluster' needs cov_kwds={'groups': ...}, a label for each row.")
-    ways = codes_of(given["groups"], len(rows.y))
-    if len(ways) > 2:
-        raise ValueError(f"groups must have one or two columns of labels, got {len(ways)}.")
-    counted = counted_rows(rows.sample_weight)
-    ways = [codes if counted is None else codes[counted] for codes in ways]
-    fewest = min(len(np.unique(codes)) for codes in ways)
-    if fewest < 2:
-        raise ValueError("groups must have at least two clusters.")
-    adjusts = check.check_flag(given.get("df_correction", True), "df_correction")
-    options = RobustOptions(cov_type, tuple(ways), use_correction=correction)
-    return options, use_t, fewest - 1 if adjusts else df
+class _Wanted(NamedTuple):
+    """A robust covariance, its keywords checked."""
+
+    options: RobustOptions
+    use_t: bool
+    groups: Any  # labels of clusters
+    counts_clusters: bool  # whether tests have the clusters' degrees of freedom
+
+    @classmethod
+    def of(cls, cov_type: str, cov_kwds, n_rows: int, is_frequency: bool) -> _Wanted:
+        given = dict(cov_kwds or {})
+        for name in given:
+            if name not in KEYWORDS[cov_type]:
+                allowed = ", ".join(map(repr, KEYWORDS[cov_type]))
+                raise ValueError(f"cov_kwds for {cov_type!r} may have {allowed}, got {name!r}.")
+        use_t = check.check_flag(given.get("use_t", False), "use_t")
+        correction = given.get("use_correction", cov_type == "cluster")
+        check.check_flag(correction, "use_correction")
+        options = RobustOptions(cov_type, use_correction=correction, frequency=is_frequency)
+        groups = given.get("groups")
+        if cov_type == "HAC":
+            if "maxlags" not in given:
+                raise ValueError(
+                    "cov_type='HAC' needs cov_kwds={'maxlags': ...}, a number of rows."
+                )
+            if is_frequency:
+                raise ValueError("cov_type='HAC' has no frequency weights: repeat the rows.")
+            lags = check.check_whole(given["maxlags"], "maxlags", 0, high=n_rows)
+            kernel = given.get("kernel", "bartlett")
+            check.check_choice(kernel, "kernel", ("bartlett", "uniform"))
+            options = replace(options, maxlags=lags, kernel=kernel)
+        if cov_type == "cluster" and groups is None:
+            raise ValueError(
+                "cov_type='cluster' needs cov_kwds={'groups': ...}, a label for each row."
+            )
+        adjusts = check.check_flag(given.get("df_correction", True), "df_correction")
+        return cls(options, use_t, groups, adjusts and cov_type == "cluster")
+
+
+def _robust(
+    inferences: list[Inference], evidences: list[Evidence], blocks, wanted: _Wanted
+) -> list[tuple[Inference, np.ndarray]]:
+    """The statistics by robust covariances, and these, for each target."""
+    df = inferences[0].df_residual
+    if df < 1:
+        raise ValueError(f"cov_type={wanted.options.cov_type!r} needs more rows than weights.")
+    found = robust_covariances(evidences, blocks, wanted.options)
+    df = found.fewest_clusters - 1 if wanted.counts_clusters else df
+    return [
+        (inference.with_covariance(covariance, wanted.use_t, df), covariance)
+        for inference, covariance in zip(inferences, found.covariances, strict=True)
+    ]

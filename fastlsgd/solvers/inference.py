@@ -8,6 +8,7 @@ is not defined is NaN, as in R's lm.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,7 +17,7 @@ from scipy import stats
 from ..kernels.contract import Kernels
 from ..kernels.device import DeviceArray
 from .eigen import svd
-from .factors import EPS, SingularFactor, TriangularFactor, solve_upper
+from .factors import EPS, TINY, SingularFactor, TriangularFactor, solve_upper
 from .interrupt import call_loss_gradient
 from .orthogonal import rank_tolerance
 from .problem import Problem
@@ -132,10 +133,10 @@ def wald_statistic(value: np.ndarray, covariance: np.ndarray) -> tuple[float, in
 
 def gather_evidence(
     kernels: Kernels, problem: Problem, solution: Solution, n_threads: int
-) -> Evidence | None:
-    """Return what `infer` needs; None where no factor is accurate enough for standard errors."""
+) -> list[Evidence] | None:
+    """Return what `infer` needs, for each target; None where no factor is accurate enough."""
     factor, x_mean = solution.factor or solution.singular, solution.centre
-    if factor is None or x_mean is None or problem.y.shape[1] != 1:
+    if factor is None or x_mean is None:
         return None
     if solution.solver == "gram" and solution.condition > INVERSE_CONDITION:
         return None
@@ -149,22 +150,45 @@ def gather_evidence(
         s = problem.sample_weight.astype(np.float64)
         counted = s[s > 0.0]
         n_rows, weight, log_weights = len(counted), float(s.sum()), float(np.log(counted).sum())
-    if isinstance(problem.y, DeviceArray):
-        size = np.sqrt(_squares_on_device(kernels, problem, solution, weight, n_threads))
+    residual = np.ldexp(solution.residual_norm, -(exponent // 2))
+    sizes: Sequence[float] | np.ndarray
+    if problem.y.shape[1] > 1:
+        sizes = _norms_of_targets(solution.coef, factor, residual)
+    elif isinstance(problem.y, DeviceArray):
+        sizes = [np.sqrt(_squares_on_device(kernels, problem, solution, weight, n_threads))]
     else:
-        size = _norm(problem.y[:, 0].astype(np.float64), s, problem.fit_intercept)
-    return Evidence(
-        solution.coef[0],
-        float(solution.intercept[0]) if problem.fit_intercept else None,
-        factor,
-        x_mean,
-        n_rows,
-        weight,
-        log_weights,
-        float(np.ldexp(solution.residual_norm[0], -(exponent // 2))),
-        float(size),
-        exponent // 2,
-    )
+        sizes = [_norm(problem.y[:, 0].astype(np.float64), s, problem.fit_intercept)]
+    return [
+        Evidence(
+            coef,
+            float(b) if problem.fit_intercept else None,
+            factor,
+            x_mean,
+            n_rows,
+            weight,
+            log_weights,
+            float(own),
+            float(size),
+            exponent // 2,
+        )
+        for coef, b, own, size in zip(
+            solution.coef, solution.intercept, residual, sizes, strict=True
+        )
+    ]
+
+
+def _norms_of_targets(
+    coef: np.ndarray, factor: TriangularFactor | SingularFactor, residual: np.ndarray
+) -> np.ndarray:
+    """Return (sum s (y - mean)^2)^(1/2) of each target, by Pythagoras.
+
+    Many targets cost as much to read as X does, and predictions are orthogonal to residuals.
+    """
+    scale = factor.scale
+    scaled = np.where(scale > 0.0, coef / np.where(scale > 0.0, scale, 1.0), 0.0)
+    explained = scaled @ factor.upper.T
+    unit = np.maximum(np.abs(explained).max(axis=1, initial=0.0), TINY)
+    return np.hypot(residual, unit * np.linalg.norm(explained / unit[:, None], axis=1))
 
 
 def _norm(values: np.ndarray, s: np.ndarray | None, centred: bool) -> float:

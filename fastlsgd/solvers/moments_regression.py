@@ -142,25 +142,29 @@ def fit_rows(
     return [rows.restored(solution, alpha) for solution, alpha in pairs]
 
 
-def evidence_from(rows: SurrogateRows, solution: Solution) -> Evidence | None:
-    """Return what `infer` needs; None where no factor is accurate enough for standard errors."""
+def evidence_from(rows: SurrogateRows, solution: Solution) -> list[Evidence] | None:
+    """Return what `infer` needs, for each target; None where no factor is accurate enough."""
     sums, d = rows.sums, rows.sums.n_features
     factor = solution.factor or solution.singular
     rounded = "gram" in (sums.factor, solution.solver) and solution.condition > INVERSE_CONDITION
-    if factor is None or rounded or len(solution.coef) != 1:
+    if factor is None or rounded:
         return None
-    place, target_squares = sums.place, float(sums.products()[2][0])
-    return Evidence(
-        solution.coef[0],
-        float(solution.intercept[0]) if rows.fit_intercept else None,
-        factor,
-        place.mean[:d],
-        place.n_rows,
-        place.weight,
-        place.log_weights,
-        float(solution.residual_norm[0]),
-        float(np.sqrt(target_squares)),
-    )
+    place, norms = sums.place, np.sqrt(sums.products()[2])
+    found = zip(solution.coef, solution.intercept, solution.residual_norm, norms, strict=True)
+    return [
+        Evidence(
+            coef,
+            float(b) if rows.fit_intercept else None,
+            factor,
+            place.mean[:d],
+            place.n_rows,
+            place.weight,
+            place.log_weights,
+            float(residual),
+            float(target),
+        )
+        for coef, b, residual, target in found
+    ]
 
 
 def squared_errors(

@@ -175,11 +175,18 @@ def test_rows_of_zero_weight_do_not_count(data):
     assert summary.df_residual == 26
 
 
-def test_many_targets_are_the_reason(data):
+@pytest.mark.parametrize("solver", ["auto", "qr"])
+def test_each_of_many_targets_has_its_own_summary(data, solver):
     X, y = data
-    model = LeastSquaresRegressor(solver="qr").fit(X, np.column_stack([y, y]))
-    with pytest.raises(ValueError, match="one target, and y had 2: fit each by itself"):
-        model.summary()
+    targets = [y, y * 1e-160, y * 1e140, np.full(40, 5.0), 2.0 * X[:, 0] + 1.0, y + 1e6]
+    model = LeastSquaresRegressor(solver=solver).fit(X, np.column_stack(targets))
+    for target, found in zip(targets, model.summary(), strict=True):
+        expected = summary_of(X, target, solver=solver)
+        assert found.notes == expected.notes
+        if not expected.notes:
+            np.testing.assert_allclose(found.standard_error, expected.standard_error, rtol=1e-7)
+            np.testing.assert_allclose(found.r_squared, expected.r_squared, rtol=1e-8)
+            np.testing.assert_allclose(found.f_statistic, expected.f_statistic, rtol=1e-7)
 
 
 @pytest.mark.parametrize("power", [-300, -305, 100, 300])

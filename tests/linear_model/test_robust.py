@@ -7,6 +7,7 @@ import pytest
 from scipy.sparse import csr_array
 
 from fastlsgd import LeastSquaresRegressor
+from fastlsgd.streaming import scan
 
 sm = pytest.importorskip("statsmodels.api")
 
@@ -77,6 +78,77 @@ def test_robust_covariances_are_those_of_statsmodels(case, weighted):
     agree(found, theirs.fit(cov_type=cov_type, cov_kwds=own or None, use_t=use_t))
     assert found.cov_type == cov_type
     assert f"covariance                   {cov_type}" in repr(found)
+
+
+@pytest.mark.parametrize("case", ["HC1", "HC3 by t", "two ways", "HAC"])
+def test_several_targets_and_streams(case):
+    cov_type, kwds, of_statsmodels = CASES[case]
+    both, s = np.column_stack([Y, X[:, 0] ** 2 + np.sin(Y)]), np.linspace(0.5, 2.0, len(Y))
+    stream = scan(X, both, weight=s, batch_rows=711)
+    model = LeastSquaresRegressor().fit(X, both, sample_weight=s)
+    from_stream = LeastSquaresRegressor().fit_stream(stream)
+    found = [
+        model.summary(cov_type=cov_type, cov_kwds=kwds, X=X, y=both, sample_weight=s),
+        from_stream.summary(cov_type=cov_type, cov_kwds=kwds, stream=stream),
+    ]
+    if cov_type == "cluster":
+        labels = scan(X, of_statsmodels["groups"], batch_rows=500)
+        own = {"groups": labels}
+        found.append(from_stream.summary(cov_type=cov_type, cov_kwds=own, stream=stream))
+    own = dict(of_statsmodels or kwds or {})
+    use_t = own.pop("use_t", None)
+    for target, y in enumerate(both.T):
+        theirs = sm.WLS(y, sm.add_constant(X), s)
+        expected = theirs.fit(cov_type=cov_type, cov_kwds=own or None, use_t=use_t)
+        for summaries in found:
+            agree(summaries[target], expected)
+            np.testing.assert_allclose(summaries[target].bic, expected.bic, rtol=1e-8)
+
+
+def test_intervals_and_influence_of_several_targets():
+    both = np.column_stack([Y, X[:, 0] ** 2])[:60]
+    model = LeastSquaresRegressor().fit(X[:60], both)
+    interval, std = model.prediction_interval(X[:9]), model.predict(X[:9], return_std=True)[1]
+    influence = model.influence(X[:60], both)
+    assert interval.shape == (9, 2, 2)
+    for target, y in enumerate(both.T):
+        one = LeastSquaresRegressor().fit(X[:60], y)
+        np.testing.assert_allclose(interval[:, target], one.prediction_interval(X[:9]))
+        np.testing.assert_allclose(std[:, target], one.predict(X[:9], return_std=True)[1])
+        cooks = one.influence(X[:60], y).cooks_distance
+        np.testing.assert_allclose(influence[target].cooks_distance, cooks, rtol=1e-9)
+
+
+def test_labels_of_streams_are_those_of_its_rows():
+    pyarrow = pytest.importorskip("pyarrow")
+    table = pyarrow.table({"a": X[:, 0], "b": X[:, 1], "y": Y, "user": GROUPS.astype(str)})
+    stream = scan(table, "y", columns=["a", "b"], batch_rows=700)
+    model = LeastSquaresRegressor().fit_stream(stream)
+    labels = scan(table, "user", columns=["a"], batch_rows=400)
+    found = model.summary(cov_type="cluster", cov_kwds={"groups": labels}, stream=stream)
+    expected = sm.OLS(Y, sm.add_constant(X[:, :2]))
+    agree(found, expected.fit(cov_type="cluster", cov_kwds={"groups": GROUPS}))
+    short = scan(table.slice(0, 2000), "user", columns=["a"])
+    wrong = {
+        "groups has 2999 labels, and the stream has more": {"groups": GROUPS[1:]},
+        "groups has 3001 labels, and the stream has 3000": {"groups": np.append(GROUPS, 1)},
+        "The stream of groups has fewer rows": {"groups": short},
+        "must be an array of labels or a Stream": {"groups": 3},
+        "at least two clusters": {"groups": np.ones(len(Y))},
+    }
+    for message, kwds in wrong.items():
+        with pytest.raises(ValueError, match=message):
+            model.summary(cov_type="cluster", cov_kwds=kwds, stream=stream)
+    swapped, part = scan(table, "y", columns=["b", "a"]), scan(X[:9, :2], Y[:9])
+    for message, own in {
+        "other columns than the fit": {"stream": swapped},
+        "3000 of positive weight, and the stream has 9": {"stream": part},
+        "where the fit had 2 and 1": {"stream": scan(X, Y)},
+        "or stream, not both": {"stream": stream, "X": X},
+        "stream must be a Stream": {"stream": X},
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            model.summary(cov_type="HC1", **own)
 
 
 @pytest.mark.parametrize("cov_type", ["HC3", "cluster"])
