@@ -1,17 +1,36 @@
 """fastlsgd: least squares by gradient descent, at the speed of the memory bus.
 
+Estimators with scikit-learn's interface: `SGDRegressor`, `SGDClassifier`, `SGDRegressorCV`,
+`LeastSquaresRegressor`, `LeastSquaresCV`, `LeastSquaresClassifier`. Functions: `lstsq`,
+`grouped_lstsq`, `rolling_lstsq`, `expanding_lstsq`, `recursive_lstsq`, and the kernels
+`loss_gradient`, `sgd_epoch`, `gram` and `predict`. Sums over rows that can be merged: `Moments`;
+rows that do not fit into memory: `fastlsgd.streaming.scan`. Files: `save_model`, `load_model`.
+
 The public names are imported when they are first used, so that ``import fastlsgd`` is quick.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING
 
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from . import optimizers, streaming
+    from . import (
+        datasets,
+        functional,
+        kernels,
+        linear_model,
+        model_files,
+        moments,
+        optimizers,
+        plotting,
+        segments,
+        sklearn,
+        streaming,
+    )
     from ._c_code import to_c
     from ._config import config_context, get_config, set_config
     from ._embedding import get_include, get_library_dir
@@ -75,8 +94,21 @@ _LAZY = {
     "unpatch_sklearn": "sklearn",
 }
 
-# Modules that are attributes of the package too.
-_MODULES = ("dask", "jax", "kernels", "numba", "optimizers", "sklearn", "streaming", "torch")
+# Modules that are attributes of the package too, and those that need the package of their name.
+_MODULES = (
+    "datasets",
+    "functional",
+    "kernels",
+    "linear_model",
+    "model_files",
+    "moments",
+    "optimizers",
+    "plotting",
+    "segments",
+    "sklearn",
+    "streaming",
+)
+_ADAPTERS = ("dask", "jax", "numba", "torch")
 
 __all__ = [
     "EpochReport",
@@ -92,21 +124,29 @@ __all__ = [
     "__version__",
     "available_backends",
     "config_context",
+    "datasets",
     "expanding_lstsq",
+    "functional",
     "get_config",
     "get_include",
     "get_library_dir",
     "gram",
     "grouped_lstsq",
+    "kernels",
+    "linear_model",
     "load_model",
     "loss_gradient",
     "lstsq",
+    "model_files",
+    "moments",
     "optimizers",
     "patch_sklearn",
+    "plotting",
     "predict",
     "recursive_lstsq",
     "rolling_lstsq",
     "save_model",
+    "segments",
     "set_config",
     "sgd_epoch",
     "show_versions",
@@ -119,7 +159,7 @@ __all__ = [
 
 
 def __getattr__(name: str):
-    if name in _MODULES:
+    if name in _MODULES or name in _ADAPTERS:
         return importlib.import_module(f".{name}", __name__)
     if name not in _LAZY:
         raise AttributeError(f"module 'fastlsgd' has no attribute {name!r}")
@@ -129,4 +169,7 @@ def __getattr__(name: str):
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    # What is listed can be imported: help() and completion of names look at all of it.
+    adapters = [name for name in _ADAPTERS if importlib.util.find_spec(name) is not None]
+    own = {*globals()} - {"TYPE_CHECKING", "annotations", "importlib"}
+    return sorted({*own, *__all__, *adapters})

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import NoReturn
 
-from .console import EXIT_FAILED, EXIT_INTERRUPTED, CommandError, complain, in_options
+from .._interrupted_imports import EXIT_INTERRUPTED
+from .console import EXIT_FAILED, CommandError, complain, in_options
 from .options import parser
 
 __all__ = ["main"]

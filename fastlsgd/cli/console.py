@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_FAILED, EXIT_USAGE = 1, 2
+# A message of other software, such as a row of a file that it could not read, is cut off here.
+LONGEST = 1000
 
 
 class CommandError(Exception):
@@ -31,9 +33,16 @@ def say(line: str) -> None:
 def complain(kind: str, message: object) -> None:
     """Print an error or a warning to stderr, in one line."""
     ProgressLine.clear()
-    line = f"fastlsgd: {kind}: {' '.join(str(message).split())}"
+    text = in_line(" ".join(str(message).split()))
+    text = text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
+    line = f"fastlsgd: {kind}: {text}"
     encoding = sys.stderr.encoding or "utf-8"
     print(line.encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr, flush=True)
+
+
+def in_line(name: object) -> str:
+    """Return a text without characters that would break its line, or control the terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(name))
 
 
 def in_options(message: object) -> str:

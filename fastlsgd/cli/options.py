@@ -7,6 +7,7 @@ from functools import partial
 from importlib import import_module
 from typing import NoReturn
 
+from .._interrupted_imports import raise_again
 from .._settings import BACKEND_NAMES
 from .._version import __version__
 from .console import EXIT_USAGE, CommandError
@@ -46,7 +47,9 @@ def parser() -> argparse.ArgumentParser:
 
 def _run(module: str, arguments: argparse.Namespace) -> None:
     """Import the module of a command, which takes long, and run it."""
-    import_module(f".{module}", __package__).run(arguments)
+    command = import_module(f".{module}", __package__)
+    raise_again()  # what the command has begun to write has to be removed
+    command.run(arguments)
 
 
 def _show_versions(arguments: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import _validation as check
 from ..model_files.table import Table
-from .console import CommandError, save_figure, say
+from .console import CommandError, in_line, save_figure, say
 from .judge import RegressionErrors
 
 # A table of more coefficients is cut off in text, but not in JSON.
@@ -110,6 +110,8 @@ def _add_errors(lines: list[dict[str, Any]], summary) -> None:
     found |= {"low": low, "high": high}
     for k, line in enumerate(lines):
         line.update({name: float(values[k]) for name, values in found.items()})
+        if summary.remarks[k]:
+            line["remark"] = summary.remarks[k]
 
 
 def coefficient_lines(found: list[dict[str, Any]]) -> list[str]:
@@ -126,7 +128,9 @@ def coefficient_lines(found: list[dict[str, Any]]) -> list[str]:
             label = own[0]
             lines.append(f"{label[0]} {in_line(label[1])}")
         text = f"{in_line(line['name']):<{width}.{width}} {line['estimate']:>13.6g}"
-        if "standard_error" in line:
+        if "remark" in line:
+            text += f"   {line['remark']}"
+        elif "standard_error" in line:
             text += (
                 f" {line['standard_error']:>12.4g} {line['t']:>9.2f} {line['p']:>8.2g} "
                 f"{line['low']:>13.5g} {line['high']:>13.5g}"
@@ -191,11 +195,6 @@ def _plain(value) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def in_line(name: object) -> str:
-    """Return a name without characters that would break its line."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(name))
 
 
 def _count(count: int, what: str) -> str:

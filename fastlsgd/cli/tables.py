@@ -56,6 +56,8 @@ def failures_explained(*paths: str) -> Iterator[None]:
         if not (is_arrows or isinstance(error, (ValueError, ImportError, MemoryError))):
             raise
         message = in_options(error) or type(error).__name__
+        if is_arrows:  # the lines that follow tell of its own source
+            message = message.splitlines()[0]
         if paths and isinstance(error, ValueError) and not any(path in message for path in paths):
             message = f"{paths[0]}: {message}"
         raise CommandError(message, EXIT_FAILED) from error

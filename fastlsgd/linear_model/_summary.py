@@ -74,6 +74,8 @@ class Summary:
         By how much the dependence on other columns inflates the variance of each weight.
     log_likelihood, aic, bic : float
         Of normal errors; the criteria count the weights, not sigma, as statsmodels does.
+    remarks : list of str
+        For each of `names` why it has no estimate, such as ``"constant: not estimable"``, or "".
     notes : list of str
         What to know about the numbers, printed under the table: columns that depend on others,
         a constant target, a perfect fit.
@@ -105,6 +107,7 @@ class Summary:
         self.f_statistic, self.f_p_value = inference.f, inference.f_p
         self.log_likelihood = inference.log_likelihood
         self.aic, self.bic = inference.aic, inference.bic
+        self.remarks = _remarks(inference, names)
         self.notes = _notes(inference, names)
 
     @property
@@ -195,6 +198,7 @@ class Summary:
         ]
 
     def _table(self) -> list[list[str]]:
+        """Return the cells of each line; a weight without an estimate has its remark instead."""
         low, high = 50 * (1 - self.confidence_level), 50 * (1 + self.confidence_level)
         statistic = "t" if self._inference.use_t else "z"
         head = ["", "coef", "std err", statistic, "p", f"{low:g}%", f"{high:g}%"]
@@ -207,20 +211,24 @@ class Summary:
         )
         numbers = np.column_stack(columns)
         rows = [
+            [name, remark] if remark else
             [name, *(f"{value:.6g}" for value in row[:2]), f"{row[2]:.4g}", f"{row[3]:.3g}",
              *(f"{value:.6g}" for value in row[4:])]
-            for name, row in zip(self.names, numbers, strict=True)
+            for name, row, remark in zip(self.names, numbers, self.remarks, strict=True)
         ]  # fmt: skip
         return [head, *rows]
 
     def __repr__(self) -> str:
         figures, table = self._figures(), self._table()
         left = max(len(name) for name, _ in figures)
-        widths = [max(len(row[j]) for row in table) for j in range(len(table[0]))]
+        full = [row for row in table if len(row) > 2]
+        widths = [max(len(row[j]) for row in full) for j in range(len(full[0]))]
+        first = max(len(row[0]) for row in table)
         lines = [f"{name:<{left}}  {value}" for name, value in figures] + [""]
         for row in table:
-            cells = [f"{row[0]:<{widths[0]}}"]
-            cells += [f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True)]
+            cells = [f"{row[0]:<{first}}"]
+            has_remark = len(row) == 2
+            cells += row[1:] if has_remark else map(str.rjust, row[1:], widths[1:])
             lines.append("  ".join(cells))
         if self.notes:
             lines += ["", *self.notes]
@@ -233,9 +241,10 @@ class Summary:
         )
         head, *rows = self._table()
         table = "".join(f"<th>{escape(cell)}</th>" for cell in head)
+        span = {len(head): "", 2: f' colspan="{len(head) - 1}"'}
         body = "".join(
             f"<tr><th>{escape(row[0])}</th>"
-            + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:])
+            + "".join(f"<td{span[len(row)]}>{escape(cell)}</td>" for cell in row[1:])
             + "</tr>"
             for row in rows
         )
@@ -244,6 +253,19 @@ class Summary:
             f"<table><thead><tr>{table}</tr></thead><tbody>{body}</tbody></table>"
             + "".join(f"<p>{escape(note)}</p>" for note in self.notes)
         )
+
+
+def _remarks(inference: Inference, names: list[str]) -> list[str]:
+    """Return for each weight why it has no estimate, or an empty text."""
+    has_intercept = len(names) > len(inference.constant)
+    kind = "constant" if has_intercept else "zero"
+    remarks = [""] * has_intercept
+    if has_intercept and np.isnan(inference.estimate[0]):
+        remarks = ["depends on columns: not estimable"]
+    for is_constant, is_dependent in zip(inference.constant, inference.dependent, strict=True):
+        reason = "depends on other columns" if is_dependent else kind
+        remarks.append(f"{reason}: not estimable" if is_constant or is_dependent else "")
+    return remarks
 
 
 def _notes(inference: Inference, names: list[str]) -> list[str]:

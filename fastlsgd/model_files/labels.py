@@ -10,7 +10,9 @@ import numpy as np
 from .._checked_files import WrongFile
 
 NUMBER_DTYPES = re.compile("bool|u?int(8|16|32|64)|float(16|32|64)")
-STRING_DTYPES = re.compile("<U[1-9][0-9]{0,8}")
+# Numbers in the other byte order than usual keep it, as text does.
+SWAPPED_DTYPES = re.compile(">([iu][248]|f[248])")
+STRING_DTYPES = re.compile("[<>]U[1-9][0-9]{0,8}")
 
 
 def labels_as_json(labels: np.ndarray) -> dict[str, Any]:
@@ -21,7 +23,9 @@ def labels_as_json(labels: np.ndarray) -> dict[str, Any]:
     ValueError
         If JSON can't have them.
     """
-    dtype = labels.dtype.name if labels.dtype.kind != "U" else labels.dtype.newbyteorder("<").str
+    dtype = labels.dtype.str
+    if not STRING_DTYPES.fullmatch(dtype) and not SWAPPED_DTYPES.fullmatch(dtype):
+        dtype = labels.dtype.name
     values = labels.tolist()
     kinds = (str, int, float, bool)
     if not _is_allowed(dtype) or not all(type(value) in kinds for value in values):
@@ -33,9 +37,8 @@ def labels_as_json(labels: np.ndarray) -> dict[str, Any]:
 
 
 def _is_allowed(dtype: str) -> bool:
-    return bool(
-        dtype == "object" or NUMBER_DTYPES.fullmatch(dtype) or STRING_DTYPES.fullmatch(dtype)
-    )
+    kinds = (NUMBER_DTYPES, SWAPPED_DTYPES, STRING_DTYPES)
+    return dtype == "object" or any(kind.fullmatch(dtype) for kind in kinds)
 
 
 def labels_from_json(told: dict[str, Any]) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Parameters of estimators as JSON has them.
 
 Numbers, strings, None and lists of these stand for themselves, and so do lists in lists (of bounds
-and constraints). A dict (of `class_weight`) is
-``{"dict": [[label, weight], ...]}``, and an optimizer or schedule
+and constraints). An array of NumPy is ``{"array": [[...], ...], "dtype": "float64"}``, a dict (of
+`class_weight`) ``{"dict": [[label, weight], ...]}``, and an optimizer or schedule
 ``{"object": "Adam", "parameters": {...}}``, with a name that this module knows. What JSON can't
 have (functions, splitters, generators of random numbers) is not kept.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from contextlib import suppress
 from numbers import Integral, Real
 from typing import Any
 
@@ -20,6 +21,7 @@ from .. import optimizers
 from .._checked_files import WrongFile
 from .._validation import shown
 from .container import SPECIAL, number_as_json
+from .labels import NUMBER_DTYPES
 
 OBJECTS: dict[str, type] = {
     kind.__name__: kind
@@ -28,6 +30,7 @@ OBJECTS: dict[str, type] = {
 # A pair of a matrix and a vector is a list of lists of lists.
 DEEPEST = 3
 KEYS = (str, int, float, bool)
+ARRAY = {"array", "dtype"}
 
 
 class NotKept(Exception):
@@ -61,7 +64,10 @@ def value_as_json(value) -> Any:
     if isinstance(value, Real):
         return number_as_json(float(value))
     if isinstance(value, np.ndarray) and value.ndim <= 2 and value.dtype.kind in "biuf":
-        return value_as_json(value.tolist())
+        items = value_as_json(value.tolist())
+        if value.size == 0 or value.ndim == 0 or not NUMBER_DTYPES.fullmatch(value.dtype.name):
+            return items
+        return {"array": items, "dtype": value.dtype.name}
     if isinstance(value, (list, tuple)):
         items = [value_as_json(item) for item in value]
         if depth_of(items) > DEEPEST:
@@ -82,11 +88,14 @@ def value_as_json(value) -> Any:
 
 
 def depth_of(items) -> float:
-    """Return how deep lists are nested; infinite if too deep, or if there is a dict among them."""
+    """Return how deep lists are nested; infinite if too deep, or if there is a dict among them.
+
+    An array counts as a number.
+    """
     depth, inner = 0, items
     while any(isinstance(item, (list, dict)) for item in inner):
         depth += 1
-        if depth > DEEPEST or any(isinstance(item, dict) for item in inner):
+        if depth > DEEPEST or any(isinstance(i, dict) and set(i) != ARRAY for i in inner):
             return math.inf
         inner = [item for part in inner if isinstance(part, list) for item in part]
     return 1 + depth
@@ -125,8 +134,23 @@ def value_from_json(value, where: str) -> Any:
             isinstance(pair, list) and len(pair) == 2 and type(pair[0]) in KEYS for pair in pairs
         ):
             return {label: value_from_json(weight, where) for label, weight in pairs}
+    if isinstance(value, dict) and set(value) == ARRAY:
+        return _array_from_json(value, where)
     if isinstance(value, dict) and set(value) == {"object", "parameters"}:
         kind = OBJECTS.get(value["object"]) if isinstance(value["object"], str) else None
         if kind is not None:
             return kind(**parameters_from_json(kind, value["parameters"], where))
     raise WrongFile(f"{where} can't be {value!r:.60}.")
+
+
+def _array_from_json(told: dict[str, Any], where: str) -> np.ndarray:
+    """Return an array of one or two dimensions, whose numbers are those of its dtype."""
+    items, dtype = told["array"], told["dtype"]
+    if isinstance(dtype, str) and NUMBER_DTYPES.fullmatch(dtype) and isinstance(items, list):
+        numbers = value_from_json(items, where)
+        with suppress(ValueError, TypeError, OverflowError), np.errstate(over="ignore"):
+            array = np.array(numbers, dtype=dtype)
+            exact = np.array(numbers)
+            if array.ndim in (1, 2) and array.size and np.array_equal(array, exact, equal_nan=True):
+                return array
+    raise WrongFile(f"{where} can't be an array of {told!r:.60}.")

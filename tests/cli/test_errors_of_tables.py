@@ -194,6 +194,24 @@ def test_names_that_would_break_lines(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len([line for line in lines if line.startswith("né\\nw ")]) == 2
     assert any(line.startswith("  k: one of b (without a\\n)") for line in lines)
+    rows = b"a,y\n1,2\n\x1b[31mred\x07,3," + b"9" * 5000 + b"\n"
+    (tmp_path / "t.csv").write_bytes(rows)
+    assert main(["fit", str(tmp_path / "t.csv"), "--target", "y", "--output", model]) == 1
+    told = capsys.readouterr().err
+    assert "\\x1b" in told
+    assert "\x1b" not in told
+    assert len(told) < 1200
+
+
+def test_constant_columns_are_named(tmp_path, capsys):
+    names = {"a": COLUMNS["size"], "b": np.full(N, 7.0), "y": COLUMNS["price"]}
+    parquet.write_table(pa.table(names), tmp_path / "t.parquet")
+    command = ["fit", str(tmp_path / "t.parquet"), "--target", "y", "--output"]
+    assert main([*command, str(tmp_path / "m.json")]) == 0
+    assert re.search(r"^b +0   constant: not estimable$", capsys.readouterr().out, re.M)
+    assert main([*command, str(tmp_path / "m.json"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["coefficients"]
+    assert [line.get("remark") for line in found] == [None, None, "constant: not estimable"]
 
 
 def test_dictionaries_of_other_values(tmp_path, model, capsys):

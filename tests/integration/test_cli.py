@@ -219,6 +219,33 @@ def test_interrupt(tmp_path):
     assert errors.strip() == "fastlsgd: interrupted"
 
 
+WHILE_IMPORTING = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job may ignore it
+
+class Finder:
+    def find_spec(name, path, target=None):
+        if name == "fastlsgd.cli.demo":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Finder)
+from fastlsgd.__main__ import run
+run()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+def test_interrupt_of_imports(tmp_path):
+    finished = subprocess.run(
+        [sys.executable, "-P", "-c", WHILE_IMPORTING, "demo"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert (finished.returncode, finished.stdout) == (130, "")
+    assert finished.stderr.strip() == "fastlsgd: interrupted"
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a full device")
 def test_full_disk():
     with open("/dev/full", "w") as full:

@@ -5,6 +5,7 @@ The expected numbers are those of statsmodels 0.14, which the tests do not need.
 
 from __future__ import annotations
 
+import re
 import warnings
 
 import numpy as np
@@ -74,6 +75,9 @@ def test_a_constant_column_is_left_out(data, solver, value):
     assert (summary.df_model, summary.df_residual) == (3, 36)
     np.testing.assert_allclose(summary.f_statistic, 28.9882392425821, rtol=1e-9)
     assert summary.notes == ["Left out, since they are constant: x3."]
+    assert summary.remarks == ["", "", "", "", "constant: not estimable"]
+    assert re.search(r"^x3 +constant: not estimable$", repr(summary), re.M)
+    assert '<th>x3</th><td colspan="6">constant: not estimable</td>' in summary._repr_html_()
 
 
 @pytest.mark.parametrize("solver", ["auto", "qr"])
@@ -90,6 +94,8 @@ def test_columns_that_depend_on_each_other(data, solver):
     np.testing.assert_allclose(summary.adjusted_r_squared, plain.adjusted_r_squared, rtol=1e-9)
     np.testing.assert_allclose(summary.f_statistic, plain.f_statistic, rtol=1e-9)
     assert summary.notes == ["Not estimable, since they depend on each other: x0, x1, x3."]
+    told = "depends on other columns: not estimable"
+    assert summary.remarks == ["", told, told, "", told]
 
 
 def test_units_do_not_decide_what_is_estimable(data):
@@ -108,6 +114,7 @@ def test_all_dummies_beside_an_intercept(data):
     np.testing.assert_allclose(summary.standard_error[1], reduced.standard_error[1], rtol=1e-9)
     np.testing.assert_allclose(summary.f_p_value, reduced.f_p_value, rtol=1e-8)
     assert "The intercept is not estimable" in repr(summary)
+    assert summary.remarks[0] == "depends on columns: not estimable"
 
 
 @pytest.mark.parametrize("n", [1, 2, 4])

@@ -55,12 +55,24 @@ FITS = {
         X,
         y,
     ),
+    "constraints as arrays": (
+        LeastSquaresRegressor(
+            bounds=(np.array([-np.inf, 0.0, 1.0, 2.0], dtype=np.float32), np.full(4, np.inf)),
+            constraints=(np.eye(1, 4, dtype=np.int16), np.array([-1.5])),
+            penalty_factor=np.array([False, True, True, True]),
+            alpha=0.01,
+        ),
+        X,
+        y,
+    ),
     "leave-one-out": (LeastSquaresCV(), X, y),
     "folds": (LeastSquaresCV(alphas=[1.0, 0.1], l1_ratio=0.5, cv=4), X, Y),
     "classes": (LeastSquaresClassifier(), X, THREE),
     "two classes": (LeastSquaresClassifier(class_weight={False: 2.0, True: 0.5}), X, TWO),
     "classes as objects": (LeastSquaresClassifier(), X, THREE.astype(object)),
     "whole classes": (SGDClassifier(), X, TWO.astype(np.int32)),
+    "swapped classes": (SGDClassifier(), X, TWO.astype(">i4")),
+    "swapped names": (LeastSquaresClassifier(), X, THREE.astype(">U6")),
     "multilabel": (
         LeastSquaresClassifier(),
         *make_multilabel_classification(50, 4, n_classes=3, random_state=0),
@@ -108,13 +120,16 @@ def assert_same(first, second, where=""):
         assert_same(first.toarray(), second.toarray(), where)
     elif isinstance(first, list) and all(isinstance(value, float) for value in first):
         assert_same(np.array(first), np.array(second), where)
+    elif isinstance(first, list) and any(isinstance(value, np.ndarray) for value in first):
+        for own, other in zip(first, second, strict=True):
+            assert_same(own, other, where)
     elif hasattr(first, "get_params"):
         names = set(vars(first)) - set(NOT_KEPT)
         assert names == set(vars(second)) - set(NOT_KEPT), where
         for name in names:
             parameter = name in first.get_params(deep=False)
             own, other = getattr(first, name), getattr(second, name)
-            if parameter and isinstance(own, (tuple, np.ndarray)):
+            if parameter and isinstance(own, tuple):
                 own = list(own)  # JSON has lists
             assert_same(own, other, f"{where}.{name}")
     else:
