@@ -9,6 +9,7 @@
  * used. What is out of the ordinary is not solved here, but found. */
 #include "small_least_squares.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -153,5 +154,42 @@ int fastlsgd_small_least_squares(fastlsgd_small_fit *out, const fastlsgd_matrix 
     for (int64_t at = 0; at < k && status == 1; ++at) status = solve(&fit, alphas[at], out, at);
   }
   free(moments.memory);
+  return status;
+}
+
+/* x (d, t) = w (t, d)^T in this dtype; 0 where a number overflows it or is not normal. */
+static int transposed(void *x, fastlsgd_dtype dtype, const double *w, int64_t t, int64_t d) {
+  const double least = dtype == FASTLSGD_F32 ? (double)FLT_MIN : DBL_MIN;
+  for (int64_t k = 0; k < t; ++k)
+    for (int64_t j = 0; j < d; ++j) {
+      const double value = w[k * d + j];
+      if (!(fabs(value) >= least)) return 0;
+      if (dtype == FASTLSGD_F32) {
+        const float rounded = ((float *)x)[j * t + k] = (float)value;
+        if (isinf(rounded)) return 0;
+      } else {
+        ((double *)x)[j * t + k] = value;
+        if (isinf(value)) return 0;
+      }
+    }
+  return 1;
+}
+
+int fastlsgd_small_weights(void *x, const fastlsgd_matrix *X, const fastlsgd_targets *y,
+                           const void *sample_weight, double alpha,
+                           const fastlsgd_ordinary *ordinary, const fastlsgd_small_goal *goal) {
+  const int64_t d = X->n_cols, t = y->n_targets, steps = goal->most_corrections;
+  int64_t n_iter;
+  double condition, ratio;
+  fastlsgd_small_fit fit = {.condition = &condition, .ratio = &ratio, .n_iter = &n_iter};
+  double *memory = malloc((size_t)(t * d + 2 * t + d * d + 2 * d + steps) * sizeof *memory);
+  if (!memory) return -1;
+  fit.coef = memory, fit.intercept = fit.coef + t * d, fit.residual = fit.intercept + t;
+  fit.upper = fit.residual + t, fit.scale = fit.upper + d * d, fit.centre = fit.scale + d;
+  fit.losses = fit.centre + d;
+  int status =
+      fastlsgd_small_least_squares(&fit, X, y, sample_weight, &alpha, 1, 0, ordinary, goal);
+  if (status == 1) status = transposed(x, X->dtype, fit.coef, t, d);
+  free(memory);
   return status;
 }

@@ -31,4 +31,10 @@ int fastlsgd_small_least_squares(fastlsgd_small_fit *out, const fastlsgd_matrix 
                                  const fastlsgd_ordinary *ordinary,
                                  const fastlsgd_small_goal *goal);
 
+/* x (d, t) of X's dtype: the weights for one penalty and no intercept, as above. 0 also where one of
+ * them is not finite, or less than the least normal number of that dtype. */
+int fastlsgd_small_weights(void *x, const fastlsgd_matrix *X, const fastlsgd_targets *y,
+                           const void *sample_weight, double alpha,
+                           const fastlsgd_ordinary *ordinary, const fastlsgd_small_goal *goal);
+
 #endif

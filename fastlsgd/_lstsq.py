@@ -8,10 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from . import _validation as check
-from .kernels import resolve
+from .kernels import resolve_backend, resolve_threads
 from .kernels.contract import working_dtype
 from .kernels.device import handed_back, lives_on_device, ndim
 from .solvers.least_squares import DIRECT_SOLVERS, Request, solve_least_squares
+from .solvers.small import small_weights
 from .solvers.solution import Solution, weights_underflow
 from .solvers.training import TrainingData
 
@@ -116,14 +117,20 @@ def lstsq(
     check.check_choice(solver, "solver", DIRECT_SOLVERS)
     tol = 0.0 if tol is None else check.check_real(tol, "tol", 0.0)
     check.check_same_place(X, b=y, sample_weight=s)
-    kernels, n_threads = resolve(backend, X)
+    kernels = resolve_backend(backend, X)
+    request = Request(tol=tol, max_iter=MOST_PASSES, certify=False)
+    x = None
+    if not return_info and solver in ("auto", "gram"):
+        x = small_weights(kernels, X, y, s, alpha, request.goal())
+    if x is not None:
+        return x[:, 0] if ndim(b) == 1 else x
     try:
         (found,) = solve_least_squares(
-            TrainingData(kernels, X, y, s, n_threads),
+            TrainingData(kernels, X, y, s, resolve_threads()),
             [alpha],
             fit_intercept=False,
             solver=solver,
-            request=Request(tol=tol, max_iter=MOST_PASSES, certify=False),
+            request=request,
         )
     except np.linalg.LinAlgError as error:
         check.explain_non_finite(A=X, b=y)

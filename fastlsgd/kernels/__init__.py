@@ -124,7 +124,7 @@ def resolve_backend(backend: str | None = None, X: Matrix | None = None) -> Kern
     other backend is possible. If it is on the host and of a dtype that no backend takes, the
     kernels convert a block of rows at a time.
     """
-    return resolve(backend, X)[0]
+    return _kernels_for(settings_in_force()[0], backend, X)
 
 
 def resolve_threads(n_threads: int | None = None) -> int:
@@ -144,6 +144,10 @@ def _at_most_usable(n_threads: int | None) -> int:
 def resolve(backend: str | None = None, X: Matrix | None = None) -> tuple[Kernels, int]:
     """The results of `resolve_backend` and `resolve_threads`, from one look at the settings."""
     configured, n_threads = settings_in_force()
+    return _kernels_for(configured, backend, X), _at_most_usable(n_threads)
+
+
+def _kernels_for(configured: str, backend: str | None, X: Matrix | None) -> Kernels:
     name = configured if backend is None else check_backend_name(backend)
     on_device = type(X) is not np.ndarray and lives_on_device(X)
     if on_device:
@@ -156,7 +160,7 @@ def resolve(backend: str | None = None, X: Matrix | None = None) -> tuple[Kernel
     kernels = cast(Kernels, load_backend(name))
     if not on_device and X is not None and not takes(X):
         kernels = converting(kernels)
-    return kernels, _at_most_usable(n_threads)
+    return kernels
 
 
 def available_backends() -> dict[str, str]:

@@ -87,6 +87,16 @@ def small_least_squares(
     max_iter: int,
     certify: bool,
 ) -> list[tuple] | None: ...
+def small_weights(
+    X: np.ndarray,
+    y: np.ndarray,
+    sample_weight: np.ndarray | None,
+    alpha: float,
+    ordinary: tuple[float, ...],
+    limits: tuple[float, ...],
+    tol: float,
+    max_iter: int,
+) -> np.ndarray | None: ...
 def update_triangle(
     upper: np.ndarray, right: np.ndarray, C: np.ndarray, Y: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]: ...

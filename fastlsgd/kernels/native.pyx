@@ -19,7 +19,7 @@ from .contract import CSR, Gram, TargetGradients, empty_fits, empty_small_lassos
 
 cnp.import_array()
 
-__all__ = ["SUMS_ARE_SPLIT", "column_products", "coordinate_descent", "fit_segments", "gram", "isa", "loss_gradient", "predict", "row_dots", "row_sums", "sgd_epoch", "small_lasso", "small_least_squares", "solve_triangle", "update_triangle"]
+__all__ = ["SUMS_ARE_SPLIT", "column_products", "coordinate_descent", "fit_segments", "gram", "isa", "loss_gradient", "predict", "row_dots", "row_sums", "sgd_epoch", "small_lasso", "small_least_squares", "small_weights", "solve_triangle", "update_triangle"]
 
 SUMS_ARE_SPLIT = False
 
@@ -121,6 +121,9 @@ cdef extern from "small_least_squares.h":
                                      const fastlsgd_targets *, const void *, const double *,
                                      int64_t, int, const fastlsgd_ordinary *,
                                      const fastlsgd_small_goal *) nogil
+    int fastlsgd_small_weights(void *, const fastlsgd_matrix *, const fastlsgd_targets *,
+                               const void *, double, const fastlsgd_ordinary *,
+                               const fastlsgd_small_goal *) nogil
 
 cdef extern from "updated_triangle.h":
     enum:
@@ -541,6 +544,30 @@ def small_least_squares(X, cnp.ndarray y, cnp.ndarray sample_weight, alphas, bin
          losses[i, :out.n_iter[i]].tolist(), out.condition[i], out.ratio[i], out.n_iter[i])
         for i in range(k)
     ]
+
+
+def small_weights(X, cnp.ndarray y, cnp.ndarray sample_weight, double alpha, tuple ordinary,
+                  tuple limits, double tol, int64_t max_iter):
+    cdef fastlsgd_matrix matrix
+    cdef fastlsgd_targets targets
+    cdef fastlsgd_ordinary usual
+    cdef fastlsgd_small_goal goal
+    _matrix(X, &matrix)
+    _targets(y, &targets)
+    usual.least_square, usual.most_square, usual.far, usual.noise = ordinary
+    goal.most_condition, goal.sharp, goal.safety, goal.rounding, goal.most_corrections = limits
+    goal.tol, goal.certify = tol, False
+    goal.most_corrections = min(goal.most_corrections, max_iter)
+    cdef cnp.ndarray x = _empty(matrix.n_cols, targets.n_targets,
+                                cnp.NPY_FLOAT32 if matrix.dtype == FASTLSGD_F32 else cnp.NPY_FLOAT64)
+    cdef void *x_p = _data(x)
+    cdef const void *s_p = _data(sample_weight)
+    cdef int status
+    with nogil:
+        status = fastlsgd_small_weights(x_p, &matrix, &targets, s_p, alpha, &usual, &goal)
+    if status < 0:
+        _fail(FASTLSGD_NO_MEMORY, "small_weights: no memory for sums.")
+    return x if status else None
 
 
 def small_lasso(X, cnp.ndarray y, cnp.ndarray sample_weight, bint fit_intercept, ordinary,

@@ -4,10 +4,11 @@ For 20 rows of 3 columns the arithmetic takes less than a microsecond, and each 
 LAPACK one or two. So this module makes the calls that the answer needs and no others: the moments
 about the mean, the Cholesky factor of the scaled columns and its condition, and one or two passes
 over the true residual (the refinement and the certificate of `conjugate.py`). A backend may have
-all of that as one function, `small_least_squares`, as `native` does; lstsq then takes 15
-microseconds in place of 57. Problems that are out of the ordinary (units of extreme size, constant
-columns, a large condition, a descent that rounding ends early) are left to the general path, since
-this one has no remedies.
+all of that as one function, `small_least_squares`, as `native` does, and `small_weights` for those
+who ask for nothing but the weights: lstsq takes 9 microseconds with both, 20 with the former alone,
+and 57 with neither. Problems that are out of the ordinary (units of extreme size, constant columns,
+a large condition, a descent that rounding ends early) are left to the general path, since this one
+has no remedies.
 
 float32 rows are computed with in float64, since a copy of so few numbers costs nothing: their sums
 need no allowance for the rounding of float32 products.
@@ -25,6 +26,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.linalg import lapack
 
+from ..kernels.contract import Kernels, Matrix
 from .conjugate import ROUNDING, SAFETY, SHARP, Goal
 from .factors import EPS, GRAM_CONDITION, NotTrustworthy, TriangularFactor, upper_of
 from .solution import Solution
@@ -73,6 +75,22 @@ LIMITS = {
     dtype: Limits(GRAM_CONDITION, SHARP, SAFETY, ROUNDING_OF[dtype], MOST_CORRECTIONS)
     for dtype in SMALL_DTYPES
 }
+# The same as plain tuples, which compiled code reads at once.
+AS_TUPLES = {dtype: (tuple(ORDINARY[dtype]), tuple(LIMITS[dtype])) for dtype in SMALL_DTYPES}
+
+
+def small_weights(
+    kernels: Kernels, X: Matrix, y: np.ndarray, s: np.ndarray | None, alpha: float, goal: Goal
+) -> np.ndarray | None:
+    """Return the weights (d, t) in X's dtype, without an intercept; None as `solve_small` does.
+
+    None also without compiled kernels, and where a weight is zero or not normal in X's dtype.
+    """
+    compiled = getattr(kernels, "small_weights", None)
+    if compiled is None or not _is_small(X, y, s):
+        return None
+    ordinary, limits = AS_TUPLES[X.dtype]
+    return compiled(X, y, s, alpha, ordinary, limits, goal.tol, goal.max_iter)
 
 
 def solve_small(
@@ -127,7 +145,10 @@ def _solutions(
 
 
 def is_small_problem(data: TrainingData) -> bool:
-    X, y, s = data.X, data.y, data.sample_weight
+    return _is_small(data.X, data.y, data.sample_weight)
+
+
+def _is_small(X: Matrix, y: np.ndarray, s: np.ndarray | None) -> bool:
     if type(X) is not np.ndarray or type(y) is not np.ndarray or X.size > SMALL_NUMBERS:
         return False
     n, d = X.shape

@@ -95,6 +95,20 @@ def test_lstsq_is_the_closed_form(weighted, alpha):
     np.testing.assert_allclose(x, np.linalg.lstsq(A, b)[0], rtol=1e-10)
     residual = np.linalg.norm(root[:, None] * (X @ x - y), axis=0)
     np.testing.assert_allclose(info.residual_norm_, residual, rtol=1e-10)
+    for dtype in ("float64", "float32"):  # weights alone come from one compiled call, to the bit
+        A, given = X.astype(dtype), {"alpha": alpha, "sample_weight": s}
+        alone, (beside, _) = lstsq(A, y, **given), lstsq(A, y, **given, return_info=True)
+        assert alone.dtype == dtype
+        assert np.array_equal(alone, beside)
+        assert np.array_equal(lstsq(A, y[:, 0], **given), lstsq(A, y[:, :1], **given)[:, 0])
+
+
+def test_weights_of_zero_and_beyond_float32():
+    A = np.eye(4, 2, dtype=np.float32)
+    assert lstsq(A, [2.0, 0.0, 0.0, 1.0]).tolist() == [2.0, 0.0]
+    for size, why in ((1e300, "overflows"), (1e-60, "underflows")):
+        with pytest.raises(ValueError, match=why):
+            lstsq(A, size * np.array([2.0, 1.0, 0.0, 1.0]))
 
 
 def test_a_path_is_solved_at_each_penalty():
