@@ -124,7 +124,7 @@ def run_gpu_check(*arguments: str) -> None:
         env=os.environ | {"PYTHONPATH": path},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1800,
     )
     assert finished.returncode == 0, finished.stdout[-5000:] + finished.stderr[-2000:]
 
@@ -150,7 +150,7 @@ def test_gpu_check_runs_what_a_sanitizer_watches():
 def test_gpu_check_weighs_kernels(tmp_path):
     wanted = "gradient_of_rows", "chunks=1", "lanes=32", "float32"
     command = [sys.executable, "-P", GPU_CHECK, "--out", tmp_path, "--compile", *wanted]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     assert finished.returncode == 0, finished.stdout[-5000:] + finished.stderr[-2000:]
     parts = json.loads((tmp_path / "gpu_check.json").read_text())["parts"]
     (found,) = (value for name, value in parts.items() if name.startswith("gradient_of_rows"))
