@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import NamedTuple
+from typing import Literal, NamedTuple, overload
 
 import numpy as np
 
@@ -30,6 +30,32 @@ class LstsqInfo(NamedTuple):
     n_iter_: int
     condition_: float
     residual_norm_: float | np.ndarray
+
+
+@overload
+def lstsq(
+    A,
+    b,
+    *,
+    alpha: float = ...,
+    sample_weight=...,
+    solver: str = ...,
+    tol: float | None = ...,
+    return_info: Literal[False] = ...,
+    backend: str | None = ...,
+) -> np.ndarray: ...
+@overload
+def lstsq(
+    A,
+    b,
+    *,
+    alpha: float = ...,
+    sample_weight=...,
+    solver: str = ...,
+    tol: float | None = ...,
+    return_info: Literal[True],
+    backend: str | None = ...,
+) -> tuple[np.ndarray, LstsqInfo]: ...
 
 
 def lstsq(

@@ -6,6 +6,8 @@ It is imported from here alone, so that a new version of scikit-learn can break 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from sklearn.base import _fit_context as fit_context
 from sklearn.linear_model._base import SparseCoefMixin
@@ -15,19 +17,22 @@ from sklearn.utils.validation import _check_n_features as check_n_features
 from sklearn.utils.validation import _check_y as check_y
 
 try:
-    from sklearn.callback import CallbackSupportMixin, with_callbacks
+    from sklearn.callback import CallbackSupportMixin
+    from sklearn.callback import with_callbacks as _with_callbacks
 except ImportError:  # scikit-learn before 1.9
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
         """A stand-in for versions of scikit-learn without callbacks."""
 
-    def with_callbacks(method):
+    def _with_callbacks(method):
         @functools.wraps(method)
         def as_deep_in_the_stack(estimator, *args, **kwargs):
             return method(estimator, *args, **kwargs)
 
         return as_deep_in_the_stack
 
+
+Fit = TypeVar("Fit", bound=Callable[..., Any])
 
 __all__ = [
     "CallbackSupportMixin",
@@ -41,6 +46,11 @@ __all__ = [
     "safe_indexing",
     "with_callbacks",
 ]
+
+
+def with_callbacks(fit: Fit) -> Fit:
+    """Decorate `fit` as scikit-learn's callbacks need it; for type checkers it stays what it is."""
+    return _with_callbacks(fit)
 
 
 def has_callbacks(estimator) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 from importlib import resources
+from typing import Any
 
 import numpy as np
 from sklearn.compose import ColumnTransformer
@@ -47,7 +48,7 @@ _LOT_SIDES = ["frontage_ft", "depth_ft"]
 _FRACTIONAL = ["easting_m", "northing_m"]
 
 
-def load_house_sales(*, as_frame: bool = False, return_X_y: bool = False):
+def load_house_sales(*, as_frame: bool = False, return_X_y: bool = False) -> Any:
     """Load 25,357 sales of single-family houses in Lucas County, Ohio, 1993 to 1998.
 
     The sales are sorted by place, from south to north: shuffle before splitting.

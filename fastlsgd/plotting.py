@@ -13,12 +13,16 @@ one of pyplot: nothing is registered globally, and no window system is needed. S
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
+    from numpy.typing import ArrayLike
+
+    from .linear_model._summary import Influence
 
 __all__ = [
     "CoefficientDisplay",
@@ -73,12 +77,12 @@ class LossCurveDisplay:
     def __init__(
         self,
         *,
-        loss_curve,
-        validation_scores=None,
-        score_name="score",
-        step_name="epoch",
-        estimator_name=None,
-    ):
+        loss_curve: ArrayLike,
+        validation_scores: ArrayLike | None = None,
+        score_name: str = "score",
+        step_name: str = "epoch",
+        estimator_name: str | None = None,
+    ) -> None:
         self.loss_curve = loss_curve
         self.validation_scores = validation_scores
         self.score_name = score_name
@@ -86,7 +90,9 @@ class LossCurveDisplay:
         self.estimator_name = estimator_name
 
     @classmethod
-    def from_estimator(cls, estimator, *, name=None, ax=None, **line_kw):
+    def from_estimator(
+        cls, estimator, *, name: str | None = None, ax: Axes | None = None, **line_kw
+    ) -> Self:
         """Draw the losses of a fitted estimator.
 
         Parameters
@@ -125,7 +131,7 @@ class LossCurveDisplay:
         )
         return display.plot(ax=ax, **line_kw)
 
-    def plot(self, ax=None, *, name=None, **line_kw):
+    def plot(self, ax: Axes | None = None, *, name: str | None = None, **line_kw) -> Self:
         """Draw it.
 
         Parameters
@@ -145,8 +151,9 @@ class LossCurveDisplay:
         # The next colour of the axes, so that a second display on them differs from the first.
         line_kw = {"label": name or self.estimator_name, **line_kw}
         self.line_ = _draw_losses(ax, self.loss_curve, self.step_name, **line_kw)
-        self.score_ax_ = self.score_line_ = None
-        if self.validation_scores is not None and len(self.validation_scores):
+        self.score_ax_: Axes | None = None
+        self.score_line_: Line2D | None = None
+        if self.validation_scores is not None and np.size(self.validation_scores):
             self._plot_scores(ax)
         if len(ax.lines) > 1:
             for text in ax.texts:
@@ -157,8 +164,8 @@ class LossCurveDisplay:
 
     def _plot_scores(self, ax) -> None:
         scores = _finite_vector(self.validation_scores, "validation_scores")
-        self.score_ax_ = ax.twinx()
-        (self.score_line_,) = self.score_ax_.plot(
+        self.score_ax_ = score_ax = ax.twinx()
+        (self.score_line_,) = score_ax.plot(
             np.arange(1, len(scores) + 1),
             scores,
             color=_ORANGE,
@@ -166,8 +173,8 @@ class LossCurveDisplay:
             marker=_marker(scores),
             markersize=4.5,
         )
-        self.score_ax_.set_ylabel(f"{self.score_name} on held-out rows", color=_ORANGE)
-        self.score_ax_.spines["top"].set_visible(False)
+        score_ax.set_ylabel(f"{self.score_name} on held-out rows", color=_ORANGE)
+        score_ax.spines["top"].set_visible(False)
 
 
 class CoefficientDisplay:
@@ -205,14 +212,18 @@ class CoefficientDisplay:
     [1, 0]
     """
 
-    def __init__(self, *, coef, feature_names=None, target_names=None, estimator_name=None):
+    def __init__(
+        self, *, coef: ArrayLike, feature_names=None, target_names=None, estimator_name=None
+    ) -> None:
         self.coef = coef
         self.feature_names = feature_names
         self.target_names = target_names
         self.estimator_name = estimator_name
 
     @classmethod
-    def from_estimator(cls, estimator, *, feature_names=None, max_features=20, ax=None, **bar_kw):
+    def from_estimator(
+        cls, estimator, *, feature_names=None, max_features: int = 20, ax=None, **bar_kw
+    ) -> Self:
         """Draw the weights of a fitted linear model.
 
         Parameters
@@ -256,7 +267,7 @@ class CoefficientDisplay:
         )
         return display.plot(ax=ax, max_features=max_features, **bar_kw)
 
-    def plot(self, ax=None, *, max_features=20, **bar_kw):
+    def plot(self, ax: Axes | None = None, *, max_features: int = 20, **bar_kw) -> Self:
         """Draw it.
 
         Parameters
@@ -347,14 +358,14 @@ class InfluenceDisplay:
     [3]
     """
 
-    def __init__(self, *, influence, estimator_name=None):
+    def __init__(self, *, influence: Influence, estimator_name: str | None = None) -> None:
         self.influence = influence
         self.estimator_name = estimator_name
 
     @classmethod
     def from_estimator(
-        cls, estimator, X, y, *, sample_weight=None, n_named=5, ax=None, **scatter_kw
-    ):
+        cls, estimator, X, y, *, sample_weight=None, n_named: int = 5, ax=None, **scatter_kw
+    ) -> Self:
         """Draw the influence of the rows of a fit.
 
         Parameters
@@ -386,7 +397,7 @@ class InfluenceDisplay:
         )
         return display.plot(ax=ax, n_named=n_named, **scatter_kw)
 
-    def plot(self, ax=None, *, n_named=5, **scatter_kw):
+    def plot(self, ax: Axes | None = None, *, n_named: int = 5, **scatter_kw) -> Self:
         """Draw it.
 
         Parameters

@@ -84,7 +84,7 @@ class SegmentLstsq:
             f"{self.n_singular:,} singular)"
         )
 
-    def frame(self):
+    def frame(self) -> Any:
         """The numbers as a frame: polars if X was one, else pandas.
 
         Returns

@@ -7,12 +7,13 @@ import os
 import time
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from .._version import __version__
 from .console import EXIT_FAILED, EXIT_USAGE, CommandError, check_folder, save_figure, say
 
 # The descent of the first picture, as one would write it without "auto".
-_BY_HAND = {
+_BY_HAND: dict[str, Any] = {
     "learning_rate": "constant",
     "eta0": 1e-3,
     "batch_size": 32,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import dask
 import numpy as np
@@ -91,7 +91,7 @@ backend
 
     _plain = linear_model.LeastSquaresClassifier
 
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y, sample_weight=None) -> Self:
         """Fit the model to the rows of Dask collections.
 
         Parameters

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import dask
 import numpy as np
@@ -67,7 +67,7 @@ def descend(
 class LazyRegressor(LazyModel):
     """`fit` by sums over blocks, and R2."""
 
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y, sample_weight=None) -> Self:
         """Fit the model to the rows of Dask collections.
 
         Parameters
@@ -248,7 +248,7 @@ class LeastSquaresCV(LazyRegressor, linear_model.LeastSquaresCV):
 
     _plain = linear_model.LeastSquaresCV
 
-    def fit(self, X, y, sample_weight=None):  # type: ignore[override]
+    def fit(self, X, y, sample_weight=None) -> Self:  # type: ignore[override]
         """Find `alpha_` by folds, and fit with it to all rows.
 
         Parameters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Self
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -31,7 +32,7 @@ class FromMoments(LinearRegressor):
 
     _moments: Moments  # of the rows that `partial_fit` has seen
 
-    def fit_moments(self, moments: Moments):
+    def fit_moments(self, moments: Moments) -> Self:
         """Fit the model to the moments of rows, with any of the estimator's penalties.
 
         Parameters
@@ -74,7 +75,7 @@ class FromMoments(LinearRegressor):
             return self._solve_moments(moments, alphas, start)
 
     @available_if(_has_partial_fit)
-    def partial_fit(self, X, y, sample_weight=None):
+    def partial_fit(self, X, y, sample_weight=None) -> Self:
         """Add rows to those of the calls before, and fit the model to all of them.
 
         The rows are kept as :class:`fastlsgd.Moments`, so that it makes no difference how they are

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from os import PathLike
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -81,7 +81,7 @@ class FromStreams:
         *,
         checkpoint: str | PathLike | None = None,
         progress: Report = False,
-    ):
+    ) -> Self:
         """Fit the model to the rows of a stream, in one pass or several.
 
         Parameters

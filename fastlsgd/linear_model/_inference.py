@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 from scipy import stats
@@ -138,6 +138,11 @@ class InferringRegressor(FromMoments):
             for inference, covariance in _robust(inferences, evidences, blocks, wanted)
         ]
         return found if len(found) > 1 else found[0]
+
+    @overload
+    def predict(self, X, return_std: Literal[False] = ...) -> np.ndarray: ...
+    @overload
+    def predict(self, X, return_std: Literal[True]) -> tuple[np.ndarray, np.ndarray]: ...
 
     def predict(self, X, return_std: bool = False):
         """Predict with the linear model.

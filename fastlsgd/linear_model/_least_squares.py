@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import warnings
 from numbers import Real
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.exceptions import ConvergenceWarning
 
 from .. import _validation as check
@@ -169,20 +170,20 @@ class LeastSquaresRegressor(FromStreams, InferringRegressor):
     def __init__(
         self,
         *,
-        alpha=0.0,
-        l1_ratio=0.0,
-        positive=False,
-        bounds=None,
-        constraints=None,
-        penalty_factor=None,
-        fit_intercept=True,
-        solver="auto",
-        tol=1e-10,
-        max_iter=1000,
-        warm_start=False,
-        backend=None,
-        n_jobs=None,
-    ):
+        alpha: float | ArrayLike = 0.0,
+        l1_ratio: float = 0.0,
+        positive: bool = False,
+        bounds: Any = None,
+        constraints: Any = None,
+        penalty_factor: ArrayLike | None = None,
+        fit_intercept: bool = True,
+        solver: str = "auto",
+        tol: float = 1e-10,
+        max_iter: int = 1000,
+        warm_start: bool = False,
+        backend: str | None = None,
+        n_jobs: int | None = None,
+    ) -> None:
         self.alpha = alpha
         self.l1_ratio = l1_ratio
         self.positive = positive
@@ -197,7 +198,7 @@ class LeastSquaresRegressor(FromStreams, InferringRegressor):
         self.backend = backend
         self.n_jobs = n_jobs
 
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y, sample_weight=None) -> Self:
         """Fit the model.
 
         Parameters
@@ -356,7 +357,7 @@ class LeastSquaresRegressor(FromStreams, InferringRegressor):
     def _is_path(self) -> bool:
         if isinstance(self.alpha, Real):
             return False
-        return np.ndim(self.alpha) != 2 or len(self.alpha) > 1
+        return np.ndim(self.alpha) != 2 or np.shape(self.alpha)[0] > 1
 
     def _check_parameters(self) -> list[Any]:
         """The values of `alpha` as a list, after the checks of all parameters."""

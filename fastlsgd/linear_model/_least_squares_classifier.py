@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from os import PathLike
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 from sklearn.utils.validation import column_or_1d
@@ -134,21 +137,21 @@ class LeastSquaresClassifier(LinearClassifier):
     def __init__(
         self,
         *,
-        alpha=0.0,
-        l1_ratio=0.0,
-        positive=False,
-        bounds=None,
-        constraints=None,
-        penalty_factor=None,
-        fit_intercept=True,
-        class_weight=None,
-        solver="auto",
-        tol=1e-10,
-        max_iter=1000,
-        warm_start=False,
-        backend=None,
-        n_jobs=None,
-    ):
+        alpha: float = 0.0,
+        l1_ratio: float = 0.0,
+        positive: bool = False,
+        bounds: Any = None,
+        constraints: Any = None,
+        penalty_factor: ArrayLike | None = None,
+        fit_intercept: bool = True,
+        class_weight: Mapping[Any, float] | str | None = None,
+        solver: str = "auto",
+        tol: float = 1e-10,
+        max_iter: int = 1000,
+        warm_start: bool = False,
+        backend: str | None = None,
+        n_jobs: int | None = None,
+    ) -> None:
         self.alpha = alpha
         self.l1_ratio = l1_ratio
         self.positive = positive
@@ -164,7 +167,7 @@ class LeastSquaresClassifier(LinearClassifier):
         self.backend = backend
         self.n_jobs = n_jobs
 
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y, sample_weight=None) -> Self:
         """Fit the model.
 
         Parameters
@@ -279,7 +282,7 @@ class LeastSquaresClassifier(LinearClassifier):
         )
         return regressor, regressor._check_parameters()
 
-    def partial_fit(self, X, y, classes=None, sample_weight=None):
+    def partial_fit(self, X, y, classes=None, sample_weight=None) -> Self:
         """Add rows to those of the calls before, and fit the model to all of them.
 
         As :meth:`LeastSquaresRegressor.partial_fit` does for targets that are numbers. `fit` begins
@@ -360,7 +363,7 @@ class LeastSquaresClassifier(LinearClassifier):
         classes=None,
         checkpoint: str | PathLike | None = None,
         progress: Report = False,
-    ):
+    ) -> Self:
         """Fit the model to the rows of a stream, in one pass or several.
 
         Parameters

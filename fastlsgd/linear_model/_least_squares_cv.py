@@ -5,8 +5,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .. import _validation as check
 from ..kernels import resolve_backend
@@ -99,20 +101,20 @@ class LeastSquaresCV(RoutedSplitter, LeastSquaresRegressor):
     def __init__(
         self,
         *,
-        alphas=None,
-        l1_ratio=0.0,
-        positive=False,
-        bounds=None,
-        constraints=None,
-        penalty_factor=None,
-        fit_intercept=True,
-        cv=None,
-        solver="auto",
-        tol=1e-10,
-        max_iter=1000,
-        backend=None,
-        n_jobs=None,
-    ):
+        alphas: ArrayLike | None = None,
+        l1_ratio: float = 0.0,
+        positive: bool = False,
+        bounds: Any = None,
+        constraints: Any = None,
+        penalty_factor: ArrayLike | None = None,
+        fit_intercept: bool = True,
+        cv: Any = None,
+        solver: str = "auto",
+        tol: float = 1e-10,
+        max_iter: int = 1000,
+        backend: str | None = None,
+        n_jobs: int | None = None,
+    ) -> None:
         self.alphas = alphas
         self.l1_ratio = l1_ratio
         self.positive = positive
@@ -127,7 +129,7 @@ class LeastSquaresCV(RoutedSplitter, LeastSquaresRegressor):
         self.backend = backend
         self.n_jobs = n_jobs
 
-    def fit(self, X, y, sample_weight=None, *, groups=None, **params):
+    def fit(self, X, y, sample_weight=None, *, groups=None, **params) -> Self:
         """Find `alpha_`, and fit with it.
 
         Parameters
@@ -181,7 +183,7 @@ class LeastSquaresCV(RoutedSplitter, LeastSquaresRegressor):
         self._choose(alphas, errors)
         return self._solve(kernels, problem, [self.alpha_], None, one_target)
 
-    def fit_moments(self, moments: Sequence[Moments]):  # type: ignore[override]
+    def fit_moments(self, moments: Sequence[Moments]) -> Self:  # type: ignore[override]
         """Find `alpha_` by cross-validation over parts of the rows, and fit with it to all.
 
         Each part is a fold: it is judged by the fit to all others. `cv` is not used.

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Self
+
+import numpy as np
+
 from .._sklearn_compat import with_callbacks
+from ..optimizers import Optimizer, Schedule
+from ..solvers.stochastic import EpochReport
 from ._base import LinearRegressor, all_or_nothing
 from ._stochastic import BaseSGD, Call, Start
 from ._streamed_sgd import StreamedSGD
@@ -181,34 +188,34 @@ class SGDRegressor(StreamedSGD, LinearRegressor, BaseSGD):
 
     def __init__(
         self,
-        loss="squared_error",
+        loss: str = "squared_error",
         *,
-        penalty="l2",
-        alpha=0.0001,
-        l1_ratio=0.15,
-        fit_intercept=True,
-        max_iter=1000,
-        tol=1e-3,
-        shuffle=True,
-        verbose=0,
-        epsilon=0.1,
-        random_state=None,
-        learning_rate="auto",
-        eta0=None,
-        power_t=0.25,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=5,
-        restore_best_weights=None,
-        warm_start=False,
-        average=False,
-        batch_size=1,
-        optimizer="sgd",
-        clip_norm=None,
-        keep_interrupted=False,
-        backend=None,
-        n_jobs=None,
-    ):
+        penalty: str | None = "l2",
+        alpha: float = 0.0001,
+        l1_ratio: float | None = 0.15,
+        fit_intercept: bool = True,
+        max_iter: int = 1000,
+        tol: float | None = 1e-3,
+        shuffle: bool = True,
+        verbose: int = 0,
+        epsilon: float = 0.1,
+        random_state: int | np.random.RandomState | None = None,
+        learning_rate: str | Schedule | Callable[[int], float] = "auto",
+        eta0: float | None = None,
+        power_t: float = 0.25,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 5,
+        restore_best_weights: bool | None = None,
+        warm_start: bool = False,
+        average: bool | int = False,
+        batch_size: int = 1,
+        optimizer: str | Optimizer = "sgd",
+        clip_norm: float | None = None,
+        keep_interrupted: bool = False,
+        backend: str | None = None,
+        n_jobs: int | None = None,
+    ) -> None:
         self.loss = loss
         self.penalty = penalty
         self.alpha = alpha
@@ -240,7 +247,16 @@ class SGDRegressor(StreamedSGD, LinearRegressor, BaseSGD):
         return len(self.intercept_) == 1  # sparsify gives coef_ two dimensions
 
     @with_callbacks
-    def fit(self, X, y, coef_init=None, intercept_init=None, sample_weight=None, *, callback=None):
+    def fit(
+        self,
+        X,
+        y,
+        coef_init=None,
+        intercept_init=None,
+        sample_weight=None,
+        *,
+        callback: Callable[[EpochReport], object] | None = None,
+    ) -> Self:
         """Fit the model.
 
         Parameters
@@ -272,7 +288,7 @@ class SGDRegressor(StreamedSGD, LinearRegressor, BaseSGD):
         start = Start(coef_init, intercept_init)
         return self._fit_heard(X, y, sample_weight, start, callback)
 
-    def partial_fit(self, X, y, sample_weight=None):
+    def partial_fit(self, X, y, sample_weight=None) -> Self:
         """Do one epoch on these rows, from where the last call ended.
 
         With ``learning_rate="auto"`` the rows are taken in the order given, and how they are cut

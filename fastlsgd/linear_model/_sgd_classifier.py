@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any, Self
+
 import numpy as np
 from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.utils.class_weight import compute_class_weight
@@ -9,7 +12,9 @@ from sklearn.utils.class_weight import compute_class_weight
 from .. import _validation as check
 from .._sklearn_compat import with_callbacks
 from ..kernels.contract import working_dtype
+from ..optimizers import Optimizer, Schedule
 from ..solvers.holdout import Holdout, class_numbers
+from ..solvers.stochastic import EpochReport
 from ._base import (
     LinearClassifier,
     all_or_nothing,
@@ -188,35 +193,35 @@ class SGDClassifier(StreamedSGD, LinearClassifier, BaseSGD):
 
     def __init__(
         self,
-        loss="squared_error",
+        loss: str = "squared_error",
         *,
-        penalty="l2",
-        alpha=0.0001,
-        l1_ratio=0.15,
-        fit_intercept=True,
-        max_iter=1000,
-        tol=1e-3,
-        shuffle=True,
-        verbose=0,
-        epsilon=0.1,
-        n_jobs=None,
-        random_state=None,
-        learning_rate="auto",
-        eta0=None,
-        power_t=0.5,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=5,
-        restore_best_weights=None,
-        class_weight=None,
-        warm_start=False,
-        average=False,
-        batch_size=1,
-        optimizer="sgd",
-        clip_norm=None,
-        keep_interrupted=False,
-        backend=None,
-    ):
+        penalty: str | None = "l2",
+        alpha: float = 0.0001,
+        l1_ratio: float | None = 0.15,
+        fit_intercept: bool = True,
+        max_iter: int = 1000,
+        tol: float | None = 1e-3,
+        shuffle: bool = True,
+        verbose: int = 0,
+        epsilon: float = 0.1,
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        learning_rate: str | Schedule | Callable[[int], float] = "auto",
+        eta0: float | None = None,
+        power_t: float = 0.5,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 5,
+        restore_best_weights: bool | None = None,
+        class_weight: Mapping[Any, float] | str | None = None,
+        warm_start: bool = False,
+        average: bool | int = False,
+        batch_size: int = 1,
+        optimizer: str | Optimizer = "sgd",
+        clip_norm: float | None = None,
+        keep_interrupted: bool = False,
+        backend: str | None = None,
+    ) -> None:
         self.loss = loss
         self.penalty = penalty
         self.alpha = alpha
@@ -246,7 +251,16 @@ class SGDClassifier(StreamedSGD, LinearClassifier, BaseSGD):
         self.backend = backend
 
     @with_callbacks
-    def fit(self, X, y, coef_init=None, intercept_init=None, sample_weight=None, *, callback=None):
+    def fit(
+        self,
+        X,
+        y,
+        coef_init=None,
+        intercept_init=None,
+        sample_weight=None,
+        *,
+        callback: Callable[[EpochReport], object] | None = None,
+    ) -> Self:
         """Fit the model.
 
         Parameters
@@ -281,7 +295,7 @@ class SGDClassifier(StreamedSGD, LinearClassifier, BaseSGD):
         start = Start(coef_init, intercept_init)
         return self._fit_heard(X, y, sample_weight, start, callback)
 
-    def partial_fit(self, X, y, classes=None, sample_weight=None):
+    def partial_fit(self, X, y, classes=None, sample_weight=None) -> Self:
         """Do one epoch on these rows, from where the last call ended.
 
         With ``learning_rate="auto"`` the rows are taken in the order given, and how they are cut

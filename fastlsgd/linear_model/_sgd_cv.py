@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
+from numpy.typing import ArrayLike
 from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.metrics import get_scorer
@@ -94,20 +96,20 @@ class SGDRegressorCV(StreamedSGDCV, RoutedSplitter, LinearRegressor):
 
     def __init__(
         self,
-        estimator=None,
+        estimator: SGDRegressor | None = None,
         *,
-        alphas=(1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0),
-        cv=None,
-        scoring=None,
-        n_jobs=None,
-    ):
+        alphas: ArrayLike = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0),
+        cv: Any = None,
+        scoring: str | Callable[..., float] | None = None,
+        n_jobs: int | None = None,
+    ) -> None:
         self.estimator = estimator
         self.alphas = alphas
         self.cv = cv
         self.scoring = scoring
         self.n_jobs = n_jobs
 
-    def fit(self, X, y, sample_weight=None, *, groups=None, **params):
+    def fit(self, X, y, sample_weight=None, *, groups=None, **params) -> Self:
         """Find `alpha_`, and fit with it.
 
         Parameters
@@ -206,7 +208,7 @@ class SGDRegressorCV(StreamedSGDCV, RoutedSplitter, LinearRegressor):
     # Attributes of the fitted model, which makes the predictions.
 
     @property
-    def backend(self):
+    def backend(self) -> str | None:
         return None if self.estimator is None else self.estimator.backend
 
     def _has_one_target(self) -> bool:

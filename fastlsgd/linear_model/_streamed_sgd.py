@@ -8,7 +8,7 @@ are passed to `partial_fit`, in as many epochs as the stopping rule wants.
 from __future__ import annotations
 
 from os import PathLike
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import clone
@@ -37,7 +37,7 @@ class StreamedSGD:
         classes=None,
         checkpoint: str | PathLike | None = None,
         progress: Report = False,
-    ):
+    ) -> Self:
         """Fit the model to the rows of a stream, by as many passes as `fit` would make epochs.
 
         Parameters

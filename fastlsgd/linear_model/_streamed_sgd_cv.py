@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from os import PathLike
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import clone
@@ -31,7 +31,7 @@ class StreamedSGDCV:
         *,
         checkpoint: str | PathLike | None = None,
         progress: Report = False,
-    ):
+    ) -> Self:
         """Find `alpha_` by folds of a stream, and fit with it to all rows.
 
         Parameters

@@ -355,7 +355,9 @@ def check_parameters(estimator) -> None:
     if isinstance(estimator, LeastSquaresCV):
         if estimator.alphas is not None:
             check_alphas(estimator.alphas, "alphas")
-        estimator._check_other_parameters(estimator.alphas is None or any(estimator.alphas))
+        estimator._check_other_parameters(
+            estimator.alphas is None or bool(np.any(estimator.alphas))
+        )
     elif isinstance(estimator, LeastSquaresClassifier):
         estimator._regressor()
     elif isinstance(estimator, SGDRegressorCV):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Number, Real
+from typing import Self
 
 import numpy as np
 from sklearn import linear_model
@@ -81,7 +82,7 @@ class ElasticNet(linear_model.ElasticNet):
     """
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None, check_input=True):
+    def fit(self, X, y, sample_weight=None, check_input=True) -> Self:
         """Fit the model; as scikit-learn's method."""
         return fit_or_fall_back(
             self,
@@ -108,7 +109,7 @@ class Lasso(linear_model.Lasso):
     """
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None, check_input=True):
+    def fit(self, X, y, sample_weight=None, check_input=True) -> Self:
         """Fit the model; as scikit-learn's method."""
         return fit_or_fall_back(
             self,
@@ -199,7 +200,7 @@ class ElasticNetCV(linear_model.ElasticNetCV):
     """
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None, **params):
+    def fit(self, X, y, sample_weight=None, **params) -> Self:
         """Fit the model; as scikit-learn's method."""
         return fit_or_fall_back(
             self,
@@ -225,7 +226,7 @@ class LassoCV(linear_model.LassoCV):
     """
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None, **params):
+    def fit(self, X, y, sample_weight=None, **params) -> Self:
         """Fit the model; as scikit-learn's method."""
         return fit_or_fall_back(
             self,

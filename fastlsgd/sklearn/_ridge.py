@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Real
+from typing import Self
 
 import numpy as np
 from scipy import sparse
@@ -41,7 +42,7 @@ class LinearRegression(linear_model.LinearRegression):
     """
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y, sample_weight=None) -> Self:
         """Fit the model; as scikit-learn's method."""
         return fit_or_fall_back(
             self,
@@ -119,7 +120,7 @@ class Ridge(linear_model.Ridge):
     """
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y, sample_weight=None) -> Self:
         """Fit the model; as scikit-learn's method."""
         return fit_or_fall_back(
             self,
@@ -150,7 +151,7 @@ class RidgeClassifier(linear_model.RidgeClassifier):
     """
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y, sample_weight=None) -> Self:
         """Fit the model; as scikit-learn's method."""
         return fit_or_fall_back(
             self,
@@ -217,7 +218,7 @@ class RidgeCV(linear_model.RidgeCV):
     """
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None, **params):
+    def fit(self, X, y, sample_weight=None, **params) -> Self:
         """Fit the model; as scikit-learn's method."""
         return fit_or_fall_back(
             self,
@@ -251,7 +252,7 @@ class RidgeClassifierCV(linear_model.RidgeClassifierCV):
     """
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None, **params):
+    def fit(self, X, y, sample_weight=None, **params) -> Self:
         """Fit the model; as scikit-learn's method."""
         return fit_or_fall_back(
             self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import numpy as np
 from scipy import sparse
 from sklearn import linear_model
@@ -74,7 +76,7 @@ class SGDRegressor(linear_model.SGDRegressor):
     """
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, coef_init=None, intercept_init=None, sample_weight=None):
+    def fit(self, X, y, coef_init=None, intercept_init=None, sample_weight=None) -> Self:
         """Fit the model; as scikit-learn's method."""
         starts = coef_init, intercept_init
         return fit_or_fall_back(
@@ -116,7 +118,7 @@ class SGDClassifier(linear_model.SGDClassifier):
     """
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, coef_init=None, intercept_init=None, sample_weight=None):
+    def fit(self, X, y, coef_init=None, intercept_init=None, sample_weight=None) -> Self:
         """Fit the model; as scikit-learn's method."""
         starts = coef_init, intercept_init
         return fit_or_fall_back(

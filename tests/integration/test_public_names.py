@@ -1,8 +1,10 @@
 """What is reachable after ``import fastlsgd`` alone."""
 
 import importlib.util
+import inspect
 import subprocess
 import sys
+from typing import get_overloads
 
 import fastlsgd
 
@@ -28,3 +30,30 @@ def test_dir_lists_what_can_be_used():
     assert "importlib" not in listed
     for name in ("dask", "jax", "numba", "torch"):
         assert (name in listed) == (importlib.util.find_spec(name) is not None)
+
+
+def public_functions():
+    """Yield the public functions, and the methods of public classes, that are this package's."""
+    for module in (fastlsgd, fastlsgd.streaming, fastlsgd.plotting, fastlsgd.sklearn):
+        for name in module.__all__:
+            owner = getattr(module, name)
+            members = [owner]
+            if inspect.isclass(owner):
+                members = [getattr(owner, own) for own in dir(owner) if own[0] != "_"]
+                members += [owner.__init__]
+            for member in members:
+                function = inspect.unwrap(getattr(member, "__func__", member))
+                if inspect.isfunction(function) and function.__module__.startswith("fastlsgd"):
+                    yield function
+
+
+def test_type_checkers_know_what_functions_return():
+    """In a program that is checked by ``mypy --strict``, a call without types is an error."""
+    functions = set(public_functions())
+    assert len(functions) > 80
+    untyped = [
+        f"{function.__module__}.{function.__qualname__}"
+        for function in functions
+        if "return" not in function.__annotations__ and not get_overloads(function)
+    ]
+    assert untyped == []
