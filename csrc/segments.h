@@ -16,7 +16,15 @@ typedef struct {
   const double *penalty; /* (d,) or NULL for zeros */
   const double *decay;   /* (n_positions,) or NULL for ones */
   const double *initial; /* (d + 2, d + 2) or NULL for zeros */
+  int robust;            /* of fastlsgd_segment_errors */
 } fastlsgd_segments;
+
+typedef enum {
+  FASTLSGD_SEGMENT_CLASSICAL,
+  FASTLSGD_SEGMENT_HC0,
+  FASTLSGD_SEGMENT_HC2,
+  FASTLSGD_SEGMENT_HC3
+} fastlsgd_segment_errors;
 
 typedef enum {
   FASTLSGD_SEGMENT_FITTED,
@@ -32,6 +40,7 @@ typedef struct {
   int64_t *n_rows;                   /* (n_segments,) */
   double *weight, *residual, *total; /* (n_segments,) */
   double *inverse; /* (n_segments, d + 1), the intercept's last; or NULL if it isn't asked for */
+  double *robust;  /* the same, NULL for classical errors */
   signed char *status; /* (n_segments,) of fastlsgd_segment_status */
 } fastlsgd_segment_fits;
 

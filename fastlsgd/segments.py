@@ -11,7 +11,14 @@ from . import _time_windows as time_windows
 from . import _validation as check
 from ._group_labels import Groups, find_groups, one_group
 from .kernels import resolve, resolve_threads
-from .kernels.contract import CSR, SegmentFits, SegmentKernels, Segments, SegmentStatus
+from .kernels.contract import (
+    CSR,
+    SegmentErrors,
+    SegmentFits,
+    SegmentKernels,
+    Segments,
+    SegmentStatus,
+)
 from .kernels.device import lives_on_device
 from .solvers.segments import SegmentRows, fit_rows_of_segments, mend_out_of_range, predict_rows
 
@@ -24,6 +31,14 @@ __all__ = [
 ]
 
 MOST_COLUMNS = 512
+# HC1 is HC0 with a factor.
+KINDS_OF_ERRORS = {
+    "nonrobust": SegmentErrors.CLASSICAL,
+    "HC0": SegmentErrors.HC0,
+    "HC1": SegmentErrors.HC0,
+    "HC2": SegmentErrors.HC2,
+    "HC3": SegmentErrors.HC3,
+}
 
 
 @dataclass(frozen=True)
@@ -139,6 +154,7 @@ def grouped_lstsq(
     min_samples: int | None = None,
     missing: str = "raise",
     standard_errors: bool = False,
+    cov_type: str = "nonrobust",
     predictions: bool = False,
     backend: str | None = None,
     n_threads: int | None = None,
@@ -168,7 +184,10 @@ def grouped_lstsq(
         What becomes of NaN in X or y and of missing labels: a ValueError, or their rows are left
         out, as in pandas. Infinite numbers are always refused.
     standard_errors : bool, default=False
-        Whether to return the standard errors of the classical linear model.
+        Whether to return standard errors, those of the classical linear model or of `cov_type`.
+    cov_type : {"nonrobust", "HC0", "HC1", "HC2", "HC3"}, default="nonrobust"
+        Of the standard errors, as in :meth:`LeastSquaresRegressor.summary`: classical, or robust
+        against errors of different variance. Robust ones are returned whenever they are named.
     predictions : bool, default=False
         Whether to return the prediction of each row by its own group.
     backend : {"auto", "native", "numba", "reference"}, optional
@@ -196,7 +215,7 @@ def grouped_lstsq(
     >>> result.keys["group"].tolist(), result.coef.round(12).tolist()
     (['a', 'b'], [[2.0], [-1.0]])
     """
-    task = _take(X, y, sample_weight, alpha, fit_intercept, missing, standard_errors)
+    task = _take(X, y, sample_weight, alpha, fit_intercept, missing, standard_errors, cov_type)
     found = find_groups(groups, len(task.rows.y), task.skips)
     own = _min_samples(min_samples, task, None)
     segments = task.segments(found, found.bounds[:-1], found.bounds[1:], own)
@@ -223,6 +242,7 @@ def rolling_lstsq(
     min_samples: int | None = None,
     missing: str = "raise",
     standard_errors: bool = False,
+    cov_type: str = "nonrobust",
     predictions: bool = False,
     backend: str | None = None,
     n_threads: int | None = None,
@@ -246,8 +266,9 @@ def rolling_lstsq(
         together with a `window` in the same unit.
     groups : array-like of shape (n_samples,), or of several columns, optional
         Labels: a window has rows of one group only. Results keep the order of X's rows.
-    sample_weight, alpha, fit_intercept, standard_errors, backend, n_threads
-        As in :func:`grouped_lstsq`.
+    sample_weight, alpha, fit_intercept, standard_errors, cov_type, backend, n_threads
+        As in :func:`grouped_lstsq`. Robust errors read each window again: the cost of a row is then
+        that of its window.
     min_samples : int >= 1, optional
         Windows with fewer rows have no fit. Default, as in pandas: `window`; for lengths of time as
         many as there are weights, or 1 with `alpha`.
@@ -275,7 +296,7 @@ def rolling_lstsq(
     >>> fastlsgd.rolling_lstsq(X, y, 2).coef[:, 0].round(12).tolist()
     [nan, 1.0, 1.0, 3.0]
     """
-    task = _take(X, y, sample_weight, alpha, fit_intercept, missing, standard_errors)
+    task = _take(X, y, sample_weight, alpha, fit_intercept, missing, standard_errors, cov_type)
     n = len(task.rows.y)
     found = one_group(n) if groups is None else find_groups(groups, n, task.skips)
     begin = np.repeat(found.bounds[:-1], np.diff(found.bounds))
@@ -428,6 +449,7 @@ class _Task(NamedTuple):
     fit_intercept: bool
     skips: bool
     standard_errors: bool
+    cov_type: str = "nonrobust"
 
     @property
     def n_weights(self) -> int:
@@ -444,7 +466,8 @@ class _Task(NamedTuple):
             self.penalty,
             decay,
             initial,
-            self.standard_errors,
+            self.standard_errors and self.cov_type == "nonrobust",
+            KINDS_OF_ERRORS[self.cov_type],
         )
 
     def fit(self, segments: Segments, backend, n_threads) -> SegmentFits:
@@ -464,7 +487,9 @@ class _Task(NamedTuple):
         return fits
 
 
-def _take(X, y, sample_weight, alpha, fit_intercept, missing, standard_errors) -> _Task:
+def _take(
+    X, y, sample_weight, alpha, fit_intercept, missing, standard_errors, cov_type="nonrobust"
+) -> _Task:
     skips = check.check_choice(missing, "missing", ("raise", "skip")) == "skip"
     if lives_on_device(X) or hasattr(X, "tocsr"):
         raise ValueError("X must be dense and on the host for regressions of segments.")
@@ -484,12 +509,13 @@ def _take(X, y, sample_weight, alpha, fit_intercept, missing, standard_errors) -
     if targets.shape[1] != 1:
         raise ValueError(f"y must have one target, got {targets.shape[1]}: call once for each.")
     alpha = check.check_real(alpha, "alpha", 0.0)
-    wants_errors = check.check_flag(standard_errors, "standard_errors")
+    check.check_choice(cov_type, "cov_type", tuple(KINDS_OF_ERRORS))
+    wants_errors = check.check_flag(standard_errors, "standard_errors") or cov_type != "nonrobust"
     if wants_errors and alpha > 0.0:
         raise ValueError("standard_errors are those of least squares without a penalty: alpha=0.")
     penalty = np.full(A.shape[1], alpha) if alpha > 0.0 else None
     rows = SegmentRows(A, targets, s)
-    return _Task(rows, penalty, bool(fit_intercept), skips, wants_errors)
+    return _Task(rows, penalty, bool(fit_intercept), skips, wants_errors, cov_type)
 
 
 def _min_samples(min_samples, task: _Task, window: int | None) -> int:
@@ -595,7 +621,7 @@ def _result(
             left *= fits.weight / fits.n_rows
         r2 = 1.0 - fits.residual / fits.total
         std = np.sqrt(fits.residual / np.where(left > 0, left, np.nan))
-    errors = None if fits.inverse is None else std[:, None] * np.sqrt(fits.inverse)
+        errors = _standard_errors(task, fits, std, left)
     status = fits.status
     own = getattr(like, "columns", None)
     names = [f"x{j}" for j in range(fits.coef.shape[1])] if own is None else list(map(str, own))
@@ -616,3 +642,13 @@ def _result(
         hasattr(like, "get_columns"),
         getattr(like, "index", None) if own is not None else None,
     )
+
+
+def _standard_errors(task: _Task, fits: SegmentFits, std, left) -> np.ndarray | None:
+    """Those of the weights, the intercept's last; NaN without residual degrees of freedom."""
+    if fits.inverse is not None:
+        return std[:, None] * np.sqrt(fits.inverse)
+    if fits.robust is None:
+        return None
+    factor = fits.n_rows / left if task.cov_type == "HC1" else 1.0
+    return np.sqrt(np.where(left > 0, factor, np.nan)[:, None] * fits.robust)

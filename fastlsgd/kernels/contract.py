@@ -299,6 +299,8 @@ class Segments:
         Moments of [x, y, 1] that each segment starts with; only the upper triangle is read.
     inverse : bool
         Whether the diagonal of the inverse is wanted.
+    robust : int
+        Of `SegmentErrors`: the variances of the weights that are wanted beside it.
     """
 
     order: np.ndarray | None
@@ -311,6 +313,16 @@ class Segments:
     decay: np.ndarray | None = None
     initial: np.ndarray | None = None
     inverse: bool = False
+    robust: int = 0
+
+
+class SegmentErrors(IntEnum):
+    """Robust variances, with the values of `fastlsgd_segment_errors`."""
+
+    CLASSICAL = 0
+    HC0 = 1
+    HC2 = 2
+    HC3 = 3
 
 
 class SegmentStatus(IntEnum):
@@ -332,18 +344,21 @@ class SegmentFits(NamedTuple):
     residual: np.ndarray  # (k,)  sum_i s_i r_i^2
     total: np.ndarray  # (k,)  sum_i s_i (y_i - mean)^2; about zero without `fit_intercept`
     inverse: np.ndarray | None  # (k, d + 1)  diagonal of (Z^T S Z)^-1, the intercept's last
+    robust: np.ndarray | None  # (k, d + 1)  variances of the weights, the intercept's last
     status: np.ndarray  # (k,)  int8, of `SegmentStatus`
 
 
 def empty_fits(segments: Segments, d: int) -> SegmentFits:
     """Arrays for the results of a call."""
     k = len(segments.start)
-    inverse = np.empty((k, d + 1)) if segments.inverse else None
+    inverse, robust = (
+        np.empty((k, d + 1)) if wanted else None for wanted in (segments.inverse, segments.robust)
+    )
     one = [np.empty(k) for _ in range(4)]
     n_rows, status = np.empty(k, np.int64), np.empty(k, np.int8)
     intercept, weight, residual, total = one
     coef = np.empty((k, d))
-    return SegmentFits(coef, intercept, n_rows, weight, residual, total, inverse, status)
+    return SegmentFits(coef, intercept, n_rows, weight, residual, total, inverse, robust, status)
 
 
 class SmallLassos(NamedTuple):

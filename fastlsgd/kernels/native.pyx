@@ -80,6 +80,7 @@ cdef extern from "segments.h":
         const double *penalty
         const double *decay
         const double *initial
+        int robust
 
     ctypedef struct fastlsgd_segment_fits:
         double *coef
@@ -89,6 +90,7 @@ cdef extern from "segments.h":
         double *residual
         double *total
         double *inverse
+        double *robust
         signed char *status
 
     int fastlsgd_fit_segments(fastlsgd_segment_fits *, const fastlsgd_matrix *,
@@ -423,6 +425,7 @@ cdef int _segments(object segments, int64_t n_rows, fastlsgd_segments *out) exce
     out.penalty = <const double *>_data(segments.penalty)
     out.decay = <const double *>_data(segments.decay)
     out.initial = <const double *>_data(segments.initial)
+    out.robust = segments.robust
     return 0
 
 
@@ -442,6 +445,7 @@ def fit_segments(X, cnp.ndarray y, cnp.ndarray sample_weight, segments, int n_th
     out.residual = <double *>_data(fits.residual)
     out.total = <double *>_data(fits.total)
     out.inverse = <double *>_data(fits.inverse)
+    out.robust = <double *>_data(fits.robust)
     out.status = <signed char *>_data(fits.status)
     cdef const void *s_p = _data(sample_weight)
     cdef int status

@@ -14,6 +14,7 @@ from .contract import (
     OptimizerRule,
     OptimizerState,
     Prox,
+    SegmentErrors,
     SegmentFits,
     Segments,
     SegmentStatus,
@@ -267,7 +268,7 @@ def _rows_of_segment(X, y, sample_weight, segments: Segments, start, stop):
 def _fit_segment(out: SegmentFits, k: int, Z, s, segments: Segments, dtype) -> None:
     """Write the fit of one segment, by QR of its rows and those that stand for the penalty."""
     d = Z.shape[1] - 2
-    for part in (out.coef, out.intercept, out.residual, out.total, out.inverse):
+    for part in (out.coef, out.intercept, out.residual, out.total, out.inverse, out.robust):
         if part is not None:
             part[k] = np.nan
     out.n_rows[k], out.weight[k] = len(s), s.sum()
@@ -306,6 +307,21 @@ def _fit_segment(out: SegmentFits, k: int, Z, s, segments: Segments, dtype) -> N
             out.inverse[k] = np.append(own[len(columns) - d :], np.nan)
             if segments.fit_intercept:
                 out.inverse[k, d] = own[0]
+        if out.robust is not None:
+            own = _robust_variances(A / norms, r, segments.robust) / norms**2
+            out.robust[k] = np.append(own[len(columns) - d :], np.nan)
+            if segments.fit_intercept:
+                out.robust[k, d] = own[0]
+
+
+def _robust_variances(A: np.ndarray, r: np.ndarray, kind: int) -> np.ndarray:
+    """The diagonal of B A^T diag(f) A B, B = (A^T A)^-1, as csrc/segments_robust.inc has it."""
+    Q, R = np.linalg.qr(A)
+    left = 1.0 - np.square(Q).sum(axis=1)
+    part = np.where(left > 1e-12, 1.0 / np.where(left > 1e-12, left, 1.0), 0.0)
+    power = {SegmentErrors.HC0: 0, SegmentErrors.HC2: 1, SegmentErrors.HC3: 2}[SegmentErrors(kind)]
+    V = np.linalg.solve(R, Q.T) * r * part ** (0.5 * power)
+    return np.square(V).sum(axis=1)
 
 
 def _depends(A: np.ndarray, dtype) -> bool:

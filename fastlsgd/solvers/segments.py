@@ -74,6 +74,7 @@ def _fit_all_in_other_units(
         "total": squares,
         "weight": of_weights,
         "inverse": np.append(-2 * of_columns, 0) - of_weights,
+        "robust": 2 * (of_target - np.append(of_columns, 0)),
     }
     with np.errstate(over="ignore", under="ignore"):
         for name, part in found._asdict().items():
@@ -120,6 +121,8 @@ def _fit_in_other_units(
         fits.total[k] = np.ldexp(found.total[0], 2 * of_target[0] + of_weights)
         if fits.inverse is not None and found.inverse is not None:
             fits.inverse[k] = np.ldexp(found.inverse[0], np.append(-2 * of_columns, 0) - of_weights)
+        if fits.robust is not None and found.robust is not None:
+            fits.robust[k] = np.ldexp(found.robust[0], 2 * (of_target - np.append(of_columns, 0)))
 
 
 def _exponents(A: np.ndarray) -> np.ndarray | None:

@@ -9,7 +9,7 @@ import pytest
 from test_kernels import LAYOUTS, freeze, in_memory_like
 
 from fastlsgd.kernels import reference
-from fastlsgd.kernels.contract import Segments, SegmentStatus
+from fastlsgd.kernels.contract import SegmentErrors, Segments, SegmentStatus
 
 
 @pytest.fixture
@@ -63,6 +63,10 @@ def test_groups_and_windows(fit, d, fit_intercept, dtype, target_dtype):
     check(fit, X, y, None, rolling)
     check(fit, X, y, s, replace(rolling, order=order[:80], stop=rolling.stop[:80],
                                 start=rolling.start[:80], penalty=penalty))  # fmt: skip
+    for kind in (SegmentErrors.HC0, SegmentErrors.HC2, SegmentErrors.HC3):
+        own = {"inverse": False, "robust": int(kind)}
+        check(fit, X, y, s, replace(groups, order=order, **own))
+    check(fit, X, y, None, replace(rolling, **own))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -96,6 +96,26 @@ def test_statistics_are_those_of_statsmodels():
         close(result.intercept_standard_error[k], model.bse[0])
 
 
+@pytest.mark.parametrize("cov_type", ["HC0", "HC1", "HC2", "HC3"])
+def test_robust_errors_are_those_of_statsmodels(cov_type):
+    sm = pytest.importorskip("statsmodels.api")
+    X, y, rng = problem()
+    labels, s = rng.integers(0, 4, 120), rng.random(120)
+    found = grouped_lstsq(X, y, labels, sample_weight=s, cov_type=cov_type)
+    windows = rolling_lstsq(X, y, 30, cov_type=cov_type)
+    far = grouped_lstsq(X * 1e160, y * 1e130, labels, sample_weight=s, cov_type=cov_type)
+    for k in range(4):
+        own = labels == k
+        fit = sm.WLS(y[own], sm.add_constant(X[own]), s[own]).fit(cov_type=cov_type)
+        close(found.standard_error[k], fit.bse[1:])
+        close(far.standard_error[k] * 1e30, fit.bse[1:])
+        close(found.intercept_standard_error[k], fit.bse[0])
+    fit = sm.OLS(y[-30:], sm.add_constant(X[-30:])).fit(cov_type=cov_type)
+    close(windows.standard_error[-1], fit.bse[1:])
+    exact = grouped_lstsq(X[:4], y[:4], np.zeros(4), cov_type=cov_type)
+    assert np.isnan(exact.standard_error).all()  # no residual degrees of freedom
+
+
 def test_rolling_is_that_of_statsmodels():
     rolling = pytest.importorskip("statsmodels.regression.rolling")
     X, y, _ = problem()
@@ -338,6 +358,8 @@ DAYS = np.datetime64("2026-01-01") + np.arange(6)
         (lambda: grouped_lstsq(X, Y, Y, missing="drop"), "missing must be one of"),
         (lambda: grouped_lstsq(X, Y, Y, alpha=-1), "alpha must be a number"),
         (lambda: grouped_lstsq(X, Y, Y, alpha=1, standard_errors=True), "without a penalty"),
+        (lambda: grouped_lstsq(X, Y, Y, alpha=1, cov_type="HC1"), "without a penalty"),
+        (lambda: rolling_lstsq(X, Y, 4, cov_type="HAC"), "cov_type must be one of 'nonrobust'"),
         (lambda: grouped_lstsq(X, np.eye(6), Y), "y must have one target"),
         (lambda: grouped_lstsq(np.ones((6, 513)), Y, Y), "at most 512 features"),
         (lambda: recursive_lstsq(X, Y, half_life=0), "half_life must be a number"),

@@ -24,6 +24,7 @@ SHRUNK = 2.0**-16
 LEAST_SQUARE, MOST_SQUARE = 1e-220, 1e290
 PAIR_NOISE = 2.0**-102
 FLOAT32_NOISE = 2.0**-42
+LEAST_LEFT = 1e-12  # of 1 - h, below which a row has a weight of its own
 OWN_COST = 16  # of a segment, in rows
 
 
@@ -38,14 +39,17 @@ def fit_segments(X, y, sample_weight, segments: Segments, n_threads) -> SegmentF
     decay = nothing if segments.decay is None else segments.decay
     initial = np.zeros((m, m)) if segments.initial is None else segments.initial
     inverse = no_table if out.inverse is None else out.inverse
+    robust = no_table if out.robust is None else out.robust
     numbers = np.column_stack([out.intercept, out.weight, out.residual, out.total])
-    options = np.array([segments.min_rows, segments.fit_intercept, segments.skip_nan], np.int64)
+    options = np.array(
+        [segments.min_rows, segments.fit_intercept, segments.skip_nan, segments.robust], np.int64
+    )
     compiled = segment_fits[X.dtype, y.dtype]
 
     def chunk(low, high):
         compiled(
             X, y, s, order, segments.start, segments.stop, decay, penalty, initial, options,
-            low, high, out.coef, numbers, inverse, out.n_rows, out.status,
+            low, high, out.coef, numbers, inverse, robust, out.n_rows, out.status,
         )  # fmt: skip
 
     in_chunks(chunk, _chunks_of_segments(segments, m, n_threads))
@@ -76,12 +80,13 @@ def _chunks_of_segments(segments: Segments, m: int, n_threads: int) -> list[int]
         read(types.int64, 1, "C"), read(types.int64, 1, "C"), read(types.int64, 1, "C"),
         read(types.float64, 1, "C"), read(types.float64, 1, "C"), read(types.float64, 2, "C"),
         read(types.int64, 1, "C"), types.intp, types.intp,
-        TABLE, TABLE, TABLE, types.Array(types.int64, 1, "C"), types.Array(types.int8, 1, "C"),
+        TABLE, TABLE, TABLE, TABLE, types.Array(types.int64, 1, "C"),
+        types.Array(types.int8, 1, "C"),
     ]
 )  # fmt: skip
 def segment_fits(
     X, y, s, order, start, stop, decay, penalty, initial, options, low, high,
-    coef, numbers, inverse, n_rows, status,
+    coef, numbers, inverse, robust, n_rows, status,
 ):  # fmt: skip
     """The segments low <= k < high; numbers (k, 4): intercept, weight, residual, total."""
     m, one = X.shape[1] + 2, X.shape[1] + 1
@@ -124,6 +129,9 @@ def segment_fits(
             tol = max(noise, PAIR_NOISE * count)
             status[k] = _solve((hi, lo), (A, B, w, v), penalty, choice[1], tol)
         _write(k, status[k], (A, w, v), penalty, choice[1], (coef, numbers, inverse))
+        if robust.size > 0:
+            rows = data, choice, options[3]
+            _write_variances(k, status[k], rows, (begin, end), (A, w, B, z, v), robust)
 
 
 @helper
@@ -277,6 +285,56 @@ def _write(k, status, work, penalty, has_intercept, out):
         inverse[k, d] = np.nan
         for j in range(m - 1):
             inverse[k, j - one if j >= one else d] = _diagonal_of_inverse(A, j, m, v)
+
+
+@helper
+def _write_variances(k, status, rows, between, work, robust):
+    """Robust variances of segment k, as csrc/segments_robust.inc has them.
+
+    The rows of D^-1/2 L^-1 take the place of B, which holds what the factor's numbers lack.
+    """
+    (data, choice, kind), (A, w, W, z, q) = rows, work
+    d, one = robust.shape[1] - 1, 1 if choice[1] else 0
+    m = d + 1 + one
+    for j in range(d + 1):
+        robust[k, j] = 0.0 if status == FITTED and (j < d or one == 1) else np.nan
+    if status != FITTED:
+        return
+    _whitening(A, m, W)
+    for p in range(between[0], between[1]):
+        if not _take_row(data, choice, p, z):
+            continue
+        r, left = -z[d], 1.0
+        for i in range(m - 1):
+            q[i, 0] = 0.0
+            for j in range(i + 1):
+                q[i, 0] += W[i, j] * z[d + 1 if j < one else j - one]
+            left -= q[i, 0] * q[i, 0]
+            r += (w[i, 0] + w[i, 1]) * z[d + 1 if i < one else i - one]
+        factor = r * r
+        if kind > 1:
+            part = 1.0 / left if left > LEAST_LEFT else 0.0
+            factor *= part if kind == 2 else part * part
+        for j in range(m - 1):
+            v = 0.0
+            for i in range(j, m - 1):
+                v += W[i, j] * q[i, 0]
+            robust[k, d if j < one else j - one] += factor * v * v
+
+
+@helper
+def _whitening(A, m, W):
+    """The rows of D^-1/2 L^-1, in the order of the elimination."""
+    for i in range(m - 1):
+        for j in range(i):
+            W[i, j] = 0.0
+        W[i, i] = 1.0
+        for j in range(i):
+            for k in range(j + 1):
+                W[i, k] -= A[i, j] * W[j, k]
+    for i in range(m - 1):
+        for j in range(i + 1):
+            W[i, j] /= np.sqrt(A[i, i])
 
 
 @helper
