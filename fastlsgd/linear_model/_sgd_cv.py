@@ -22,6 +22,7 @@ from ..kernels.contract import CSR
 from ..kernels.device import DeviceArray, lives_on_device
 from ..solvers.refits import COPIED_NUMBERS, PIECE_NUMBERS
 from ..solvers.rows import take_rows
+from ..solvers.target_scale import target_exponents
 from ._base import LinearRegressor, all_or_nothing
 from ._folds import RoutedSplitter, folds_of
 from ._sgd import SGDRegressor
@@ -156,6 +157,13 @@ class SGDRegressorCV(StreamedSGDCV, RoutedSplitter, LinearRegressor):
         folds = list(folds_of(self.cv, X, y_judged, matrix, split_params))
         n_workers = min(effective_n_jobs(self.n_jobs), len(folds))
         score = partial(_score_by_callable if callable(self.scoring) else _score_by_name, scorer)
+        # Squares of y may overflow or vanish; those of errors in units near 1 do not.
+        exponent = 0
+        if self.scoring is None:
+            exponent = int(target_exponents(y_judged.reshape(len(y_judged), -1), s).max())
+        if exponent:
+            y_judged = np.ldexp(y_judged, -exponent)
+            score = partial(_score_by_name, scorer, exponent=exponent)
         path = clone(model).set_params(warm_start=True)
         if model.n_jobs is None:
             path.set_params(n_jobs=max(1, resolve_threads() // n_workers))
@@ -166,7 +174,7 @@ class SGDRegressorCV(StreamedSGDCV, RoutedSplitter, LinearRegressor):
             delayed(carried(_scores_of_path))(clone(path), data, alphas, fold, score)
             for fold in folds
         )
-        best = self._choose(alphas, np.array(columns).T)
+        best = self._choose(alphas, np.array(columns).T, exponent)
         self.best_estimator_ = clone(model).set_params(alpha=best)
         self.best_estimator_.fit(X, y, sample_weight=s)
         return self._take_best()
@@ -177,10 +185,16 @@ class SGDRegressorCV(StreamedSGDCV, RoutedSplitter, LinearRegressor):
             raise ValueError(f"estimator must be an SGDRegressor or None, got {model!r}.")
         return model
 
-    def _choose(self, alphas: np.ndarray, scores: np.ndarray) -> float:
-        """Keep the scores (n_alphas, n_folds), and return the alpha of the best."""
-        self.scores_ = scores
+    def _choose(self, alphas: np.ndarray, scores: np.ndarray, y_exponent: int = 0) -> float:
+        """Keep the scores (n_alphas, n_folds), and return the alpha of the best.
+
+        The scores are those of y times 2^-y_exponent, with which they are squared.
+        """
         best = _best(scores.mean(axis=1), alphas)
+        if y_exponent:
+            with np.errstate(over="ignore"):
+                scores = np.ldexp(scores, 2 * y_exponent)
+        self.scores_ = scores
         self.alphas_, self.alpha_ = alphas, float(alphas[best])
         self.best_score_ = float(scores[best].mean())
         self.__dict__.pop("mse_path_", None)
@@ -233,18 +247,19 @@ class _Judged:
     """The model for scikit-learn's named scorers, which need only predictions.
 
     X is handed to them as the numbers of its rows, which are predicted a few at a time; what is
-    predicted of rows on a GPU is on the host.
+    predicted of rows on a GPU is on the host, and divided by 2^y_exponent.
     """
 
-    def __init__(self, model, X):
-        self._model, self._X = model, X
+    def __init__(self, model, X, y_exponent: int):
+        self._model, self._X, self._y_exponent = model, X, y_exponent
 
     def predict(self, rows):
         step = max(1, PIECE_NUMBERS // self._X.shape[1])
         parts = (rows[start : start + step] for start in range(0, len(rows), step))
-        return np.concatenate(
+        predicted = np.concatenate(
             [check.on_host(self._model.predict(_rows_of(self._X, part))) for part in parts]
         )
+        return np.ldexp(predicted, -self._y_exponent) if self._y_exponent else predicted
 
     def __getattr__(self, name: str):
         return getattr(self._model, name)
@@ -284,8 +299,9 @@ def _rows_of(X, rows: np.ndarray):
     return safe_indexing(X, rows)
 
 
-def _score_by_name(scorer, model, X, rows, y, **more) -> float:
-    return float(scorer(_Judged(model, X), rows, y, **more))
+def _score_by_name(scorer, model, X, rows, y, *, exponent: int = 0, **more) -> float:
+    """Return the score, where y and predictions are divided by 2^exponent."""
+    return float(scorer(_Judged(model, X, exponent), rows, y, **more))
 
 
 def _score_by_callable(scorer, model, X, rows, y, **more) -> float:

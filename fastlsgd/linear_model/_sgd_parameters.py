@@ -113,9 +113,8 @@ class SGDParameters:
             return float(self.l1_ratio)
         return 1.0 if self.penalty == "l1" else 0.0
 
-    @property
-    def _objective(self) -> Objective:
-        return Objective(self._alpha, self._l1_ratio, bool(self.fit_intercept))
+    def _objective(self, y_exponent: int = 0) -> Objective:
+        return Objective(self._alpha, self._l1_ratio, bool(self.fit_intercept), int(y_exponent))
 
     def _steps(self, batch_size: int) -> Steps:
         """Return the steps of a descent whose rates do not come from the data."""

@@ -39,6 +39,13 @@ from ..solvers.stochastic import (
 )
 from ..solvers.streaming import StreamingDescent, StreamMemory
 from ..solvers.target_by_target import TargetByTarget
+from ..solvers.target_scale import (
+    listener_unscaled,
+    result_unscaled,
+    scaled_targets,
+    target_exponents,
+    unscaled,
+)
 from ..solvers.training import TrainingData
 from ._base import (
     LinearModel,
@@ -90,6 +97,7 @@ class TrainingRows(NamedTuple):
     visited: np.ndarray | None  # numbers of the rows to fit; None: all
     score: Callable[[np.ndarray, np.ndarray], float] | None  # of weights, on held-out rows
     one_target: bool  # whether y had one dimension
+    y_exponents: np.ndarray  # (t,): y is what the user gave times 2^-y_exponents
 
     @property
     def n_visits(self) -> int:
@@ -150,6 +158,8 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
         kernels, n_threads = resolve_backend(self.backend, X), self._n_threads(X, y.shape[1])
         self._refuse_non_finite(kernels, X)
         _check_random_state(self.random_state)
+        y_exponents = self._target_exponents(y, s, call.go_on)
+        y = scaled_targets(y, X, y_exponents)
         visited, score = call.rows, None
         if self.early_stopping:
             visited, holdout = self._hold_out(X, y, s)
@@ -159,12 +169,13 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
             raise ValueError("class_weight and sample_weight are zero together in all rows.")
         if self._automatic:
             visited = counted_rows(weights, visited)
-        rows = TrainingRows(X, y, weights, visited, score, one_target)
+        rows = TrainingRows(X, y, weights, visited, score, one_target, y_exponents)
         with overflow_explained(X, y):
             descent = self._descent(kernels, rows, call, warm, n_threads)
             data = TrainingData(kernels, X, y, weights, n_threads)
             excess = None if weights is None else partial(weighted_excess, data, visited)
             result = self._descended(descent, rows, call, excess)
+        result = result_unscaled(result, y_exponents)
         self._record(result, rows, call)
         self.backend_ = backend_name(kernels)
         # An optimizer's moments and sums that belong to other weights are of no use. What "auto"
@@ -173,9 +184,23 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
         before = getattr(self, "_seen", None) if call.go_on else None
         self._seen = with_seen(before, X, weights, visited)
         self._memory = descent.memory if result.is_last or of_rows else None
+        self._y_exponents = y_exponents
         if not call.partial:
             self._warn_unless_converged(result)
         return self
+
+    def _target_exponents(self, y, s, go_on: bool) -> np.ndarray:
+        """Return the powers of two (t,) to divide y by, which are those of the rows so far, if any.
+
+        Rates that the user chose are for y as it is.
+        """
+        n_targets = y.shape[1]
+        if not self._automatic:
+            return np.zeros(n_targets, dtype=int)
+        before = getattr(self, "_y_exponents", None) if go_on else None
+        if before is None or len(before) != n_targets:
+            return target_exponents(y, s)
+        return before
 
     def _hold_out(self, X, y, s) -> tuple[np.ndarray, Holdout]:
         """Return the rows to fit, and those to judge by; all of them have positive weight."""
@@ -208,18 +233,22 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
         coef, intercept = self._start(rows, warm, call.start)
         go_on_with_memory = call.go_on or (warm and not call.start.is_given)
         memory = (
-            self._memory_of_last_call(call.go_on, coef, intercept) if go_on_with_memory else None
+            self._memory_of_last_call(call.go_on, coef, intercept, rows.y_exponents)
+            if go_on_with_memory
+            else None
         )
         X, y, weights = rows.X, rows.y, rows.weights
         shared = weights is None or np.ndim(weights) < 2
-        if self._automatic and isinstance(memory, list) and shared:
-            # The rows so far had weights for each target (class_weight), which these have not.
-            each = np.ones(len(y), y.dtype) if weights is None else weights
+        is_apart = isinstance(memory, list) or np.ptp(rows.y_exponents) > 0
+        if self._automatic and is_apart and shared:
+            # The rows so far had weights for each target (class_weight), which these have not, or
+            # the targets differ too much in scale.
+            each = np.ones(len(y), y.dtype) if weights is None else np.asarray(weights)
             weights = np.broadcast_to(each[:, None], y.shape)
         if weights is None or np.ndim(weights) < 2:
             data = TrainingData(kernels, X, y, weights, n_threads)
             memory = None if isinstance(memory, list) else memory
-            return self._one_descent(data, rows.visited, coef, intercept, memory, call)
+            return self._one_descent(data, rows, 0, coef, intercept, memory, call)
         if isinstance(memory, list):
             memories = memory
         elif isinstance(memory, AutomaticMemory | StreamMemory):
@@ -231,22 +260,23 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
         for t, part in enumerate(memories):
             own = np.ascontiguousarray(weights[:, t])
             data = TrainingData(kernels, X, y[:, [t]], own, n_threads)
-            descents.append(
-                self._one_descent(data, rows.visited, coef[[t]], intercept[[t]], part, call)
-            )
+            descents.append(self._one_descent(data, rows, t, coef[[t]], intercept[[t]], part, call))
         loss_scale = 1.0
         if self._automatic and not call.partial:
             loss_scale = sum(descent.loss_scale for descent in descents)
-        return TargetByTarget(descents, loss_scale, weights if self._automatic else None)
+        if not self._automatic:
+            return TargetByTarget(descents, loss_scale)
+        return TargetByTarget(descents, loss_scale, weights, rows.y_exponents)
 
     def _one_descent(
-        self, data: TrainingData, visited, coef, intercept, memory, call: Call
+        self, data: TrainingData, rows: TrainingRows, t: int, coef, intercept, memory, call: Call
     ) -> Descent:
-        objective, automatic = self._objective, self._automatic
+        """Return the descent for targets of the scale of target t."""
+        objective, automatic = self._objective(rows.y_exponents[t]), self._automatic
         if automatic and call.partial:
             return StreamingDescent(data, objective, coef, intercept, memory)
         if automatic:
-            return automatic_descent(data, objective, visited, coef, intercept)
+            return automatic_descent(data, objective, rows.visited, coef, intercept)
         batch_size = min(int(self.batch_size), data.X.shape[0])  # a larger batch means all rows
         # A kernel would copy y and the weights to the device in each epoch: copy them once.
         y, weights = placed_beside(data.y, data.X), placed_beside(data.sample_weight, data.X)
@@ -277,10 +307,13 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
             coef = _given(given.coef, "coef_init", (n_targets, d))
         if given.intercept is not None:
             intercept = _given(given.intercept, "intercept_init", (n_targets,))
+        if not self._automatic:
+            return coef.astype(working_dtype(rows.X)), intercept
         # With "auto", weights are float64 until the end.
-        return coef.astype(np.float64 if self._automatic else working_dtype(rows.X)), intercept
+        coef = coef.astype(np.float64)
+        return unscaled(coef, intercept, -rows.y_exponents)
 
-    def _memory_of_last_call(self, go_on: bool, coef, intercept):
+    def _memory_of_last_call(self, go_on: bool, coef, intercept, y_exponents: np.ndarray):
         """Return what the last call left for this one, if the parameters still select its method.
 
         It is a copy, since a descent may write to it, and this call may be interrupted.
@@ -292,7 +325,7 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
             seen = getattr(self, "_seen", None)
             if not (self._automatic and go_on and seen is not None):
                 return None
-            return seen.as_fitted(coef, intercept, self._objective)
+            return seen.as_fitted(coef, intercept, self._objective(y_exponents.max()))
         if self._automatic:
             return memory if go_on else None  # its arrays are never written to
         memory = copy.deepcopy(memory)
@@ -329,7 +362,8 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
             self._as_if_fitted, dtype=working_dtype(rows.X), one_target=rows.one_target
         )
         begin_epoch = None if call.callbacks is None else call.callbacks.begin_epoch
-        listeners = Listeners(begin_epoch, partial(_tell, progress, call, fitted))
+        tell = listener_unscaled(partial(_tell, progress, call, fitted), rows.y_exponents)
+        listeners = Listeners(begin_epoch, tell)
         try:
             if call.partial and self._automatic and not is_heard:
                 return one_pass(descent, visits)
@@ -337,7 +371,7 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
                 return fit_stochastic(
                     descent,
                     visits,
-                    self._stopping(call.partial, rows.score),
+                    self._stopping(call.partial, rows),
                     zero_loss=loss_at_zero(rows.y, s, rows.visited),
                     weighted_excess=excess,
                     listeners=listeners,
@@ -348,13 +382,13 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
                 diverged, rows.X, s, bool(self.fit_intercept), self._rates_in_words()
             ) from diverged
 
-    def _stopping(self, is_partial: bool, score) -> Stopping:
+    def _stopping(self, is_partial: bool, rows: TrainingRows) -> Stopping:
         return Stopping(
             max_iter=1 if is_partial else self.max_iter,
             tol=None if is_partial else self.tol,
             n_iter_no_change=self.n_iter_no_change,
-            penalty=self._objective.penalty,
-            score=score,
+            penalty=self._objective(rows.y_exponents.max()).penalty,
+            score=rows.score,
             restore_best=self._restores_best,
             keep_interrupted=bool(self.keep_interrupted),
         )
@@ -367,7 +401,8 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
         before = self.loss_curve_ if call.go_on else []
         updates_done = self._updates_done(call)
         s = rows.weights if rows.weights is None or rows.weights.ndim == 1 else None
-        refuse_underflow(result.coef, rows.X, rows.y, s)
+        y = scaled_targets(rows.y, rows.X, -rows.y_exponents)
+        refuse_underflow(result.coef, rows.X, y, s)
         self._set_weights(result.coef, result.intercept, working_dtype(rows.X), rows.one_target)
         self.n_iter_ = result.n_iter
         self.t_ = 1.0 + updates_done + n_updates

@@ -7,6 +7,7 @@ are passed to `partial_fit`, in as many epochs as the stopping rule wants.
 
 from __future__ import annotations
 
+import math
 from os import PathLike
 from typing import Any, Self
 
@@ -218,6 +219,8 @@ class _StreamedFit:
                 )
             rows = len(block.y)
             self.loss += rows * self.model.loss_curve_[-1]
+            if not math.isfinite(self.loss):
+                raise StreamError("Squares of y overflow, by which passes are judged: rescale y.")
             self.rows += rows
             self.start = block.position, block.number + 1
             if file is not None:

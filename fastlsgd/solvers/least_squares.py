@@ -359,6 +359,7 @@ def _by_cg(system: System, request: Request, budget: int | None = None) -> Solut
     system.find_centre()
     factor = DiagonalFactor(_sampled_scale(system))
     grade = _grade(system.row_sizes(factor.scale), LIGHT_SHARE)
+    grade = max(grade, _hidden_grade(system, factor.scale))
     if grade > GRADED and _has_factor(system):
         raise NotTrustworthy("rows differ too much in size")
     coef = np.zeros((system.t, system.d)) if request.start is None else request.start
@@ -429,6 +430,27 @@ def _grade(sizes: np.ndarray, share: float) -> float:
     sizes /= sizes.max()
     least = np.partition(sizes, k := int(share * (len(sizes) - 1)))[k]
     return float(np.sqrt(np.mean(sizes * sizes)) / least)
+
+
+def _hidden_grade(system: System, scale: np.ndarray) -> float:
+    """Return how much larger a column's root mean square is than its spread in ordinary rows.
+
+    Where large rows move the mean, all ordinary rows are about equally far from it, so that their
+    sizes about it tell nothing of how they differ.
+    """
+    if isinstance(system.X, CSR) or not system.fit_intercept:
+        return 1.0
+    rows = random_rows(system.n, ORIGIN_ROWS, system.host_weights)
+    A = as_dense(take_rows(system.X, rows))
+    A = np.abs(A - np.median(A, axis=0))
+    counted = (A > 0.0) & (scale > 0.0)
+    logs = np.log(A, out=np.zeros_like(A), where=counted).sum(axis=0)
+    counts = np.count_nonzero(counted, axis=0)
+    known = 4 * counts > len(A)
+    if not known.any():
+        return 1.0
+    typical = np.exp(logs[known] / counts[known]) * scale[known]
+    return float(1.0 / (typical.min() * np.sqrt(system.weight)))
 
 
 def _sampled_scale(system: System) -> np.ndarray:

@@ -48,6 +48,8 @@ FEW_ROWS_RATIO = 1e3
 PRODUCT_NUMBERS = 2**20
 # Rows that show the columns' correlations where these are too many for a matrix.
 CORRELATED_ROWS = 64
+# Distances whose root mean square is this many times their geometric mean are of two kinds.
+HIDING_RATIO = 1e5
 LEAST_ROOT = 1e-140  # the square of this is still far from underflow
 # Eigenvalues of the correlation matrix below this share of the largest are rounding, not data.
 RANK_TOLERANCE = 1e-12
@@ -194,9 +196,24 @@ def _of_a_few(X: Matrix, y, s, full: bool) -> tuple[np.ndarray, np.ndarray, np.n
     # The largest 2 percent, or up to three of few rows, may be outliers. A column that is constant
     # without them has a spread of zero.
     A = A[: len(A) - max(len(A) // 50, min(3, len(A) // 8))]
+    return origin, _ordinary_spread(A), y_origin
+
+
+def _ordinary_spread(A: np.ndarray) -> np.ndarray:
+    """Return the root mean square of sorted distances: of the ordinary ones, if many are huge.
+
+    Three rows of 1e12 among 14 are not few, but sums that hold them hold nothing of the others.
+    """
     largest = A[-1]
     A = A / np.where(largest > 0.0, largest, 1.0)
-    return origin, largest * np.sqrt(np.mean(A * A, axis=0)), y_origin
+    root = np.sqrt(np.mean(A * A, axis=0))
+    if np.min(A[len(A) // 4], initial=1.0) * HIDING_RATIO > 1.0:
+        return largest * root  # a quarter of the distances at most is small
+    counted = A > 0.0
+    counts = np.maximum(np.count_nonzero(counted, axis=0), 1)
+    logs = np.log(A, out=np.zeros_like(A), where=counted).sum(axis=0) / counts
+    typical = np.exp(logs) * np.sqrt(counts / max(len(A), 1))
+    return largest * np.where(root > HIDING_RATIO * typical, typical, root)
 
 
 def _medians(A: np.ndarray) -> np.ndarray:

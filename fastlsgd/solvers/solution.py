@@ -34,12 +34,14 @@ def weights_underflow(coef: np.ndarray, X: Matrix, y: np.ndarray, sample_weight)
         return False
     s = None if sample_weight is None else np.asarray(sample_weight)
     rows = random_rows(X.shape[0], CHECKED_ROWS, s)
-    lost = coef[small] - coef[small].astype(dtype)
-    change = (as_dense(take_rows(X, rows)) @ lost.T).std(axis=0)
     targets = np.asarray(y[rows], np.float64)[:, small]
+    unit = np.abs(targets).max(axis=0)  # squares of y itself may vanish
+    unit[unit == 0.0] = 1.0
+    lost = (coef[small] - coef[small].astype(dtype)) / unit[:, None]
+    change = (as_dense(take_rows(X, rows)) @ lost.T).std(axis=0)
     # The weights for a target that is constant are rounding.
-    rounding = float(np.finfo(dtype).eps) * np.abs(targets).max(axis=0)
-    return bool((change > UNDERFLOW_SHARE * targets.std(axis=0) + rounding).any())
+    least = UNDERFLOW_SHARE * (targets / unit).std(axis=0) + float(np.finfo(dtype).eps)
+    return bool((change > least).any())
 
 
 class MostRows:

@@ -173,7 +173,8 @@ def moment_memory(coef, intercept, objective, fitted: AutomaticMemory | None) ->
     # are not known here. So no more than the penalty of the stream counts.
     l1 = min(objective.l1, fitted.objective.l1)
     alpha = l1 + min(objective.l2, fitted.objective.l2)
-    own = replace(fitted.objective, alpha=alpha, l1_ratio=l1 / alpha if alpha > 0.0 else 0.0)
+    share = l1 / alpha if alpha > 0.0 else 0.0
+    own = replace(fitted.objective, alpha=alpha, l1_ratio=share, y_exponent=0)
     fitted = replace(fitted, objective=own)
     y_mean, slope = fitted.y_mean(*start), fitted.slope(*start)
     moments = moments_of_fit(fitted.moments, start[0], y_mean, slope, fitted.correlated)

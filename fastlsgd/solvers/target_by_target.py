@@ -1,4 +1,5 @@
-"""Targets that weigh the rows differently: one descent per target, one after the other.
+"""Targets that weigh the rows differently, or whose scales differ by more than a float64 holds the
+squares of: one descent per target, one after the other.
 
 The kernels take one weight per row, since the updates of all targets share the inner products of a
 block's rows. Where a class weighs only its own rows by a factor, as in a weighted one-vs-rest fit,
@@ -26,6 +27,8 @@ class TargetByTarget:
         The unit of a tolerance for the sum of their losses.
     sample_weight : ndarray of shape (n, t), optional
         If it is given, no target visits its own rows of zero weight.
+    y_exponents : ndarray of shape (t,), optional
+        The power of two that each target is divided by. Losses are in units of the largest one's.
     """
 
     def __init__(
@@ -33,9 +36,13 @@ class TargetByTarget:
         descents: Sequence[Descent],
         loss_scale: float,
         sample_weight: np.ndarray | None = None,
+        y_exponents: np.ndarray | None = None,
     ) -> None:
         self.descents, self.loss_scale = descents, loss_scale
         self.sample_weight = sample_weight
+        self.shares = np.ones(len(descents))
+        if y_exponents is not None:
+            self.shares = np.ldexp(1.0, 2 * (y_exponents - y_exponents.max()))
         self.shuffles = descents[0].shuffles
 
     @property
@@ -43,12 +50,11 @@ class TargetByTarget:
         return sum(descent.gap for descent in self.descents)
 
     def epoch(self, order: np.ndarray | None) -> float:
-        if self.sample_weight is None:
-            return sum(descent.epoch(order) for descent in self.descents)
-        orders = (counted_rows(weights, order) for weights in self.sample_weight.T)
-        return sum(
-            descent.epoch(counted) for descent, counted in zip(self.descents, orders, strict=True)
-        )
+        orders = [order] * len(self.descents)
+        if self.sample_weight is not None:
+            orders = [counted_rows(weights, order) for weights in self.sample_weight.T]
+        each = zip(self.descents, orders, self.shares, strict=True)
+        return sum(share * descent.epoch(own) for descent, own, share in each)
 
     def weights(self) -> tuple[np.ndarray, np.ndarray]:
         coefs, intercepts = zip(*(descent.weights() for descent in self.descents), strict=True)

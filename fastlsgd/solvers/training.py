@@ -20,17 +20,29 @@ class TrainingData(NamedTuple):
     n_threads: int
 
 
+# The largest L1 term, 1e150, of targets that were tiny before they were brought near 1.
+LARGEST_L1 = 2.0**500
+
+
 @dataclass(frozen=True)
 class Objective:
-    """Mean of the squared residuals plus alpha (l1_ratio |w|_1 + (1 - l1_ratio)/2 |w|_2^2)."""
+    """Mean of the squared residuals plus alpha (l1_ratio |w|_1 + (1 - l1_ratio)/2 |w|_2^2).
+
+    The weights are those of y times 2^-y_exponent, for which the L1 term is divided likewise.
+    """
 
     alpha: float
     l1_ratio: float
     fit_intercept: bool
+    y_exponent: int = 0
 
     @property
     def l1(self) -> float:
-        return self.alpha * self.l1_ratio
+        l1 = self.alpha * self.l1_ratio
+        if self.y_exponent == 0:
+            return l1
+        with np.errstate(over="ignore"):
+            return float(min(np.ldexp(l1, -self.y_exponent), LARGEST_L1))
 
     @property
     def l2(self) -> float:
@@ -42,8 +54,8 @@ class Objective:
             return 0.0
         w, penalty = np.asarray(coef, dtype=np.float64), 0.0
         if self.l1_ratio > 0.0:
-            penalty += self.l1_ratio * float(np.abs(w).sum())
+            penalty += self.l1 * float(np.abs(w).sum())
         if self.l1_ratio < 1.0:
             # BLAS is not used: synchronising its threads would take longer than the sum.
-            penalty += (1.0 - self.l1_ratio) * 0.5 * float(np.einsum("td,td->", w, w))
-        return self.alpha * penalty
+            penalty += self.l2 * 0.5 * float(np.einsum("td,td->", w, w))
+        return penalty

@@ -55,3 +55,24 @@ def test_float32_predictions_beside_a_huge_target():
     others[0] = False
     model = SGDRegressor(random_state=0).fit(X, y)
     assert model.score(X[others], y[others]) >= 0.99
+
+
+@pytest.mark.parametrize("solver", ["sgd", "cg", "auto"])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("spread", [0.0, 1e-3, 1.0])
+def test_as_many_huge_rows_as_columns_are_not_few(solver, fit_intercept, spread):
+    """Where they are nearly equal, the weights of the default had R2 -1.2 on the others."""
+    rng = np.random.default_rng(0)
+    for d, size in [(1, 1e12), (2, 1e8), (2, 1e12), (3, 1e10), (3, 1e12)]:
+        n = 12 + 2 * d
+        X = rng.normal(size=(n, d))
+        X[: d + 1] = size * (1.0 + spread * rng.normal(size=(d + 1, d)))
+        coef = np.array([1.0, -1.0, 2.0])[:d]  # no multiple of a huge row
+        y = X @ coef + 0.1 * rng.normal(size=n)
+        model = LeastSquaresRegressor(solver=solver, fit_intercept=fit_intercept)
+        if solver == "sgd":
+            model = SGDRegressor(alpha=0.0, fit_intercept=fit_intercept)
+        model.fit(X, y)
+        others = slice(d + 1, None)
+        error = X[others] @ (model.coef_ - coef) + model.intercept_
+        assert np.sqrt(np.mean(error**2)) < 0.15, (d, size)
