@@ -97,12 +97,9 @@ def small_weights(
     tol: float,
     max_iter: int,
 ) -> np.ndarray | None: ...
-def update_triangle(
-    upper: np.ndarray, right: np.ndarray, C: np.ndarray, Y: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]: ...
+def update_triangle(joint: np.ndarray, rows: np.ndarray) -> np.ndarray: ...
 def solve_triangle(
-    upper: np.ndarray,
-    right: np.ndarray,
+    joint: np.ndarray,
     size: np.ndarray,
     rest: float,
     has_intercept: bool,

@@ -608,46 +608,54 @@ def small_lasso(X, cnp.ndarray y, cnp.ndarray sample_weight, bint fit_intercept,
     return fits._replace(weight=out.weight) if status else None
 
 
-cdef cnp.ndarray _joint(cnp.ndarray left, cnp.ndarray right):
-    """[left, right, 0] in a new array, as `fastlsgd_triangle` has it."""
-    cdef int64_t k = cnp.PyArray_DIM(left, 1), t = cnp.PyArray_DIM(right, 1)
-    cdef int64_t width = (k + t + FASTLSGD_PADDING - 1) // FASTLSGD_PADDING * FASTLSGD_PADDING
-    cdef int64_t rows = cnp.PyArray_DIM(left, 0)
+cdef inline int64_t _width(int64_t columns) noexcept:
+    return (columns + FASTLSGD_PADDING - 1) // FASTLSGD_PADDING * FASTLSGD_PADDING
+
+
+cdef inline bint _is_padded(cnp.ndarray joint) noexcept:
+    """Whether these rows lie in memory as `_padded` makes them, so that they need no copy."""
+    return (cnp.PyArray_STRIDE(joint, 0) == 8 * _width(cnp.PyArray_DIM(joint, 1))
+            and cnp.PyArray_STRIDE(joint, 1) == 8 and <size_t>_data(joint) % 64 == 0)
+
+
+cdef cnp.ndarray _padded(cnp.ndarray joint):
+    """[joint, 0] in a new array, as `fastlsgd_triangle` has it."""
+    cdef int64_t rows = cnp.PyArray_DIM(joint, 0), used = cnp.PyArray_DIM(joint, 1)
+    cdef int64_t width = _width(used)
     cdef cnp.ndarray memory = _empty(rows * width + FASTLSGD_PADDING, -1, cnp.NPY_FLOAT64)
     # Registers that cross cache lines would take twice the time.
     cdef int64_t start = (-(<int64_t><size_t>_data(memory)) % 64) // 8
     cdef cnp.ndarray out = memory[start:start + rows * width].reshape(rows, width)
-    out[:, :k] = left
-    out[:, k:k + t] = right
-    out[:, k + t:] = 0.0
+    if _is_padded(joint):
+        memcpy(_data(out), _data(joint), <size_t>(8 * rows * width))
+        return out
+    out[:, :used] = joint
+    out[:, used:] = 0.0
     return out
 
 
-cdef void _triangle(cnp.ndarray joint, int64_t t, fastlsgd_triangle *out) noexcept:
-    out.joint = <double *>_data(joint)
-    out.k, out.t, out.stride = cnp.PyArray_DIM(joint, 0), t, cnp.PyArray_DIM(joint, 1)
-
-
-def update_triangle(cnp.ndarray upper, cnp.ndarray right, cnp.ndarray C, cnp.ndarray Y):
+def update_triangle(cnp.ndarray joint, cnp.ndarray rows):
     cdef fastlsgd_triangle triangle
-    cdef cnp.ndarray joint = _joint(upper, right), rows = _joint(C, Y)
-    cdef int64_t k = cnp.PyArray_DIM(joint, 0), t = cnp.PyArray_DIM(right, 1)
-    cdef int64_t m = cnp.PyArray_DIM(rows, 0)
+    cdef cnp.ndarray out = _padded(joint), scratch = _padded(rows)
+    cdef int64_t used = cnp.PyArray_DIM(joint, 1), m = cnp.PyArray_DIM(rows, 0)
     cdef cnp.ndarray v = _empty(FASTLSGD_ROWS, -1, cnp.NPY_FLOAT64)
-    cdef double *rows_p = <double *>_data(rows)
+    cdef double *rows_p = <double *>_data(scratch)
     cdef double *v_p = <double *>_data(v)
-    _triangle(joint, t, &triangle)
+    triangle.joint, triangle.k = <double *>_data(out), cnp.PyArray_DIM(joint, 0)
+    triangle.t, triangle.stride = used - triangle.k, cnp.PyArray_DIM(out, 1)
     with nogil:
         fastlsgd_update_triangle(&triangle, rows_p, m, v_p)
-    return joint[:, :k], joint[:, k:k + t]
+    return out[:, :used]
 
 
-def solve_triangle(cnp.ndarray upper, cnp.ndarray right, cnp.ndarray size, double rest,
-                   bint has_intercept, double tolerance, int64_t most_steps):
+def solve_triangle(cnp.ndarray joint, cnp.ndarray size, double rest, bint has_intercept,
+                   double tolerance, int64_t most_steps):
     cdef fastlsgd_triangle triangle
     cdef fastlsgd_triangle_steps steps
-    cdef cnp.ndarray joint = _joint(upper, right)
-    _triangle(joint, cnp.PyArray_DIM(right, 1), &triangle)
+    cdef cnp.ndarray padded = joint if _is_padded(joint) else _padded(joint)
+    triangle.joint, triangle.k = <double *>_data(padded), cnp.PyArray_DIM(joint, 0)
+    triangle.t = cnp.PyArray_DIM(joint, 1) - triangle.k
+    triangle.stride = _width(cnp.PyArray_DIM(joint, 1))
     steps.size, steps.rest, steps.has_intercept = <double *>_data(size), rest, has_intercept
     steps.tolerance, steps.most_steps = tolerance, most_steps
     cdef cnp.ndarray u = _empty(triangle.t, triangle.k, cnp.NPY_FLOAT64)

@@ -40,6 +40,8 @@ from ..solvers.solution import weights_underflow
 
 # Float32 predictions of which none is larger than this have lost digits, or soon will.
 LEAST_PREDICTION = 1e-25
+# NumPy finds NaN and infinity among at most so many numbers before a kernel has begun.
+FEW_LOOKED_AT = 2**14
 # More labels than this are left to scikit-learn's checks, which take less time than the fit then.
 MANY_LABELS = 10_000
 # Types of missing values: None, pandas.NA and pandas.NaT.
@@ -142,9 +144,13 @@ class LinearModel(BaseEstimator):
         """Raise ValueError for NaN and infinity in X where the fit itself would not notice them.
 
         This reads X once, with all threads: they show in the loss of zero weights. For targets of
-        -1, the gradient there is the mean of the rows, which is returned.
+        -1, the gradient there is the mean of the rows, which is returned unless X has few numbers.
         """
         if lives_on_device(X) or self._shows_non_finite() or get_config()["assume_finite"]:
+            return None
+        if type(X) is np.ndarray and X.size <= FEW_LOOKED_AT and X.dtype in check.FLOATS:
+            if not np.isfinite(X).all():
+                check.explain_non_finite(X=X)
             return None
         n, d = X.shape
         targets = np.broadcast_to(np.full(1, -1.0, working_dtype(X)), (n, 1))

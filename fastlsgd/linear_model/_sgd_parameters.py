@@ -79,7 +79,10 @@ class SGDParameters:
     @property
     def _automatic(self) -> bool:
         """Whether rates come from the data, as they do unless a rate or an optimizer is given."""
-        return self._left_to_us and self.eta0 is None and self._optimizer.rule == "sgd"
+        if not (self._left_to_us and self.eta0 is None):
+            return False
+        name = self.optimizer
+        return (type(name) is str and name == "sgd") or self._optimizer.rule == "sgd"
 
     @property
     def _left_to_us(self) -> bool:

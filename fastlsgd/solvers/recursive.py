@@ -12,7 +12,9 @@ has grown by an eighth (`next_border`), however the rows are cut. The rows since
 and correct the weights by Woodbury's identity, at d^2 per row.
 
 As long as the factor gives the weights, R is not needed: rows are added to it `most_waiting` at a
-time, which takes a third of the time that as many single rows would.
+time, which takes a third of the time that as many single rows would. Where the rows curve the
+objective far more than the penalty does, the factor is R itself, and the one at the last border is
+kept as it was there.
 """
 
 from __future__ import annotations
@@ -95,10 +97,18 @@ def with_rows(
     """Return the triangle with these rows added, which are float64 and of positive weight."""
     if len(y) == 0:
         return triangle
+    R = _with_rows(triangle.R, _joint(X, y, s), 1 + X.shape[1], kernels)
+    return _with_sums(triangle, R, X, y, s)
+
+
+def _with_sums(
+    triangle: Triangle, R: np.ndarray, X: np.ndarray, y: np.ndarray, s: np.ndarray
+) -> Triangle:
+    """Return the triangle with these rows in its sums, and R, which has them already."""
     before = triangle.last[None] if triangle.rows else X[:1]
     steps = np.abs(np.diff(X, axis=0, prepend=before))
     return Triangle(
-        _with_rows(triangle.R, _joint(X, y, s), 1 + X.shape[1], kernels),
+        R,
         triangle.rows + len(y),
         triangle.weight + float(s.sum()),
         X[-1].copy(),
@@ -110,15 +120,18 @@ def with_rows(
 
 def _joint(X: np.ndarray, y: np.ndarray, s: np.ndarray) -> np.ndarray:
     """Return the rows [1, x, y], each times the root of its weight."""
-    return np.sqrt(s)[:, None] * np.hstack([np.ones((len(y), 1)), X, y])
+    root, d = np.sqrt(s)[:, None], X.shape[1]
+    A = np.empty((len(y), 1 + d + y.shape[1]))
+    A[:, :1] = root
+    np.multiply(root, X, out=A[:, 1 : 1 + d])
+    np.multiply(root, y, out=A[:, 1 + d :])
+    return A
 
 
 def _with_rows(R: np.ndarray, A: np.ndarray, k: int, kernels: Kernels | None = None) -> np.ndarray:
     """Return the first k rows of the triangle of R and A; those below hold residuals of y alone."""
     if len(R) == k:
-        update = getattr(kernels, "update_triangle", with_reflected)
-        upper, right = update(R[:, :k], R[:, k:], A[:, :k], A[:, k:])
-        return np.hstack([upper, right])
+        return getattr(kernels, "update_triangle", with_reflected)(R, A)
     stacked = np.vstack([R, A])
     with blas_for(stacked):
         return np.asarray(np.linalg.qr(stacked, mode="r"))[:k]
@@ -245,23 +258,57 @@ class RecursiveLeastSquares:
 
     def add(self, X: np.ndarray, y: np.ndarray, s: np.ndarray) -> None:
         """Add a block of rows, which are float64."""
-        memory = self.memory
-        if memory.factor is not None:
-            rows = _as_regression(memory, _joint(X, y, s))
-            factor = memory.factor.with_rows(*rows, float(s.sum()), self.kernels)
-            memory = replace(memory, factor=factor)
-        self.memory = replace(memory, waiting=_joined(memory, X, y, s))
+        factor = self.memory.factor
+        if factor is not None and factor.is_of_rows:
+            self._add_to_both(X, y, s)
+            return
+        self._add(X, y, s)
         if len(self.memory.waiting) > most_waiting(X.shape[1]):
             self.memory = self._settled()
+
+    def _add(self, X: np.ndarray, y: np.ndarray, s: np.ndarray) -> None:
+        memory = self.memory
+        waiting, factor = _joined(memory, X, y, s), memory.factor
+        if factor is not None:
+            rows = _as_regression(memory, _joint(X, y, s))
+            factor = factor.with_rows(rows, float(s.sum()), self.kernels)
+        self.memory = replace(memory, waiting=waiting, factor=factor)
+
+    def _add_to_both(self, X: np.ndarray, y: np.ndarray, s: np.ndarray) -> None:
+        """Add rows to a factor that is R, of which the triangle is as it was at the last border."""
+        memory = self.memory
+        seen = memory.triangle.rows + len(memory.waiting)
+        last, following = self._last_border()
+        share = last - seen if seen < last <= seen + len(s) else 0
+        if share:
+            self._add(X[:share], y[:share], s[:share])
+            memory = self.memory
+            assert memory.factor is not None
+            X_waiting, y_waiting, s_waiting, _ = _parts(memory.waiting)
+            self.memory = replace(
+                memory,
+                triangle=_with_sums(
+                    memory.triangle, memory.factor.joint, X_waiting, y_waiting, s_waiting
+                ),
+                waiting=_emptied(memory.waiting),
+                border=following,
+                solution=None,
+            )
+        if share < len(s):
+            self._add(X[share:], y[share:], s[share:])
+
+    def _last_border(self) -> tuple[int, int]:
+        """Return the last border among all rows that will have come, and the one after it."""
+        last, border = self.memory.triangle.rows, self.memory.border
+        while border <= self.total:
+            last, border = border, next_border(border, self.memory.triangle.n_features)
+        return last, border
 
     def _settled(self) -> RecursiveMemory:
         """Return the memory with all rows up to the last border in R, of those that have come."""
         memory = self.memory
-        triangle, waiting, border = memory.triangle, memory.waiting, memory.border
-        last = triangle.rows
-        while border <= self.total:
-            last, border = border, next_border(border, triangle.n_features)
-        share = min(last - triangle.rows, len(waiting))
+        triangle, waiting = memory.triangle, memory.waiting
+        share = min(self._last_border()[0] - triangle.rows, len(waiting))
         if share == 0:
             return memory
         X, y, s, _ = _parts(waiting)
@@ -295,12 +342,13 @@ class RecursiveLeastSquares:
         self.memory = replace(memory, coef=coef, intercept=intercept)
 
 
-def _as_regression(memory: RecursiveMemory, A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _as_regression(memory: RecursiveMemory, A: np.ndarray) -> np.ndarray:
     """Return rows [1, x, y] as those of a regression: with the ones, or less the intercept."""
-    d = memory.triangle.n_features
     if memory.objective.fit_intercept:
-        return A[:, : 1 + d], A[:, 1 + d :]
-    return A[:, 1 : 1 + d], A[:, 1 + d :] - A[:, :1] * memory.start[1]
+        return A
+    rows = A[:, 1:].copy()
+    rows[:, memory.triangle.n_features :] -= A[:, :1] * memory.start[1]
+    return rows
 
 
 def _separated(memory: RecursiveMemory, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -312,17 +360,27 @@ def _separated(memory: RecursiveMemory, u: np.ndarray) -> tuple[np.ndarray, np.n
 
 def _up_to_date(memory: RecursiveMemory, kernels: Kernels | None) -> RecursiveMemory:
     """Return the memory with a factor that holds all rows, and nearly all of their penalty."""
-    if memory.factor is not None and memory.factor.is_current:
+    factor, waiting, objective = memory.factor, memory.waiting, memory.objective
+    if factor is not None and factor.is_current:
         return memory
-    waiting, objective = memory.waiting, memory.objective
-    A = np.vstack([memory.triangle.R, _joint(waiting.X, waiting.y, waiting.s)])
+    has_intercept, l2 = objective.fit_intercept, objective.l2
+    k = memory.triangle.n_features + has_intercept
     weight = memory.triangle.weight + float(waiting.s.sum())
+    # An R that is made of fewer rows would hardly ever do without the penalty.
+    may_be_of_rows = has_intercept and memory.triangle.rows + len(waiting) >= 2 * k
+    A = _joint(waiting.X, waiting.y, waiting.s)
+    if factor is not None and factor.is_of_rows:
+        A = factor.joint
+    elif may_be_of_rows:
+        A = _with_rows(memory.triangle.R, A, k, kernels)
+    else:
+        A = np.vstack([memory.triangle.R, A])
+    if may_be_of_rows:
+        of_rows = UpdatedFactor.without_penalty(A, l2, weight, has_intercept=True)
+        if of_rows is not None:
+            return replace(memory, factor=of_rows)
     factor = UpdatedFactor.of_rows(
-        *_as_regression(memory, A),
-        objective.l2,
-        weight,
-        has_intercept=objective.fit_intercept,
-        kernels=kernels,
+        _as_regression(memory, A), l2, weight, k, has_intercept=has_intercept, kernels=kernels
     )
     return replace(memory, factor=factor)
 
@@ -364,7 +422,7 @@ def _solved(memory: RecursiveMemory) -> RecursiveMemory:
     memory = replace(memory, solution=_Solution(metric, coef, intercept))
     waiting = memory.waiting
     if len(waiting):
-        empty = replace(memory, waiting=_Waiting(*(part[:0] for part in _parts(waiting))))
+        empty = replace(memory, waiting=_emptied(waiting))
         memory = replace(memory, waiting=_joined(empty, waiting.X, waiting.y, waiting.s))
     return memory
 
@@ -417,6 +475,10 @@ def triangle_of_moments(
 
 def _parts(waiting: _Waiting):
     return waiting.X, waiting.y, waiting.s, waiting.Z
+
+
+def _emptied(waiting: _Waiting) -> _Waiting:
+    return _Waiting(*(part[:0] for part in _parts(waiting)))
 
 
 def _without_coordinates(waiting: _Waiting) -> _Waiting:

@@ -10,6 +10,10 @@ penalty grows with the total weight S of the rows. So only the penalty p_0 of an
 and the rest is left to fixed-point steps, each of which reduces the error by (p - p_0) / p or more.
 Whenever that exceeds a third, R is made anew, at d^3, which happens a logarithmic number of times.
 
+Where the rows alone curve the objective far more than the penalty does, R holds none of it
+(`without_penalty`), and each step reduces the error by p |D R^-1|^2. Such an R is that of the rows,
+so that a stream which keeps that one too need not update both.
+
 `recursive.py` uses this factor where its condition allows it.
 """
 
@@ -18,7 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.linalg import lapack
+from scipy.linalg import blas, lapack
 
 from ..kernels.contract import Kernels
 from .factors import EPS, reciprocal_condition, solve_upper
@@ -26,6 +30,10 @@ from .factors import EPS, reciprocal_condition, solve_upper
 BLOCK = 16  # columns of a block reflection: of 8, 16 and 32 the quickest for most shapes
 # The weight may grow by this share before the penalty in R is brought up to date.
 MOST_UNPENALISED = 0.5
+# By how much a fixed-point step may fall short of removing the error, by an estimate that is rarely
+# a third of the truth.
+MOST_PULL = 0.1
+PULL_STEPS = 8  # of the power method, in that estimate
 # Beyond this condition of the scaled columns, rounding may decide which columns are dependent.
 WORST_CONDITION = 1e8
 MOST_STEPS = 40
@@ -39,51 +47,86 @@ class UpdatedFactor:
     The arrays are never written to.
     """
 
-    upper: np.ndarray  # (k, k)
-    right: np.ndarray  # (k, t): Q^T Y
+    joint: np.ndarray  # (k, k + t): [R, Q^T Y]
     squares: np.ndarray  # (k,): squared norms of the columns of R
     l2: float
     weight: float  # of the rows
     penalised: float  # the weight whose penalty is in R
     has_intercept: bool
     trusted: np.ndarray | None = None  # the squares with which the condition was last estimated
+    # |D R^-1|^2, estimated when R had fewer rows, if no penalty is in R: more rows never raise it.
+    inverse: float | None = None
 
     @classmethod
     def of_rows(
-        cls,
-        C: np.ndarray,
-        Y: np.ndarray,
-        l2: float,
-        weight: float,
-        *,
-        has_intercept: bool,
+        cls, A: np.ndarray, l2: float, weight: float, k: int, *, has_intercept: bool,
         kernels: Kernels | None = None,
-    ) -> UpdatedFactor:
-        """Return the factor of these rows, which were multiplied by the roots of their weights."""
-        squares = np.full(C.shape[1], l2 * weight)
+    ) -> UpdatedFactor:  # fmt: skip
+        """Return the factor of rows [C, Y], which were multiplied by the roots of their weights.
+
+        C has k columns.
+        """
+        squares = np.full(k, l2 * weight)
         if has_intercept:
             squares[0] = 0.0
-        upper = np.asfortranarray(np.diag(np.sqrt(squares)))
-        right = np.zeros((C.shape[1], Y.shape[1]), order="F")
-        factor = cls(upper, right, squares, l2, weight, weight, has_intercept)
-        return factor.with_rows(C, Y, 0.0, kernels)
+        joint = np.zeros((k, A.shape[1]))
+        joint[:, :k].flat[:: k + 1] = np.sqrt(squares)
+        factor = cls(joint, squares, l2, weight, weight, has_intercept)
+        return factor.with_rows(A, 0.0, kernels)
+
+    @classmethod
+    def without_penalty(
+        cls, joint: np.ndarray, l2: float, weight: float, *, has_intercept: bool
+    ) -> UpdatedFactor | None:
+        """Return [R, Q^T Y] of the rows alone as a factor, if few steps make up for the penalty."""
+        R = joint[:, : len(joint)]
+        inverse = _inverse_square(R, has_intercept) if l2 > 0.0 else 0.0
+        if not l2 * weight * inverse <= MOST_PULL:
+            return None
+        squares = np.einsum("ij,ij->j", R, R)
+        return cls(joint, squares, l2, weight, 0.0, has_intercept, inverse=inverse)
+
+    @property
+    def upper(self) -> np.ndarray:
+        return self.joint[:, : len(self.joint)]
+
+    @property
+    def right(self) -> np.ndarray:
+        return self.joint[:, len(self.joint) :]
+
+    @property
+    def is_of_rows(self) -> bool:
+        """Whether R is that of the rows alone."""
+        return self.inverse is not None
 
     def with_rows(
-        self, C: np.ndarray, Y: np.ndarray, weight: float, kernels: Kernels | None = None
+        self, A: np.ndarray, weight: float, kernels: Kernels | None = None
     ) -> UpdatedFactor:
-        """Return the factor with these rows added, of this weight together.
+        """Return the factor with these rows [C, Y] added, of this weight together.
 
         `kernels` may have a compiled `update_triangle`, as `native` has.
         """
-        update = getattr(kernels, "update_triangle", with_reflected)
-        upper, right = update(self.upper, self.right, C, Y)
-        squares = self.squares + np.einsum("ij,ij->j", C, C)
-        return replace(self, upper=upper, right=right, squares=squares, weight=self.weight + weight)
+        C = A[:, : len(self.joint)]
+        return UpdatedFactor(
+            getattr(kernels, "update_triangle", with_reflected)(self.joint, A),
+            self.squares + np.einsum("ij,ij->j", C, C),
+            self.l2,
+            self.weight + weight,
+            self.penalised,
+            self.has_intercept,
+            self.trusted,
+            self.inverse,
+        )
 
     @property
     def is_current(self) -> bool:
         """Whether few fixed-point steps account for the penalty that is not in R."""
-        return self.l2 == 0.0 or self.weight <= (1.0 + MOST_UNPENALISED) * self.penalised
+        if self.inverse is not None:
+            return self.l2 * self.weight * self.inverse <= MOST_PULL
+        if self.l2 == 0.0 and not self.has_intercept:
+            return True
+        # With an intercept and no penalty, R may since have come to suffice by itself.
+        return self.weight <= (1.0 + MOST_UNPENALISED) * self.penalised
 
     def examined(self) -> UpdatedFactor | None:
         """Return the factor if its condition allows a solution, else None.
@@ -107,7 +150,7 @@ class UpdatedFactor:
         if compiled is None:
             return self._solution(rest, size[:, None])
         steps = rest, self.has_intercept, TOLERANCE, MOST_STEPS
-        return compiled(self.upper, self.right, size, *steps)
+        return compiled(self.joint, size, *steps)
 
     def _solution(self, rest: float, size: np.ndarray) -> np.ndarray:
         """Return what compiled kernels do, in LAPACK."""
@@ -127,10 +170,24 @@ class UpdatedFactor:
         return u.T
 
 
-def with_reflected(
-    upper: np.ndarray, right: np.ndarray, C: np.ndarray, Y: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return R (k, k) and Q^T Y (k, t), brought up to date with rows C (m, k) and Y (m, t)."""
-    upper, V, T, _ = lapack.dtpqrt(0, min(BLOCK, len(upper)), upper, C)
-    right, _, _ = lapack.dtpmqrt(0, V, T, right, Y, trans="T")
-    return upper, right
+def with_reflected(joint: np.ndarray, A: np.ndarray) -> np.ndarray:
+    """Return [R, Q^T Y] (k, k + t), brought up to date with rows [C, Y] (m, k + t)."""
+    k = len(joint)
+    upper, V, T, _ = lapack.dtpqrt(0, min(BLOCK, k), joint[:, :k], A[:, :k])
+    right, _, _ = lapack.dtpmqrt(0, V, T, joint[:, k:], A[:, k:], trans="T")
+    return np.hstack([upper, right])
+
+
+def _inverse_square(R: np.ndarray, has_intercept: bool) -> float:
+    """Return |D R^-1|^2, which the power method estimates from below; infinity for a singular R."""
+    if not (np.isfinite(R).all() and R.diagonal().all()):
+        return np.inf
+    z = np.random.default_rng(0).standard_normal(len(R))
+    z[0] *= not has_intercept
+    size = float(np.linalg.norm(z))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for _ in range(PULL_STEPS):
+            z = blas.dtrsv(R, blas.dtrsv(R, z / size, trans=1))
+            z[0] *= not has_intercept
+            size = float(np.linalg.norm(z))
+    return size if size < np.inf else np.inf

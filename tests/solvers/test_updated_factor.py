@@ -20,17 +20,25 @@ def rows_of(n, d, t=2, seed=0):
 @pytest.mark.parametrize("l2", [0.0, 1e-4, 1.0, 1e4])
 @pytest.mark.parametrize("has_intercept", [True, False])
 @pytest.mark.parametrize("backend", ["auto", "reference"])
-def test_few_rows_at_a_time_are_all_rows(l2, has_intercept, backend):
+@pytest.mark.parametrize("of_rows", [False, True])
+def test_few_rows_at_a_time_are_all_rows(l2, has_intercept, backend, of_rows):
     kernels = load_backend(backend)
     X, Y = rows_of(200, 12)
     C = np.hstack([np.ones((200, 1)), X]) if has_intercept else X
+    A = np.hstack([C, Y])
+    k = C.shape[1]
     factor = UpdatedFactor.of_rows(
-        C[:130], Y[:130], l2, 130.0, has_intercept=has_intercept, kernels=kernels
+        A[:130], l2, 130.0, k, has_intercept=has_intercept, kernels=kernels
     )
+    if of_rows:
+        joint = np.linalg.qr(A[:130], mode="r")[:k]
+        factor = UpdatedFactor.without_penalty(joint, l2, 130.0, has_intercept=has_intercept)
+        if l2 > 1e-3:
+            assert factor is None
+            return
     start = 130
     for m in (1, 7, 20, 1, 13, 20):
-        part = slice(start, start + m)
-        factor, start = factor.with_rows(C[part], Y[part], float(m), kernels), start + m
+        factor, start = factor.with_rows(A[start : start + m], float(m), kernels), start + m
     assert factor.is_current
     D = np.eye(C.shape[1])
     D[0, 0] = 1.0 - has_intercept
@@ -52,7 +60,14 @@ def test_compiled_updates_are_lapacks(exponent, k, m, t):
     q, Y = rng.normal(size=(k, t)), rng.normal(size=(m, t))
     C[:, k // 2] = 0.0
     scale = np.ldexp(1.0, exponent)
-    upper, right = kernels.update_triangle(scale * R, q, scale * C, Y)
+    joint, rows = np.hstack([scale * R, q]), np.hstack([scale * C, Y])
+    updated = kernels.update_triangle(joint, rows)
+    upper, right = updated[:, :k], updated[:, k:]
+    # Results lie in memory as they are needed, and are not written to by the next call.
+    before, zeros = updated.copy(), 0.0 * rows
+    assert np.array_equal(kernels.update_triangle(updated, zeros), before)
+    kernels.update_triangle(updated, rows)
+    assert np.array_equal(updated, before)
     assert not np.tril(upper, -1).any()
     both, targets = np.vstack([R, C]), np.vstack([q, Y])
     upper = upper / scale
@@ -64,19 +79,28 @@ def test_dependent_columns_are_left_to_singular_values():
     X, Y = rows_of(50, 4)
     X[:, 3] = X[:, 0]
     for rows in (X, np.hstack([X[:, :3], np.zeros((50, 1))]), X[:2], 1e200 * X):
-        factor = UpdatedFactor.of_rows(rows, Y[: len(rows)], 0.0, 50.0, has_intercept=False)
+        A = np.hstack([rows, Y[: len(rows)]])
+        factor = UpdatedFactor.of_rows(A, 0.0, 50.0, rows.shape[1], has_intercept=False)
         with np.errstate(over="ignore"):
             assert factor.examined() is None
 
 
 @pytest.mark.parametrize("fit_intercept", [True, False])
 @pytest.mark.parametrize("cut", [1, 9])
-def test_streams_whose_parameters_change_are_exact(monkeypatch, fit_intercept, cut):
+@pytest.mark.parametrize("alpha", [0.0, 1e-5, 0.5])
+def test_streams_whose_parameters_change_are_exact(monkeypatch, fit_intercept, cut, alpha):
     X, y = rows_of(150, 10)
-    monkeypatch.setattr(recursive, "_corrected", None)  # the factor suffices
-    model = SGDRegressor(alpha=0.5, fit_intercept=fit_intercept)
+    if alpha > 0.0:
+        monkeypatch.setattr(recursive, "_corrected", None)  # the factor suffices
+    model = SGDRegressor(alpha=alpha, fit_intercept=fit_intercept)
     for start in range(0, 150, cut):
-        if start >= 90:
+        if start == 90:
+            wanted = LeastSquaresRegressor(alpha=alpha, fit_intercept=fit_intercept)
+            wanted.fit(X[:90], y[:90])
+            np.testing.assert_allclose(model.coef_, wanted.coef_, rtol=1e-8, atol=1e-10)
+            # With an intercept and little penalty, the factor is R itself.
+            memory = model._memory.part
+            assert memory.factor.is_of_rows == (fit_intercept and alpha < 0.1)
             model.set_params(alpha=5.0)
         model.partial_fit(X[start : start + cut], y[start : start + cut])
     wanted = LeastSquaresRegressor(alpha=5.0, fit_intercept=fit_intercept).fit(X, y)
