@@ -23,7 +23,7 @@ from .constraints import Constraints
 from .factors import EPS, LONG, TINY, reciprocal_condition
 from .interrupt import LONG_WORK, interruptible, product
 from .problem import Terms
-from .proximal_newton import root_of, scaled_factor
+from .quadratic import root_of, scaled_factor
 from .serial_blas import serial_blas
 
 # The number of guesses: where they end, that takes 5 to 15.

@@ -2,10 +2,10 @@
 
     1/2 w^T H w - c^T w + l1 |w|_1 + l2/2 |w|^2,     w >= 0 where `positive`
 
-Where columns are correlated by chance, as they are if there are more of them than rows, guesses of
-the active set from afar cycle. Some epochs of coordinate descent, at k^2 operations each, bring the
-set close to that of the solution. Then two or three guesses end at the minimum to rounding, where
-descent alone would need hundreds of epochs more.
+Where columns are correlated, by chance if there are more of them than rows, guesses of the active
+set from afar cycle. Some epochs of coordinate descent, at k^2 operations each, bring the set close
+to that of the solution. Then two or three guesses end at the minimum to rounding, where descent
+alone would need hundreds of epochs more.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from scipy.linalg import lapack, solve_triangular
 from ..kernels.contract import Kernels
 from .factors import EPS, TINY
 from .problem import Penalty
-from .proximal_newton import Quadratic
+from .quadratic import Quadratic
 
 FIRST_EPOCHS = 32  # before the first guess; they double from round to round
 ROUNDS = 10
@@ -31,10 +31,13 @@ class DescentQuadratic(Quadratic):
     """The quadratic of a working set, with kernels that may have a compiled coordinate descent."""
 
     def __init__(self, H: np.ndarray, c: np.ndarray, kernels: Kernels) -> None:
-        super().__init__(H, c)
+        # Kernels read rows, which are the columns of a symmetric matrix in Fortran's order.
+        super().__init__(H if H.strides[1] == H.itemsize else H.T, c)
         self.kernels = kernels
 
     def minimise(self, penalty: Penalty, start: np.ndarray, tol: float) -> tuple[np.ndarray, int]:
+        if penalty.l1 == 0.0:  # signs alone: descent has no thresholds that would hold zeros
+            return super().minimise(penalty, start, tol)
         w, n_solves, epochs = start.copy(), 0, FIRST_EPOCHS
         least = tol * float(self.units(penalty).min(initial=np.inf))
         for k in range(ROUNDS):

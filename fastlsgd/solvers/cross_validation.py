@@ -19,12 +19,13 @@ import numpy as np
 
 from ..kernels.contract import Kernels
 from ..kernels.device import lives_on_device
+from .coordinate_descent import DescentQuadratic
 from .factors import EPS, TINY, NotTrustworthy, cholesky_factor
 from .interrupt import call_gram
 from .least_squares import column_squares
 from .leave_one_out import gram_bases, in_range
 from .problem import Penalty, Problem
-from .proximal_newton import Quadratic
+from .quadratic import Quadratic
 from .refits import (
     ACCURACY,
     Task,
@@ -367,7 +368,7 @@ def _sparse_fits(task: Task, moments: _FitMoments, squares: np.ndarray, alphas: 
     out = squares == 0.0
     H, c = moments.xx.copy(), moments.xy.T.copy()
     H[out], H[:, out], c[:, out] = 0.0, 0.0, 0.0
-    problems = [Quadratic(H, row) for row in c]
+    problems = [DescentQuadratic(H, row, task.kernels) for row in c]
     coef, coefs, conditions = np.zeros_like(c), [], []
     for alpha in alphas:
         penalty, worst = task.problem.penalty(alpha), np.inf
@@ -382,7 +383,7 @@ def _sparse_fits(task: Task, moments: _FitMoments, squares: np.ndarray, alphas: 
     return which, np.array(coefs)[which], noise[which]
 
 
-def _is_clear(problems: list[Quadratic], penalty: Penalty, coef: np.ndarray) -> bool:
+def _is_clear(problems: Sequence[Quadratic], penalty: Penalty, coef: np.ndarray) -> bool:
     """Return whether it is clear which weights are zero.
 
     Without an L2 penalty, a column that meets its bound at zero may replace others. With one there

@@ -38,7 +38,7 @@ from .interrupt import call_loss_gradient
 from .metric import SAMPLE_RATIO, ColumnMoments, standard_scale, take_moments, whitening
 from .ordinary_rows import capped_shares, ruled_by_few
 from .problem import Penalty
-from .proximal_newton import minima
+from .quadratic import minima
 from .recursive import Triangle, empty_triangle, weights_of, with_rows
 from .rows import counted_rows, rows_on_host, transformed_rows
 from .training import Objective, TrainingData

@@ -27,7 +27,7 @@ from ..kernels.contract import Kernels
 from .eigen import eigh, svd
 from .metric import RANK_TOLERANCE, ColumnMoments, Metric, factor_metric
 from .problem import Penalty
-from .proximal_newton import minima
+from .quadratic import minima
 from .serial_blas import blas_for, serial_blas
 from .training import Objective
 from .updated_factor import UpdatedFactor, with_reflected

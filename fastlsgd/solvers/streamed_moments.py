@@ -25,7 +25,7 @@ from .automatic import AutomaticMemory
 from .factors import EPS, TINY, solve_upper, upper_of
 from .metric import EXTREME_SQUARES
 from .problem import Penalty
-from .proximal_newton import minima
+from .quadratic import minima
 from .running_moments import (
     RunningMoments,
     StreamedRows,

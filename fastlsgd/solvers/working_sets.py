@@ -37,8 +37,8 @@ from .proximal_newton import (
     optimality_of,
     refuse_target_range,
     solve_all,
-    unit_of,
 )
+from .quadratic import unit_of
 from .rows import as_dense, as_scipy, random_rows, row_slice, stored_numbers, take_rows
 from .serial_blas import blas_of
 from .solution import Solution

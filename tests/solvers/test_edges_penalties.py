@@ -20,7 +20,7 @@ from sklearn.linear_model import ElasticNet
 from fastlsgd import LeastSquaresRegressor
 from fastlsgd.solvers.active_set import Lasso, minimise
 from fastlsgd.solvers.problem import Penalty
-from fastlsgd.solvers.proximal_newton import Quadratic
+from fastlsgd.solvers.quadratic import Quadratic
 
 KINDS = ("plain", "twice the same column", "rank one", "whole numbers", "nearly one column")
 
@@ -124,6 +124,23 @@ def test_quadratics_without_rows_never_rise(seed):
     mine = objective(X, y, None, w, 1e-4, 1.0, False)
     zero = objective(X, y, None, np.zeros(10), 1e-4, 1.0, False)
     assert mine <= best * (1.0 + 1e-6) + 1e-10 * zero
+
+
+def test_correlated_columns_need_no_path_of_guesses(monkeypatch):
+    """From afar, guesses of the active set run in circles: 1,500 x 1,100 took 9 s in place of 0.05.
+
+    The neighbours' correlation is 0.95.
+    """
+    monkeypatch.delattr(Quadratic, "_from_above")
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(150, 120)), rng.normal(size=150)
+    for j in range(1, 120):
+        X[:, j] = 0.95 * X[:, j - 1] + 0.3 * X[:, j]
+    y += X[:, ::10].sum(axis=1)
+    model = LeastSquaresRegressor(alpha=0.05, l1_ratio=1.0).fit(X, y)
+    theirs = peer(X, y, np.ones(150), 0.05, 1.0, False, True)
+    mine = objective(X, y, None, model.coef_, 0.05, 1.0, True)
+    assert mine <= objective(X, y, None, theirs, 0.05, 1.0, True) * (1.0 + 1e-9)
 
 
 @pytest.mark.parametrize("order", ["C", "CSR"])
