@@ -256,6 +256,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_pool)
 
 
+def begin(jobs: Sequence[Job]) -> None:
+    """Have a pool's threads make the jobs, as far as there are threads before the caller does."""
+    for job in jobs:
+        _pool.submit(job)
+
+
 def call_all(calls: Sequence[Callable[[], T]], stop: threading.Event | None = None) -> list[T]:
     """The results of the calls; this thread makes the first one, and a pool's threads the others.
 
@@ -265,8 +271,7 @@ def call_all(calls: Sequence[Callable[[], T]], stop: threading.Event | None = No
     """
     jobs = [Job(call) for call in calls]
     try:
-        for job in jobs[1:]:
-            _pool.submit(job)
+        begin(jobs[1:])
         for job in jobs:
             job.make_here()
         return [job.result() for job in jobs]

@@ -8,7 +8,8 @@ from typing import Any
 
 from ..model_files.table import Table
 from ..streaming import StreamError
-from ..streaming.stream import Meter, named
+from ..streaming.source import named
+from ..streaming.stream import Meter
 from .console import ProgressLine, checked_picture, refuse_overwriting, say
 from .judge import errors_for, predicted
 from .report import draw, error_lines, print_report

@@ -24,7 +24,8 @@ from ..model_files.record import record_of
 from ..model_files.table import Table
 from ..streaming import Stream, StreamError, scan
 from ..streaming.encoding import is_category, is_numeric
-from ..streaming.stream import Meter, named
+from ..streaming.source import named
+from ..streaming.stream import Meter
 from ..streaming.views import held_out_rows, view_of, without_held_out
 from .console import (
     EXIT_FAILED,

@@ -15,8 +15,8 @@ from .._checked_files import file_in_place_of
 from ..streaming import StreamError
 from ..streaming.arrow import arrow
 from ..streaming.prefetch import prefetched
-from ..streaming.source import RowBlock
-from ..streaming.stream import Meter, named
+from ..streaming.source import RowBlock, named
+from ..streaming.stream import Meter
 from .console import EXIT_USAGE, CommandError, ProgressLine, checked_output, refuse_overwriting
 from .judge import predicted
 from .tables import (

@@ -20,8 +20,7 @@ from .._config import config_context, get_config
 from .._threads import usable_processors
 from ..moments import FACTORS, Moments
 from ..solvers.column_sums import GradientRequest
-from ..streaming.source import RowBlock
-from ..streaming.stream import named
+from ..streaming.source import RowBlock, named
 from ._blocks import DaskBlock, DaskBlocks, blocks_of
 
 # Sums that a task of the tree adds up.

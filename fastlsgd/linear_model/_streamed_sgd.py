@@ -20,8 +20,8 @@ from ..solvers.stochastic import Patience
 from ..solvers.streaming import MOMENT_FEATURES
 from ..streaming.checkpoint import StateCheckpoint, check_path, description
 from ..streaming.collect import Collection, collect
-from ..streaming.source import StreamError
-from ..streaming.stream import Meter, Stream, named
+from ..streaming.source import StreamError, named
+from ..streaming.stream import Meter, Stream
 from ._base import all_or_nothing
 from ._from_streams import Report, check_stream, n_features_of
 from ._least_squares import LeastSquaresRegressor

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..moments import Moments
+from .block_sums import BlockSums, FoldRows
 from .checkpoint import MomentsCheckpoint, check_path, description
 from .source import RowBlock, StreamError
-from .stream import Meter, Stream, StreamProgress, named
+from .stream import Meter, Stream, StreamProgress
 
 # What is fitted to the rows of a block: y and the weights.
 Prepared = tuple[Any, Any]
@@ -54,9 +55,13 @@ def collect(
         file = MomentsCheckpoint(task.checkpoint, told)
         start, parts = file.load(task.factor, task.n_folds)
     meter = Meter(task.progress)
-    for block in stream.blocks(start=start):
-        with named(block, stream.feature_names):
-            _add(parts, block, *prepare(block), task.backend)
+
+    def rows_of(block: RowBlock) -> list[FoldRows]:
+        y, s = prepare(block)
+        return divided(block, y, s, task.n_folds)
+
+    sums = BlockSums(parts, rows_of, stream.feature_names, task.backend)
+    for block in sums.add(stream.blocks(start=start)):
         if file is not None:
             file.save((block.position, block.number + 1), parts)
         meter.count(block)
@@ -73,14 +78,16 @@ def collect(
     return parts
 
 
-def _add(parts: list[Moments], block: RowBlock, y, s, backend: str | None) -> None:
-    if len(parts) == 1:
-        parts[0].update(block.X, y, s, backend=backend)
-        return
-    for part, rows in zip(parts, dealt(block.X.shape[0], len(parts)), strict=True):
+def divided(block: RowBlock, y, s, n_folds: int) -> list[FoldRows]:
+    """Return the rows of each fold that has some in this block."""
+    if n_folds == 1:
+        return [FoldRows(0, block.X, y, s)]
+    found = []
+    for fold, rows in enumerate(dealt(block.X.shape[0], n_folds)):
         if rows.stop > rows.start:
             own = s[rows] if s is not None and np.ndim(s) else s
-            part.update(block.X[rows], y[rows], own, backend=backend)
+            found.append(FoldRows(fold, block.X[rows], y[rows], own))
+    return found
 
 
 def dealt(n: int, n_folds: int) -> list[slice]:

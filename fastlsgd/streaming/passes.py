@@ -17,8 +17,8 @@ from ..solvers.column_sums import GradientSums
 from ..solvers.pass_descent import PathDescent
 from .checkpoint import StateCheckpoint, check_path, description
 from .collect import Collection, Prepared, as_it_is
-from .source import RowBlock, StreamError
-from .stream import Meter, Stream, named
+from .source import RowBlock, StreamError, named
+from .stream import Meter, Stream
 
 
 class StreamDescent:

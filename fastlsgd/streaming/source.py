@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from .._validation import explain_non_finite
+
 
 class StreamError(ValueError):
     """What is wrong with the rows of a source; the message names the file, place and column."""
@@ -27,6 +29,36 @@ class RowBlock(NamedTuple):
     position: int  # of its piece in the order of reading
     number: int  # of this block in the piece
     n_bytes: int  # of X
+
+
+class named:
+    """Have errors in the rows of a block name its place, and the column if it has NaN."""
+
+    def __init__(self, block: RowBlock, names: list[str] | None) -> None:
+        self.block, self.names = block, names
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind, error, traceback) -> None:
+        if isinstance(error, ValueError) and not isinstance(error, StreamError):
+            column = self._column()
+            raise StreamError(f"{self.block.place}: {column or error}") from error
+
+    def _column(self) -> str | None:
+        """Say which column has the first number that is not finite."""
+        X = self.block.X
+        if not isinstance(X, np.ndarray) or X.ndim != 2 or X.dtype.kind != "f":
+            return None
+        for j in range(X.shape[1]):
+            try:
+                explain_non_finite(X=X[:, j])
+            except ValueError:
+                row = int(np.flatnonzero(~np.isfinite(X[:, j]))[0])
+                name = repr(self.names[j]) if self.names is not None else j
+                kind = "NaN" if np.isnan(X[row, j]) else "infinity"
+                return f"X contains {kind}: column {name}, row {row} of block {self.block.number}."
+        return None
 
 
 class Source(Protocol):
@@ -51,8 +83,8 @@ class Source(Protocol):
 def rows_per_block(batch_rows: int | None, memory: int, bytes_per_row: int) -> int:
     """Return how many rows a block has.
 
-    About six blocks are in memory at a time: one that is computed with, one that waits, one that is
-    being made, and for the last two what they are made from.
+    About six blocks are in memory at a time: two that are computed with, one that waits, one that
+    is being made, and for that one what it is made from.
     """
     if batch_rows is not None:
         return batch_rows

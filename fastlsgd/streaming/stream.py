@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._validation import explain_non_finite
 from ..moments import Moments
+from .block_sums import BlockSums, whole_block
 from .prefetch import prefetched
 from .source import RowBlock, Source, StreamError
 
@@ -133,45 +133,16 @@ class Stream:
         >>> scan([(np.eye(3), np.ones(3)), (np.eye(3), np.zeros(3))]).moments().n_samples
         6
         """
-        moments = Moments(factor=factor)
-        for block in self.blocks():
-            with named(block, self.feature_names):
-                moments.update(block.X, block.y, block.sample_weight, backend=backend)
+        parts = [Moments(factor=factor)]
+        sums = BlockSums(parts, whole_block, self.feature_names, backend)
+        for _ in sums.add(self.blocks()):
+            pass
+        moments = parts[0]
         if moments.n_samples == 0:
             raise StreamError("The stream has no rows of positive weight.")
         if self.feature_names is not None:
             moments.feature_names_in_ = np.array(self.feature_names, dtype=object)
         return moments
-
-
-class named:
-    """Have errors in the rows of a block name its place, and the column if it has NaN."""
-
-    def __init__(self, block: RowBlock, names: list[str] | None) -> None:
-        self.block, self.names = block, names
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind, error, traceback) -> None:
-        if isinstance(error, ValueError) and not isinstance(error, StreamError):
-            column = self._column()
-            raise StreamError(f"{self.block.place}: {column or error}") from error
-
-    def _column(self) -> str | None:
-        """Say which column has the first number that is not finite."""
-        X = self.block.X
-        if not isinstance(X, np.ndarray) or X.ndim != 2 or X.dtype.kind != "f":
-            return None
-        for j in range(X.shape[1]):
-            try:
-                explain_non_finite(X=X[:, j])
-            except ValueError:
-                row = int(np.flatnonzero(~np.isfinite(X[:, j]))[0])
-                name = repr(self.names[j]) if self.names is not None else j
-                kind = "NaN" if np.isnan(X[row, j]) else "infinity"
-                return f"X contains {kind}: column {name}, row {row} of block {self.block.number}."
-        return None
 
 
 class Meter:
