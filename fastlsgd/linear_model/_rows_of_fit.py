@@ -13,7 +13,8 @@ from ..kernels.device import lives_on_device
 from ..solvers.covariance import FittedRows
 from ..solvers.inference import Evidence
 from ..solvers.rows import counted_rows
-from ..streaming.stream import Stream, named
+from ..streaming.source import named
+from ..streaming.stream import Stream
 
 
 def host_matrix(estimator, X, name: str) -> Matrix:
