@@ -150,9 +150,10 @@ def gram_bases(
 
 def _basis_of_gram(xx: np.ndarray, xy: np.ndarray, squares: np.ndarray, base: float) -> Basis:
     counts = squares > 0.0
+    all_count = bool(counts.all())
     scale = 1.0 / np.sqrt(squares[counts] + base)
-    H = xx[np.ix_(counts, counts)] * scale * scale[:, None]
-    H[np.diag_indices_from(H)] = 1.0
+    H = (xx if all_count else xx[np.ix_(counts, counts)]) * scale * scale[:, None]
+    H.flat[:: len(H) + 1] = 1.0
     values, vectors = eigh(H)
     whiten = scale[:, None] * (vectors / np.sqrt(values))
     if scale.max(initial=0.0) ** 2 <= EIGH_RANGE * scale.min(initial=np.inf) ** 2:
@@ -160,8 +161,10 @@ def _basis_of_gram(xx: np.ndarray, xy: np.ndarray, squares: np.ndarray, base: fl
     else:  # the small eigenvalues would be lost in the rounding of the largest
         _, roots, turned = svd(whiten)
         shrink, turn = roots**2, turned.T
-    U = np.zeros((len(squares), len(scale)))
-    U[counts] = product(whiten, turn)
+    U = product(whiten, turn)
+    if not all_count:
+        kept, U = U, np.zeros((len(squares), len(scale)))
+        U[counts] = kept
     condition = float(values[-1] / values[0]) if len(values) else 1.0
     return Basis(U, np.maximum(shrink, 0.0), U.T @ xy, base, EPS * condition)
 
@@ -231,7 +234,7 @@ class _LeaveOneOut:
             xx, xy = system.centred_gram()
         except NotTrustworthy:
             return None
-        squares = np.diag(xx).copy()
+        squares = xx.diagonal().copy()
         if not in_range(squares):
             return None
         squares[system.columns_scale(squares) == 0.0] = 0.0
@@ -308,10 +311,14 @@ class _LeaveOneOut:
             weights = task.weights[start:stop]
             left_out, told = _left_out(task, basis, alphas, A @ basis.U, y, weights)
             told |= weights[:, None] == 0.0
-            left_out[~told] = 0.0
+            all_told = bool(told.all())
+            if not all_told:
+                left_out[~told] = 0.0
             total += np.einsum("iat,iat->a", left_out, left_out)
             squares += np.einsum("ij,ij->j", A, A)
             y_squares += float((y * y).sum())
+            if all_told:
+                continue
             refused |= ~told.all(axis=0)
             if by_gram:
                 continue
@@ -320,7 +327,7 @@ class _LeaveOneOut:
                 total[which] += self._refit_row(start + int(i), alphas[which])
         if by_gram:
             # Leave to QR what depends on sums that have cancelled, or is small compared with y.
-            xx, kept = np.diag(system.centred_gram()[0]), basis.U.any(axis=1)
+            xx, kept = system.centred_gram()[0].diagonal(), basis.U.any(axis=1)
             refused |= (np.abs(squares - xx)[kept] > 1e-2 * ACCURACY * xx[kept]).any()
             refused |= total < (basis.noise / ACCURACY) ** 2 * y_squares
             total[refused] = np.nan
@@ -337,7 +344,7 @@ def _left_out(task: Task, basis: Basis, alphas, Z, y, weights):
     squared, noise = Z * Z, basis.noise
     fitted, leverage = _at_penalties(task, basis, alphas, Z, squared, weights)
     numerator, rest = y[:, None, :] - fitted, 1.0 - own[:, None] - leverage
-    told = rest >= np.clip(noise / ACCURACY, 1e-8, 1e-2)
+    told = rest >= min(max(noise / ACCURACY, 1e-8), 1e-2)
     beyond = 1.0 - own - squared.sum(axis=1)  # the row's part outside the space of the columns
     if basis.tells_rank:
         for i in np.flatnonzero(beyond < max(100.0 * noise, 1e-13)):

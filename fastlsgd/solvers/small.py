@@ -30,7 +30,7 @@ from ..kernels.contract import Kernels, Matrix
 from .conjugate import ROUNDING, SAFETY, SHARP, Goal
 from .factors import EPS, GRAM_CONDITION, NotTrustworthy, TriangularFactor, upper_of
 from .solution import Solution
-from .system import DOUBT_EPS, FAR
+from .system import DOUBT_EPS, EPS_OF, FAR
 from .training import TrainingData
 from .weights import WEIGHT_EXPONENT
 
@@ -42,7 +42,6 @@ SMALL_TARGETS = 16
 # Sums of squares between these are far from overflow and underflow, and so are their products.
 LEAST_SQUARE, MOST_SQUARE = 1e-190, 1e190
 SMALL_DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
-EPS_OF = {dtype: float(np.finfo(dtype).eps) for dtype in SMALL_DTYPES}
 ROUNDING_OF = {dtype: ROUNDING[dtype.name] for dtype in SMALL_DTYPES}  # `name` takes a microsecond
 # In an ordinary problem, one step corrects the weights and one more verifies them.
 MOST_CORRECTIONS = 2

@@ -17,8 +17,9 @@ import numpy as np
 from ..kernels.contract import SmallLassos
 from .problem import Penalty
 from .proximal_newton import ROUND_CONDITION, judged, objective_of, optimality_of
-from .small import EPS_OF, ORDINARY, is_small_problem
+from .small import ORDINARY, is_small_problem
 from .solution import Solution
+from .system import EPS_OF
 from .training import TrainingData
 from .weights import WEIGHT_EXPONENT
 from .working_sets import SET_SUMS_CONDITION

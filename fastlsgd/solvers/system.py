@@ -25,6 +25,7 @@ from .interrupt import call_gram, call_kernel, call_loss_gradient
 from .moments_by_blas import blas_dtype, gram_by_blas
 from .rows import as_dense, random_rows, row_slice, stored_by_chunks, stored_numbers, take_rows
 
+EPS_OF = {np.dtype(name): float(np.finfo(name).eps) for name in ("float32", "float64")}
 DENSE_NUMBERS = 2**19  # of rows made dense at a time: 4 MB
 MEAN_ROWS = 256  # rows of A^T A that are centred at a time
 TARGET_ROWS = 2**15  # rows of y that are read at a time
@@ -215,7 +216,7 @@ class System:
         sums = self._gram_about(origin, rough)
         lost = sums.x * (sums.x / sums.weight)
         noise = sums.weight * (64.0 * self.eps * origin) ** 2
-        if np.any((lost > noise) & (lost > most * (np.diag(sums.xx) - lost))):
+        if np.any((lost > noise) & (lost > most * (sums.xx.diagonal() - lost))):
             origin = origin + sums.x / sums.weight
             sums = self._gram_about(origin, rough)
         return origin, sums
@@ -551,7 +552,7 @@ class System:
     @property
     def eps(self) -> float:
         """The relative rounding of X's numbers."""
-        return float(np.finfo(working_dtype(self.X)).eps)
+        return EPS_OF[working_dtype(self.X)]
 
     @property
     def stored(self) -> int:
