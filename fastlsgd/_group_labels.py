@@ -48,9 +48,10 @@ def find_groups(groups, n: int, skip_missing: bool) -> Groups:
         For another number of rows, and for missing labels.
     """
     columns, names = _columns(groups, n)
+    columns, categories = _as_codes_of_categories(groups, columns)
     missing = np.zeros(n, bool)
-    for column in columns:
-        missing |= _is_missing(column)
+    for column, own in zip(columns, categories, strict=True):
+        missing |= _is_missing(column) if own is None else column < 0
     rows = None
     if missing.any():
         if not skip_missing:
@@ -65,7 +66,10 @@ def find_groups(groups, n: int, skip_missing: bool) -> Groups:
         codes, count = _joint_codes(columns)
         order, bounds = _counting_sort(codes, count)
     firsts = bounds[:-1] if order is None else order[bounds[:-1]]
-    keys = [column[firsts] for column in columns]
+    keys = [
+        column[firsts] if own is None else own[column[firsts]]
+        for column, own in zip(columns, categories, strict=True)
+    ]
     if rows is not None:
         order = rows if order is None else rows[order]
     return Groups(order, bounds, keys, names)
@@ -149,6 +153,23 @@ def _columns(groups, n: int) -> tuple[list[np.ndarray], list[str]]:
         if column.dtype.kind == "c" or column.dtype.names:
             raise ValueError(f"groups can't have dtype {column.dtype}.")
     return [c.astype(object) if c.dtype.kind == "T" else c for c in columns], names
+
+
+def _as_codes_of_categories(groups, columns: list[np.ndarray]):
+    """The columns, those of pandas' categoricals as codes, and the categories of these or None.
+
+    Their order is that of the categories, as in pandas' groupby; codes are quicker than labels too.
+    """
+    given = [groups[name] for name in groups.columns] if hasattr(groups, "columns") else [groups]
+    if len(given) != len(columns):
+        return columns, [None] * len(columns)
+    found, categories = [], []
+    for part, column in zip(given, columns, strict=True):
+        own = getattr(part, "cat", part)  # of a Series; Categorical and its index have their own
+        is_pandas = hasattr(own, "codes") and hasattr(own, "categories")
+        found.append(np.asarray(own.codes) if is_pandas else column)
+        categories.append(np.asarray(own.categories) if is_pandas else None)
+    return found, categories
 
 
 def _as_labels(groups) -> np.ndarray:

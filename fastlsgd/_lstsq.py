@@ -116,6 +116,11 @@ def lstsq(
     ConvergenceWarning
         scikit-learn's, if rounding or 10,000 passes end the descent short of `tol`.
 
+    See Also
+    --------
+    LeastSquaresRegressor : With an intercept, L1 penalties, equalities and bounds, such as
+        ``LeastSquaresRegressor(bounds=(0.0, 1.0), fit_intercept=False).fit(A, b).coef_``.
+
     Notes
     -----
     Sums are float64 whatever A's dtype. The sketch is seeded: the same call gives the same bits.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from numbers import Integral, Real
 from typing import Any, cast
 
@@ -72,7 +72,7 @@ def as_times(times, length, name: str, n: int) -> tuple[np.ndarray, float | int]
     """
     if times is None:
         raise ValueError(f"{name}={shown(length)} needs times, a time for each row.")
-    array = np.asarray(times)
+    array = np.asarray(_without_zone(times))
     if array.shape != (n,):
         raise ValueError(f"times must have shape ({n},), got shape {array.shape}.")
     if array.dtype.kind == "O":
@@ -98,6 +98,7 @@ def as_times(times, length, name: str, n: int) -> tuple[np.ndarray, float | int]
 
 def _of_objects(array: np.ndarray) -> np.ndarray:
     """Times that are objects as numbers, if they are numbers, else as datetimes."""
+    array = np.array([_without_zone(time) for time in array], object)
     if any(isinstance(time, Real) for time in array):
         whole = all(isinstance(time, Integral) for time in array)
         try:
@@ -110,6 +111,17 @@ def _of_objects(array: np.ndarray) -> np.ndarray:
         raise ValueError(f"times must be datetimes or numbers: {error}.") from None
     fits = np.isnat(coarse) | (fine.astype(coarse.dtype) == coarse)
     return fine if fits.all() else coarse
+
+
+def _without_zone(times):
+    """Times of a zone, of pandas or of Python, as they are in UTC: NumPy knows no zones."""
+    own = getattr(times, "dt", times)  # of a Series
+    if getattr(own, "tzinfo", None) is None and getattr(own, "tz", None) is None:
+        return times
+    if hasattr(own, "tz_convert"):
+        in_utc = own.tz_convert("UTC")
+        return getattr(in_utc, "dt", in_utc).tz_localize(None)
+    return times.astimezone(UTC).replace(tzinfo=None) if isinstance(times, datetime) else times
 
 
 def check_sorted(times: np.ndarray, groups: Groups) -> np.ndarray:

@@ -171,7 +171,7 @@ def grouped_lstsq(
     y : array-like of shape (n_samples,)
     groups : array-like of shape (n_samples,), or of several columns
         A label for each row, of any type, in any order; or a frame or array of several keys.
-        Sorted labels are quickest.
+        Sorted labels are quickest. The order of pandas' categories is theirs.
     sample_weight : array-like of shape (n_samples,), optional
         Rows of weight 0 are as if not there.
     alpha : float >= 0, default=0.0
@@ -262,8 +262,8 @@ def rolling_lstsq(
         Rows of a window, or how far back it reaches, such as "30D" or a timedelta; the latter needs
         `times`. The end that lies exactly so far back is left out, as in pandas.
     times : array-like of shape (n_samples,), optional
-        The time of each row, which must not decrease (within a group): datetimes, or numbers
-        together with a `window` in the same unit.
+        The time of each row, which must not decrease (within a group): datetimes, of any time
+        zone, or numbers together with a `window` in the same unit.
     groups : array-like of shape (n_samples,), or of several columns, optional
         Labels: a window has rows of one group only. Results keep the order of X's rows.
     sample_weight, alpha, fit_intercept, standard_errors, cov_type, backend, n_threads

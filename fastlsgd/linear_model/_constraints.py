@@ -51,7 +51,7 @@ def factors_of(value) -> np.ndarray:
     if factor.ndim != 1 or not (np.isfinite(factor).all() and (factor >= 0.0).all()):
         raise ValueError(
             f"penalty_factor must be an array of numbers >= 0, one per feature, got "
-            f"{check.shown(value)}."
+            f"{check.shown(value)}. Bounds of zero leave a feature out."
         )
     return factor
 

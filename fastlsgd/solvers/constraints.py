@@ -130,18 +130,20 @@ def _independent(
         If rows of A w = left contradict each other.
     """
     m, d = A.shape
-    norms = np.sqrt(np.einsum("ij,ij->i", A, A))
-    some = np.flatnonzero(norms > 0.0)
+    largest = np.abs(A).max(axis=1, initial=0.0)
+    some = np.flatnonzero(largest > 0.0)
     if len(some) == 0:
         return np.zeros((0, d)), np.zeros(0), np.zeros((m, 0))
-    rows, right = A[some] / norms[some, None], left[some] / norms[some]
+    rows, largest = A[some] / largest[some, None], largest[some]  # whose squares are in range
+    norms = np.linalg.norm(rows, axis=1)
+    rows, right = rows / norms[:, None], left[some] / largest / norms
     Q, T, order = qr(rows.T, mode="economic", pivoting=True)
     rank = int((np.abs(np.diag(T)) > REDUNDANT).sum())
     T, Q, first, rest = T[:rank], Q[:, :rank], order[:rank], order[rank:]
     e = solve_triangular(T[:, :rank], right[first], trans="T")
     combined = T[:, rank:].T @ e
     shares = solve_triangular(T[:, :rank], T[:, rank:])  # (rank, others)
-    terms = terms[some] / norms[some]
+    terms = terms[some] / largest / norms
     size = terms[rest] + np.abs(shares).T @ terms[first]
     wrong = np.flatnonzero(
         np.abs(combined - right[rest]) > EQUAL * (size + NEGLIGIBLE * terms.max())
@@ -149,16 +151,17 @@ def _independent(
     if len(wrong):
         k = int(wrong[0])
         i, others = int(some[rest[k]]), some[first[_large(shares[:, k])]]
+        unit = largest[rest[k]] * norms[rest[k]]
         less = "" if terms[rest[k]] == abs(right[rest[k]]) else " less fixed features"
         raise ValueError(
             f"constraints contradict each other: row {i} of A is a combination of {_rows(others)}, "
-            f"from which A coef = {combined[k] * norms[i]:g} there, but b is "
-            f"{right[rest[k]] * norms[i]:g}{less}."
+            f"from which A coef = {combined[k] * unit:g} there, but b is "
+            f"{right[rest[k]] * unit:g}{less}."
         )
     Q[~A.any(axis=0)] = 0.0  # no rounding where A has no numbers
     back = np.zeros((m, rank))
     inverse = solve_triangular(T[:, :rank], np.eye(rank))
-    back[some[first]] = inverse / norms[some[first], None]
+    back[some[first]] = inverse / norms[first, None] / largest[first, None]
     return np.ascontiguousarray(Q.T), e, back
 
 

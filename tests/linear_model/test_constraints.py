@@ -265,6 +265,9 @@ def test_redundant_equalities_change_nothing():
     np.testing.assert_allclose(model.coef_, base.coef_, atol=1e-13)
     assert model.constraint_multipliers_.shape == (4,)
     assert_optimal(model, X, y)
+    for unit in (1e-200, 1e200, 1e307):  # the squares of rows are out of range
+        model = fit(X, y, bounds=BOUNDS, constraints=(A * unit, np.array(b) * unit))
+        np.testing.assert_allclose(model.coef_, base.coef_, atol=1e-13)
 
 
 def test_positive_is_a_bound():

@@ -74,10 +74,14 @@ def test_labels_at_the_ends_of_their_type(dtype):
         ([1, "1"], [1, "1"]),
         (np.array(["b", "a"], np.dtypes.StringDType()), ["a", "b"]),
         ([(1, "b"), (1, "a")], [1, 1]),
+        (pd.Series(pd.Categorical(["b", "a"] * 3, ["c", "b", "a"])), ["b", "a"]),
+        (pd.Categorical(["b", "a"] * 3, ["c", "b", "a"]), ["b", "a"]),
+        (pd.DataFrame({"k": pd.Categorical(["b", "a"] * 3, ["b", "a"]), "n": 1}), ["b", "a"]),
     ],
 )
 def test_labels_stay_what_they_are(groups, keys):
-    every = groups * 3 if isinstance(groups, list) else np.tile(groups, 3)
+    every = groups * 3 if isinstance(groups, list) else groups
+    every = np.tile(groups, 3) if isinstance(groups, np.ndarray) else every
     result = grouped_lstsq(np.arange(6.0)[:, None], np.arange(6.0), every)
     assert next(iter(result.keys.values())).tolist() == keys
 
@@ -145,6 +149,14 @@ def test_windows_of_time_are_those_of_pandas():
         np.testing.assert_allclose(own[count >= 2], slope[count >= 2], rtol=1e-7)
         assert np.isnan(own[count < 2]).all()
         assert (result.n_samples[labels == key] == count).all()
+    paris = pd.Series(times).dt.tz_localize("Europe/Paris")
+    in_paris = rolling_lstsq(X, y, "168h", times=paris, groups=labels)
+    for own in (pd.DatetimeIndex(paris), [time.to_pydatetime() for time in paris]):
+        again = rolling_lstsq(X, y, "168h", times=own, groups=labels)
+        np.testing.assert_array_equal(again.coef, in_paris.coef)
+    in_utc = paris.dt.tz_convert("UTC").dt.tz_localize(None)
+    utc = rolling_lstsq(X, y, "168h", times=in_utc, groups=labels)
+    np.testing.assert_array_equal(utc.coef, in_paris.coef)
     days = (times - times[0]).astype(float)
     close(rolling_lstsq(X, y, 7.0, times=days, groups=labels).coef, result.coef)
 
