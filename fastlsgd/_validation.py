@@ -77,7 +77,7 @@ def as_real_array(value, name: str) -> np.ndarray:
     except Exception as error:  # a foreign __array__ may raise anything
         raise ValueError(f"{name} must be an array of numbers: {error}") from error
     if array.dtype.kind == "O":
-        _check_objects(array, name)
+        _check_objects(array, name, getattr(value, "columns", None))
         return array if isinstance(value, np.ndarray) else array.astype(np.float64)
     _check_real_dtype(array.dtype, name)
     return array
@@ -101,21 +101,26 @@ def _check_real_dtype(dtype: np.dtype, name: str) -> None:
         "M": ". Give times as numbers of a fixed unit: (t - t0) / np.timedelta64(1, 'D').",
         "m": ". Give durations as numbers of a fixed unit: t / np.timedelta64(1, 'D').",
         "c": ". Complex data not supported.",
-        "U": f": could not convert strings to numbers unasked, use {name}.astype(float).",
+        "U": f": could not convert strings to numbers unasked, use {name}.astype(float)"
+        + (", or a classifier if they are labels." if name == "y" else "."),
         "S": f": could not convert bytes to numbers unasked, use {name}.astype(float).",
     }.get(dtype.kind, ".")
     raise NotNumbers(f"{name} must hold real numbers, got dtype {dtype}{advice}")
 
 
-def _check_objects(array: np.ndarray, name: str) -> None:
+def _check_objects(array: np.ndarray, name: str, columns=None) -> None:
     """Refuse objects that are not real numbers, or are beyond float64's range."""
+    start = 0
     for chunk in _chunks(array):
         for kind in set(map(type, chunk.flat)):
             if not _is_real_type(kind):
-                culprit = next(item for item in chunk.flat if type(item) is kind)
+                at = next(place for place, item in np.ndenumerate(chunk) if type(item) is kind)
+                where = _place((start + at[0], *at[1:]), columns)
                 raise NotNumbers(
-                    f"{name} must hold real numbers, got objects: {_why_no_number(culprit)}"
+                    f"{name} must hold real numbers, got objects: {_why_no_number(chunk[at], name)}"
+                    + (f" It is in {where}." if array.ndim else "")
                 )
+        start += len(chunk)
         try:
             chunk.astype(np.float64)
         except (TypeError, ValueError, OverflowError) as error:
@@ -129,7 +134,7 @@ def _is_real_type(kind: type) -> bool:
     return issubclass(kind, (Real, Decimal)) and kind.__name__ != "timedelta64"
 
 
-def _why_no_number(item: object) -> str:
+def _why_no_number(item: object, name: str) -> str:
     kind = type(item).__name__
     if item is None or kind == "NAType":
         return f"{item!r} is a missing value. Fill it, or leave its row out."
@@ -138,13 +143,25 @@ def _why_no_number(item: object) -> str:
     if hasattr(item, "total_seconds"):
         return f"a {kind} has no unit. Give durations as numbers of a fixed unit, such as days."
     if isinstance(item, (str, bytes)):
-        return f"{item!r:.40} is a {kind}. Convert it to a number first."
+        advice = {
+            "X": ", or encode columns of categories, as by sklearn.preprocessing.OneHotEncoder",
+            "y": ", or use a classifier if they are labels",
+        }
+        return f"{item!r:.40} is a {kind}. Convert it to a number first{advice.get(name, '')}."
     try:
         float(item)  # type: ignore[arg-type]
     except Exception as error:
         # Python's own message names the type. `check_dtype_object` of scikit-learn asks for it.
         return f"{error}."
     return f"a {kind} is none."
+
+
+def _place(index: tuple[int, ...], columns=None) -> str:
+    """Say where an element of an array is: by its row, and its column where there are several."""
+    if len(index) == 1:
+        return f"row {index[0]}"
+    column = index[1] if columns is None else repr(columns[index[1]])
+    return f"row {index[0]}, column {column}"
 
 
 def _chunks(array: np.ndarray) -> Iterator[np.ndarray]:
@@ -455,6 +472,16 @@ def shown(value) -> str:
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
+def check_n_jobs(value) -> int | None:
+    """`value` as a number of threads, negative to count down from all processors, or None."""
+    if value is None or (is_whole(value) and value != 0):
+        return None if value is None else int(value)
+    raise ValueError(
+        f"n_jobs must be None, a whole number >= 1, or negative to count down from all "
+        f"processors (-1), got {shown(value)}."
+    )
+
+
 def check_choice(value, name: str, allowed) -> str:
     """`value` if it is one of `allowed`, else ValueError naming them."""
     for choice in allowed:
@@ -480,11 +507,35 @@ def explain_non_finite(**arrays) -> None:
             raise ValueError(f"{name} is {values}.")
         # A chunk at a time: np.isfinite of all of X would allocate a byte per number.
         parts = _chunks(values) if isinstance(values, np.ndarray) else _slices(values)
+        start = 0
         for part in parts:
             chunk = part if part.dtype in FLOATS else _as_float64(part)
             if not np.isfinite(chunk).all():
                 kind = "NaN" if np.isnan(chunk).any() else "infinity"
-                raise ValueError(f"{name} contains {kind} (dtype {values.dtype}).")
+                wrong = np.isnan(chunk) if kind == "NaN" else ~np.isfinite(chunk)
+                first = np.unravel_index(int(wrong.argmax()), wrong.shape)
+                where = _where(array, (start + int(first[0]), *map(int, first[1:])))
+                raise ValueError(
+                    f"{name} contains {kind} (dtype {values.dtype}), first in {where}."
+                    f"{_ADVICE.get((name, kind), '')}"
+                )
+            start += len(part)
+
+
+_ADVICE = {
+    (name, "NaN"): " Leave such rows out, or fill the gaps, as by sklearn.impute.SimpleImputer."
+    for name in ("X", "A")
+} | {(name, "NaN"): " Leave such rows out." for name in ("y", "b")}
+
+
+def _where(array, index: tuple[int, ...]) -> str:
+    """Say where an element of an array, or of the stored numbers of CSR, is."""
+    if isinstance(array, CSR):
+        indptr = np.asarray(array.indptr)
+        stored = index[0] + int(indptr[0])
+        row = int(np.searchsorted(indptr, stored, side="right")) - 1
+        index = row, int(np.asarray(array.indices[stored : stored + 1])[0])
+    return _place(index[:1] if array.shape[1:] == (1,) else index)
 
 
 def _slices(values: DeviceArray) -> Iterator[np.ndarray]:

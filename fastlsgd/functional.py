@@ -404,5 +404,6 @@ def _rates(learning_rate, n_updates: int) -> np.ndarray:
             f"got shape {rates.shape}."
         )
     if not np.isfinite(rates).all() or rates.min() < 0:
-        raise ValueError("learning_rate must be finite and not negative.")
+        wrong = rates[~(np.isfinite(rates) & (rates >= 0))].ravel()[0]
+        raise ValueError(f"learning_rate must be finite and not negative, got {wrong}.")
     return np.ascontiguousarray(np.broadcast_to(rates, (n_updates,)))

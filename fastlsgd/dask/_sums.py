@@ -37,12 +37,9 @@ class WorkerSetting(NamedTuple):
 
 def setting_of(backend: str | None, n_jobs, names: list[str] | None) -> WorkerSetting:
     """Return how workers are to compute: with one thread per task, unless `n_jobs` says more."""
-    if n_jobs is None:
-        n_threads = 1
-    elif check.is_whole(n_jobs) and n_jobs != 0:
-        n_threads = int(n_jobs) if n_jobs > 0 else max(1, usable_processors() + 1 + int(n_jobs))
-    else:
-        raise ValueError(f"n_jobs must be None or a whole number but 0, got {check.shown(n_jobs)}.")
+    n_threads = check.check_n_jobs(n_jobs) or 1
+    if n_threads < 0:
+        n_threads = max(1, usable_processors() + 1 + n_threads)
     return WorkerSetting(backend or get_config()["backend"], n_threads, names)
 
 

@@ -177,18 +177,12 @@ class LinearModel(BaseEstimator):
 
     def _n_threads(self, X: Matrix, n_targets: int = 1) -> int:
         """Return how many threads may work on X, which is one where more would hold it up."""
-        n_jobs, few = self.n_jobs, is_small(X.shape, n_targets)
-        if n_jobs is None:
-            return 1 if few else resolve_threads()
-        if check.is_whole(n_jobs) and n_jobs != 0:
-            n_jobs = int(n_jobs)
-            if n_jobs < 0:
-                n_jobs = max(1, usable_processors() + 1 + n_jobs)
-            return 1 if few else resolve_threads(n_jobs)
-        raise ValueError(
-            f"n_jobs must be None, a whole number >= 1, or negative to count down from all "
-            f"processors (-1), got {n_jobs!r}."
-        )
+        n_jobs = check.check_n_jobs(self.n_jobs)
+        if is_small(X.shape, n_targets):
+            return 1
+        if n_jobs is not None and n_jobs < 0:
+            n_jobs = max(1, usable_processors() + 1 + n_jobs)
+        return resolve_threads(n_jobs)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -442,7 +436,7 @@ def check_classes(classes: np.ndarray) -> None:
         raise ValueError("classes is empty: a classifier needs two classes or more.")
     if len(classes) < 2:
         raise ValueError(
-            f"y has one class, {classes[0]!r}: a classifier needs two classes or more."
+            f"y has one class, {classes.tolist()[0]!r}: a classifier needs two classes or more."
         )
 
 

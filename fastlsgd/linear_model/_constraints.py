@@ -17,7 +17,8 @@ def bounds_of(value) -> tuple[np.ndarray, np.ndarray]:
     """The lower and upper bounds, each of shape () or (d,)."""
     if not isinstance(value, (tuple, list, np.ndarray)) or len(value) != 2:
         raise ValueError(
-            f"bounds must be a pair (lower, upper) of numbers or arrays, got {check.shown(value)}."
+            f"bounds must be a pair (lower, upper) of numbers or arrays, got {check.shown(value)}. "
+            f"A pair for each feature, as SciPy has them, becomes one by tuple(zip(*bounds))."
         )
     lower, upper = (_numbers(part, f"bounds[{k}]", 1) for k, part in enumerate(value))
     for name, part, wrong in (("lower", lower, np.inf), ("upper", upper, -np.inf)):

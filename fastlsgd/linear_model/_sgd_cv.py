@@ -143,6 +143,7 @@ class SGDRegressorCV(StreamedSGDCV, RoutedSplitter, LinearRegressor):
 
     def _fit(self, X, y, sample_weight, split_params):
         alphas, model = self._falling_alphas(), self._checked_model()
+        check.check_n_jobs(self.n_jobs)
         scorer = get_scorer("neg_mean_squared_error" if self.scoring is None else self.scoring)
         # X is checked once, with the names of its columns; folds are parts of the result.
         matrix, targets, s, one_target = self._validate(X, y, sample_weight, reset=True, ravel=True)

@@ -347,9 +347,7 @@ def _check_header(header: dict[str, Any]) -> None:
 
 def check_parameters(estimator) -> None:
     """Check the parameters of an estimator as its `fit` does; raise ValueError."""
-    n_jobs = estimator.n_jobs
-    if n_jobs is not None and not (check.is_whole(n_jobs) and n_jobs != 0):
-        raise ValueError(f"n_jobs must be None or a whole number that is not 0, got {n_jobs!r}.")
+    check.check_n_jobs(estimator.n_jobs)
     if estimator.backend is not None:
         check_backend_name(estimator.backend)
     if isinstance(estimator, LeastSquaresCV):

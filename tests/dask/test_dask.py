@@ -213,7 +213,7 @@ def test_blocks_that_do_not_fit_are_refused_before_any_work():
     refused("X must be a dask array or dataframe, got type ndarray", X, y)
     refused("X must have 2 dimensions", dy, dy)
     refused("X must hold real numbers, got dtype complex128", dX.astype(complex), dy)
-    refused("n_jobs must be None or a whole", *(dX, dy)) if model.set_params(n_jobs=0) else None
+    refused("n_jobs must be None, a whole", *(dX, dy)) if model.set_params(n_jobs=0) else None
     model.set_params(n_jobs=None)
     frame = pd.DataFrame(X, columns=list("abcde")).assign(city="x", y=y)
     refused("column 'city' has dtype", dd.from_pandas(frame, npartitions=2), dy)

@@ -100,6 +100,12 @@ def spoilt(array, value):
     return array
 
 
+def with_text_in_a_cell(X):
+    X = X.astype(object)
+    X[2, 3] = "red"
+    return X
+
+
 def outside(kind, index):
     """A matrix of 20 x 4 with one index too large."""
     X = kind(problem(n=20)[0])
@@ -110,13 +116,18 @@ def outside(kind, index):
 def bad_data():
     X, y, _ = problem(n=20)
     return {
-        "nan in X": (spoilt(X, np.nan), y, "X contains NaN"),
+        "nan in X": (spoilt(X, np.nan), y, r"X contains NaN .* in row 1, column 3\. Leave"),
         "inf in X": (spoilt(X, np.inf), y, "X contains infinity"),
-        "nan in sparse X": (sp.csr_array(spoilt(X, np.nan)), y, "X contains NaN"),
-        "nan in y": (X, spoilt(y, np.nan), "y contains NaN"),
+        "nan in sparse X": (sp.csr_array(spoilt(X, np.nan)), y, "NaN .* row 1, column 3"),
+        "nan in y": (X, spoilt(y, np.nan), r"y contains NaN .* in row 7\. Leave"),
         "inf in y": (X, spoilt(y, -np.inf), "y contains infinity"),
         "strings in X": ([["a"] * 4] * 20, y, "could not convert|unable to convert"),
-        "strings in y": (X, ["many"] * 20, "y must hold real numbers"),
+        "text as objects": (
+            with_text_in_a_cell(X),
+            y,
+            r"'red' is a str\. .*OneHotEncoder.* It is in row 2, column 3\.",
+        ),
+        "strings in y": (X, ["many"] * 20, "y must hold real numbers.*, or a classifier"),
         "complex X": (X + 1j, y, "Complex data"),
         "X flat": (X.ravel(), y, "2D array"),
         "X deep": (X[None], y, "dim 3"),

@@ -38,7 +38,7 @@ def _check_device() -> None:
     try:
         devices = len(cuda.gpus)
     except Exception as error:  # whatever the driver or its loader raises
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = " ".join(str(error).split()).rstrip(". :") or type(error).__name__
         raise ImportError(f"no CUDA driver that works: {reason}") from error
     if devices == 0:
         raise ImportError("no CUDA device is visible to this process")
