@@ -28,8 +28,10 @@ if TYPE_CHECKING:
         optimizers,
         plotting,
         segments,
-        sklearn,
         streaming,
+    )
+    from . import (
+        sklearn as sklearn,
     )
     from ._c_code import to_c
     from ._config import config_context, get_config, set_config
@@ -105,10 +107,10 @@ _MODULES = (
     "optimizers",
     "plotting",
     "segments",
-    "sklearn",
     "streaming",
 )
-_ADAPTERS = ("dask", "jax", "numba", "torch")
+# They are not in `__all__`: a star import would hide those packages.
+_ADAPTERS = ("dask", "jax", "numba", "sklearn", "torch")
 
 __all__ = [
     "EpochReport",
@@ -150,7 +152,6 @@ __all__ = [
     "set_config",
     "sgd_epoch",
     "show_versions",
-    "sklearn",
     "streaming",
     "to_c",
     "to_onnx",

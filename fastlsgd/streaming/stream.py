@@ -72,6 +72,10 @@ class Stream:
     ) -> None:
         self.source, self.selection, self.memory = source, selection or {}, memory
 
+    def __repr__(self) -> str:
+        features = "unknown" if self.n_features is None else self.n_features
+        return f"Stream({type(self.source).__name__}, n_features={features}, memory={self.memory})"
+
     @property
     def feature_names(self) -> list[str] | None:
         return self.source.names

@@ -30,6 +30,7 @@ def test_dir_lists_what_can_be_used():
     assert "importlib" not in listed
     for name in ("dask", "jax", "numba", "torch"):
         assert (name in listed) == (importlib.util.find_spec(name) is not None)
+    assert not {"dask", "jax", "numba", "sklearn", "torch"} & set(fastlsgd.__all__)
 
 
 def public_functions():

@@ -5,6 +5,7 @@ The expected numbers are those of statsmodels 0.14, which the tests do not need.
 
 from __future__ import annotations
 
+import pickle
 import re
 import warnings
 
@@ -76,6 +77,7 @@ def test_a_constant_column_is_left_out(data, solver, value):
     np.testing.assert_allclose(summary.f_statistic, 28.9882392425821, rtol=1e-9)
     assert summary.notes == ["Left out, since they are constant: x3."]
     assert summary.remarks == ["", "", "", "", "constant: not estimable"]
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(summary)).covariance[4], np.nan)
     assert re.search(r"^x3 +constant: not estimable$", repr(summary), re.M)
     assert '<th>x3</th><td colspan="6">constant: not estimable</td>' in summary._repr_html_()
 
