@@ -359,6 +359,8 @@ class InfluenceDisplay:
     """
 
     def __init__(self, *, influence: Influence, estimator_name: str | None = None) -> None:
+        if isinstance(influence, list):
+            raise ValueError("influence is that of several targets: give one of them.")
         self.influence = influence
         self.estimator_name = estimator_name
 

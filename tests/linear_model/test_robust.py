@@ -326,3 +326,6 @@ def test_influence_is_drawn():
     assert display.named_[0] == 7
     assert display.ax_.texts[0].get_text() == "7"
     assert display.ax_.get_xlabel() == "leverage"
+    both = np.column_stack([b, b])
+    with pytest.raises(ValueError, match="several targets: give one of them"):
+        InfluenceDisplay.from_estimator(LeastSquaresRegressor().fit(A, both), A, both)

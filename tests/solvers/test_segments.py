@@ -131,6 +131,10 @@ def test_rolling_is_that_of_statsmodels():
     close(result.predicted[1:], (A[1:] * expected[:-1]).sum(axis=1))
     close(result.fitted, (A * expected).sum(axis=1))
     assert result.n_short == 19
+    begins = rolling.RollingOLS(y, A, window=20, min_nobs=9, expanding=True).fit().params
+    close(rolling_lstsq(X, y, 20, min_samples=9).coef, begins[:, 1:])
+    growing = rolling.RollingOLS(y, A, window=120, min_nobs=9, expanding=True).fit().params
+    close(expanding_lstsq(X, y, min_samples=9).coef, growing[:, 1:])
 
 
 def test_windows_of_time_are_those_of_pandas():
