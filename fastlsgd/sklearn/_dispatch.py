@@ -57,10 +57,28 @@ def fit_or_fall_back(estimator, ours: Callable[[], None], theirs: Callable[[], A
 def validated(estimator, X, y, **checks):
     """Return X and y after scikit-learn's own checks, with its messages.
 
-    Whether X is finite shows in the fit, and scikit-learn's own fit then names what is not.
+    Whether X is finite shows in the fit, and scikit-learn's own fit then names what is not. Arrays
+    that need no conversion are checked here, since scikit-learn takes 110 microseconds for them.
     """
+    if _are_plain(X, y) and "feature_names_in_" not in vars(estimator):
+        estimator.n_features_in_ = X.shape[1]
+        return X, y
     checks = {"accept_sparse": "csr", "dtype": KEPT_DTYPES, "y_numeric": True, **checks}
     return validate_data(estimator, X, y, ensure_all_finite=False, **checks)
+
+
+def _are_plain(X, y) -> bool:
+    """Whether scikit-learn's checks would accept these arrays, and change nothing about them."""
+    if not (type(X) is np.ndarray and type(y) is np.ndarray and X.ndim == 2 and y.ndim == 1):
+        return False
+    return (
+        X.dtype in KEPT_DTYPES
+        and X.dtype.isnative
+        and y.dtype.kind in "fiu"
+        and len(X) == len(y)
+        and X.size > 0
+        and bool(np.isfinite(y).all())
+    )
 
 
 def weights_of_rows(sample_weight, X):

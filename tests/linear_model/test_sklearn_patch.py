@@ -25,6 +25,7 @@ from sklearn.preprocessing import StandardScaler
 
 import fastlsgd
 import fastlsgd.sklearn as ours_module
+from fastlsgd.sklearn import _sgd
 
 NAMES = [name for name in ours_module.__all__ if "sklearn" not in name]
 TIGHT = {"tol": 1e-12, "max_iter": 100_000}
@@ -48,6 +49,11 @@ def rows(n=120, d=7, targets=None, seed=0):
     shape = d if targets is None else (d, targets)
     y = X @ (rng.normal(size=shape) * (rng.random(shape) < 0.7)) + 2.0
     return X, y + 0.5 * rng.normal(size=y.shape), rng.uniform(0.2, 3.0, n)
+
+
+@pytest.fixture(autouse=True)
+def few_rows_are_ours(monkeypatch):
+    monkeypatch.setattr(_sgd, "LITTLE_WORK", 0)
 
 
 @pytest.fixture
@@ -230,6 +236,19 @@ def test_what_is_not_supported_is_scikit_learns_to_the_bit(name, parameters, sha
         return
     theirs = getattr(theirs_module, name)(**parameters).fit(X, y)
     np.testing.assert_array_equal(ours.coef_, theirs.coef_)
+
+
+def test_sgd_of_few_rows_is_scikit_learns(monkeypatch, log):
+    X, y, _ = rows()
+    monkeypatch.setattr(_sgd, "LITTLE_WORK", X.shape[0] * (64 + X.shape[1]))
+    for name, target in (("SGDRegressor", y), ("SGDClassifier", y > 0.0)):
+        parameters = {**SMALL_RATES, "eta0": 1e-4, "random_state": 0}
+        ours = getattr(ours_module, name)(**parameters).fit(X, target)
+        assert "quicker" in reason_of(log)
+        theirs = getattr(theirs_module, name)(**parameters).fit(X, target)
+        np.testing.assert_array_equal(ours.coef_, theirs.coef_)
+        getattr(ours_module, name)(**parameters).fit(np.vstack([X, X]), np.append(target, target))
+        assert reason_of(log) == f"{name}.fit: by fastlsgd"
 
 
 def test_dependent_columns_give_scikit_learns_solution():
