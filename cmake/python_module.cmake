@@ -14,12 +14,16 @@ add_custom_command(
 python_add_library(native MODULE WITH_SOABI ${cython_output} csrc/descent_dispatch.c
                           csrc/segments_dispatch.c csrc/triangle_dispatch.c
                           csrc/wide_lasso_dispatch.c csrc/row_products_dispatch.c csrc/column_products.c
-                          csrc/small_moments.c csrc/small_least_squares.c csrc/small_lasso.c
+                          csrc/small_moments.c csrc/small_least_squares.c csrc/small_batch.c
+                          csrc/small_lasso.c
                           csrc/xla_handlers.c
                           ${module_objects})
 target_compile_definitions(native PRIVATE NPY_NO_DEPRECATED_API=NPY_2_0_API_VERSION
                                           ${isa_definitions})
 target_link_libraries(native PRIVATE fastlsgd Python::NumPy)
+if(OpenMP_C_FOUND)
+  target_link_libraries(native PRIVATE OpenMP::OpenMP_C)
+endif()
 if(NOT WIN32)
   target_link_libraries(native PRIVATE m)
 endif()

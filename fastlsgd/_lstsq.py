@@ -13,6 +13,7 @@ from .kernels.contract import working_dtype
 from .kernels.device import handed_back, lives_on_device, ndim
 from .solvers.least_squares import DIRECT_SOLVERS, Request, solve_least_squares
 from .solvers.small import small_weights
+from .solvers.small_batch import solve_small_batch
 from .solvers.solution import Solution, weights_underflow
 from .solvers.training import TrainingData
 
@@ -176,6 +177,24 @@ def lstsq(
         return x
     residual_norm = float(found.residual_norm[0]) if one_target else found.residual_norm
     return x, LstsqInfo(found.solver, found.n_iter, found.condition, residual_norm)
+
+
+def lstsq_of_each(A: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return `lstsq` (..., d, t) of each A (..., n, d) and b (..., n, t) of one dtype.
+
+    For frameworks. Small problems are solved in one call, and what that leaves one after the other.
+    """
+    kernels, n_threads = resolve(None)
+    x, solved = solve_small_batch(kernels, A, b, n_threads)
+    # Of x that leaves float32's range the general path says what is wrong.
+    limits, sizes = np.finfo(A.dtype), np.abs(x[solved])
+    lost = (sizes > limits.max) | ((sizes < limits.tiny) & (sizes > 0.0))
+    solved[solved] = ~lost.any(axis=(-2, -1))
+    with np.errstate(over="ignore", invalid="ignore"):
+        x = x.astype(A.dtype, copy=False)
+    for k in np.argwhere(~solved):
+        x[*k] = lstsq(A[*k], b[*k])
+    return x
 
 
 def _warn(found: Solution) -> None:

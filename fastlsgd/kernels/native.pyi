@@ -75,6 +75,13 @@ def small_lasso(
     positive: bool,
     most_condition: float,
 ) -> SmallLassos | None: ...
+def solve_small_batch(
+    A: np.ndarray,
+    b: np.ndarray,
+    ordinary: tuple[float, ...],
+    limits: tuple[float, ...],
+    n_threads: int,
+) -> tuple[np.ndarray, np.ndarray]: ...
 def small_least_squares(
     X: np.ndarray,
     y: np.ndarray,

@@ -19,7 +19,7 @@ from .contract import CSR, Gram, TargetGradients, empty_fits, empty_small_lassos
 
 cnp.import_array()
 
-__all__ = ["SUMS_ARE_SPLIT", "column_products", "coordinate_descent", "fit_segments", "gram", "isa", "loss_gradient", "predict", "row_dots", "row_sums", "sgd_epoch", "small_lasso", "small_least_squares", "small_weights", "solve_triangle", "update_triangle"]
+__all__ = ["SUMS_ARE_SPLIT", "column_products", "coordinate_descent", "fit_segments", "gram", "isa", "loss_gradient", "predict", "row_dots", "row_sums", "sgd_epoch", "small_lasso", "small_least_squares", "small_weights", "solve_small_batch", "solve_triangle", "update_triangle"]
 
 SUMS_ARE_SPLIT = False
 
@@ -126,6 +126,16 @@ cdef extern from "small_least_squares.h":
     int fastlsgd_small_weights(void *, const fastlsgd_matrix *, const fastlsgd_targets *,
                                const void *, double, const fastlsgd_ordinary *,
                                const fastlsgd_small_goal *) nogil
+
+cdef extern from "small_batch.h":
+    ctypedef struct fastlsgd_batch:
+        fastlsgd_matrix X
+        fastlsgd_targets y
+        int64_t X_stride, y_stride, n_problems
+
+    int fastlsgd_solve_small_batch(double *, signed char *, const fastlsgd_batch *,
+                                   const fastlsgd_ordinary *, const fastlsgd_small_goal *,
+                                   int) nogil
 
 cdef extern from "updated_triangle.h":
     enum:
@@ -572,6 +582,33 @@ def small_weights(X, cnp.ndarray y, cnp.ndarray sample_weight, double alpha, tup
     if status < 0:
         _fail(FASTLSGD_NO_MEMORY, "small_weights: no memory for sums.")
     return x if status else None
+
+
+def solve_small_batch(cnp.ndarray A, cnp.ndarray b, ordinary, limits, int n_threads):
+    cdef fastlsgd_batch batch
+    cdef fastlsgd_ordinary usual
+    cdef fastlsgd_small_goal goal
+    cdef int64_t n_problems = cnp.PyArray_DIM(A, 0), size = cnp.PyArray_ITEMSIZE(A)
+    cdef cnp.ndarray x = np.empty((n_problems, b.shape[2], A.shape[2]))
+    cdef cnp.ndarray solved = _empty(n_problems, -1, cnp.NPY_BOOL)
+    if n_problems == 0:
+        return x, solved
+    _matrix(A[0], &batch.X)
+    _targets(b[0], &batch.y)
+    batch.X_stride = cnp.PyArray_STRIDE(A, 0) // size
+    batch.y_stride = cnp.PyArray_STRIDE(b, 0) // size
+    batch.n_problems = n_problems
+    usual.least_square, usual.most_square, usual.far, usual.noise = ordinary
+    (goal.most_condition, goal.sharp, goal.safety, goal.rounding, goal.most_corrections) = limits
+    goal.tol, goal.certify = 0.0, False
+    cdef double *x_p = <double *>_data(x)
+    cdef signed char *solved_p = <signed char *>_data(solved)
+    cdef int status
+    with nogil:
+        status = fastlsgd_solve_small_batch(x_p, solved_p, &batch, &usual, &goal, n_threads)
+    if status < 0:
+        _fail(FASTLSGD_NO_MEMORY, "solve_small_batch: no memory for the sums of a problem.")
+    return x, solved
 
 
 def small_lasso(X, cnp.ndarray y, cnp.ndarray sample_weight, bint fit_intercept, ordinary,
