@@ -95,6 +95,12 @@ def whitened_chunks(
         for A, b, weight in rows_on_host(X, y, s, counted):
             own = slice(at, at + len(A))
             residual = b - A @ coef.T - intercept
+            if not np.isfinite(residual).all():
+                row = start + int(np.flatnonzero(~np.isfinite(residual).all(axis=1))[0])
+                raise ValueError(
+                    f"X or y contains NaN or infinity, first in row {row} of positive weight, "
+                    f"where the rows of the fit have none."
+                )
             Q = np.empty((len(A), len(T)))
             if has_intercept:
                 A -= first.centre

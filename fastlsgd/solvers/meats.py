@@ -123,7 +123,7 @@ class LagMeat(RowMeat):
         own, lags, meat = len(self.before[target]), self.options.maxlags, self.sums[target]
         joined = np.vstack([self.before[target], U])
         meat += U.T @ U
-        for lag in range(1, lags + 1):
+        for lag in range(1, min(lags + 1, len(joined))):
             first = max(own, lag)
             product = joined[first:].T @ joined[first - lag : len(joined) - lag]
             meat += self.share[lag] * (product + product.T)

@@ -40,6 +40,7 @@ CASES = {
         {"groups": np.column_stack([GROUPS, np.unique(OTHER, return_inverse=True)[1]])},
     ),
     "HAC": ("HAC", {"maxlags": 5}, None),
+    "HAC, lags beyond a block of rows": ("HAC", {"maxlags": 1100}, None),
     "HAC, uniform, corrected": (
         "HAC",
         {"maxlags": 3, "kernel": "uniform", "use_correction": True},
@@ -80,7 +81,9 @@ def test_robust_covariances_are_those_of_statsmodels(case, weighted):
     assert f"covariance                   {cov_type}" in repr(found)
 
 
-@pytest.mark.parametrize("case", ["HC1", "HC3 by t", "two ways", "HAC"])
+@pytest.mark.parametrize(
+    "case", ["HC1", "HC3 by t", "two ways", "HAC", "HAC, lags beyond a block of rows"]
+)
 def test_several_targets_and_streams(case):
     cov_type, kwds, of_statsmodels = CASES[case]
     both, s = np.column_stack([Y, X[:, 0] ** 2 + np.sin(Y)]), np.linspace(0.5, 2.0, len(Y))
@@ -279,6 +282,8 @@ MODEL = LeastSquaresRegressor().fit(X, Y)
         ({"cov_type": "HC9"}, "cov_type must be one of 'nonrobust', 'HC0'"),
         ({"cov_type": "HC1"}, "needs the rows of the fit: give X, y"),
         ({"cov_type": "HC1", "X": X[1:], "y": Y[1:]}, "3000 of positive weight .* got 2999"),
+        ({"cov_type": "HC1", "X": np.where(X > 6, np.nan, X), "y": Y}, "NaN or infinity, first in"),
+        ({"cov_type": "HC1", "stream": scan(np.where(X > 6, np.inf, X), Y)}, "NaN or infinity, fi"),
         ({"cov_kwds": {"use_t": True}}, "cov_kwds are for robust covariances"),
         ({"cov_type": "HC1", "cov_kwds": {"maxlags": 1}, "X": X, "y": Y}, "may have 'use_t', got"),
         ({"cov_type": "HAC", "X": X, "y": Y}, "HAC' needs cov_kwds"),
