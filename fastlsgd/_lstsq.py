@@ -184,8 +184,7 @@ def lstsq_of_each(A: np.ndarray, b: np.ndarray) -> np.ndarray:
 
     For frameworks. Small problems are solved in one call, and what that leaves one after the other.
     """
-    kernels, n_threads = resolve(None)
-    x, solved = solve_small_batch(kernels, A, b, n_threads)
+    x, solved = solve_small_batch(resolve_backend(None), A, b, resolve_threads())
     # Of x that leaves float32's range the general path says what is wrong.
     limits, sizes = np.finfo(A.dtype), np.abs(x[solved])
     lost = (sizes > limits.max) | ((sizes < limits.tiny) & (sizes > 0.0))
