@@ -63,6 +63,8 @@ def default_alphas(
     ------
     ValueError
         If squares of X overflow or underflow.
+    numpy.linalg.LinAlgError
+        If penalties overflow, since the share of L1 is tiny.
     """
     system = make_system(kernels, problem, n_threads)
     try:
@@ -80,6 +82,8 @@ def default_alphas(
     if problem.l1_ratio > 0.0:
         slope = xy if problem.positive else np.abs(xy)
         largest = float(slope.max(initial=0.0)) / (system.weight * problem.l1_ratio)
+        if not np.isfinite(largest):
+            raise np.linalg.LinAlgError("penalties that are not finite")
         # Where all weights are zero whatever the penalty, all penalties are equally good.
         return (max(largest, TINY) if largest > 0.0 else 1.0) * np.geomspace(1.0, 1e-3, count)
     squares = squares[varies]
