@@ -16,7 +16,7 @@ python_add_library(native MODULE WITH_SOABI ${cython_output} csrc/descent_dispat
                           csrc/wide_lasso_dispatch.c csrc/row_products_dispatch.c csrc/column_products.c
                           csrc/small_moments.c csrc/small_least_squares.c csrc/small_batch.c
                           csrc/small_lasso.c
-                          csrc/xla_handlers.c
+                          csrc/xla_handlers.c csrc/permutations.c
                           ${module_objects})
 target_compile_definitions(native PRIVATE NPY_NO_DEPRECATED_API=NPY_2_0_API_VERSION
                                           ${isa_definitions})

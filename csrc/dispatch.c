@@ -5,6 +5,7 @@
 #include "table.h"
 
 #include <stddef.h>
+#include <string.h>
 #ifdef _OPENMP
 #include <omp.h>
 #endif
@@ -230,19 +231,37 @@ int fastlsgd_gram(double *out, const fastlsgd_matrix *X, const fastlsgd_targets 
 int fastlsgd_sgd_epoch(double *loss, void *w, double *b, const fastlsgd_matrix *X,
                        const fastlsgd_targets *y, const void *sample_weight,
                        const fastlsgd_epoch *epoch, fastlsgd_state *state, int n_threads) {
+  return fastlsgd_sgd_epochs(loss, NULL, NULL, w, b, X, y, sample_weight, epoch, state, 1,
+                             n_threads);
+}
+
+int fastlsgd_sgd_epochs(double *losses, void *coefs, double *intercepts, void *w, double *b,
+                        const fastlsgd_matrix *X, const fastlsgd_targets *y,
+                        const void *sample_weight, const fastlsgd_epoch *epoch,
+                        fastlsgd_state *state, int64_t n_epochs, int n_threads) {
   fastlsgd_matrix x;
   fastlsgd_targets z;
-  if (n_threads < 0 || !loss || !take_matrix(&x, X) || !take_targets(&z, y, x.n_rows))
+  if (n_threads < 0 || !may_be(losses, n_epochs, 1) || !take_matrix(&x, X) ||
+      !take_targets(&z, y, x.n_rows))
     return FASTLSGD_INVALID;
   const int64_t t = z.n_targets, d = x.n_cols;
   if (!may_be(w, t, d) || !may_be(b, t, 1) || !is_valid_epoch(epoch) ||
       !is_valid_state(state, epoch, t, d))
     return FASTLSGD_INVALID;
-  if (t == 0) {
-    *loss = 0.0;
-    return FASTLSGD_OK;
+  fastlsgd_epoch e = *epoch;
+  const size_t coef_bytes = (size_t)(t * d) * (x.dtype == FASTLSGD_F32 ? 4 : 8);
+  const size_t intercept_bytes = (size_t)t * sizeof *b;
+  for (int64_t k = 0; k < n_epochs; ++k) {
+    losses[k] = 0.0;
+    if (t == 0) continue;
+    const int status = isas[current].kernels[x.dtype][z.dtype].sgd_epoch(
+        losses + k, or_nothing(w), or_nothing(b), &x, &z, sample_weight, &e, state,
+        limit_threads(n_threads));
+    if (status != FASTLSGD_OK) return status;
+    if (coefs && coef_bytes) memcpy((char *)coefs + k * coef_bytes, w, coef_bytes);
+    if (intercepts) memcpy(intercepts + k * t, b, intercept_bytes);
+    e.rates += (e.n_visits + e.batch_size - 1) / e.batch_size;
+    if (e.order) e.order += e.n_visits;
   }
-  return isas[current].kernels[x.dtype][z.dtype].sgd_epoch(loss, or_nothing(w), or_nothing(b), &x,
-                                                           &z, sample_weight, epoch, state,
-                                                           limit_threads(n_threads));
+  return FASTLSGD_OK;
 }

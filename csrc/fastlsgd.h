@@ -138,6 +138,16 @@ FASTLSGD_API int fastlsgd_sgd_epoch(double *loss, void *w, double *b, const fast
                                     const fastlsgd_epoch *epoch, fastlsgd_state *state,
                                     int n_threads);
 
+/* n_epochs epochs one after the other, with the results of as many calls of fastlsgd_sgd_epoch: for
+ * small data, where what surrounds a call takes as long as an epoch. epoch->order is (n_epochs,
+ * n_visits) or NULL, epoch->rates (n_epochs, ceil(n_visits / batch_size)). losses (n_epochs,), and
+ * where they are not NULL coefs (n_epochs, t, d) of X's dtype and intercepts (n_epochs, t) receive
+ * the loss of each epoch and the weights after it. Allocates what one epoch does. */
+FASTLSGD_API int fastlsgd_sgd_epochs(double *losses, void *coefs, double *intercepts, void *w,
+                                     double *b, const fastlsgd_matrix *X, const fastlsgd_targets *y,
+                                     const void *sample_weight, const fastlsgd_epoch *epoch,
+                                     fastlsgd_state *state, int64_t n_epochs, int n_threads);
+
 /* The name of instruction set k, from the plainest to the best; NULL beyond the last. */
 FASTLSGD_API const char *fastlsgd_isa_name(int k);
 /* Whether this machine (processor and operating system) supports it. */

@@ -23,6 +23,7 @@ from .contract import (
     CSR,
     GROUP_ROWS,
     Epoch,
+    Epochs,
     Gram,
     Kernels,
     Matrix,
@@ -32,6 +33,7 @@ from .contract import (
     SGDState,
     TargetGradients,
     empty_fits,
+    epochs_by_calls,
     rows_per_group,
     stored_in_rows,
     working_dtype,
@@ -212,6 +214,22 @@ class Blocks:
             s = None if sample_weight is None else sample_weight[rows]
             loss += self.kernels.sgd_epoch(block, y[rows], w, b, s, part, state, n_threads)
         return loss
+
+    def sgd_epochs(
+        self,
+        X: Matrix,
+        y: np.ndarray,
+        w: np.ndarray,
+        b: np.ndarray,
+        sample_weight: np.ndarray | None,
+        epoch: Epoch,
+        state: SGDState,
+        n_threads: int,
+    ) -> Epochs:
+        data = X, y, w, b, sample_weight
+        if takes(X):
+            return self.kernels.sgd_epochs(*data, epoch, state, n_threads)
+        return epochs_by_calls(self.sgd_epoch, data, epoch, state, n_threads)
 
     def _large_batch(
         self, data, w: np.ndarray, b: np.ndarray, epoch: Epoch, state: SGDState, n_threads: int

@@ -1,6 +1,6 @@
 """The kernel contract: what every backend computes, and the arrays that it takes.
 
-A backend is a module with the four functions of :class:`Kernels`. `tests/kernels/test_kernels*.py`
+A backend is a module with the functions of :class:`Kernels`. `tests/kernels/test_kernels*.py`
 compares each backend with `reference.py`. Kernels trust their input, which `fastlsgd.functional`
 and the estimators have validated.
 
@@ -35,8 +35,8 @@ block of rows at a time to `working_dtype(X)`; "X's dtype" in the table then sta
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
@@ -164,6 +164,14 @@ class Epoch:
     def l2(self) -> float:
         """Weight of |w|_2^2 / 2 in the objective."""
         return self.alpha * (1.0 - self.l1_ratio)
+
+
+class Epochs(NamedTuple):
+    """What `sgd_epochs` tells of each of k epochs."""
+
+    losses: np.ndarray  # (k,)  what `sgd_epoch` returns
+    coef: np.ndarray  # (k, t, d)  X's dtype, w after the epoch
+    intercept: np.ndarray  # (k, t)  float64, b after the epoch
 
 
 class OptimizerRule(IntEnum):
@@ -406,7 +414,7 @@ def rows_per_group(batch_size: int) -> int:
 
 
 class Kernels(Protocol):
-    """The four hot loops. `n_threads` is an upper limit; a backend may use fewer.
+    """The hot loops. `n_threads` is an upper limit; a backend may use fewer.
 
     Attributes
     ----------
@@ -465,6 +473,22 @@ class Kernels(Protocol):
         before its update.
         """
 
+    def sgd_epochs(
+        self,
+        X: Matrix,
+        y: np.ndarray,
+        w: np.ndarray,
+        b: np.ndarray,
+        sample_weight: np.ndarray | None,
+        epoch: Epoch,
+        state: SGDState,
+        n_threads: int,
+    ) -> Epochs:
+        """What several calls of `sgd_epoch` do, one after the other.
+
+        `epoch.rates` is (n_epochs, k), and `epoch.order` (n_epochs, m) or None; C-contiguous.
+        """
+
     def gram(
         self,
         X: Matrix,
@@ -477,6 +501,27 @@ class Kernels(Protocol):
 
     def predict(self, X: Matrix, w: np.ndarray, b: np.ndarray, n_threads: int) -> np.ndarray:
         """X w + b, of shape (n, t) and X's dtype."""
+
+
+def epochs_by_calls(
+    sgd_epoch: Callable[..., float],
+    data: tuple[Matrix, np.ndarray, np.ndarray, np.ndarray, np.ndarray | None],
+    epoch: Epoch,
+    state: SGDState,
+    n_threads: int,
+) -> Epochs:
+    """Return the result of `Kernels.sgd_epochs` from calls of `sgd_epoch`.
+
+    `data` are X, y, w, b and the sample weights.
+    """
+    (X, y, w, b, sample_weight), n = data, len(epoch.rates)
+    out = Epochs(np.empty(n), np.empty((n, *w.shape), w.dtype), np.empty((n, *b.shape)))
+    for k in range(n):
+        order = None if epoch.order is None else epoch.order[k]
+        own = replace(epoch, order=order, rates=epoch.rates[k])
+        out.losses[k] = sgd_epoch(X, y, w, b, sample_weight, own, state, n_threads)
+        out.coef[k], out.intercept[k] = w, b
+    return out
 
 
 class SegmentKernels(Protocol):

@@ -81,6 +81,10 @@ cdef int fastlsgd_sgd_epoch(
     double *loss, void *w, double *b, const fastlsgd_matrix *X, const fastlsgd_targets *y,
     const void *sample_weight, const fastlsgd_epoch *epoch, fastlsgd_state *state,
     int n_threads) noexcept nogil
+cdef int fastlsgd_sgd_epochs(
+    double *losses, void *coefs, double *intercepts, void *w, double *b, const fastlsgd_matrix *X,
+    const fastlsgd_targets *y, const void *sample_weight, const fastlsgd_epoch *epoch,
+    fastlsgd_state *state, int64_t n_epochs, int n_threads) noexcept nogil
 cdef int fastlsgd_abi_version() noexcept nogil
 cdef const char *fastlsgd_status_text(int status) noexcept nogil
 cdef int fastlsgd_max_threads() noexcept nogil

@@ -5,6 +5,7 @@ import numpy as np
 from .contract import (
     CSR,
     Epoch,
+    Epochs,
     Gram,
     Matrix,
     SegmentFits,
@@ -42,6 +43,17 @@ def sgd_epoch(
     state: SGDState,
     n_threads: int,
 ) -> float: ...
+def sgd_epochs(
+    X: Matrix,
+    y: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray,
+    sample_weight: np.ndarray | None,
+    epoch: Epoch,
+    state: SGDState,
+    n_threads: int,
+) -> Epochs: ...
+def permute(bit_generator: np.random.BitGenerator, orders: np.ndarray) -> None: ...
 def fit_segments(
     X: np.ndarray,
     y: np.ndarray,

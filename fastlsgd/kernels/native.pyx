@@ -11,15 +11,15 @@ import os
 import numpy as np
 
 cimport numpy as cnp
-from cpython.pycapsule cimport PyCapsule_New
+from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
-from .contract import CSR, Gram, TargetGradients, empty_fits, empty_small_lassos
+from .contract import CSR, Epochs, Gram, TargetGradients, empty_fits, empty_small_lassos
 
 cnp.import_array()
 
-__all__ = ["SUMS_ARE_SPLIT", "column_products", "coordinate_descent", "fit_segments", "gram", "isa", "loss_gradient", "predict", "row_dots", "row_sums", "sgd_epoch", "small_lasso", "small_least_squares", "small_weights", "solve_small_batch", "solve_triangle", "update_triangle"]
+__all__ = ["SUMS_ARE_SPLIT", "column_products", "coordinate_descent", "fit_segments", "gram", "isa", "loss_gradient", "permute", "predict", "row_dots", "row_sums", "sgd_epoch", "sgd_epochs", "small_lasso", "small_least_squares", "small_weights", "solve_small_batch", "solve_triangle", "update_triangle"]
 
 SUMS_ARE_SPLIT = False
 
@@ -40,6 +40,10 @@ cdef extern from "fastlsgd.h" nogil:
     int c_sgd_epoch "fastlsgd_sgd_epoch"(
         double *, void *, double *, const fastlsgd_matrix *, const fastlsgd_targets *,
         const void *, const fastlsgd_epoch *, fastlsgd_state *, int)
+    int c_sgd_epochs "fastlsgd_sgd_epochs"(
+        double *, void *, double *, void *, double *, const fastlsgd_matrix *,
+        const fastlsgd_targets *, const void *, const fastlsgd_epoch *, fastlsgd_state *, int64_t,
+        int)
     int c_abi_version "fastlsgd_abi_version"()
     const char *c_status_text "fastlsgd_status_text"(int)
     const char *c_isa_name "fastlsgd_isa_name"(int)
@@ -192,6 +196,10 @@ cdef extern from "column_products.h":
                                  const int64_t *place, int64_t k, int64_t first) nogil
 
 
+cdef extern from "permutations.h" nogil:
+    void fastlsgd_permute(int64_t *orders, int64_t n_orders, int64_t n, void *generator)
+
+
 cdef extern from "row_products.h" nogil:
     void fastlsgd_row_sums(double *z, const fastlsgd_matrix *X, const double *u, int64_t t,
                            int64_t w)
@@ -221,6 +229,15 @@ cdef int fastlsgd_sgd_epoch(
         const void *sample_weight, const fastlsgd_epoch *epoch, fastlsgd_state *state,
         int n_threads) noexcept nogil:
     return c_sgd_epoch(loss, w, b, X, y, sample_weight, epoch, state, n_threads)
+
+
+cdef int fastlsgd_sgd_epochs(
+        double *losses, void *coefs, double *intercepts, void *w, double *b,
+        const fastlsgd_matrix *X, const fastlsgd_targets *y, const void *sample_weight,
+        const fastlsgd_epoch *epoch, fastlsgd_state *state, int64_t n_epochs,
+        int n_threads) noexcept nogil:
+    return c_sgd_epochs(losses, coefs, intercepts, w, b, X, y, sample_weight, epoch, state,
+                        n_epochs, n_threads)
 
 
 cdef int fastlsgd_abi_version() noexcept nogil:
@@ -284,7 +301,7 @@ cdef int _epoch(object epoch, int64_t n_rows, fastlsgd_epoch *out) except -1:
     cdef cnp.ndarray order = epoch.order
     cdef object prox = epoch.prox
     out.order = <const int64_t *>_data(order)
-    out.n_visits = n_rows if order is None else cnp.PyArray_DIM(order, 0)
+    out.n_visits = n_rows if order is None else cnp.PyArray_DIM(order, cnp.PyArray_NDIM(order) - 1)
     out.rates = <const double *>_data(epoch.rates)
     out.batch_size = epoch.batch_size
     out.alpha, out.l1_ratio = epoch.alpha, epoch.l1_ratio
@@ -421,6 +438,47 @@ def sgd_epoch(X, cnp.ndarray y, cnp.ndarray w, cnp.ndarray b, cnp.ndarray sample
         _fail(status, "sgd_epoch: no memory for a block of rows.")
     _update_state(state, &carried)
     return loss
+
+
+def sgd_epochs(X, cnp.ndarray y, cnp.ndarray w, cnp.ndarray b, cnp.ndarray sample_weight, epoch,
+               state, int n_threads):
+    cdef fastlsgd_matrix matrix
+    cdef fastlsgd_targets targets
+    cdef fastlsgd_epoch visit
+    cdef fastlsgd_state carried
+    cdef fastlsgd_optimizer optimizer
+    _matrix(X, &matrix)
+    _targets(y, &targets)
+    _epoch(epoch, matrix.n_rows, &visit)
+    _state(state, &carried, &optimizer)
+    cdef int64_t t = targets.n_targets, n_epochs = len(epoch.rates)
+    cdef cnp.ndarray losses = _empty(n_epochs, -1, cnp.NPY_FLOAT64)
+    cdef cnp.ndarray coefs = np.empty((n_epochs, t, matrix.n_cols), w.dtype)
+    cdef cnp.ndarray intercepts = _empty(n_epochs, t, cnp.NPY_FLOAT64)
+    cdef double *losses_p = <double *>_data(losses)
+    cdef void *coefs_p = _data(coefs)
+    cdef double *intercepts_p = <double *>_data(intercepts)
+    cdef void *w_p = _data(w)
+    cdef double *b_p = <double *>_data(b)
+    cdef const void *s_p = _data(sample_weight)
+    cdef int status
+    with nogil:
+        status = c_sgd_epochs(losses_p, coefs_p, intercepts_p, w_p, b_p, &matrix, &targets, s_p,
+                              &visit, &carried, n_epochs, n_threads)
+    if status != FASTLSGD_OK:
+        _fail(status, "sgd_epochs: no memory for a block of rows.")
+    _update_state(state, &carried)
+    return Epochs(losses, coefs, intercepts)
+
+
+def permute(bit_generator, cnp.ndarray orders):
+    """Shuffle each of the orders (k, n), int64, as RandomState does with this bit generator."""
+    cdef void *generator = PyCapsule_GetPointer(bit_generator.capsule, "BitGenerator")
+    cdef int64_t k = cnp.PyArray_DIM(orders, 0), n = cnp.PyArray_DIM(orders, 1)
+    cdef int64_t *orders_p = <int64_t *>_data(orders)
+    with bit_generator.lock:
+        with nogil:
+            fastlsgd_permute(orders_p, k, n, generator)
 
 
 cdef int _segments(object segments, int64_t n_rows, fastlsgd_segments *out) except -1:

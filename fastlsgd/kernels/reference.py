@@ -9,6 +9,7 @@ import numpy as np
 from .contract import (
     CSR,
     Epoch,
+    Epochs,
     Gram,
     Matrix,
     OptimizerRule,
@@ -21,10 +22,20 @@ from .contract import (
     SGDState,
     TargetGradients,
     empty_fits,
+    epochs_by_calls,
     rows_per_group,
 )
 
-__all__ = ["SUMS_ARE_SPLIT", "fit_segments", "gram", "isa", "loss_gradient", "predict", "sgd_epoch"]
+__all__ = [
+    "SUMS_ARE_SPLIT",
+    "fit_segments",
+    "gram",
+    "isa",
+    "loss_gradient",
+    "predict",
+    "sgd_epoch",
+    "sgd_epochs",
+]
 
 BLOCK_ROWS = 1024  # rows are made dense a block at a time: nothing of the size of X is allocated
 SUMS_ARE_SPLIT = False
@@ -97,6 +108,11 @@ def sgd_epoch(X, y, w, b, sample_weight, epoch: Epoch, state: SGDState, n_thread
         take_step(w, b, step, epoch, state)
         pending = 0.0 if at_group_end else pending
     return loss
+
+
+def sgd_epochs(X, y, w, b, sample_weight, epoch: Epoch, state, n_threads) -> Epochs:
+    data = X, y, w, b, sample_weight
+    return epochs_by_calls(sgd_epoch, data, epoch, state, n_threads)
 
 
 class Step(NamedTuple):

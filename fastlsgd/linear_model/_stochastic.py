@@ -362,7 +362,9 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
             self._as_if_fitted, dtype=working_dtype(rows.X), one_target=rows.one_target
         )
         begin_epoch = None if call.callbacks is None else call.callbacks.begin_epoch
-        tell = listener_unscaled(partial(_tell, progress, call, fitted), rows.y_exponents)
+        tell = None
+        if is_heard:
+            tell = listener_unscaled(partial(_tell, progress, call, fitted), rows.y_exponents)
         listeners = Listeners(begin_epoch, tell)
         try:
             if call.partial and self._automatic and not is_heard:
@@ -387,7 +389,7 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
             max_iter=1 if is_partial else self.max_iter,
             tol=None if is_partial else self.tol,
             n_iter_no_change=self.n_iter_no_change,
-            penalty=self._objective(rows.y_exponents.max()).penalty,
+            penalties=self._objective(rows.y_exponents.max()).penalties,
             score=rows.score,
             restore_best=self._restores_best,
             keep_interrupted=bool(self.keep_interrupted),

@@ -11,10 +11,11 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 
+from ..kernels.contract import Epochs
 from .divergence import Diverged
 from .rows import counted_rows
 
@@ -74,6 +75,16 @@ class Descent(Protocol):
         """Take a smaller rate if the schedule is adaptive; return False where it cannot."""
 
 
+class DescentOfSeveral(Protocol):
+    """What a `Descent` may also have: several epochs in one call of a kernel."""
+
+    def epochs_at_once(self, visits: Visits) -> int:
+        """Return how many epochs `epochs` makes in a call, at most."""
+
+    def epochs(self, visits: Visits, count: int) -> Epochs:
+        """Make so many epochs, at most `epochs_at_once`; `losses` are what `epoch` returns."""
+
+
 @dataclass(frozen=True)
 class Visits:
     """Which rows an epoch visits, and in which order."""
@@ -82,12 +93,36 @@ class Visits:
     rows: np.ndarray | None = None  # numbers of the rows to visit; None: all
     random_state: np.random.RandomState | None = None  # shuffles the rows; None: no shuffling
 
+    @property
+    def n_visits(self) -> int:
+        return self.n_rows if self.rows is None else len(self.rows)
+
     def order(self) -> np.ndarray | None:
         """Return the order of the next epoch; None stands for all rows as they are stored."""
-        if self.random_state is None:
-            return self.rows
-        shuffled = self.random_state.permutation(self.n_rows if self.rows is None else self.rows)
+        return self.rows if self.random_state is None else self._shuffled(self.random_state)
+
+    def _shuffled(self, random_state: np.random.RandomState) -> np.ndarray:
+        shuffled = random_state.permutation(self.n_rows if self.rows is None else self.rows)
         return shuffled.astype(np.int64, copy=False)
+
+    def orders(
+        self, count: int, permute: Callable[[object, np.ndarray], None] | None
+    ) -> np.ndarray | None:
+        """Return the orders (count, n_visits) of the next epochs, as `order` would one by one.
+
+        `permute` is a backend's, which shuffles as a RandomState does; None: there is none.
+        """
+        if self.random_state is None and self.rows is None:
+            return None
+        orders = np.empty((count, self.n_visits), dtype=np.int64)
+        if self.random_state is not None and permute is None:
+            for k in range(count):
+                orders[k] = self._shuffled(self.random_state)
+            return orders
+        orders[:] = np.arange(self.n_rows) if self.rows is None else self.rows
+        if self.random_state is not None and permute is not None:
+            permute(self.random_state._bit_generator, orders)
+        return orders
 
 
 @dataclass(frozen=True)
@@ -99,8 +134,8 @@ class Stopping:
     max_iter, n_iter_no_change : int
     tol : float or None
         In units of ``descent.loss_scale``, but absolute for `score`. None: all of `max_iter`.
-    penalty : callable, optional
-        From coef to what the objective has beyond the loss.
+    penalties : callable, optional
+        From several coef (k, t, d) to what the objective has beyond the loss at each (k,).
     score : callable, optional
         From coef and intercept to a score that decides instead of the objective.
     restore_best : bool
@@ -112,7 +147,7 @@ class Stopping:
     max_iter: int = 1000
     tol: float | None = 1e-3
     n_iter_no_change: int = 5
-    penalty: Callable[[np.ndarray], float] | None = None
+    penalties: Callable[[np.ndarray], np.ndarray] | None = None
     score: Callable[[np.ndarray, np.ndarray], float] | None = None
     restore_best: bool = False
     keep_interrupted: bool = False
@@ -149,6 +184,10 @@ class Listeners:
     before_epoch: Callable[[], None] | None = None
     # Gets the weights as they are then; True ends the fit.
     after_epoch: Callable[[EpochReport, np.ndarray, np.ndarray], bool] | None = None
+
+    @property
+    def hear(self) -> bool:
+        return self.before_epoch is not None or self.after_epoch is not None
 
 
 class StochasticResult(NamedTuple):
@@ -252,6 +291,10 @@ class Patience:
     best: float = math.inf
     idle: int = 0
 
+    @property
+    def never_runs_out(self) -> bool:
+        return self.threshold == -math.inf
+
     def improves(self, watched: float) -> bool:
         return watched < self.best
 
@@ -269,6 +312,7 @@ class _Fit:
 
     def __init__(self, descent: Descent, stopping: Stopping, listeners: Listeners) -> None:
         self.descent, self.stopping, self.listeners = descent, stopping, listeners
+        self.several = cast(DescentOfSeveral, descent) if hasattr(descent, "epochs") else None
         unit = 1.0 if stopping.score else descent.loss_scale
         threshold = -math.inf if stopping.tol is None else stopping.tol * unit
         self.patience = Patience(threshold, stopping.n_iter_no_change)
@@ -282,20 +326,56 @@ class _Fit:
 
     def run(self, visits: Visits) -> str:
         """Run epochs; return what ended them."""
-        for _ in range(self.stopping.max_iter):
-            if self.listeners.before_epoch is not None:
-                self.listeners.before_epoch()
-            self.epoch(visits.order())
-            if not self.finite:
-                raise self.diverged()
-            watched = self.watch()
-            if self.tell():
-                return "stopped"
-            if self.nothing_is_left:
-                return "converged"
-            if self.patience.runs_out(watched) and not self.goes_on():
+        while len(self.curve) < self.stopping.max_iter:
+            count = self.epochs_at_once(visits)
+            if count > 1 and self.several is not None:
+                runs_out = self.run_several(self.several, visits, count)
+            else:
+                if self.listeners.before_epoch is not None:
+                    self.listeners.before_epoch()
+                self.epoch(visits.order())
+                if not self.finite:
+                    raise self.diverged()
+                watched = self.watch()
+                if self.tell():
+                    return "stopped"
+                if self.nothing_is_left:
+                    return "converged"
+                runs_out = self.patience.runs_out(watched)
+            if runs_out and not self.goes_on():
                 return "converged"
         return "max_iter"
+
+    def epochs_at_once(self, visits: Visits) -> int:
+        """Return how many epochs may be made in a call: no rule can end the fit before the last."""
+        if self.several is None or self.stopping.score is not None or self.listeners.hear:
+            return 1
+        most = min(self.stopping.max_iter - len(self.curve), self.several.epochs_at_once(visits))
+        patience = self.patience
+        return most if patience.never_runs_out else min(most, patience.limit - patience.idle)
+
+    def run_several(self, descent: DescentOfSeveral, visits: Visits, count: int) -> bool:
+        """Make so many epochs in a call; return whether patience runs out after the last."""
+        done = descent.epochs(visits, count)
+        finite = np.isfinite(done.losses) & np.isfinite(done.intercept).all(axis=1)
+        finite &= np.isfinite(done.coef).all(axis=(1, 2))
+        if not finite.all():
+            first = int(np.argmin(finite))
+            self.curve += done.losses[: first + 1].tolist()
+            raise self.diverged()
+        self.curve += done.losses.tolist()
+        self.weights, self.scored = self.descent.weights(), len(self.curve)
+        if self.stopping.keep_interrupted:
+            self.kept, self.kept_epoch = (done.coef[-1], done.intercept[-1]), self.scored
+        if self.patience.never_runs_out:
+            return False
+        watched = done.losses
+        if self.stopping.penalties is not None:
+            watched = watched + self.stopping.penalties(done.coef)
+        runs_out = False
+        for value in watched.tolist():
+            runs_out = self.patience.runs_out(value)
+        return runs_out
 
     def epoch(self, order: np.ndarray | None) -> None:
         self.start = time.perf_counter()
@@ -338,9 +418,9 @@ class _Fit:
             self.scores.append(self.stopping.score(coef, intercept))
             watched = -self.scores[-1]
         else:
-            penalty, value = self.stopping.penalty, self.descent.value
+            penalties, value = self.stopping.penalties, self.descent.value
             if value is None:
-                value = self.curve[-1] + (penalty(coef) if penalty else 0.0)
+                value = self.curve[-1] + (float(penalties(coef[None])[0]) if penalties else 0.0)
             watched = value
         keep = self.stopping.keep_interrupted
         if self.restore_best:

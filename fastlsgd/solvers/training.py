@@ -50,12 +50,17 @@ class Objective:
 
     def penalty(self, coef: np.ndarray) -> float:
         """Return the penalty at these weights, summed over targets."""
+        return float(self.penalties(coef[None])[0])
+
+    def penalties(self, coefs: np.ndarray) -> np.ndarray:
+        """Return the penalty at each of several weights (k, t, d), summed over targets."""
+        penalties = np.zeros(len(coefs))
         if self.alpha == 0.0:
-            return 0.0
-        w, penalty = np.asarray(coef, dtype=np.float64), 0.0
+            return penalties
+        w = np.asarray(coefs, dtype=np.float64)
         if self.l1_ratio > 0.0:
-            penalty += self.l1 * float(np.abs(w).sum())
+            penalties += self.l1 * np.abs(w).sum(axis=(1, 2))
         if self.l1_ratio < 1.0:
             # BLAS is not used: synchronising its threads would take longer than the sum.
-            penalty += self.l2 * 0.5 * float(np.einsum("td,td->", w, w))
-        return penalty
+            penalties += self.l2 * 0.5 * np.einsum("ktd,ktd->k", w, w)
+        return penalties

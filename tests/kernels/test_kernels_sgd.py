@@ -269,6 +269,45 @@ def test_sgd_epoch_of_many_updates(kernels, alpha, l1_ratio):
         np.testing.assert_allclose(actual, expected, rtol=1e-9, atol=1e-10)
 
 
+@too_much_to_simulate
+@pytest.mark.parametrize("options", ["plain", "average, L2", "no intercept"])
+@pytest.mark.parametrize("batch_size", [5, 32, 300])
+@pytest.mark.parametrize("d", [1, 2, 3, 8])
+@both_dtypes
+def test_sgd_epoch_of_few_columns_and_one_target(kernels, d, batch_size, options, dtype):
+    """Batches of 300 rows, in a visit of 330, are more than what is copied at a time."""
+    layout = "backwards in steps" if d == 3 else "C"
+    problem = make_problem(d, 330, d, 1, dtype, layout, weighted=options != "plain")
+    epochs = [make_epoch(problem, batch_size, k > 0, seed=k, **PENALTIES[options]) for k in (0, 1)]
+    check_epochs(kernels, problem, epochs)
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+@pytest.mark.parametrize("optimizer", [None, OPTIMIZERS["adam"]], ids=repr)
+@pytest.mark.parametrize("layout", ["C", np.int32], ids=str)
+def test_epochs_of_a_call_are_those_of_several_calls(kernels, layout, optimizer, shuffled):
+    problem = make_problem(0, 21, 3, 1, np.float64, layout, density=0.6)
+    options = {"alpha": 0.3, "l1_ratio": 0.4, "optimizer": optimizer}
+    epochs = [make_epoch(problem, 5, shuffled, seed=k, **options) for k in range(3)]
+    w, b = problem.w.copy(), problem.b.copy()
+    state, expected = fresh_state(epochs[0], w), []
+    for epoch in epochs:
+        loss = run(kernels, problem, epoch, w, b, state)
+        expected.append((loss, w.copy(), b.copy()))
+    order = np.stack([epoch.order for epoch in epochs]) if shuffled else None
+    joint = epochs[0]._replace(order=order, rates=np.stack([epoch.rates for epoch in epochs]))
+    v, c, other = problem.w.copy(), problem.b.copy(), fresh_state(epochs[0], w)
+    arrays = problem.X, problem.y, v, c, problem.s
+    done = kernels.sgd_epochs(*arrays, joint.epoch, other, 1)
+    for k, (loss, coef, intercept) in enumerate(expected):
+        assert done.losses[k] == loss
+        assert (done.coef[k] == coef).all()
+        assert (done.intercept[k] == intercept).all()
+    assert (v == w).all()
+    assert (c == b).all()
+    assert (other.l1_due, repr(other.optimizer)) == (state.l1_due, repr(state.optimizer))
+
+
 def test_epochs_in_pieces(kernels):
     """Cutting an epoch after a group changes nothing, since the state holds all that passes on."""
     problem = make_problem(0, 96, 10, 2, np.float64)

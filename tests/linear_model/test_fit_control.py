@@ -269,6 +269,7 @@ def test_interrupted_fit_keeps_the_last_complete_epoch_on_request(monkeypatch, n
     model = clone(MODELS[name]).set_params(keep_interrupted=True, random_state=0)
     three = fit(clone(model).set_params(max_iter=3))
     monkeypatch.setattr(plain_descent, "CALL_NUMBERS", 200)
+    monkeypatch.setattr(plain_descent, "EPOCHS_VISITS", 0)
     epochs, once = [], stochastic._Fit.epoch
 
     def interrupted(self, order):
@@ -290,6 +291,24 @@ def test_interrupted_fit_keeps_the_last_complete_epoch_on_request(monkeypatch, n
         model.partial_fit(X, y)
 
 
+def test_interrupted_fit_keeps_the_last_complete_call_of_several_epochs(monkeypatch):
+    two = fit(clone(MODELS["plain"]).set_params(max_iter=2))
+    monkeypatch.setattr(plain_descent, "EPOCHS_VISITS", 400)  # 200 rows: two epochs
+    calls, once = [], plain_descent.PlainDescent.epochs
+
+    def interrupted(self, *arguments):
+        calls.append(once(self, *arguments))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return calls[-1]
+
+    monkeypatch.setattr(plain_descent.PlainDescent, "epochs", interrupted)
+    with pytest.warns(ConvergenceWarning, match="interrupted; kept are .* 2 complete epochs"):
+        model = fit(clone(MODELS["plain"]).set_params(keep_interrupted=True))
+    np.testing.assert_array_equal(model.coef_, two.coef_)
+    assert model.loss_curve_ == two.loss_curve_
+
+
 def test_interrupt_without_request_or_without_an_epoch(monkeypatch):
     X, y = problem()
     model = fit(MODELS["plain"])
@@ -305,7 +324,7 @@ def test_interrupt_without_request_or_without_an_epoch(monkeypatch):
         raise KeyboardInterrupt
 
     before = pickle.dumps(model)
-    monkeypatch.setattr(plain_descent.PlainDescent, "epoch", interrupted)
+    monkeypatch.setattr(plain_descent.PlainDescent, "epochs", interrupted)
     with pytest.raises(KeyboardInterrupt):
         model.fit(X, y)
     assert pickle.dumps(model) == before

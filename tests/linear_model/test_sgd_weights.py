@@ -208,6 +208,53 @@ def test_weights_do_not_depend_on_how_epochs_are_cut(monkeypatch, penalty, batch
         close(cut.loss_curve_, whole.loss_curve_)
 
 
+@pytest.mark.parametrize("random_state", [0, np.random.RandomState, np.random.PCG64])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"tol": None},
+        {"tol": 1e-4, "n_iter_no_change": 3, "penalty": "elasticnet", "alpha": 0.05},
+        {"tol": 1e-3, "learning_rate": "adaptive"},
+        {"tol": 1e-3, "optimizer": "adam", "batch_size": 7, "backend": "reference"},
+        {"tol": None, "average": True, "shuffle": False},
+    ],
+    ids=repr,
+)
+def test_several_epochs_per_call_are_those_of_a_fit_that_is_heard_one_by_one(options, random_state):
+    """A callback is called after each epoch, so that each is a call of its own."""
+    X, y = np.random.default_rng(0).normal(size=(60, 3)), np.random.default_rng(1).normal(size=60)
+    fitted, states = [], []
+    for callback in (None, lambda report: None):
+        state = random_state
+        if random_state is np.random.RandomState:
+            state = np.random.RandomState(5)
+        elif random_state is np.random.PCG64:
+            state = np.random.RandomState(np.random.PCG64(5))
+        model = SGDRegressor(**{"learning_rate": "constant", "max_iter": 70} | options)
+        model.set_params(random_state=state, eta0=0.01)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            fitted.append(model.fit(X, y, callback=callback))
+        states.append(0 if state == 0 else state.randint(2**31))
+    one, other = fitted
+    assert one.loss_curve_ == other.loss_curve_
+    assert (one.coef_ == other.coef_).all()
+    assert (one.intercept_ == other.intercept_).all()
+    assert (one.n_iter_, one.t_) == (other.n_iter_, other.t_)
+    assert states[0] == states[1]
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 1000, 1024, 1025])
+def test_shuffles_of_the_native_backend_are_numpys(n):
+    native = pytest.importorskip("fastlsgd.kernels.native")
+    for kind in (np.random.MT19937, np.random.PCG64):
+        generator, expected = kind(3), np.random.RandomState(kind(3))
+        orders = np.tile(np.arange(n), (4, 1))
+        native.permute(generator, orders)
+        assert (orders == [expected.permutation(n) for _ in range(4)]).all()
+        assert np.random.RandomState(generator).randint(2**31) == expected.randint(2**31)
+
+
 def test_chunks_cover_each_row_once_on_borders_of_groups(monkeypatch):
     X, y, _ = problem(n=101)
     for limit in ("CALL_UPDATES", "CALL_NUMBERS"):

@@ -27,7 +27,7 @@ from .gram import gram
 from .loss_gradient import SUMS_ARE_SPLIT, loss_gradient
 from .memory import free_workspace
 from .predict import predict
-from .sgd_epoch import sgd_epoch
+from .sgd_epoch import sgd_epoch, sgd_epochs
 from .transfer import copy_to_device, to_numba_array
 from .transformed_rows import transformed_rows
 
@@ -43,6 +43,7 @@ __all__ = [
     "loss_gradient",
     "predict",
     "sgd_epoch",
+    "sgd_epochs",
     "take",
     "to_numba_array",
     "transformed_rows",

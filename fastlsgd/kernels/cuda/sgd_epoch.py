@@ -15,7 +15,7 @@ With an optimizer, the last two take their kernels from `sgd_optimizer`.
 
 from __future__ import annotations
 
-from ..contract import CSR, Epoch, SGDState, rows_per_group
+from ..contract import CSR, Epoch, Epochs, SGDState, epochs_by_calls, rows_per_group
 from . import sgd_blocks, sgd_dense, sgd_sparse
 from .blocks import blocks
 from .context import lock, on_device_of
@@ -38,6 +38,12 @@ def sgd_epoch(X, y, w, b, sample_weight, epoch: Epoch, state: SGDState, n_thread
         if state.optimizer is not None and optimizer is not None:
             optimizer.end(state.optimizer, len(epoch.rates), stream)
         return descent.end(w, b, epoch, state, stream)
+
+
+def sgd_epochs(X, y, w, b, sample_weight, epoch: Epoch, state, n_threads) -> Epochs:
+    """The contract's `sgd_epochs`."""
+    data = X, y, w, b, sample_weight
+    return epochs_by_calls(sgd_epoch, data, epoch, state, n_threads)
 
 
 def _way(X, descent: EpochOnDevice, updates: int, shape, optimizer):

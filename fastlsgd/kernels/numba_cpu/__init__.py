@@ -25,7 +25,7 @@ from .gram import gram
 from .loss_gradient import loss_gradient
 from .predict import predict
 from .segments import fit_segments
-from .sgd_epoch import sgd_epoch
+from .sgd_epoch import sgd_epoch, sgd_epochs
 
 __all__ = [
     "SUMS_ARE_SPLIT",
@@ -35,6 +35,7 @@ __all__ = [
     "loss_gradient",
     "predict",
     "sgd_epoch",
+    "sgd_epochs",
 ]
 
 SUMS_ARE_SPLIT = False

@@ -1,10 +1,10 @@
-"""The entry point of an epoch: which kernel makes it, and the state before and after."""
+"""The entry points of epochs: which kernel makes it, and the state before and after."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ..contract import CSR, Epoch, Matrix, SGDState
+from ..contract import CSR, Epoch, Epochs, Matrix, SGDState, epochs_by_calls
 from .rows import dense
 from .sgd import proximal_arguments, sgd_arguments
 from .sgd_dense import dense_sgd
@@ -46,3 +46,9 @@ def sgd_epoch(
     if optimizer is not None:
         optimizer.steps += n_updates
     return loss
+
+
+def sgd_epochs(X, y, w, b, sample_weight, epoch: Epoch, state, n_threads) -> Epochs:
+    """The contract's `sgd_epochs`."""
+    data = X, y, w, b, sample_weight
+    return epochs_by_calls(sgd_epoch, data, epoch, state, n_threads)
