@@ -37,8 +37,10 @@ def file_in_place_of(path: str | PathLike) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # such as of a full disk
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from error
         raise
 
 

@@ -302,14 +302,10 @@ class Moments:
             )
         if other.sums is None or self.sums is None:
             return
-        self._check_shape(other.n_features, other.n_targets, other.has_one_target)
         ours, theirs = (getattr(part, "feature_names_in_", None) for part in (self, other))
-        if ours is not None and theirs is not None and not np.array_equal(ours, theirs):
-            j = int(np.flatnonzero(ours != theirs)[0])
-            raise ValueError(
-                f"The feature names should match: column {j} is {ours[j]!r} on the left and "
-                f"{theirs[j]!r} on the right."
-            )
+        if ours is not None and theirs is not None:
+            _check_names(ours, theirs)
+        self._check_shape(other.n_features, other.n_targets, other.has_one_target)
 
     def copy(self) -> Moments:
         """Return moments that can be updated without a change of these."""
@@ -484,3 +480,27 @@ class Moments:
         moments = cls()
         read_moments(moments, path)
         return moments
+
+
+def _check_names(ours: np.ndarray, theirs: np.ndarray) -> None:
+    """Refuse moments of other columns, and say what has different categories the same columns."""
+    if np.array_equal(ours, theirs):
+        return
+    place = next((j for j, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), None)
+    if place is None:
+        place = min(len(ours), len(theirs))
+    left, right = (
+        repr(names[place]) if place < len(names) else "missing" for names in (ours, theirs)
+    )
+    only = sorted(set(ours) ^ set(theirs))
+    remedy = ""
+    if only and all("=" in name for name in only):
+        column = only[0].partition("=")[0]
+        remedy = (
+            f" Columns of categories are the same for all parts if scan is given them: "
+            f"categories={{{column!r}: [...]}}."
+        )
+    raise ValueError(
+        f"The feature names should match: column {place} is {left} on the left and {right} on the "
+        f"right.{remedy}"
+    )

@@ -73,6 +73,21 @@ def _as_slice(columns: np.ndarray) -> slice | np.ndarray:
     return slice(first, last + 1) if is_run else columns
 
 
+def mapped_file(path: str | os.PathLike) -> np.memmap:
+    """Return the array of a .npy file, mapped; it may have no objects, whose bytes are a program.
+
+    Raises
+    ------
+    StreamError
+        If it is no such file, or has fewer numbers than it says.
+    """
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except (ValueError, EOFError) as error:
+        why = str(error).rstrip(".")
+        raise StreamError(f"{os.fspath(path)}: this is no intact .npy file: {why}.") from error
+
+
 def array_source(array: Any, target: Any, weight: Any, columns: Any, place: str) -> ArraySource:
     """Return the source of an array of two dimensions, after checks of its arguments."""
     if array.ndim != 2:
@@ -107,7 +122,12 @@ def _column_or_array(value, n: int, d: int, name: str, place: str):
         if not -d <= value < d:
             raise StreamError(f"{name}={value} is no column of {place}, which has {d}.")
         return int(value) % d
-    array = np.load(value, mmap_mode="r") if isinstance(value, (str, os.PathLike)) else value
+    if isinstance(value, (str, os.PathLike)) and not os.path.exists(value):
+        raise FileNotFoundError(
+            f"{name} of an array must be the number of a column, an array or a .npy file: there is "
+            f"no file {os.fspath(value)}."
+        )
+    array = mapped_file(value) if isinstance(value, (str, os.PathLike)) else value
     array = np.asarray(array) if not hasattr(array, "shape") else array
     if array.shape[:1] != (n,):
         raise StreamError(f"{name} must have {n} rows as {place} has, got shape {array.shape}.")
@@ -127,19 +147,36 @@ class BatchSource:
         return ["batches"]
 
     def read(self, piece: int) -> Iterator[tuple[Any, Any, Any, str]]:
-        for number, batch in enumerate(self.batches()):
+        batches = self.batches()
+        if not hasattr(batches, "__iter__"):
+            raise StreamError(
+                f"source must return an iterator of batches, got a {type(batches).__name__}."
+            )
+        for number, batch in enumerate(batches):
             if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
                 raise StreamError(
                     f"batch {number}: a batch must be (X, y) or (X, y, sample_weight), got a "
                     f"{type(batch).__name__}."
                 )
-            X, y, *rest = batch
-            if hasattr(X, "shape") and X.shape[0] == 0:
+            X, y, *rest = (_as_array(part, number) for part in batch)
+            if not hasattr(X, "shape"):
+                raise StreamError(f"batch {number}: X must be a matrix, got {type(X).__name__}.")
+            if X.shape[:1] == (0,):
                 continue
             yield X, y, rest[0] if rest else None, f"batch {number}"
 
     def labels(self) -> np.ndarray:
         return distinct(np.asarray(y) for _, y, _, _ in self.read(0))
+
+
+def _as_array(part: Any, number: int) -> Any:
+    """Return X, y or weights of a batch; lists become arrays."""
+    if part is None or np.isscalar(part) or hasattr(part, "shape"):
+        return part
+    try:
+        return np.asarray(part)
+    except ValueError as error:
+        raise StreamError(f"batch {number}: {error}") from error
 
 
 MOST = 2**31 - 1  # columns of a file whose number of columns is not known yet

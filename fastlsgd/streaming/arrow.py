@@ -7,6 +7,7 @@ on the size of row groups; other formats are read a file at a time by PyArrow's 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from .source import StreamError, distinct
 
 # Of each column, this much of a Parquet file is read at a time.
 BUFFER_BYTES = 2**18
+MOST_REASON = 200  # characters of an error of another library
 
 
 def arrow() -> Any:
@@ -31,6 +33,12 @@ def arrow() -> Any:
             'Streams of tables need the package pyarrow: pip install "fastlsgd[streams]".'
         ) from error
     return pyarrow
+
+
+def reason(error: Exception) -> str:
+    """Return what is wrong in one line, without the names of the file and of PyArrow's readers."""
+    own = re.sub(r"^.*input source '.*?': (Invalid: )?", "", str(error).strip(), flags=re.DOTALL)
+    return (own.splitlines() or [type(error).__name__])[0][:MOST_REASON]
 
 
 class Piece(NamedTuple):
@@ -134,7 +142,7 @@ def _row_groups(dataset, fragment, filters) -> list[Piece]:
         parts = fragment.split_by_row_group(filters, schema=dataset.schema)
         stored = set(fragment.physical_schema.names)
     except (OSError, arrow().ArrowException) as error:
-        raise StreamError(f"{place}: this is no intact Parquet file: {error}") from error
+        raise StreamError(f"{place}: this is no intact Parquet file: {reason(error)}") from error
     keys = arrow().dataset.get_partition_keys(fragment.partition_expression)
 
     def piece(part) -> Piece:
@@ -179,7 +187,7 @@ def _whole_fragment(dataset, fragment, filters) -> Piece:
         try:
             stored = set(fragment.physical_schema.names)
         except (OSError, arrow().ArrowException) as error:
-            raise StreamError(f"{place}: {error}") from error
+            raise StreamError(f"{place}: {reason(error)}") from error
         _refuse_missing(columns, stored | keys.keys(), place)
         return _scanned(dataset, fragment, filters, columns, rows)
 
@@ -197,14 +205,16 @@ def _scanned(dataset, fragment, filters, columns: list[str], rows: int):
     )
 
 
-def _explained(batches: Callable[[list[str], int], Iterator[Any]], place: str):
-    """Have errors of reading name the place."""
+def _explained(
+    batches: Callable[[list[str], int], Iterator[Any]], place: str, *errors: type[Exception]
+):
+    """Have errors of reading name the place; `errors` are those of another library."""
 
     def explained(columns: list[str], rows: int):
         try:
             yield from batches(columns, rows)
-        except (OSError, arrow().ArrowException) as error:
-            raise StreamError(f"{place}: the rows can't be read: {error}") from error
+        except (OSError, arrow().ArrowException, *errors) as error:
+            raise StreamError(f"{place}: the rows can't be read: {reason(error)}") from error
 
     return explained
 
@@ -222,6 +232,26 @@ def pieces_of_table(table) -> list[Piece]:
         yield from table.select(columns).to_batches(max_chunksize=rows)
 
     return [Piece("table", batches)]
+
+
+def types_of_pandas(frame) -> dict[str, Any]:
+    """Return the types of a frame's columns; for those that PyArrow can't convert, why not."""
+    pa = arrow()
+
+    def types(columns) -> dict[str, Any]:
+        schema = pa.Schema.from_pandas(columns, preserve_index=False)
+        return dict(zip(schema.names, schema.types, strict=True))
+
+    try:
+        return types(frame)
+    except pa.ArrowException:
+        found: dict[str, Any] = {}
+    for name in frame.columns:
+        try:
+            found |= types(frame[[name]])
+        except pa.ArrowException as error:
+            found[name] = f"{frame[name].dtype} ({reason(error)})"
+    return found
 
 
 def pieces_of_pandas(frame) -> list[Piece]:
@@ -250,4 +280,6 @@ def pieces_of_polars(frame) -> list[Piece]:
         for chunk in chunks:
             yield from chunk.to_arrow().to_batches(max_chunksize=rows)
 
-    return [Piece("frame", _explained(batches, "frame"))]
+    from polars.exceptions import PolarsError
+
+    return [Piece("frame", _explained(batches, "frame", PolarsError))]

@@ -193,6 +193,8 @@ def check_path(checkpoint) -> None:
         return
     if not isinstance(checkpoint, (str, os.PathLike)):
         raise StreamError(f"checkpoint must be a path, got type {type(checkpoint).__name__}.")
+    if Path(checkpoint).is_dir():
+        raise IsADirectoryError(f"checkpoint: {checkpoint} is a folder.")
     folder = Path(checkpoint).parent
     if not folder.is_dir():
         raise FileNotFoundError(f"checkpoint: there is no folder {folder}.")

@@ -162,6 +162,8 @@ def encoding_of(
         elif is_numeric(types[name]):
             made.append(Column(name, fill=None if fill is None else float(fill)))
             is_narrow = is_narrow and str(types[name]) in FLOAT32_TYPES
+        elif str(types[name]) == "null":
+            raise StreamError(f"Column {name!r} has no values: leave it out by columns=.")
         else:
             raise StreamError(
                 f"Column {name!r} has type {types[name]}, which is neither a number nor a category:"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import _validation as check
-from .arrays import BatchSource, SvmlightSource, array_source
+from .arrays import BatchSource, SvmlightSource, array_source, mapped_file
 from .arrow import (
     Piece,
     TableSource,
@@ -20,6 +20,8 @@ from .arrow import (
     pieces_of_pandas,
     pieces_of_polars,
     pieces_of_table,
+    reason,
+    types_of_pandas,
 )
 from .encoding import encoding_of, is_category, plain
 from .source import Source, StreamError, rows_per_block
@@ -28,6 +30,7 @@ from .stream import DEFAULT_MEMORY, Stream
 SVMLIGHT = (".svm", ".svmlight", ".libsvm")
 FORMATS = {".parquet": "parquet", ".arrow": "ipc", ".feather": "feather", ".ipc": "ipc",
            ".csv": "csv", ".orc": "orc"}  # fmt: skip
+ENDINGS = ", ".join([*list(FORMATS)[1:], ".npy", *SVMLIGHT])
 # A value of a category with more values than this becomes no column.
 MOST_CATEGORIES = 10_000
 # By so many of its numbers a checkpoint knows an array of targets or weights again.
@@ -121,8 +124,7 @@ def scan(
         if not path.exists():
             raise FileNotFoundError(f"There is no file or folder {path}.")
         if path.suffix == ".npy":
-            mapped = np.load(path, mmap_mode="r")
-            return _of_array(mapped, target, weight, columns, path, batch_rows, memory)
+            return _of_array(mapped_file(path), target, weight, columns, path, batch_rows, memory)
         if path.suffix in SVMLIGHT:
             _refuse_target(target, weight, "a file of svmlight")
             d = None if columns is None else check.check_whole(columns, "columns", 1)
@@ -241,9 +243,7 @@ def table_of(source, filters=None) -> tuple[dict[str, Any], Callable[[], list[Pi
     """Return the types of a table's columns, and a function that makes pieces; None for others."""
     module = type(source).__module__.partition(".")[0]
     if module == "pandas":
-        pa = arrow()
-        schema = pa.Schema.from_pandas(source, preserve_index=False)
-        return _types(schema), lambda: pieces_of_pandas(source)
+        return types_of_pandas(source), lambda: pieces_of_pandas(source)
     if module == "polars":
         schema = source.head(0).lazy().collect().to_arrow().schema
         return _types(schema), lambda: pieces_of_polars(source)
@@ -275,6 +275,8 @@ def _dataset(source):
     first = paths[0]
     if os.path.isdir(first):
         inside = sorted(str(path) for path in Path(first).rglob("*") if path.is_file())
+        if not inside:
+            raise StreamError(f"{first}: there are no files in this folder.")
         first = next((path for path in inside if _format(path) is not None), first)
     try:
         return pa.dataset.dataset(
@@ -285,7 +287,10 @@ def _dataset(source):
     except FileNotFoundError:
         raise
     except (OSError, pa.ArrowException) as error:
-        raise StreamError(f"{first}: this can't be read as {_format(first)}: {error}") from error
+        known = "" if _format(first) else f" Names of other formats end with {ENDINGS}."
+        raise StreamError(
+            f"{first}: this can't be read as {_format(first) or 'parquet'}: {reason(error)}{known}"
+        ) from error
 
 
 def _format(path: str) -> str | None:

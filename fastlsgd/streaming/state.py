@@ -15,6 +15,7 @@ from enum import Enum
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
 from .._checked_files import WrongFile
 
@@ -82,6 +83,9 @@ class _Encoder:
                 return {"items": items, "shape": list(value.shape), "dtype": kind}
             is_fortran = value.flags.f_contiguous and not value.flags.c_contiguous
             return {"array": self._array(value.T if is_fortran else value), "T": is_fortran}
+        if isinstance(value, sparse.csr_array):
+            parts = (value.data, value.indices, value.indptr)
+            return {"csr": list(value.shape), "parts": [self._array(part) for part in parts]}
         if isinstance(value, list):
             return {"list": [self.tree(item) for item in value]}
         if isinstance(value, dict):
@@ -138,6 +142,10 @@ class _Decoder:
         elif "array" in tree:
             found = self.arrays[tree["array"]].copy()
             made = self.made[place] = found.T if tree["T"] else found
+        elif "csr" in tree:
+            parts = tuple(self.arrays[name].copy() for name in tree["parts"])
+            made = self.made[place] = sparse.csr_array(parts, shape=tuple(tree["csr"]))
+            made.check_format(full_check=True)
         elif "items" in tree:
             made = self.made[place] = np.empty(len(tree["items"]), tree["dtype"])
             made[:] = [self.value(item) for item in tree["items"]]

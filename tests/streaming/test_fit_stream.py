@@ -211,6 +211,8 @@ def test_a_checkpoint_of_another_fit_is_refused(model, tmp_path):
         model.fit_stream(scan(X, y), checkpoint=tmp_path / "none" / "checkpoint")
     with pytest.raises(ValueError, match="must be a path"):
         model.fit_stream(scan(X, y), checkpoint=3)
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        model.fit_stream(scan(X, y), checkpoint=tmp_path)
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
@@ -224,8 +226,9 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
             raise OSError(28, "No space left on device")
 
         patched.setattr("os.fsync", full)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(OSError, match="No space") as raised:
             LeastSquaresRegressor().fit_stream(stream, checkpoint=path)
+        assert raised.value.filename == str(path)
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint"]
     found = LeastSquaresRegressor().fit_stream(stream, checkpoint=path)
     np.testing.assert_array_equal(found.coef_, expected.coef_)

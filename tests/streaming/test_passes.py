@@ -140,6 +140,21 @@ def test_going_on_gives_the_same_bits(model, after, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_checkpoint_of_sparse_rows_takes_a_few_numbers_per_column(tmp_path):
+    """Beyond 1,024 columns, the state of a descent has some of the rows it began with."""
+    d, path, sizes = 5_000, tmp_path / "checkpoint", []
+    X = sp.random(300, d, density=2e-3, format="csr", random_state=0)
+    y = np.random.default_rng(0).normal(size=300)
+    stream = scan([(X[k : k + 100], y[k : k + 100]) for k in (0, 100, 200)])
+    model = SGDRegressor(max_iter=2, random_state=0)
+    stopped(clone(model), stream, path, 2)
+    found = clone(model).fit_stream(
+        stream, checkpoint=path, progress=lambda _: sizes.append(path.stat().st_size)
+    )
+    np.testing.assert_array_equal(found.coef_, clone(model).fit_stream(stream).coef_)
+    assert max(sizes) < 16 * 8 * d
+
+
 def constant_sgd():
     return SGDRegressor(learning_rate="constant", eta0=1e-3, random_state=0, max_iter=3, tol=None)
 

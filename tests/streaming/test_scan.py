@@ -260,7 +260,7 @@ def truncated(folder):
     path = folder / "0.parquet"
     pa.parquet.write_table(pa.table({"a": np.arange(999.0), "y": np.arange(999.0)}), path)
     path.write_bytes(path.read_bytes()[:-100])
-    return path, r"0.parquet: this can't be read as parquet"
+    return path, r"0.parquet: this can't be read as parquet: Parquet magic bytes not found"
 
 
 def damaged(folder):
@@ -290,15 +290,69 @@ def text_in_csv(folder):
     return path, r"0.csv: the rows can't be read: .*no"
 
 
+def fewer_columns_in_a_row(folder):
+    path = folder / "0.csv"
+    path.write_text("a,y\n1,2\n3\n")
+    return path, r"0.csv: this can't be read as csv: CSV parse error: Row #3: Expected 2 columns"
+
+
+def no_values(folder):
+    path = folder / "0.csv"
+    path.write_text("a,y\n")
+    return path, "Column 'a' has no values: leave it out"
+
+
+def no_files(folder):
+    return folder, "there are no files in this folder"
+
+
+def another_format(folder):
+    np.savez(folder / "0.npz", np.ones(3))
+    return folder / "0.npz", r"Names of other formats end with .arrow, .*\.npy"
+
+
+def mixed_frame(folder):
+    return pd.DataFrame({"a": [1.0, "x"], "y": [1.0, 2.0]}), r"Column 'a' has type object \(Could"
+
+
+def lazy_frame_that_fails(folder):
+    polars = pytest.importorskip("polars")
+    lazy = polars.DataFrame({"a": ["1", "x"], "y": [1.0, 2.0]}).lazy()
+    lazy = lazy.with_columns(polars.col("a").cast(polars.Float64))
+    return lazy, "frame: the rows can't be read: conversion from `str` to `f64` failed"
+
+
 @pytest.mark.parametrize(
-    "make", [broken_schema, changed_type, truncated, damaged, not_a_number, text_in_csv]
-)
+    "make",
+    [
+        broken_schema, changed_type, truncated, damaged, not_a_number, text_in_csv, no_values,
+        fewer_columns_in_a_row, no_files, another_format, mixed_frame, lazy_frame_that_fails,
+    ],
+)  # fmt: skip
 def test_errors_name_the_place(make, tmp_path):
     source, message = make(tmp_path)
     model = LeastSquaresRegressor()
     with pytest.raises(StreamError, match=message):
         model.fit_stream(scan(source, "y", columns=["a"]))
     assert not hasattr(model, "coef_")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "EOF"),
+        (b"junk" * 9, "magic string"),
+        (None, "mmap length is greater"),
+        ("objects", "Python objects"),
+    ],
+)
+def test_a_damaged_array_file_is_named(content, message, tmp_path):
+    path = tmp_path / "x.npy"
+    np.save(path, np.array([[1, "a"]], object) if content == "objects" else np.ones((9, 3)))
+    if content != "objects":
+        path.write_bytes(path.read_bytes()[:-8] if content is None else content)
+    with pytest.raises(StreamError, match=f"x.npy: this is no intact .npy file: .*{message}"):
+        scan(path, 0)
 
 
 def test_arguments_are_checked(tmp_path):
@@ -321,6 +375,9 @@ def test_arguments_are_checked(tmp_path):
         (lambda: scan(np.ones((3, 2)), np.ones(2)), "target must have 3 rows"),
         (lambda: scan(np.ones((3, 2)), 0, columns=[5]), "columns must lie in"),
         (lambda: scan([], "y"), "not for batches"),
+        (lambda: next(iter(scan(lambda: None))), "must return an iterator of batches"),
+        (lambda: next(iter(scan([([[1.0], [2.0, 3.0]], [1.0])]))), "batch 0: .*inhomogeneous"),
+        (lambda: next(iter(scan([(None, [1.0])]))), "batch 0: X must be a matrix, got NoneType"),
         (lambda: scan(3), "source can't be a int"),
         (lambda: LeastSquaresRegressor().fit_stream(table), "stream must be a Stream"),
     ):
@@ -328,6 +385,26 @@ def test_arguments_are_checked(tmp_path):
             call()
     with pytest.raises(FileNotFoundError):
         scan(tmp_path / "none.parquet", "y")
+    with pytest.raises(FileNotFoundError, match=r"target of an array must be .* no file price"):
+        scan(np.ones((3, 2)), "price")
+    lists = scan([([], []), ([[1.0], [2.0]], [3.0, 5.0])])
+    assert LeastSquaresRegressor().fit_stream(lists).coef_[0] == pytest.approx(2.0)
+
+
+def test_moments_of_other_categories_say_what_makes_them_alike():
+    monday, tuesday = (
+        pd.DataFrame({"colour": colours, "size": [1.0, 2.0, 4.0], "y": [1.0, 2.0, 3.0]})
+        for colours in (["red", "blue", "red"], ["red", "green", "pink"])
+    )
+    parts = [scan(day, "y").moments() for day in (monday, tuesday)]
+    message = (
+        r"column 0 is 'colour=red' on the left and 'colour=pink' on the right\. .*'colour': \["
+    )
+    with pytest.raises(ValueError, match=message):
+        parts[0] + parts[1]
+    colours = {"colour": ["red", "blue", "green", "pink"]}
+    both = sum(scan(day, "y", categories=colours).moments() for day in (monday, tuesday))
+    assert both.n_samples == 6
 
 
 def test_progress_counts_rows():
