@@ -39,7 +39,7 @@ def file_in_place_of(path: str | PathLike) -> Iterator[BinaryIO]:
         os.replace(temporary, target)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:  # such as of a full disk
+        if isinstance(error, OSError) and error.errno and not error.filename:  # a full disk
             raise OSError(error.errno, error.strerror, os.fspath(path)) from error
         raise
 
