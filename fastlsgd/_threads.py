@@ -26,9 +26,12 @@ T = TypeVar("T")
 # milliseconds until a second thread has done its part: a default SGDRegressor on 20,000 x 20 took
 # 84 ms with two threads, and 2 with one.
 FEW_NUMBERS, FEW_PRODUCTS = 2**16, 2**24
-# A pass over so many numbers takes a quarter of a millisecond, where a fit's Gram matrix may take
-# far longer.
-FEW_PASS_NUMBERS = 2**18
+# A pass over so many numbers takes a third of a millisecond, where a fit's Gram matrix may take far
+# longer.
+FEW_PASS_NUMBERS = 2**20
+# So many multiply-adds of a prediction take half a millisecond. Beside busy processes, those of
+# 200 x 1,000 numbers took 20 ms with two threads, and 0.06 with one.
+FEW_PREDICTIONS = 2**21
 # Threads of BLAS wait for one another by spinning, in each of the many calls that a fit makes. For
 # so many multiply-adds, some 4 milliseconds, one thread does them all: beside busy processes, a
 # lasso of 200 x 1,000 took 720 ms with two threads and 4 with one, a ridge 1,260 and 3.
@@ -54,6 +57,11 @@ def is_small(shape: tuple[int, ...], n_targets: int = 1, few: int = FEW_PRODUCTS
     numbers = shape[0] * shape[1]
     per_number = min(shape) + 4 * n_targets  # half of it in a Gram matrix, the rest in passes
     return numbers * n_targets <= FEW_NUMBERS or numbers * per_number <= few
+
+
+def pass_threads(numbers: int, n_threads: int) -> int:
+    """How many of these threads are useful in a pass over so many numbers, times targets."""
+    return 1 if numbers <= FEW_PASS_NUMBERS else n_threads
 
 
 @cache

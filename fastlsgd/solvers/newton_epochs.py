@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._threads import pass_threads
 from ..kernels.contract import TargetGradients
 from .automatic import AutomaticMemory
 from .factors import EPS, GRAM_CONDITION, NotTrustworthy, TriangularFactor, cholesky_factor
@@ -40,7 +41,7 @@ from .ordinary_rows import capped_shares, ruled_by_few
 from .problem import Penalty
 from .quadratic import minima
 from .recursive import Triangle, empty_triangle, weights_of, with_rows
-from .rows import counted_rows, rows_on_host, transformed_rows
+from .rows import counted_rows, rows_on_host, stored_numbers, transformed_rows
 from .training import Objective, TrainingData
 from .weights import equal_counts, normalised_weights, weights_of_visited
 
@@ -98,6 +99,8 @@ class _Descent:
         self, data: TrainingData, objective: Objective, visited: np.ndarray | None
     ) -> None:
         self.kernels, self.X, self.y, _, self.n_threads = data
+        numbers = stored_numbers(self.X) * self.y.shape[1]
+        self.pass_threads = pass_threads(numbers, self.n_threads)
         self.objective, self.triangle = objective, None
         weights = weights_of_visited(data.sample_weight, visited, data.y)
         self.sample_weight, exponent = normalised_weights(weights, self.X)
@@ -171,7 +174,7 @@ class _Descent:
             return self._read_centred(sample_weight)
         coef, intercept = self.weights()
         loss, dw, db = call_loss_gradient(
-            self.kernels, self.X, self.y, coef, intercept, sample_weight, self.n_threads
+            self.kernels, self.X, self.y, coef, intercept, sample_weight, self.pass_threads
         )
         return TargetGradients(loss, dw - np.multiply.outer(db, self.centre), db)
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .._threads import pass_threads
 from ..kernels.contract import TargetGradients, working_dtype
 from ..kernels.device import repeated
 from . import metric, streaming
@@ -29,7 +30,7 @@ from .ordinary_rows import (
     ruled_by_few,
     shares_beside,
 )
-from .rows import as_dense, take_rows
+from .rows import as_dense, stored_numbers, take_rows
 from .sampled_factor import LEAST_CURVATURE, sampled_factor
 from .training import Objective, TrainingData
 from .weights import equal_counts, normalised_weights, weights_of_visited
@@ -67,8 +68,10 @@ class ScaledProblem:
         self, rows: TrainingData, objective: Objective, visited: np.ndarray | None
     ) -> None:
         self.objective, self.X = objective, rows.X
-        self.kernels, self.n_threads = rows.kernels, rows.n_threads
-        self.y = rows.y
+        self.kernels, self.y = rows.kernels, rows.y
+        # Every call of a kernel is a pass.
+        numbers = stored_numbers(rows.X) * rows.y.shape[1]
+        self.n_threads = pass_threads(numbers, rows.n_threads)
         s, exponent = normalised_weights(
             weights_of_visited(rows.sample_weight, visited, rows.y), self.X
         )

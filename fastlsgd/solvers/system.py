@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._threads import FEW_PASS_NUMBERS
+from .._threads import pass_threads
 from ..kernels.contract import CSR, Gram, Kernels, Matrix, TargetGradients, working_dtype
 from ..kernels.device import DeviceArray, extremes, lives_on_device, repeated
 from .factors import EPS, NotTrustworthy, column_scale
@@ -106,8 +106,7 @@ class System:
         self.X, self.y, self.sample_weight = X, y, sample_weight
         self.alpha, self.fit_intercept = alpha, fit_intercept
         self.n, self.d, self.t = X.shape[0], X.shape[1], y.shape[1]
-        few = self.n * self.d * self.t <= FEW_PASS_NUMBERS
-        self.pass_threads = 1 if few else n_threads
+        self.pass_threads = pass_threads(self.n * self.d * self.t, n_threads)
         if sample_weight is None:
             self.weight = float(self.n)
         else:

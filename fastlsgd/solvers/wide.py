@@ -298,7 +298,7 @@ class WideRows:
         part[:, self.constant] = 0.0
         coef += part
         b = -(part @ system.centre)
-        per_number, n_threads = system.t, system.n_threads
+        per_number, n_threads = system.t, system.pass_threads
         out = call_kernel(system.kernels.predict, per_number, system.X, part, b, n_threads)
         return np.asarray(out, np.float64) * self.root
 
