@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from numbers import Number, Real
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -97,13 +97,15 @@ def weights_of_rows(sample_weight, X):
     return weights, total
 
 
-def one_number(value, name: str) -> float:
-    """Return a penalty that is the same for all targets."""
-    if isinstance(value, Real):
-        return float(value)
+def penalties_of_targets(value, name: str, y) -> np.ndarray:
+    """Return a penalty for all targets, or shaped (1, n_targets) one for each of them."""
     array = np.asarray(value)
-    require(array.size == 1 and array.dtype.kind in "fiu", f"{name} differs between targets")
-    return float(array.item())
+    require(array.dtype.kind in "fiu" and array.size > 0, f"{name} is not a number")
+    array = array.astype(np.float64).ravel()
+    if (array == array[0]).all() and array.size in (1, *y.shape[1:]):
+        return array[0]
+    require(y.shape[1:] == array.shape, f"{name} is not one number, or one per target")
+    return array[np.newaxis]
 
 
 def solve(X, y, sample_weight, **parameters):

@@ -13,7 +13,7 @@ from .._sklearn_compat import fit_context
 from ._dispatch import (
     KEPT_DTYPES,
     fit_or_fall_back,
-    one_number,
+    penalties_of_targets,
     require,
     require_no_metadata,
     set_weights,
@@ -87,7 +87,7 @@ def _fit_ridge(estimator, X, y, sample_weight) -> None:
         X,
         y,
         s,
-        alpha=one_number(estimator.alpha, "alpha") / total,
+        alpha=penalties_of_targets(estimator.alpha, "alpha", y) / total,
         positive=estimator.positive,
         fit_intercept=estimator.fit_intercept,
     )

@@ -130,13 +130,20 @@ def test_results_are_those_of_scikit_learn(name, parameters, attributes, weighte
         np.testing.assert_allclose(ours.predict(X), theirs.predict(X), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["LinearRegression", "Ridge", "RidgeCV"])
-@pytest.mark.parametrize("columns", [1, 3])
-def test_many_targets(name, columns, log):
+@pytest.mark.parametrize(
+    ("name", "parameters", "columns"),
+    [
+        *((name, {}, t) for name in ("LinearRegression", "Ridge", "RidgeCV") for t in (1, 3)),
+        ("Ridge", {"alpha": [2.0, 2.0, 2.0]}, 3),
+        ("Ridge", {"alpha": np.array([0.3, 7.0, 0.0])}, 3),
+        ("Ridge", {"alpha": [0.3, 7.0], "fit_intercept": False}, 2),
+    ],
+)
+def test_many_targets(name, parameters, columns, log):
     X, y, s = rows(targets=columns)
-    ours = getattr(ours_module, name)().fit(X, y, s)
+    ours = getattr(ours_module, name)(**parameters).fit(X, y, s)
     assert reason_of(log) == f"{name}.fit: by fastlsgd"
-    assert_same(ours, getattr(theirs_module, name)().fit(X, y, s))
+    assert_same(ours, getattr(theirs_module, name)(**parameters).fit(X, y, s))
 
 
 @of_newest
@@ -208,7 +215,7 @@ FALLBACKS = [
     ("LinearRegression", {"tol": 0.5}, {}, "dependent"),
     ("Ridge", {"solver": "sag", "random_state": 0}, {}, "solver='sag'"),
     ("Ridge", {"solver": "svd"}, {}, "solver='svd'"),
-    ("Ridge", {"alpha": [1.0, 2.0]}, {"targets": 2}, "alpha differs"),
+    ("Ridge", {"alpha": [1.0, -2.0]}, {"targets": 2}, "alpha must be numbers >= 0"),
     ("RidgeCV", {"cv": 3}, {}, "cv is given"),
     ("RidgeCV", {"scoring": "r2"}, {}, "scoring"),
     ("RidgeCV", {"store_cv_results": True}, {}, "store_cv_results"),
