@@ -19,7 +19,8 @@ from ..kernels.contract import Matrix
 from .factors import SingularFactor, TriangularFactor, solve_upper
 from .inference import Evidence
 from .meats import RobustOptions, WhitenedRows, meat_for
-from .rows import counted_rows, rows_on_host
+from .rows import MOST_ROWS_ON_HOST, counted_rows, rows_on_host
+from .serial_blas import blas_of
 
 
 class NotEstimable(ValueError):
@@ -89,12 +90,14 @@ def whitened_chunks(
     coef = np.array([evidence.coef for evidence in evidences])
     intercept = np.array([evidence.intercept or 0.0 for evidence in evidences])
     start, unit = 0, -2 * first.sigma_exponent
+    blas = _blas_of_chunks(len(T))
     for X, y, s, clusters in blocks:
         counted, at = counted_rows(s), 0
         clusters = tuple(codes if counted is None else codes[counted] for codes in clusters)
         for A, b, weight in rows_on_host(X, y, s, counted):
             own = slice(at, at + len(A))
-            residual = b - A @ coef.T - intercept
+            with blas:
+                residual = b - A @ coef.T - intercept
             if not np.isfinite(residual).all():
                 row = start + int(np.flatnonzero(~np.isfinite(residual).all(axis=1))[0])
                 raise ValueError(
@@ -105,10 +108,20 @@ def whitened_chunks(
             if has_intercept:
                 A -= first.centre
                 Q[:, 0] = T[0, 0]
-            np.matmul(A, M, out=Q[:, has_intercept:])
+            with blas:
+                np.matmul(A, M, out=Q[:, has_intercept:])
             rows, codes = slice(start, start + len(A)), tuple(part[own] for part in clusters)
             yield WhitenedRows(rows, Q, residual, np.ldexp(weight, unit), codes)
             start, at = rows.stop, own.stop
+
+
+def _blas_of_chunks(k: int):
+    """Return the context for the products of a chunk of rows.
+
+    With two threads of OpenBLAS, HC3 of 200,000 x 100 took 5 s of a busy machine's processors, and
+    0.24 with one.
+    """
+    return blas_of(float(MOST_ROWS_ON_HOST) * k * k)
 
 
 def robust_covariances(
@@ -120,7 +133,8 @@ def robust_covariances(
     k = int((np.abs(T).sum(axis=1) > 0.0).sum())
     unit = np.ldexp(1.0, -first.sigma_exponent)
     meat = meat_for(options, len(T), len(evidences), unit)
-    for chunk in whitened_chunks(evidences, blocks):
-        meat.add(chunk)
+    with _blas_of_chunks(len(T)):
+        for chunk in whitened_chunks(evidences, blocks):
+            meat.add(chunk)
     total = meat.total(first.n_rows, first.n_rows - k)
     return RobustCovariances([T @ own @ T.T for own in total], meat.fewest_clusters)

@@ -25,6 +25,7 @@ from ..kernels.device import lives_on_device
 
 FEW_DRAWN = 1024  # rows whose numbers are remembered
 CHUNK_NUMBERS = 2**17  # numbers in a chunk of rows: a megabyte, which stays in cache
+MOST_ROWS_ON_HOST = 1024  # in a chunk of `rows_on_host`
 
 
 def row_slice(X: Matrix, start: int, stop: int) -> Matrix:
@@ -137,7 +138,7 @@ def rows_on_host(
     """
     sparse = sparse and isinstance(X, CSR)
     numbers = stored_numbers(X) // max(X.shape[0], 1) if sparse else X.shape[1]
-    step = max(8, min(1024, 4 * CHUNK_NUMBERS // max(numbers, 1)))
+    step = max(8, min(MOST_ROWS_ON_HOST, 4 * CHUNK_NUMBERS // max(numbers, 1)))
     n = X.shape[0] if order is None else len(order)
     for start in range(0, n, step):
         stop = min(start + step, n)
