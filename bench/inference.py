@@ -5,8 +5,8 @@
 
 A call fits and finds the standard errors; those of the peers are compared with ours first. Seconds
 are of the processor, of all threads, and by the clock: the machine may be shared. pyfixest's HC3 is
-called so, and has a factor n / (n - k); its "hetero" is HC1. Peers that are not installed are left out: pip install statsmodels
-pyfixest.
+called so, and has a factor n / (n - k), which is 1.002 for the 9,999 rows that are compared; its
+"hetero" is HC1. Peers that are not installed are left out: pip install statsmodels pyfixest.
 """
 
 from __future__ import annotations
@@ -104,9 +104,7 @@ def main() -> None:
         if not is_there or options.only not in (None, library):
             continue
         for name, call in make(X[:9999], y[:9999], groups[:9999]).items():
-            np.testing.assert_allclose(
-                call(), expected[name], rtol=2e-3
-            )  # n / (n - k) is 1.002 there
+            np.testing.assert_allclose(call(), expected[name], rtol=2e-3)
         for name, call in make(X, y, groups).items():
             busy, clock = best_seconds(call)
             print(f"| {name} | {library} | {busy:.2f} | {clock:.2f} |", flush=True)
