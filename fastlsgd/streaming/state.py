@@ -144,6 +144,8 @@ class _Decoder:
             made = self.made[place] = found.T if tree["T"] else found
         elif "csr" in tree:
             parts = tuple(self.arrays[name].copy() for name in tree["parts"])
+            if any(part.dtype.kind != "i" for part in parts[1:]):
+                raise ValueError("indices must be whole numbers")
             made = self.made[place] = sparse.csr_array(parts, shape=tuple(tree["csr"]))
             made.check_format(full_check=True)
         elif "items" in tree:

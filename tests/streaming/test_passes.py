@@ -17,8 +17,10 @@ from fastlsgd import (
     SGDRegressor,
     SGDRegressorCV,
 )
+from fastlsgd._checked_files import WrongFile
 from fastlsgd.linear_model._from_passes import needs_passes
 from fastlsgd.streaming import StreamError, scan
+from fastlsgd.streaming import state as states
 
 pytest.importorskip("safetensors")
 
@@ -153,6 +155,25 @@ def test_a_checkpoint_of_sparse_rows_takes_a_few_numbers_per_column(tmp_path):
     )
     np.testing.assert_array_equal(found.coef_, clone(model).fit_stream(stream).coef_)
     assert max(sizes) < 16 * 8 * d
+
+
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        (0, lambda data: data[:-1]),
+        (1, lambda indices: indices + 10**6),
+        (1, lambda indices: indices - 9),
+        (1, lambda indices: indices.astype(float)),
+        (2, lambda indptr: indptr[::-1].copy()),
+    ],
+)
+def test_sparse_rows_of_a_state_are_checked(part, change):
+    X = sp.csr_array(sp.random(20, 9, density=0.3, format="csr", random_state=0))
+    tree, arrays = states.encoded({"X": X})
+    assert (states.decoded(tree, arrays)["X"] != X).nnz == 0
+    name = tree["dict"][0][1]["parts"][part]
+    with pytest.raises(WrongFile, match="can't be read"):
+        states.decoded(tree, {**arrays, name: change(arrays[name])})
 
 
 def constant_sgd():
