@@ -59,7 +59,9 @@ class SegmentLstsq:
         About the mean where an intercept is fitted, else about zero.
     residual_std : ndarray of shape (n_segments,)
         Estimated standard deviation of the errors, from the weighted sum of squared residuals and
-        the rows less the weights; with `half_life`, these times the mean weight of a row.
+        the rows less the weights; with `half_life`, these times the share of their weight that the
+        rows still have. As in statsmodels' WLS, sample weights of c w give sqrt(c) times the
+        deviation, and the same standard errors.
     standard_error, intercept_standard_error : ndarrays, or None
         Of `coef` and `intercept`, if `standard_errors` was asked for.
     fitted : ndarray of shape (n_rows,), or None
@@ -69,7 +71,7 @@ class SegmentLstsq:
         The prediction of each row by the window that ends with the row before it.
     n_short, n_singular : int
         Segments without a fit: they have fewer than `min_samples` rows, or columns that depend on
-        each other.
+        each other. So do the rest of the rows beside one of 1e30 times their weight.
     keys : dict of str to ndarray of shape (n_segments,)
         The labels of the groups; empty if there are none.
     feature_names : list of str
@@ -609,16 +611,38 @@ def _by_row(task: _Task, segments: Segments, groups: Groups, how, wanted) -> Seg
         made = _scattered(fitted, order, n), _scattered(ahead, order, n)
     parts = (None if part is None else _scattered(part, order, n) for part in fits)
     every = SegmentFits(*cast(Any, parts))
-    return _result(task, every, {}, made, X, forgets=segments.decay is not None)
+    kept = None
+    if segments.decay is not None:
+        kept = _scattered(_remembered(task, fits, groups), order, n)
+    return _result(task, every, {}, made, X, kept)
+
+
+def _remembered(task: _Task, fits: SegmentFits, groups: Groups) -> np.ndarray:
+    """Return the share of their weight that the rows up to each position still have.
+
+    A common factor of the weights has no effect on it, nor on standard errors.
+    """
+    s = task.rows.sample_weight
+    mean = np.ones(len(fits.n_rows))
+    if s is not None and len(mean):
+        s = s if groups.order is None else s[groups.order]
+        unit = float(s.max()) or 1.0
+        own, lengths = s.astype(np.float64) / unit, np.diff(groups.bounds)
+        sums = np.cumsum([own, own > 0.0], axis=1)
+        before = np.hstack([np.zeros((2, 1)), sums])[:, groups.bounds[:-1]]
+        weight, count = sums - np.repeat(before, lengths, axis=1)
+        mean = unit * np.divide(weight, count, out=mean, where=count > 0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return fits.weight / mean / fits.n_rows
 
 
 def _result(
-    task: _Task, fits: SegmentFits, keys, made, like, *, forgets: bool = False
+    task: _Task, fits: SegmentFits, keys, made, like, remembered: np.ndarray | None = None
 ) -> SegmentLstsq:
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         left = (fits.n_rows - task.n_weights).astype(np.float64)
-        if forgets:
-            left *= fits.weight / fits.n_rows
+        if remembered is not None:
+            left *= remembered
         r2 = 1.0 - fits.residual / fits.total
         std = np.sqrt(fits.residual / np.where(left > 0, left, np.nan))
         errors = _standard_errors(task, fits, std, left)

@@ -299,7 +299,7 @@ class SGDClassifier(StreamedSGD, LinearClassifier, BaseSGD):
         """Do one epoch on these rows, from where the last call ended.
 
         With ``learning_rate="auto"`` the rows are taken in the order given, and how they are cut
-        into calls makes no difference beyond rounding. For up to 512 features the weights are then
+        into calls makes no difference beyond rounding. For up to 2,048 features the weights are
         those that minimise the objective over all rows seen so far; `batch_size` and `shuffle`
         play no part. With any other learning rate a call is one epoch over its own rows.
 

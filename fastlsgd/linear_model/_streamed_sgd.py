@@ -68,7 +68,7 @@ class StreamedSGD:
 
         Notes
         -----
-        With ``learning_rate="auto"`` and at most 1,024 features, one pass collects the moments of
+        With ``learning_rate="auto"`` and at most 2,048 features, one pass collects the moments of
         the rows, which have the weights that minimise the objective. Else there are up to
         `max_iter` passes, which end as those of `fit` do: when the mean loss has not fallen by
         `tol` below its best for `n_iter_no_change` passes in a row. With `shuffle` the pieces of

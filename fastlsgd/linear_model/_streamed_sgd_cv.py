@@ -57,7 +57,7 @@ class StreamedSGDCV:
         Notes
         -----
         The rows of each block are dealt to the folds in runs of equal length. With
-        ``learning_rate="auto"`` and at most 1,024 features, one pass collects the moments of all
+        ``learning_rate="auto"`` and at most 2,048 features, one pass collects the moments of all
         folds. Else each strength and fold is a fit of its own, from zero, with as many passes as
         :meth:`SGDRegressor.fit_stream` makes.
 
@@ -87,7 +87,7 @@ class StreamedSGDCV:
                 _choose_by_moments(estimator, model, alphas, collect(stream, task))
             elif checkpoint is not None:
                 raise ValueError(
-                    "checkpoint is for fits by moments (learning_rate='auto', up to 1,024 "
+                    "checkpoint is for fits by moments (learning_rate='auto', up to 2,048 "
                     "features): here each strength and fold is a fit of its own."
                 )
             else:

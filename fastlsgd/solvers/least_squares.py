@@ -322,9 +322,14 @@ def _read_in_float64(system: System, condition: float) -> None:
     Errors of the gradient are magnified by the condition. With columns of correlation 1 - 1e-10,
     weights of 5,000 x 20 numbers were 0.1 off.
     """
-    is_dense = isinstance(system.X, np.ndarray)
-    if is_dense and system.X.dtype == np.float32 and condition > COARSE_CONDITION:
+    if _is_coarse(system, condition):
         system.is_far, system.precision = True, "float64"
+
+
+def _is_coarse(system: System, condition: float) -> bool:
+    """Return whether gradients have the rounding of float32, and this condition magnifies it."""
+    is_rounded = system.precision == "float32" and not lives_on_device(system.X)
+    return is_rounded and condition > COARSE_CONDITION
 
 
 def _by_sketch(system: System, request: Request) -> Solution:
@@ -370,6 +375,11 @@ def _by_cg(system: System, request: Request, budget: int | None = None) -> Solut
         z = factor.whiten(system.gradient(zero, system.intercept_for(zero)).coef)
         unit = np.sqrt((z * z).sum(axis=1))
     goal = request.goal(budget, grade)
+    solution = _descended("cg", system, factor, start, unit, goal, sharp=False)
+    if not _is_coarse(system, solution.condition):
+        return solution
+    _read_in_float64(system, solution.condition)
+    start = Iterate(solution.coef, solution.intercept)
     return _descended("cg", system, factor, start, unit, goal, sharp=False)
 
 

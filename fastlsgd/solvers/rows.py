@@ -104,6 +104,14 @@ def counted_rows(
     return np.flatnonzero(counts) if rows is None else rows[counts[rows]]
 
 
+def in_float64(X: CSR) -> CSR:
+    """Return a chunk of sparse rows on the host in float64; the structure is not copied."""
+    ends = np.asarray(X.indptr)
+    span = slice(int(ends[0]), int(ends[-1]))
+    data = np.asarray(X.data[span]).astype(np.float64)
+    return CSR(data, X.indices[span], ends - ends[0], X.shape)
+
+
 def as_dense(X: Matrix) -> np.ndarray:
     """Return a chunk of rows as a new float64 array on the host."""
     if not isinstance(X, CSR):

@@ -180,10 +180,11 @@ def moments_of_fit(
 ) -> RunningMoments:
     """Return the sums of rows with these means and variances of x, and this mean of y.
 
-    Their residuals at the weights `coef` have the covariance `slope`, (t, d), with x. Columns are
-    uncorrelated unless `correlated` rows A are given, with which the correlations are I + A^T A.
-    Without these, a further row had a leverage that grew with the number of columns, however few
-    of them were independent: 8 rows after 300 of 520 columns of rank 5 took R2 from 0.37 to -0.19.
+    Their residuals at the weights `coef` have the covariance `slope`, (t, d), with x. Where the
+    moments are variances alone, columns are uncorrelated unless `correlated` rows A are given, with
+    which the correlations are I + A^T A. Without these, a further row had a leverage that grew with
+    the number of columns, however few of them were independent: 8 rows after 300 of 520 columns of
+    rank 5 took R2 from 0.37 to -0.19.
     """
     mean, variance = moments.x_mean(), np.maximum(moments.variances(), 0.0)
     sums = _empty(mean, np.sqrt(variance), y_mean)
@@ -193,10 +194,13 @@ def moments_of_fit(
     sums.counts = np.where(variance > 0.0, float(moments.rows), 0.0)
     sums.roots = moments.rows * variance**0.125
     size, v = np.sqrt(variance) / sums.unit, coef * sums.unit
-    if correlated is not None:
-        A = correlated * size
-        sums.xx += A.T @ A
-    sums.xx[np.diag_indices(len(mean))] += size**2
+    if moments.is_full:
+        sums.xx += moments.curvature(True) / sums.unit / sums.unit[:, None]
+    else:
+        if correlated is not None:
+            A = correlated * size
+            sums.xx += A.T @ A
+        sums.xx[np.diag_indices(len(mean))] += size**2
     sums.xy = moments.weight * (v @ sums.xx + slope / sums.unit).T
     sums.xx *= moments.weight
     return sums

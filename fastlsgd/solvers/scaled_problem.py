@@ -39,6 +39,9 @@ from .weights import equal_counts, normalised_weights, weights_of_visited
 LIKE_SIZE = 1e4
 # Targets are processed a few at a time, so that this many weights stay in cache.
 WEIGHTS_IN_CACHE = 2**15
+# A stream goes on from the products of so few columns, if there are so few rows per column: they
+# take about as long as the fit, 0.1 s of 1,000 x 1,000.
+PRODUCT_FEATURES, PRODUCT_ROWS = 1024, 5
 
 
 class ScaledProblem:
@@ -122,9 +125,18 @@ class ScaledProblem:
         return self.objective.l2 * float(known.min()) if len(known) else 1.0
 
     def remembered_moments(self) -> ColumnMoments:
-        """Return what a stream goes on from: the columns' products too, where it takes them in."""
-        if self.X.shape[1] > metric.FULL_METRIC_FEATURES:
-            return self.moments
+        """Return what a stream goes on from: the columns' products too, where it takes them in.
+
+        Of few rows, correlations from a sample are far off: 600 rows after 600 x 600 normal ones
+        left R2 0.28 below that of a fit, and 0.81 with five common factors.
+        """
+        n, d = self.X.shape
+        if d > metric.FULL_METRIC_FEATURES:
+            if self.heavy is not None or d > PRODUCT_FEATURES or n > PRODUCT_ROWS * d:
+                return self.moments
+            return metric.take_moments(
+                self.kernels, self.X, self.y, self.sample_weight, self.n_threads, full=True
+            )
         return metric.with_products(self.moments, self.X, self.y, self.sample_weight)
 
     def correlated_rows(self) -> np.ndarray | None:

@@ -31,8 +31,10 @@ from .weights import power_of_two
 
 # In the columns' scales, a row counts at most this many times as much as a typical one.
 LARGEST_SHARE = 100.0
-# Up to this number of features, a stream keeps the moments of its rows.
-MOMENT_FEATURES = 1024
+# Up to this number of features, a stream keeps the moments of its rows. In calls of 200 rows,
+# a row of 2,000 features takes 0.8 ms, and by steps 0.05; but these end at an R2 of 0.83 after two
+# such rows per feature, and of 0.91 to 0.94 after ten, where a fit has 0.97 and 0.95.
+MOMENT_FEATURES = 2048
 GROWTH = 1.1
 # A step, relative to the inverse of the rows' mean square. R2 of 10 normal rows per feature, whose
 # least squares have 0.935, is 0.928 with it and 0.921 with half of it; of 5, it is 0.922 and 0.890

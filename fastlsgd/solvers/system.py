@@ -23,7 +23,15 @@ from ..kernels.device import DeviceArray, extremes, lives_on_device, repeated
 from .factors import EPS, NotTrustworthy, column_scale
 from .interrupt import call_gram, call_kernel, call_loss_gradient
 from .moments_by_blas import blas_dtype, gram_by_blas
-from .rows import as_dense, random_rows, row_slice, stored_by_chunks, stored_numbers, take_rows
+from .rows import (
+    as_dense,
+    in_float64,
+    random_rows,
+    row_slice,
+    stored_by_chunks,
+    stored_numbers,
+    take_rows,
+)
 
 EPS_OF = {np.dtype(name): float(np.finfo(name).eps) for name in ("float32", "float64")}
 DENSE_NUMBERS = 2**19  # of rows made dense at a time: 4 MB
@@ -515,24 +523,31 @@ class System:
         return call_loss_gradient(self.kernels, X, y, coef, intercept, s, self.pass_threads)
 
     def _about(self, origin: np.ndarray, y, coef: np.ndarray, intercept) -> TargetGradients:
-        """Make a pass over the rows less `origin`, in float64; `intercept` is that at `origin`."""
+        """Make a pass over the rows less `origin`, in float64; `intercept` is that at `origin`.
+
+        Sparse rows stay sparse: what the origin adds is subtracted from their sums.
+        """
         self.passes += 1
-        t, step = len(coef), max(1, DENSE_NUMBERS // self.d)
+        sparse = isinstance(self.X, CSR)
+        per_row = max(1, self.stored // self.n) if sparse else self.d
+        t, step = len(coef), max(1, DENSE_NUMBERS // per_row)
         loss, dw, db = np.zeros(t), np.zeros((t, self.d)), np.zeros(t)
         coef = np.ascontiguousarray(coef)
+        intercept = intercept - coef @ origin if sparse else intercept
         for start in range(0, self.n, step):
             stop = min(start + step, self.n)
             s = None if self.sample_weight is None else self.sample_weight[start:stop]
             weight = float(stop - start if s is None else s.sum(dtype=np.float64))
             if weight == 0.0:
                 continue
-            A = as_dense(row_slice(self.X, start, stop)) - origin
+            rows = row_slice(self.X, start, stop)
+            A = in_float64(rows) if isinstance(rows, CSR) else as_dense(rows) - origin
             part = self._call(A, y[start:stop], coef, intercept, s)
             share = weight / self.weight
             loss += share * part.loss
             dw += share * part.coef
             db += share * part.intercept
-        return TargetGradients(loss, dw, db)
+        return TargetGradients(loss, dw - np.outer(db, origin) if sparse else dw, db)
 
     def chunks(self, first: int = 0, end: int | None = None, numbers: int | None = None):
         """Yield (start, stop, rows of A, rows of S^(1/2) (y - mean)), a few rows at a time."""

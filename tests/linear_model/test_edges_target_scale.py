@@ -12,7 +12,7 @@ from fastlsgd.streaming import scan
 
 # A power of two makes no difference but for numbers that are not normal.
 SCALES = [2.0**1000, 2.0**540, 2.0**-540, 2.0**-1000]
-WIDE, VERY_WIDE = 520, 1030  # methods change beyond 512 and 1,024 columns
+WIDE, VERY_WIDE = 520, 2050  # methods change beyond 512 and 2,048 columns
 ROWS = 200
 
 

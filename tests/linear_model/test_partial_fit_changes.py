@@ -12,8 +12,15 @@ import pytest
 import scipy.sparse as sp
 
 from fastlsgd import LeastSquaresRegressor, SGDClassifier, SGDRegressor
+from fastlsgd.solvers import streaming
 
 D = [3, 40, 520, 1030]
+
+
+@pytest.fixture(autouse=True)
+def steps_of_1030_columns(monkeypatch):
+    """Smaller problems than those of 2,049 columns test the method of the latter."""
+    monkeypatch.setattr(streaming, "MOMENT_FEATURES", 1024)
 
 
 def regression(d, seed=0, rank=None):

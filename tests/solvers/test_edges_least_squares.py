@@ -259,3 +259,14 @@ def test_nearly_dependent_float32_columns(apart, fit_intercept, weighted):
         wanted.fit(X.astype(np.float64), y, sample_weight=s)
         size = np.abs(wanted.coef_).max()
         np.testing.assert_allclose(model.coef_, wanted.coef_, atol=1e-5 * size)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, sp.csr_array])
+def test_cg_reads_nearly_dependent_float32_columns_in_float64(kind):
+    for n, d, apart in [(5000, 20, 1e-4), (2000, 100, 1e-5), (300, 30, 1e-5)]:
+        rng = np.random.default_rng(0)
+        X = (rng.normal(size=(n, 1)) + apart * rng.normal(size=(n, d))).astype(np.float32)
+        y = X.astype(np.float64) @ rng.normal(size=d) + 0.01 * rng.normal(size=n)
+        model = LeastSquaresRegressor(solver="cg").fit(kind(X), y)
+        wanted = LeastSquaresRegressor(solver="qr").fit(X.astype(np.float64), y).coef_
+        np.testing.assert_allclose(model.coef_, wanted, atol=1e-5 * np.abs(wanted).max())

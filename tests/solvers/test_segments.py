@@ -411,3 +411,26 @@ def test_units_do_not_matter_where_rows_are_forgotten(known, fit_intercept, expo
     found = recursive_lstsq(X, y, sample_weight=s * unit, initial=weighted, **same)
     for name in ("coef", "intercept", "predicted", "r2"):
         np.testing.assert_allclose(getattr(found, name), getattr(wanted, name), rtol=1e-9)
+
+
+@pytest.mark.parametrize("unit", [2.0**-990, 3.0, 2.0**990])
+@pytest.mark.parametrize("labels", [None, np.arange(120) % 3])
+@pytest.mark.parametrize("half_life", [None, 7.0])
+def test_a_factor_of_the_weights_leaves_standard_errors(half_life, labels, unit):
+    X, y, _ = problem()
+    s = np.random.default_rng(1).uniform(0.0, 1.0, len(y)).round(1)  # some are 0
+    same = {"half_life": half_life, "groups": labels, "standard_errors": True}
+    wanted = recursive_lstsq(X, y, sample_weight=s, **same)
+    found = recursive_lstsq(X, y, sample_weight=s * unit, **same)
+    close(found.standard_error, wanted.standard_error)
+    close(found.residual_std, wanted.residual_std * np.sqrt(unit))
+    if labels is None and half_life is None:
+        A, row = np.column_stack([X, np.ones(len(y))]), -1
+        peer = pytest.importorskip("statsmodels.api").WLS(y, A, weights=s * unit).fit()
+        close(found.standard_error[row], peer.bse[:-1] * _lost_rows(s, A))
+
+
+def _lost_rows(s, A):
+    """How much smaller standard errors of statsmodels are, which counts rows of weight 0."""
+    n, k = A.shape
+    return np.sqrt((n - k) / (np.count_nonzero(s) - k))
