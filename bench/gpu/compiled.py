@@ -122,11 +122,9 @@ def call_everything(kernels, dtype) -> None:
             kernels.predict(X, w, b, 1)
             kernels.gram(X, y, None, None, 1)
             kernels.column_moments(X, None, np.zeros(d))
+            for _ in kernels.centred_rows(X, y, None, w[0]):
+                pass
             for order in (None, np.arange(n)):
-                for transform in (np.ones(d), np.eye(d)):
-                    visit = kernels.transformed_rows(X, y, None, order, 8, w[0], transform, 1.0)
-                    for _ in visit:
-                        pass
                 for variant in EPOCHS:
                     run_epoch(kernels, X, y, order, variant)
 

@@ -549,23 +549,10 @@ class DeviceKernels(Kernels, Protocol):
     `solvers/rows.py` does in NumPy what they do, for an X on the host.
     """
 
-    def transformed_rows(
-        self,
-        X: Matrix,
-        y: np.ndarray,
-        sample_weight: np.ndarray | None,
-        order: np.ndarray | None,
-        multiple: int,
-        shift: np.ndarray,
-        transform: np.ndarray,
-        weight_unit: float,
+    def centred_rows(
+        self, X: Matrix, y: np.ndarray, sample_weight: np.ndarray | None, shift: np.ndarray
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
-        """One visit of the rows as z = T (x - shift): chunks of Z, y and weights, all float64.
-
-        `transform` is T, (k, d), or its diagonal, (d,). Weights are divided by `weight_unit`.
-        Each chunk but the last has a multiple of `multiple` rows, and is valid until the next one
-        is requested.
-        """
+        """Chunks of x - shift, y and weights, all float64, valid until the next is requested."""
 
     def column_moments(
         self, X: Matrix, sample_weight: np.ndarray | None, shift: np.ndarray

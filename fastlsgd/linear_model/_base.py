@@ -340,6 +340,17 @@ class LinearClassifier(ClassifierMixin, LinearModel):
         check_labels(y, "y")
         return _judged(accuracy_score, y, self.predict(X), sample_weight)
 
+    def __getattr__(self, name: str):
+        # Python calls this only for missing attributes.
+        if name in ("predict_proba", "predict_log_proba"):
+            raise AttributeError(
+                f"This {type(self).__name__!r} has no attribute {name!r}"
+            ) from AttributeError(
+                "probability estimates are not available for loss='squared_error'; "
+                "sklearn.calibration.CalibratedClassifierCV makes some from decision_function"
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     def _validate_labels(self, X, y, sample_weight, *, reset: bool, multi_output: bool = False):
         """X as the kernels read it, and the labels on the host, where they are compared.
 

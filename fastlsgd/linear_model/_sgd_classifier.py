@@ -383,14 +383,3 @@ class SGDClassifier(StreamedSGD, LinearClassifier, BaseSGD):
     def _check_parameters(self) -> None:
         super()._check_parameters()
         check_class_weight(self.class_weight)
-
-    def __getattr__(self, name: str):
-        # Python calls this only for missing attributes.
-        if name in ("predict_proba", "predict_log_proba"):
-            raise AttributeError(
-                f"This {type(self).__name__!r} has no attribute {name!r}"
-            ) from AttributeError(
-                f"probability estimates are not available for loss={self.loss!r}; "
-                f"sklearn.calibration.CalibratedClassifierCV makes some from decision_function"
-            )
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")

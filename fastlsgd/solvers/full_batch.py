@@ -145,7 +145,7 @@ def fit_full_batch(
     objective = _Objective(kernels, problem, metric, penalty.l1, n_threads)
     zero = _Point(np.zeros((y.shape[1], len(metric.shrink))), np.zeros(y.shape[1]))
     if fit_intercept:
-        zero.b = moments.y_origin + moments.y / moments.weight
+        zero.b = moments.y_mean()
     start = zero
     if coef is not None:
         start = _Point(metric.to_weights(coef.astype(np.float64)), zero.b)
@@ -198,7 +198,7 @@ class Rounding:
         if centred:
             offset = max(1.0, float(np.abs(mean * scale).max()))
         size = np.sqrt(np.maximum(variance, 0.0) + (mean**2 if centred else 0.0))
-        y_mean = moments.y_origin + moments.y / moments.weight
+        y_mean = moments.y_mean()
         targets = float(np.sqrt(np.sum(moments.y_variance() + y_mean**2)))
         return cls(2.0 * eps * offset / np.sqrt(moments.rows), size, targets)
 

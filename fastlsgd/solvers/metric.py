@@ -92,6 +92,9 @@ class ColumnMoments:
     def x_mean(self) -> np.ndarray:
         return self.x_origin + self.x / self.weight
 
+    def y_mean(self) -> np.ndarray:
+        return self.y_origin + self.y / self.weight
+
     def shift(self, centred: bool) -> np.ndarray:
         """Return the mean of x, or zeros if the rows are not `centred`."""
         return self.x_mean() if centred else np.zeros_like(self.x)
@@ -348,22 +351,14 @@ def correlated_rows(X: Matrix, s: np.ndarray | None, moments: ColumnMoments) -> 
 
 
 @dataclass
-class Metric:
-    """Coordinates z = T (x - shift). The weights of z are v, with coef = T^T v."""
+class Coordinates:
+    """Coordinates z = T x, in which weights are v, with coef = T^T v."""
 
-    shift: np.ndarray  # (d,), all zero where no intercept is fitted
     transform: np.ndarray  # T: (k, d), or (d,) where diagonal
-    shrink: np.ndarray  # (k,): the L2 penalty in z is sum_j shrink_j / 2 v_j^2
-    largest: float  # largest eigenvalue of the covariance of z
 
     @property
     def is_diagonal(self) -> bool:
         return self.transform.ndim == 1
-
-    @property
-    def curvature_bound(self) -> float:
-        """A bound on the largest curvature of J in z, penalty included; 1 in a full metric."""
-        return self.largest + float(self.shrink.max(initial=0.0)) if self.is_diagonal else 1.0
 
     def whiten(self, gradient: np.ndarray) -> np.ndarray:
         """Return the gradient of the weights, (t, d), as that of v, (t, k)."""
@@ -372,6 +367,20 @@ class Metric:
     def unwhiten(self, v: np.ndarray) -> np.ndarray:
         """Return the weights (t, d) of v, (t, k)."""
         return v * self.transform if self.is_diagonal else v @ self.transform
+
+
+@dataclass
+class Metric(Coordinates):
+    """Coordinates z = T (x - shift), and how curved J is along them."""
+
+    shift: np.ndarray  # (d,), all zero where no intercept is fitted
+    shrink: np.ndarray  # (k,): the L2 penalty in z is sum_j shrink_j / 2 v_j^2
+    largest: float  # largest eigenvalue of the covariance of z
+
+    @property
+    def curvature_bound(self) -> float:
+        """A bound on the largest curvature of J in z, penalty included; 1 in a full metric."""
+        return self.largest + float(self.shrink.max(initial=0.0)) if self.is_diagonal else 1.0
 
     def to_weights(self, coef: np.ndarray) -> np.ndarray:
         """Return v with coef = T^T v, in the least-squares sense where T has dropped directions."""
@@ -405,8 +414,8 @@ def diagonal_metric(moments: ColumnMoments, l2: float, centred: bool, eps: float
     else:
         largest = float(spread.sum())  # the trace bounds it
     return Metric(
-        moments.shift(centred),
         transform,
+        moments.shift(centred),
         l2 * transform**2,
         max(largest, np.finfo(np.float64).tiny),
     )
@@ -417,10 +426,10 @@ def full_metric(moments: ColumnMoments, l2: float, centred: bool, eps: float) ->
     whiten, scale = whitening(moments, l2, centred, eps)
     shift, penalty = moments.shift(centred), l2 * scale**2
     if not whiten.any():
-        return Metric(shift, whiten, np.zeros(1), 1.0)
+        return Metric(whiten, shift, np.zeros(1), 1.0)
     shrink, turn = eigh((whiten * penalty) @ whiten.T)
     shrink = np.clip(shrink, 0.0, 1.0)
-    return Metric(shift, (turn.T @ whiten) * scale, shrink, float(1.0 - shrink.min()))
+    return Metric((turn.T @ whiten) * scale, shift, shrink, float(1.0 - shrink.min()))
 
 
 def whitening(
@@ -471,7 +480,7 @@ def factor_metric(
     largest = max(values.max(initial=0.0), float((scale * np.abs(shift)).max(initial=0.0)))
     keep = values > max(rounding * largest, np.finfo(np.float64).tiny)
     if not keep.any():
-        return Metric(shift, np.zeros((1, d)), np.zeros(1), 1.0), np.zeros((len(rows), 1))
+        return Metric(np.zeros((1, d)), shift, np.zeros(1), 1.0), np.zeros((len(rows), 1))
     basis, whiten = basis[:, keep], vectors[keep] / values[keep, None]
     shrink = np.zeros(len(whiten))
     if l2 > 0.0:
@@ -479,4 +488,4 @@ def factor_metric(
         shrink, turn = eigh(root @ root.T)
         shrink = np.clip(shrink, 0.0, 1.0)
         basis, whiten = basis @ turn, turn.T @ whiten
-    return Metric(shift, whiten * scale, shrink, float(1.0 - shrink.min())), basis
+    return Metric(whiten * scale, shift, shrink, float(1.0 - shrink.min())), basis

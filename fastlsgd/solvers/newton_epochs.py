@@ -36,12 +36,19 @@ from ..kernels.contract import TargetGradients
 from .automatic import AutomaticMemory
 from .factors import EPS, GRAM_CONDITION, NotTrustworthy, TriangularFactor, cholesky_factor
 from .interrupt import call_loss_gradient
-from .metric import SAMPLE_RATIO, ColumnMoments, standard_scale, take_moments, whitening
+from .metric import (
+    SAMPLE_RATIO,
+    ColumnMoments,
+    Coordinates,
+    standard_scale,
+    take_moments,
+    whitening,
+)
 from .ordinary_rows import capped_shares, ruled_by_few
 from .problem import Penalty
 from .quadratic import minima
 from .recursive import Triangle, empty_triangle, weights_of, with_rows
-from .rows import counted_rows, rows_on_host, stored_numbers, transformed_rows
+from .rows import centred_rows, counted_rows, rows_on_host, stored_numbers
 from .training import Objective, TrainingData
 from .weights import equal_counts, normalised_weights, weights_of_visited
 
@@ -130,7 +137,7 @@ class _Descent:
         self.moments = take_moments(self.kernels, X, y, s, self.n_threads)
         moments, variance = self.moments, self.moments.y_variance()
         self.loss_scale = 0.5 * float(variance.sum())
-        square = variance + (moments.y_origin + moments.y / moments.weight) ** 2
+        square = variance + moments.y_mean() ** 2
         self.rounded_loss = (TARGET_EPS * EPS) ** 2 * float(square.sum())
 
     def _set_centre(self, intercept: np.ndarray) -> None:
@@ -186,10 +193,9 @@ class _Descent:
 
     def _read_centred(self, sample_weight: Any) -> TargetGradients:
         """Return the same from rows less the centre, which is exact, a chunk at a time."""
-        data, ones = (self.X, self.y, sample_weight), np.ones(len(self.centre))
         coef, b, total = np.ascontiguousarray(self.coef), self.b, 0.0
         sums = [np.zeros_like(b), np.zeros_like(coef), np.zeros_like(b)]
-        for Z, y, s in transformed_rows(self.kernels, data, None, 1, self.centre, ones, 1.0):
+        for Z, y, s in centred_rows(self.kernels, self.X, self.y, sample_weight, self.centre):
             weight = float(len(y) if s is None else s.sum())
             if weight > 0.0:
                 found = self.kernels.loss_gradient(Z, y, coef, b, s, self.n_threads)
@@ -214,7 +220,7 @@ class NewtonDescent(_Descent):
     ) -> None:
         super().__init__(data, objective, visited)
         self.last: _Step | None = None
-        self.metric: TriangularFactor | _Eigenvectors
+        self.metric: TriangularFactor | Coordinates
         if ruled_by_few(self.moments, self.sample_weight, TRIANGLE_RATIO):
             self._start_from_rows(start)
         else:
@@ -263,7 +269,7 @@ class NewtonDescent(_Descent):
             triangle = with_rows(triangle, *block)
         self.triangle = triangle
         metric, self.coef, intercept = weights_of(triangle, *start, self.objective)
-        self.metric, self.centre = _Eigenvectors(metric.transform), metric.shift
+        self.metric, self.centre = metric, metric.shift
         self.b = intercept + self.coef @ self.centre
 
 
@@ -323,19 +329,7 @@ class ProximalNewtonDescent(_Descent):
         self.moments.refuse_extreme_squares()
 
 
-class _Eigenvectors(NamedTuple):
-    """The metric by eigenvectors: the interface of `TriangularFactor`."""
-
-    transform: np.ndarray  # T: (k, d)
-
-    def whiten(self, gradient: np.ndarray) -> np.ndarray:
-        return gradient @ self.transform.T
-
-    def unwhiten(self, v: np.ndarray) -> np.ndarray:
-        return v @ self.transform
-
-
-def _metric(moments: ColumnMoments, objective: Objective) -> TriangularFactor | _Eigenvectors:
+def _metric(moments: ColumnMoments, objective: Objective) -> TriangularFactor | Coordinates:
     """Return the metric of J: Cholesky's where that is accurate, else by eigenvectors."""
     centred, l2 = objective.fit_intercept, objective.l2
     H = moments.curvature(centred)
@@ -346,7 +340,7 @@ def _metric(moments: ColumnMoments, objective: Objective) -> TriangularFactor | 
     except NotTrustworthy:
         pass
     white, scale = whitening(moments, l2, centred, NOISE_EPS)
-    return _Eigenvectors(white * scale)
+    return Coordinates(white * scale)
 
 
 def _share(rho: np.ndarray, before: np.ndarray) -> np.ndarray:

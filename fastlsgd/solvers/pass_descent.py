@@ -87,7 +87,7 @@ class PassDescent:
         self.rounding = Rounding.of(moments, scale, variance, centred, task.eps)
         self.y_mean = np.zeros(len(moments.y))
         if centred:
-            self.y_mean = moments.y_origin + moments.y / moments.weight
+            self.y_mean = moments.y_mean()
         self.coef = np.where(self.squared_scale > 0.0, coef, 0.0)
         self.slope, self.n_passes = slope, 0
         self.losses: list[float] = []

@@ -158,43 +158,20 @@ def rows_on_host(
         yield as_scipy(chunk) if sparse else as_dense(chunk), y[rows].astype(np.float64), s
 
 
-def transformed_rows(
-    kernels: Kernels,
-    data: tuple[Matrix, np.ndarray, np.ndarray | None],
-    order: np.ndarray | None,
-    multiple: int,
-    shift: np.ndarray,
-    transform: np.ndarray,
-    weight_unit: float,
+def centred_rows(
+    kernels: Kernels, X: Matrix, y: np.ndarray, sample_weight: np.ndarray | None, shift: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
-    """Yield one visit of the rows in other coordinates, where X is, as `DeviceKernels` has it.
-
-    `data` is X, y and sample_weight.
-    """
-    X, y, sample_weight = data
+    """Yield x - shift, y and weights of a few rows at a time, where X is; see `DeviceKernels`."""
     if lives_on_device(X):
-        yield from cast(DeviceKernels, kernels).transformed_rows(
-            X, y, sample_weight, order, multiple, shift, transform, weight_unit
-        )
+        yield from cast(DeviceKernels, kernels).centred_rows(X, y, sample_weight, shift)
         return
-    n = X.shape[0] if order is None else len(order)
-    step = max(1, CHUNK_NUMBERS // X.shape[1] // multiple) * multiple
-    for start in range(0, n, step):
-        stop = min(start + step, n)
-        rows, chunk = _visited(X, order, start, stop)
-        s = None
-        if sample_weight is not None:
-            s = sample_weight[rows].astype(np.float64) / weight_unit
-        yield _transformed(chunk, shift, transform), y[rows].astype(np.float64), s
-
-
-def _transformed(X: Matrix, shift: np.ndarray, transform: np.ndarray) -> np.ndarray:
-    Z = as_dense(X)
-    Z -= shift
-    if transform.ndim == 1:
-        Z *= transform
-        return Z
-    return Z @ transform.T
+    step = max(1, CHUNK_NUMBERS // X.shape[1])
+    for start in range(0, X.shape[0], step):
+        rows = slice(start, start + step)
+        s = None if sample_weight is None else sample_weight[rows].astype(np.float64)
+        Z = as_dense(row_slice(X, start, min(start + step, X.shape[0])))
+        Z -= shift
+        yield Z, y[rows].astype(np.float64), s
 
 
 def stored_by_chunks(X: CSR) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:

@@ -95,7 +95,7 @@ class ScaledProblem:
         self.metric: DiagonalFactor | TriangularFactor = DiagonalFactor(np.sqrt(self.squared_scale))
         self.y_mean = np.zeros(self.y.shape[1])
         if centred:
-            self.y_mean = self.moments.y_origin + self.moments.y / self.moments.weight
+            self.y_mean = self.moments.y_mean()
         if excess is not None:
             self.heavy = self._heavy(*excess)
 

@@ -129,39 +129,28 @@ def test_host_rows_stream_in_blocks(monkeypatch, layout, dtype):
 LAYOUTS = pytest.mark.parametrize("layout", ["C", "F", "backwards in steps", np.int64], ids=str)
 
 
-@pytest.mark.parametrize("full", [False, True], ids=["diagonal", "full"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @LAYOUTS
-def test_rows_in_other_coordinates(send, monkeypatch, layout, dtype, full):
-    """Rows come in chunks, and full transforms in ranges of chunks, as on the host."""
+def test_centred_rows(send, monkeypatch, layout, dtype):
+    """Rows come in chunks, with the numbers that they have on the host."""
     host = make_problem(4, 53, 11, 3, dtype, layout, density=0.5, y_layout="F")
     device = on_device(host, send)
-    monkeypatch.setattr(module_of("transformed_rows"), "CHUNK_BYTES", 8 * 20 * (11 + 3 + 1))
-    monkeypatch.setattr(cuda.rows, "STRETCH_BYTES", 8 * 7 * 11)
-    rng = np.random.default_rng(0)
-    shift, transform = rng.normal(size=11), rng.normal(size=(9, 11) if full else 11)
-    for order in (None, rng.permutation(53)[:41]):
-        for weighted in (False, True):
-            rest = order, 6, shift, transform, 1.7
-            there = []
-            for Z, y, s in cuda.transformed_rows(
-                device.X, device.y, device.s if weighted else None, *rest
-            ):
-                assert all(isinstance(part, DeviceArray) for part in (Z, y, s or Z))
-                there.append([None if p is None else np.asarray(p) for p in (Z, y, s)])
-            assert len(there) > 1
-            assert all(len(y) % 6 == 0 for _, y, _ in there[:-1])
-            data = host.X, host.y, host.s if weighted else None
-            here = rows.transformed_rows(load_backend("reference"), data, *rest)
-            for wanted, actual in zip(
-                zip(*here, strict=True), zip(*there, strict=True), strict=True
-            ):
-                if wanted[0] is None:
-                    assert actual[0] is None
-                    continue
-                np.testing.assert_allclose(
-                    np.concatenate(actual), np.concatenate(wanted), rtol=1e-13, atol=1e-13
-                )
+    monkeypatch.setattr(module_of("centred_rows"), "CHUNK_BYTES", 8 * 20 * (11 + 3 + 1))
+    shift = np.random.default_rng(0).normal(size=11)
+    for weighted in (False, True):
+        there = []
+        weights = device.s if weighted else None
+        for Z, y, s in cuda.centred_rows(device.X, device.y, weights, shift):
+            assert all(isinstance(part, DeviceArray) for part in (Z, y, s or Z))
+            there.append([None if p is None else np.asarray(p) for p in (Z, y, s)])
+        assert len(there) > 1
+        weights = host.s if weighted else None
+        here = rows.centred_rows(load_backend("reference"), host.X, host.y, weights, shift)
+        for wanted, actual in zip(zip(*here, strict=True), zip(*there, strict=True), strict=True):
+            if wanted[0] is None:
+                assert actual[0] is None
+                continue
+            np.testing.assert_array_equal(np.concatenate(actual), np.concatenate(wanted))
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -219,7 +208,7 @@ def test_automatic_rates_leave_x_on_the_device(
     n, d = 300, 6
     host = make_problem(8, n, d, targets, dtype, layout, weighted, density=0.6)
     device = on_device(host, send)
-    monkeypatch.setattr(module_of("transformed_rows"), "CHUNK_BYTES", 8 * 70 * d)
+    monkeypatch.setattr(module_of("centred_rows"), "CHUNK_BYTES", 8 * 70 * d)
     if how == "centred rows":
         monkeypatch.setattr(newton_epochs, "FAR_FROM_ZERO", 0.0)
     if how == "column moments":

@@ -270,9 +270,12 @@ def test_sparse_weights():
         np.testing.assert_array_equal(model.sparsify().densify().predict(X), model.predict(X))
 
 
-def test_no_probabilities():
+@pytest.mark.parametrize("model", BOTH)
+def test_no_probabilities(model):
     X, y, _ = problem(3)
-    model = SGDClassifier()
+    calibrated = CalibratedClassifierCV(model(), cv=3).fit(X, y)
+    assert calibrated.predict_proba(X).shape == (150, 3)
+    model = model()
     for name in ("predict_proba", "predict_log_proba"):
         assert not hasattr(model, name)
         with pytest.raises(AttributeError, match=f"has no attribute '{name}'") as caught:
@@ -280,8 +283,6 @@ def test_no_probabilities():
         assert "loss='squared_error'" in str(caught.value.__cause__)
     with pytest.raises(AttributeError, match="no attribute 'unheard_of'"):
         model.unheard_of  # noqa: B018
-    calibrated = CalibratedClassifierCV(SGDClassifier(random_state=0), cv=3).fit(X, y)
-    assert calibrated.predict_proba(X).shape == (150, 3)
 
 
 @pytest.mark.parametrize("model", BOTH)

@@ -2,7 +2,7 @@
 
 One file per family of kernels, with the names of the CPU backend's: `loss_gradient`, `predict`,
 `gram`, `sgd_dense`, `sgd_sparse`, `sgd_optimizer`; `sgd_epoch` chooses among the last three. Only a
-GPU needs `sgd_blocks`, with `sgd_triangles` and `sgd_chain` for its two kernels, `transformed_rows`
+GPU needs `sgd_blocks`, with `sgd_triangles` and `sgd_chain` for its two kernels, `centred_rows`
 and `column_moments`. What they share is in `compile`, `context` (device, streams), `memory`,
 `transfer`, `rows`, `gather`, `blocks`, `warp`, `lanes`, `products` and `sgd`.
 
@@ -20,6 +20,7 @@ What to know before changing these files:
   first lines. These are inlined; the tuples cost nothing.
 """
 
+from .centred_rows import centred_rows
 from .column_moments import column_moments
 from .context import build_info, isa
 from .gather import copy_to_host, take
@@ -29,7 +30,6 @@ from .memory import free_workspace
 from .predict import predict
 from .sgd_epoch import sgd_epoch, sgd_epochs
 from .transfer import copy_to_device, to_numba_array
-from .transformed_rows import transformed_rows
 
 __all__ = [
     "SUMS_ARE_SPLIT",
@@ -46,5 +46,5 @@ __all__ = [
     "sgd_epochs",
     "take",
     "to_numba_array",
-    "transformed_rows",
+    "centred_rows",
 ]

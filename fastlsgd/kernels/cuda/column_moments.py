@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from .centred_rows import Centred
 from .compile import Kernel, cuda, launch
 from .context import lock, multiprocessors, on_device_of
 from .loss_gradient import TILE_ROWS, csr_sums_that_fit
 from .memory import native, reserve
 from .rows import Sparse, Weights, matrix_of, resident, rows_of_stretch, stream_for, weight_of
 from .transfer import copy_beside
-from .transformed_rows import Transform
 from .warp import THREADS, WARP, WARPS, clear, sum_of_blocks, sync_warp
 
 
@@ -24,12 +24,12 @@ def column_moments(X, sample_weight, shift) -> tuple[np.ndarray, np.ndarray]:
         if isinstance(rows, Sparse):
             sums = _moments_of_csr(rows, s, stream)
         else:
-            change = Transform.of(rows, shift, np.ones(d), matrix, stream)
+            change = Centred.of(rows, shift, matrix, stream)
             sums = _moments_of_dense(change, s, stream)
     return sums[:d], sums[d:]
 
 
-def _moments_of_dense(change: Transform, s, stream) -> np.ndarray:
+def _moments_of_dense(change: Centred, s, stream) -> np.ndarray:
     """A stretch of rows at a time: centred, then summed."""
     n, d = change.rows.shape
     step = min(n, rows_of_stretch(d))
@@ -39,7 +39,7 @@ def _moments_of_dense(change: Transform, s, stream) -> np.ndarray:
     for first in range(0, n, step):
         rows = min(step, n - first)
         A = reserve("centred rows", rows * d)
-        change.write_into(A, None, first, rows, stream)
+        change.write_into(A, first, rows, stream)
         weights = A if s is None else s[first : first + rows]
         launch(_column_sums, (across, splits), THREADS, stream)(
             native(A), rows, d, native(weights), int(s is not None), int(first == 0), native(parts)

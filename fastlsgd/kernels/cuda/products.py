@@ -1,6 +1,6 @@
-"""Matrix products in float64, Z^T Z and A B: by cuBLAS where CuPy is installed, else by tiles.
+"""Matrix products Z^T Z in float64: by cuBLAS where CuPy is installed, else by tiles.
 
-The kernels give each thread 4 x 4 products of a tile; `DEPTH` rows of two strips lie in shared
+The kernel gives each thread 4 x 4 products of a tile; `DEPTH` rows of two strips lie in shared
 memory. 2 loads from there for 4 multiply-adds.
 """
 
@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..device import DeviceArray
-from .compile import SIMULATED, Kernel, cuda, launch
-from .memory import native
+from .compile import SIMULATED, Kernel, cuda
 
 SIDE = 2 if SIMULATED else 16  # SIDE x SIDE threads, of 4 x 4 products each
 TILE = 4 * SIDE  # rows or columns of a tile
 DEPTH = 4 if SIMULATED else 16  # rows of a strip in shared memory
 PITCH = DEPTH + 1  # the 1 is for the banks of shared memory
 STRIP = DEPTH * TILE
-TURNED_STRIP = TILE * PITCH
 CUBLAS_PRODUCTS = 1e8  # multiply-adds from which a call of cuBLAS pays
 
 
@@ -35,52 +32,6 @@ def cupy_for(products: float):
 def cupy_stream(cupy, stream):
     """The same stream, for CuPy to work on."""
     return cupy.cuda.ExternalStream(int(getattr(stream.handle, "value", stream.handle) or 0))
-
-
-def multiply_into(out: DeviceArray, A: DeviceArray, B: DeviceArray, shape, stream) -> None:
-    """out = A B, for flat arrays of shapes (n, d) and (d, k), where `shape` is (n, d, k)."""
-    n, d, k = shape
-    cupy = cupy_for(n * d * k)
-    if cupy is not None:
-        with cupy_stream(cupy, stream):
-            left, right = cupy.asarray(A.reshape(n, d)), cupy.asarray(B.reshape(d, k))
-            cupy.dot(left, right, out=cupy.asarray(out.reshape(n, k)))
-        return
-    tiles = -(-n // TILE), -(-k // TILE)
-    launch(_multiply, tiles, SIDE * SIDE, stream)(native(A), native(B), n, d, k, native(out))
-
-
-@Kernel
-def _multiply(A, B, n, d, k, out):
-    """out = A B, one tile per block of threads."""
-    left = cuda.shared.array(TURNED_STRIP, np.float64)
-    right = cuda.shared.array(STRIP, np.float64)
-    total = cuda.local.array(16, np.float64)
-    thread = cuda.threadIdx.x
-    tx, ty = thread % SIDE, thread // SIDE
-    i0, j0 = cuda.blockIdx.x * TILE, cuda.blockIdx.y * TILE
-    for q in range(16):
-        total[q] = 0.0
-    for base in range(0, d, DEPTH):
-        for place in range(thread, TILE * DEPTH, SIDE * SIDE):
-            r, c = place // DEPTH, place % DEPTH
-            inside = i0 + r < n and base + c < d
-            left[r * PITCH + c] = A[(i0 + r) * d + base + c] if inside else 0.0
-            r, c = place // TILE, place % TILE
-            inside = base + r < d and j0 + c < k
-            right[place] = B[(base + r) * k + j0 + c] if inside else 0.0
-        cuda.syncthreads()
-        for c in range(DEPTH):
-            for a in range(4):
-                x = left[(ty + a * SIDE) * PITCH + c]
-                for b in range(4):
-                    total[4 * a + b] += x * right[c * TILE + tx + b * SIDE]
-        cuda.syncthreads()
-    for a in range(4):
-        for b in range(4):
-            i, j = i0 + ty + a * SIDE, j0 + tx + b * SIDE
-            if i < n and j < k:
-                out[i * k + j] = total[4 * a + b]
 
 
 @Kernel
