@@ -55,8 +55,9 @@ GRAM_PASSES = 0.045
 PASS_PER_TARGET = 0.3
 # and this many for CSR, whose rows it makes dense, times d^2 over the stored numbers per row.
 SPARSE_GRAM_PASSES = 0.015
-# The factor of A A^T for sparse rows costs this many passes, times n^3 over the stored numbers.
-DUAL_PASSES = 0.007
+# The factor of A A^T for sparse rows costs this many passes, times n^3 over the stored numbers, and
+# the product so many for each stored number of a column.
+DUAL_PASSES, SPARSE_DUAL_PASSES = 0.007, 3.0
 # Where a Gram matrix costs more passes than this, conjugate gradients are tried first.
 PATIENCE = 45.0
 # Where conjugate gradients on the rows need more passes, those on scaled columns may need fewer.
@@ -269,8 +270,14 @@ def _by_rows(system: System, request: Request) -> Solution:
 
 
 def _dual_passes(system: System) -> float:
-    """Return the cost of the factor of A A^T for sparse rows, in passes of a gradient."""
-    return DUAL_PASSES * float(system.n) ** 3 / max(system.stored, 1)
+    """Return the least cost of A A^T for sparse rows and of its factor, in passes of a gradient.
+
+    The product of 2,000 x 20,000 with 900 numbers per row takes 0.8 s, its factor 0.1 s, and 50
+    iterations of conjugate gradients 0.15 s.
+    """
+    stored = max(system.stored, 1)
+    factor = DUAL_PASSES * float(system.n) ** 3 / stored
+    return factor + SPARSE_DUAL_PASSES * stored / system.d
 
 
 def _by_dual(system: System, request: Request) -> Solution:

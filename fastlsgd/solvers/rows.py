@@ -214,10 +214,12 @@ def row_squares(X: CSR) -> np.ndarray:
     step = max(1, CHUNK_NUMBERS * X.shape[0] // max(stored_numbers(X), 1))
     for start in range(0, X.shape[0], step):
         own = ends[start : start + step + 1]
-        filled = np.flatnonzero(own[:-1] < own[1:])
-        if len(filled):
-            values = np.asarray(X.data[int(own[0]) : int(own[-1])], np.float64)
-            squares[start + filled] = np.add.reduceat(values * values, own[filled] - own[0])
+        values = np.asarray(X.data[int(own[0]) : int(own[-1])], np.float64)
+        # SciPy's product takes a fifth of the time of `reduceat`.
+        one_column = np.zeros(len(values), np.int32)
+        shape = (len(own) - 1, 1)
+        rows = csr_array((values * values, one_column, own - own[0]), shape)
+        squares[start : start + shape[0]] = rows @ np.ones(1)
     return squares
 
 

@@ -15,6 +15,7 @@ import fastlsgd
 from fastlsgd import LeastSquaresClassifier, LeastSquaresRegressor
 from fastlsgd.kernels import available_backends, load_backend
 from fastlsgd.kernels.contract import CSR
+from fastlsgd.solvers.conjugate import exceeds
 from fastlsgd.solvers.row_products import RowProducts, ScipyProducts
 
 N, D = 400, 2000
@@ -191,3 +192,23 @@ def test_backends_without_compiled_products_give_the_same_weights():
     ]
     assert [fit.solver_ for fit in fits] == ["cg", "cg"]
     close(fits[0].coef_, fits[1].coef_, 1e-9)
+
+
+def test_residuals_that_rise_for_a_while_end_no_cheap_iteration():
+    """A sparse ridge of 5,000 x 8,000 gave up 110 iterations for a factor that costs 8,000."""
+    rising = list(np.exp(np.linspace(0.0, 3.0, 13)))
+    assert exceeds(40, rising)
+    assert not exceeds(8_000, rising)
+    falling = list(np.exp(-0.1 * np.arange(600.0)))
+    assert not exceeds(8_000, falling)
+    assert exceeds(650, falling)
+
+
+def test_rows_of_many_numbers_need_no_product_of_all_pairs():
+    """2,000 x 20,000 with 900 numbers per row took 0.85 s, most of it X X^T, in place of 0.12."""
+    rng = np.random.default_rng(0)
+    X = random_csr((300, 3000), 0.1, rng)
+    y = X @ rng.normal(size=3000)
+    model = LeastSquaresRegressor(alpha=0.01).fit(X, y)
+    assert model.solver_ == "cg"
+    close(model.coef_, truth(X.toarray(), y[:, None], alpha=3.0)[0][0], 1e-8)
