@@ -556,13 +556,13 @@ def cast_coef(coef: np.ndarray, dtype) -> np.ndarray:
 
 
 @contextmanager
-def overflow_explained(X, y) -> Iterator[None]:
+def overflow_explained(X, y, blas=blas_for) -> Iterator[None]:
     """Where sums overflow, say so instead of naming the factorisation that failed on them.
 
-    BLAS has one thread in the block where X is small.
+    BLAS has one thread in the block where X is small, as `blas` judges it.
     """
     try:
-        with np.errstate(over="ignore", invalid="ignore"), blas_for(X, y.shape[1]):
+        with np.errstate(over="ignore", invalid="ignore"), blas(X, y.shape[1]):
             yield
     except NoEigenvalues as error:
         raise ValueError(f"The fit failed: {error}. Rescale the columns of X.") from error

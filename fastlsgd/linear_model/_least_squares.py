@@ -22,6 +22,7 @@ from ..solvers.regression import (
     SOLVERS,
     fit_regression,
 )
+from ..solvers.serial_blas import blas_for_fit
 from ..solvers.solution import MostRows, Solution
 from ._base import (
     all_or_nothing,
@@ -260,7 +261,7 @@ class LeastSquaresRegressor(FromStreams, InferringRegressor):
 
     def _solve(self, kernels, problem: Problem, alphas: list[float], start, one_target: bool):
         n_threads = self._n_threads(problem.X, problem.y.shape[1])
-        with overflow_explained(problem.X, problem.y):
+        with overflow_explained(problem.X, problem.y, blas_for_fit):
             solutions = fit_regression(
                 kernels,
                 problem,

@@ -26,6 +26,7 @@ from ..solvers.holdout import Holdout
 from ..solvers.plain_descent import PlainDescent, PlainMemory
 from ..solvers.rows import counted_rows, take_rows
 from ..solvers.seen_rows import with_seen
+from ..solvers.serial_blas import blas_for_fit
 from ..solvers.stochastic import (
     Descent,
     EpochReport,
@@ -170,7 +171,7 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
         if self._automatic:
             visited = counted_rows(weights, visited)
         rows = TrainingRows(X, y, weights, visited, score, one_target, y_exponents)
-        with overflow_explained(X, y):
+        with overflow_explained(X, y, blas_for_fit):
             descent = self._descent(kernels, rows, call, warm, n_threads)
             data = TrainingData(kernels, X, y, weights, n_threads)
             excess = None if weights is None else partial(weighted_excess, data, visited)
