@@ -14,8 +14,8 @@ from ._dispatch import fit_or_fall_back, require, validated, weights_of_rows
 # Those under which squared error does not diverge; both libraries do the same updates.
 SCHEDULES = ("constant", "invscaling", "adaptive")
 # scikit-learn's loop makes no call per epoch, and is quicker while n_samples (64 + n_features) is
-# at most this: 0.6 ms for 20 x 3 where ours takes 2, and as long for 1,000 x 10.
-LITTLE_WORK = 75_000
+# at most this: 0.4 ms for 20 x 3 where ours takes 0.7, and as long for 200 x 5.
+LITTLE_WORK = 16_000
 # Parameters that fastlsgd's estimators have too, with the same meaning.
 SHARED = (
     "loss",

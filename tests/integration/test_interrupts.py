@@ -15,7 +15,7 @@ import fastlsgd
 from fastlsgd import LeastSquaresRegressor, SGDClassifier, SGDRegressor, _threads
 from fastlsgd.kernels import reference
 from fastlsgd.linear_model import _base
-from fastlsgd.solvers import factors, interrupt
+from fastlsgd.solvers import factors, interrupt, plain_descent
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
@@ -202,6 +202,7 @@ def test_a_long_read_of_x_is_left_to_itself(call, monkeypatch):
     X = np.random.default_rng(0).normal(size=(300, 5))
     monkeypatch.setattr(interrupt, "LONG_READ", 0.0)
     monkeypatch.setattr(_base, "FEW_LOOKED_AT", 0)  # few numbers are not left to kernels
+    monkeypatch.setattr(plain_descent, "EPOCHS_NUMBERS", 0)  # nor are they visited in one call
     callers = []
 
     def watched(function):
