@@ -1,8 +1,9 @@
 """Sphinx's configuration of the site: `docs/build` builds it.
 
 Pages are the Markdown files of this folder, the gallery is examples/, executed, and the API is
-listed by the modules themselves. FASTLSGD_DOCS_ONLINE=1 links to the documentation of NumPy and
-others, for which their inventories are fetched; by default nothing needs the network.
+listed by the modules themselves. Formulas are MathML (`formulas.py`). FASTLSGD_DOCS_ONLINE=1
+links to the documentation of NumPy and others, for which their inventories are fetched; by default
+nothing needs the network, neither the build nor the reader.
 """
 
 from __future__ import annotations
@@ -29,13 +30,15 @@ author = "The fastlsgd developers"
 copyright = author
 version = release = fastlsgd.__version__
 
+sys.path.insert(0, str(HERE))  # for formulas.py and programs.py
+
 extensions = [
+    "formulas",
     "myst_parser",
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.intersphinx",
-    "sphinx.ext.mathjax",
     "sphinx_gallery.gen_gallery",
 ]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
@@ -44,6 +47,7 @@ templates_path = ["_templates"]
 
 # ------------------------------------------------------------------------------------- pages
 
+html_math_renderer = "mathml"
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 4
 # Pages link to files of the clone outside this folder, which are no pages of the site.
@@ -135,9 +139,10 @@ def belongs_to_gallery(program: Path) -> bool:
 
 
 def can_run(program: Path) -> bool:
-    """Whether all packages that it imports at its top are installed."""
-    names = set()
-    for node in ast.parse(program.read_text("utf-8")).body:
+    """Whether all packages that it imports at its top, or tries to, are installed."""
+    names, body = set(), ast.parse(program.read_text("utf-8")).body
+    tried = [node for part in body if isinstance(part, ast.Try) for node in part.body]
+    for node in (*body, *tried):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -197,9 +202,6 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
 }
-
-
-sys.path.insert(0, str(HERE))  # for programs.py
 
 
 def setup(app):

@@ -30,11 +30,15 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
-from torch import nn
+
+try:
+    import torch
+    from torch import nn
+except ModuleNotFoundError:
+    sys.exit('This program needs PyTorch: pip install "fastlsgd[torch]"')
 
 from fastlsgd import LeastSquaresClassifier, SGDClassifier
 from fastlsgd.streaming import scan

@@ -7,9 +7,15 @@ The last layer of a network, and derivatives of a solution.
 Run: ``python examples/torch_head.py`` (needs PyTorch: ``pip install "fastlsgd[torch]"``)
 """
 
-import torch
+import sys
+
 from sklearn.datasets import load_digits
-from torch import nn
+
+try:
+    import torch
+    from torch import nn
+except ModuleNotFoundError:
+    sys.exit('This program needs PyTorch: pip install "fastlsgd[torch]"')
 
 from fastlsgd.torch import fit_head, lstsq
 
