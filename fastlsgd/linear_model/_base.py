@@ -124,6 +124,7 @@ class LinearModel(BaseEstimator):
             # valid for its own version only.
             state = {**type(self)().get_params(deep=False), **state}
             state.pop("_memory", None)
+            state.pop("_y_exponents", None)
             state.pop("_seen", None)
             state.pop("_moments", None)
         super().__setstate__(state)

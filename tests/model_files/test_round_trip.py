@@ -27,7 +27,7 @@ from fastlsgd import (
 
 SUFFIXES = (".json", ".safetensors")
 # What a file does not keep, by docs/model_files.md; the binarizer is made anew for multilabel.
-NOT_KEPT = ("_memory", "_seen", "_evidence", "_evidence_advice", "_label_binarizer")
+NOT_KEPT = ("_memory", "_y_exponents", "_seen", "_evidence", "_evidence_advice", "_label_binarizer")
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(120, 4)) * [1.0, 1e-3, 1e3, 1.0] + [0.0, 0.1, 5e3, -1.0]
