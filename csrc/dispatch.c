@@ -120,8 +120,8 @@ const char *fastlsgd_status_text(int status) {
   case FASTLSGD_NO_MEMORY:
     return "not enough memory for the scratch of a kernel";
   case FASTLSGD_INVALID:
-    return "invalid argument: a negative size, an unknown dtype, or NULL for an array with "
-           "elements";
+    return "invalid argument: a size that is negative or beyond any memory, an unknown dtype, or "
+           "NULL for an array with elements";
   }
   return "unknown status";
 }
@@ -135,12 +135,23 @@ static double nothing[1];
 
 static void *or_nothing(const void *p) { return p ? (void *)p : nothing; }
 
+/* No memory holds an array of more numbers. Up to here, the bytes of all threads' sums are far from
+ * the ends of 64 bits, so that scratch that is too large is refused and not cut off. */
+static const int64_t MOST_NUMBERS = (int64_t)1 << 48;
+
 /* Whether an array of these sizes, none of them negative, may be at p. */
 static int may_be(const void *p, int64_t rows, int64_t columns) {
-  return rows >= 0 && columns >= 0 && (p || !rows || !columns);
+  return rows >= 0 && columns >= 0 && rows <= MOST_NUMBERS && columns <= MOST_NUMBERS &&
+         (!rows || columns <= MOST_NUMBERS / rows) && (p || !rows || !columns);
 }
 
 static int is_dtype(fastlsgd_dtype dtype) { return dtype == FASTLSGD_F32 || dtype == FASTLSGD_F64; }
+
+/* How many numbers a CSR matrix stores, from the end of indptr. */
+static int64_t n_stored(const fastlsgd_matrix *X) {
+  return X->index_bytes == 4 ? ((const int32_t *)X->indptr)[X->n_rows]
+                             : ((const int64_t *)X->indptr)[X->n_rows];
+}
 
 /* Copies X to `out`; returns whether it is valid. In a CSR matrix without elements, `indices` may be
  * NULL, by which the kernels would take it for a dense one. */
@@ -150,8 +161,9 @@ static int take_matrix(fastlsgd_matrix *out, const fastlsgd_matrix *X) {
   out->data = or_nothing(X->data);
   if (!X->indices && !X->indptr) return may_be(X->data, X->n_rows, X->n_cols);
   if (!X->indices) out->indices = nothing;
-  return X->n_rows >= 0 && X->n_cols >= 0 && X->indptr &&
-         (X->index_bytes == 4 || X->index_bytes == 8);
+  return may_be(X->indptr, X->n_rows, 1) && may_be(nothing, 1, X->n_cols) && X->indptr &&
+         (X->index_bytes == 4 || X->index_bytes == 8) &&
+         ((X->indices && X->data) || n_stored(X) == 0);
 }
 
 static int take_targets(fastlsgd_targets *out, const fastlsgd_targets *y, int64_t n) {
@@ -222,8 +234,10 @@ int fastlsgd_gram(double *out, const fastlsgd_matrix *X, const fastlsgd_targets 
                   const void *sample_weight, const double *shift, int n_threads) {
   fastlsgd_matrix x;
   fastlsgd_targets z;
-  if (n_threads < 0 || !out || !take_matrix(&x, X) || !take_targets(&z, y, x.n_rows))
+  if (n_threads < 0 || !take_matrix(&x, X) || !take_targets(&z, y, x.n_rows))
     return FASTLSGD_INVALID;
+  const int64_t m = x.n_cols + z.n_targets + 1;
+  if (!may_be(out, m, m)) return FASTLSGD_INVALID;
   return isas[current].kernels[x.dtype][z.dtype].gram(out, &x, &z, sample_weight, shift,
                                                       limit_threads(n_threads));
 }

@@ -124,6 +124,14 @@ static void refuse(void) {
   invalid += fastlsgd_loss_gradient(loss, dw, db, &A, &B, w, b, NULL, 1) == FASTLSGD_INVALID;
   A.n_rows = N, A.dtype = (fastlsgd_dtype)7;
   invalid += fastlsgd_gram(loss, &A, &B, NULL, NULL, 1) == FASTLSGD_INVALID;
+  A.n_rows = 0, A.n_cols = (int64_t)1 << 61, A.dtype = FASTLSGD_F64; /* 8 d overflows */
+  invalid += fastlsgd_loss_gradient(loss, dw, db, &A, &B, w, b, NULL, 1) == FASTLSGD_INVALID;
+  A.n_cols = (int64_t)1 << 31; /* (d + t + 1)^2 */
+  invalid += fastlsgd_gram(loss, &A, &B, NULL, NULL, 1) == FASTLSGD_INVALID;
+  const int32_t indptr[] = {0, 1};
+  A = (fastlsgd_matrix){
+      .n_rows = 1, .n_cols = D, .dtype = FASTLSGD_F64, .data = X, .indptr = indptr, .index_bytes = 4};
+  invalid += fastlsgd_loss_gradient(loss, dw, db, &A, &B, w, b, NULL, 1) == FASTLSGD_INVALID;
   printf("invalid %d\n", invalid);
 }
 
