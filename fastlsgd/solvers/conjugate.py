@@ -313,6 +313,7 @@ def conjugate_gradients(
     max_iter: int,
     budget: int | None = None,
     note: Callable[[np.ndarray, np.ndarray, np.ndarray], None] | None = None,
+    spent: float = SPENT_SHARE,
 ) -> Inner:
     """Solve M v = z (Hestenes and Stiefel 1952) for each row z of (t, m), all at once.
 
@@ -327,6 +328,8 @@ def conjugate_gradients(
     note : callable, optional
         Called before each product with v, the residual, and by how much v^T M v / 2 - v^T z has
         fallen so far, times two.
+    spent : float
+        The share of the budget before which the rate does not count.
     """
     v, r, p, scratch = np.zeros_like(z), z.copy(), z.copy(), np.empty_like(z)
     rho, gained = dots(r, r), np.zeros(len(z))
@@ -354,7 +357,7 @@ def conjugate_gradients(
         history.append(float(rho.max()))
         if np.all(new <= target) or not np.isfinite(history[-1]):
             break
-        if budget is not None and exceeds(budget, history):
+        if budget is not None and exceeds(budget, history, spent):
             is_slow = True
             break
         p *= beta[:, None]
@@ -379,7 +382,7 @@ def condition_seen_at_random(product: Callable[[np.ndarray], np.ndarray], m: int
     return conjugate_gradients(product, z, UNSEEN / (ROUND**2 * np.sqrt(m)), LOOK_BACK).condition
 
 
-def exceeds(budget: int, history: list[float]) -> bool:
+def exceeds(budget: int, history: list[float], spent: float = SPENT_SHARE) -> bool:
     """Return whether full accuracy takes more iterations than this, at the rate of the last ones.
 
     Residuals may rise for a while before they fall, so that a share of a large budget is spent
@@ -387,7 +390,7 @@ def exceeds(budget: int, history: list[float]) -> bool:
     some hundreds, for a factor that costs as much as 8,000.
     """
     k = len(history) - 1
-    if k < max(LOOK_BACK, SPENT_SHARE * budget):
+    if k < max(LOOK_BACK, spent * budget):
         return False
     back = max(LOOK_BACK, k // 2)
     rate = (np.log(history[-1]) - np.log(history[-1 - back])) / back
