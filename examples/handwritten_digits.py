@@ -190,7 +190,8 @@ print("wrote handwritten_digits.png")
 # ----------------------
 # A convolutional network in PyTorch, trained for as many seconds of a processor: two convolutions,
 # two linear layers, Adam. With more time it gets better than random features. With as much time it
-# depends on the machine.
+# depends on the machine: on a busy one, 29 seconds were 0.9 epochs of Fashion-MNIST and an accuracy
+# of 0.857, where random features have 0.908.
 
 
 def train_network(seconds):
