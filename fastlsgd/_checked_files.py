@@ -13,6 +13,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO
 
+MODEL_SUFFIXES = (".json", ".safetensors")
+
 
 class WrongFile(Exception):
     """What is wrong with a file."""
@@ -48,6 +50,39 @@ def replace_file(path: str | PathLike, content: bytes) -> None:
     """Write a file at once or not at all."""
     with file_in_place_of(path) as file:
         file.write(content)
+
+
+def model_suffix(path: str | PathLike) -> str:
+    """Return the suffix of the name of a model file, which tells its form.
+
+    Raises
+    ------
+    ValueError
+        If there is none that is known.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in MODEL_SUFFIXES:
+        raise ValueError(
+            f"{os.fspath(path)}: the name of a model file must end in "
+            f"{' or '.join(MODEL_SUFFIXES)}, which tells its form."
+        )
+    return suffix
+
+
+def suffix_of_model_that_exists(path: str | PathLike) -> str:
+    """Return the suffix of a model file that is to be read.
+
+    Raises
+    ------
+    ValueError
+        If there is none that is known.
+    FileNotFoundError
+        If there is no such file.
+    """
+    suffix = model_suffix(path)
+    if not Path(path).exists():
+        raise FileNotFoundError(f"There is no file {os.fspath(path)}.")
+    return suffix
 
 
 def safetensors_package(what: str) -> Any:

@@ -61,8 +61,8 @@ def save_figure(figure, path: Path) -> None:
         raise CommandError(f"can't write {str(path)!r}: {reason}", EXIT_FAILED) from error
 
 
-def checked_output(path: str, option: str) -> Path:
-    """Return the path of a file to write, after a check that it can be written; it is not touched.
+def check_output(path: str, option: str) -> None:
+    """Check that a file can be written; it is not touched.
 
     Raises
     ------
@@ -75,18 +75,17 @@ def checked_output(path: str, option: str) -> Path:
     check_folder(target.resolve().parent, f"{option} {path!r}")
     if target.exists() and not os.access(target, os.W_OK):
         raise CommandError(f"{option}: can't overwrite {path!r}", EXIT_USAGE)
-    return target
 
 
-def refuse_overwriting(outputs: Sequence[Path | None], inputs: Sequence[str]) -> None:
+def refuse_overwriting(outputs: Sequence[str | None], inputs: Sequence[str]) -> None:
     """Raise CommandError where a file to write is one to read, or two are the same."""
     taken = {os.path.realpath(path): path for path in inputs}
     for output in outputs:
         if output is not None:
             real = os.path.realpath(output)
             if real in taken:
-                raise CommandError(f"{str(output)!r} would overwrite {taken[real]!r}", EXIT_USAGE)
-            taken[real] = str(output)
+                raise CommandError(f"{output!r} would overwrite {taken[real]!r}", EXIT_USAGE)
+            taken[real] = output
 
 
 def check_folder(folder: Path, what: str) -> None:
@@ -102,14 +101,13 @@ def check_folder(folder: Path, what: str) -> None:
         raise CommandError(f"can't write to {what}: {reason}", EXIT_USAGE) from error
 
 
-def checked_picture(path: str | None) -> Path | None:
-    """Return where a picture goes, after checks that it can be drawn and written."""
+def check_picture(path: str | None) -> None:
+    """Check that a picture, if one is asked for, can be drawn and written."""
     if path is None:
-        return None
-    target = checked_output(path, "--plot")
+        return
+    check_output(path, "--plot")
     if find_spec("matplotlib") is None:
         raise CommandError('--plot needs Matplotlib: pip install "fastlsgd[plot]"', EXIT_FAILED)
-    return target
 
 
 class ProgressLine:

@@ -10,11 +10,11 @@ from ..model_files.table import Table
 from ..streaming import StreamError
 from ..streaming.source import named
 from ..streaming.stream import Meter
-from .console import ProgressLine, checked_picture, refuse_overwriting, say
+from .arguments import MEGABYTE, path_of
+from .console import ProgressLine, say
 from .judge import errors_for, predicted
 from .report import draw, error_lines, print_report
 from .tables import (
-    bytes_of,
     failures_explained,
     read_model,
     refuse_many_targets,
@@ -24,9 +24,7 @@ from .tables import (
 
 
 def run(arguments: argparse.Namespace) -> None:
-    picture = checked_picture(arguments.plot)
-    refuse_overwriting([picture], [arguments.model, *arguments.source])
-    memory = bytes_of(arguments.memory)
+    picture, memory = path_of(arguments.plot), arguments.memory * MEGABYTE
     with failures_explained(*arguments.source, arguments.model):
         model = read_model(arguments.model)
         refuse_many_targets(model)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .._checked_files import safetensors_package
 from ..linear_model import (
     LeastSquaresClassifier,
     LeastSquaresCV,
@@ -19,7 +19,6 @@ from ..linear_model import (
     SGDRegressorCV,
 )
 from ..model_files import write_record
-from ..model_files.container import suffix_of
 from ..model_files.record import record_of
 from ..model_files.table import Table
 from ..streaming import Stream, StreamError, scan
@@ -27,19 +26,11 @@ from ..streaming.encoding import is_category, is_numeric
 from ..streaming.source import named
 from ..streaming.stream import Meter
 from ..streaming.views import held_out_rows, view_of, without_held_out
-from .console import (
-    EXIT_FAILED,
-    EXIT_USAGE,
-    CommandError,
-    ProgressLine,
-    checked_output,
-    checked_picture,
-    refuse_overwriting,
-)
+from .arguments import MEGABYTE, path_of
+from .console import EXIT_USAGE, CommandError, ProgressLine
 from .judge import errors_for, logarithm, predicted
 from .report import coefficients, draw, print_report
 from .tables import (
-    bytes_of,
     failures_explained,
     is_array_file,
     mapped,
@@ -50,18 +41,8 @@ from .tables import (
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Run the command; all that can be checked before the work begins is checked then."""
     estimator = _estimator(arguments)
-    output = checked_output(arguments.output, "--output")
-    try:
-        if suffix_of(output) == ".safetensors":
-            safetensors_package("Model files that end in .safetensors")
-    except ValueError as error:
-        raise CommandError(error, EXIT_USAGE) from error
-    except ImportError as error:
-        raise CommandError(error, EXIT_FAILED) from error
-    picture = checked_picture(arguments.plot)
-    refuse_overwriting([output, picture], arguments.source)
+    output, picture = Path(arguments.output), path_of(arguments.plot)
     with failures_explained(*arguments.source):
         source = source_of(arguments.source)
         stream, table = _scanned(arguments, source)
@@ -100,7 +81,6 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _estimator(arguments: argparse.Namespace) -> Any:
     """Return the estimator that the options name, not fitted."""
-    _refuse_contradictions(arguments)
     alphas = arguments.alpha
     common = {"fit_intercept": not arguments.no_intercept, "backend": arguments.backend}
     if arguments.estimator == "sgd":
@@ -125,35 +105,9 @@ def _estimator(arguments: argparse.Namespace) -> Any:
     )
 
 
-def _refuse_contradictions(arguments: argparse.Namespace) -> None:
-    is_sgd = arguments.estimator == "sgd"
-    numbers = arguments.alpha or []
-    wrong = {
-        "--cv is not for --classify": arguments.classify and arguments.cv is not None,
-        "--loss-scale log is not for --classify": arguments.classify
-        and arguments.loss_scale == "log",
-        "--positive is not for --estimator sgd": is_sgd and arguments.positive,
-        "--solver is not for --estimator sgd": is_sgd and arguments.solver != "auto",
-        "several values of --alpha need --cv": len(numbers) > 1 and arguments.cv is None,
-        "--alpha must be 0 or more": not all(0.0 <= alpha < np.inf for alpha in numbers),
-        "--l1-ratio must lie in [0, 1]": not 0.0 <= arguments.l1_ratio <= 1.0,
-        "--cv must be 2 or more": arguments.cv is not None and arguments.cv < 2,
-        "--holdout must lie between 0 and 1": arguments.holdout is not None
-        and not 0.0 < arguments.holdout < 1.0,
-        "--seed must lie in [0, 2**32)": not 0 <= arguments.seed < 2**32,
-        "--target is among --columns": arguments.target in (arguments.columns or ()),
-        "--no-errors leaves nothing for --plot": arguments.no_errors and arguments.plot is not None,
-        "--no-errors leaves nothing for --holdout": arguments.no_errors
-        and arguments.holdout is not None,
-    }
-    for message, holds in wrong.items():
-        if holds:
-            raise CommandError(f"{message} (see fastlsgd fit --help)", EXIT_USAGE)
-
-
 def _scanned(arguments: argparse.Namespace, source) -> tuple[Stream, Table]:
     """Return the stream of all rows, with targets as they are, and what its columns become."""
-    memory = bytes_of(arguments.memory)
+    memory = arguments.memory * MEGABYTE
     if is_array_file(source):
         return _scanned_array(arguments, source, memory)
     types = types_of(source)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from typing import NoReturn
@@ -10,6 +11,7 @@ from typing import NoReturn
 from .._interrupted_imports import raise_again
 from .._settings import BACKEND_NAMES
 from .._version import __version__
+from .arguments import check_evaluate, check_fit, check_model, check_predict, check_to_c
 from .console import EXIT_USAGE, CommandError
 
 SOLVER_NAMES = ("auto", "gram", "sketch", "cg", "qr", "nesterov")
@@ -45,8 +47,14 @@ def parser() -> argparse.ArgumentParser:
 # ------------------------------------------------------------------------------- commands
 
 
-def _run(module: str, arguments: argparse.Namespace) -> None:
-    """Import the module of a command, which takes long, and run it."""
+def _run(
+    module: str,
+    arguments: argparse.Namespace,
+    check: Callable[[argparse.Namespace], None] | None = None,
+) -> None:
+    """Check the arguments, import the module of a command, which takes long, and run it."""
+    if check is not None:
+        check(arguments)
     command = import_module(f".{module}", __package__)
     raise_again()  # what the command has begun to write has to be removed
     command.run(arguments)
@@ -108,7 +116,7 @@ def _add_fit(commands) -> None:
     )
     _add_memory(reading)
     _add_report(fit)
-    fit.set_defaults(run=partial(_run, "fit"), run_quietly=True)
+    fit.set_defaults(run=partial(_run, "fit", check=check_fit), run_quietly=True)
 
 
 def _add_model(group) -> None:
@@ -182,7 +190,7 @@ def _add_predict(commands) -> None:
         help="with --loss-scale log: estimates of the mean, not of the median",
     )
     _add_memory(predict)
-    predict.set_defaults(run=partial(_run, "predict"), run_quietly=True)
+    predict.set_defaults(run=partial(_run, "predict", check=check_predict), run_quietly=True)
 
 
 def _add_evaluate(commands) -> None:
@@ -198,7 +206,7 @@ def _add_evaluate(commands) -> None:
     evaluate.add_argument("--weight", metavar="COLUMN", help="default: that of the fit")
     _add_memory(evaluate)
     _add_report(evaluate)
-    evaluate.set_defaults(run=partial(_run, "evaluate"), run_quietly=True)
+    evaluate.set_defaults(run=partial(_run, "evaluate", check=check_evaluate), run_quietly=True)
 
 
 def _add_info(commands) -> None:
@@ -207,7 +215,7 @@ def _add_info(commands) -> None:
     )
     _add_model_file(info)
     info.add_argument("--json", action="store_true", help="print JSON")
-    info.set_defaults(run=partial(_run, "info"), run_quietly=True)
+    info.set_defaults(run=partial(_run, "info", check=check_model), run_quietly=True)
 
 
 def _add_to_c(commands) -> None:
@@ -219,7 +227,7 @@ def _add_to_c(commands) -> None:
     _add_model_file(to_c)
     to_c.add_argument("--output", metavar="FILE", help="default: stdout")
     to_c.add_argument("--name", default="model", help="what names in C start with (default: model)")
-    to_c.set_defaults(run=partial(_run, "to_c"), run_quietly=True)
+    to_c.set_defaults(run=partial(_run, "to_c", check=check_to_c), run_quietly=True)
 
 
 def _add_demo(commands) -> None:

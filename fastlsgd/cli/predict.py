@@ -17,12 +17,12 @@ from ..streaming.arrow import arrow
 from ..streaming.prefetch import prefetched
 from ..streaming.source import RowBlock, named
 from ..streaming.stream import Meter
-from .console import EXIT_USAGE, CommandError, ProgressLine, checked_output, refuse_overwriting
+from .arguments import MEGABYTE, path_of
+from .console import EXIT_USAGE, CommandError, ProgressLine
 from .judge import predicted
 from .tables import (
     TableModel,
     array_blocks,
-    bytes_of,
     failures_explained,
     is_array_file,
     read_model,
@@ -30,20 +30,11 @@ from .tables import (
     source_of,
 )
 
-OUTPUT_SUFFIXES = (".csv", ".parquet", ".arrow", ".feather", ".npy")
 NAME = "prediction"
 
 
 def run(arguments: argparse.Namespace) -> None:
-    output = None
-    if arguments.output is not None:
-        output = checked_output(arguments.output, "--output")
-        if output.suffix not in OUTPUT_SUFFIXES:
-            raise CommandError(f"--output must end in {', '.join(OUTPUT_SUFFIXES)}", EXIT_USAGE)
-        if output.suffix == ".npy" and arguments.keep:
-            raise CommandError("--keep is not for an --output in .npy", EXIT_USAGE)
-    refuse_overwriting([output], [arguments.model, *arguments.source])
-    memory = bytes_of(arguments.memory)
+    output, memory = path_of(arguments.output), arguments.memory * MEGABYTE
     with failures_explained(*arguments.source, arguments.model):
         model = read_model(arguments.model)
         source = source_of(arguments.source)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,11 +64,6 @@ def failures_explained(*paths: str) -> Iterator[None]:
 
 def source_of(paths: Sequence[str]) -> Any:
     """Return the source that the arguments name: a path, or a list of paths."""
-    for path in paths:
-        if "://" not in path and not Path(path).exists():
-            raise CommandError(f"there is no file or folder {path!r}", EXIT_FAILED)
-    if len(paths) > 1 and any(is_array_file(path) for path in paths):
-        raise CommandError("only one .npy file can be read at a time", EXIT_USAGE)
     return paths[0] if len(paths) == 1 else list(paths)
 
 
@@ -89,12 +83,6 @@ def mapped(path: str) -> np.ndarray:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise StreamError(f"{path}: this is no intact .npy file of numbers: {error}") from error
-
-
-def bytes_of(megabytes: int) -> int:
-    if not 1 <= megabytes < 2**40:
-        raise CommandError(f"--memory must be 1 or more, got {megabytes}", EXIT_USAGE)
-    return megabytes * 2**20
 
 
 def types_of(source) -> dict[str, Any]:

@@ -6,15 +6,13 @@ import argparse
 
 from .._c_code import to_c
 from .._checked_files import replace_file
-from .console import checked_output, refuse_overwriting, say
+from .arguments import path_of
+from .console import say
 from .tables import failures_explained
 
 
 def run(arguments: argparse.Namespace) -> None:
-    output = None
-    if arguments.output is not None:
-        output = checked_output(arguments.output, "--output")
-        refuse_overwriting([output], [arguments.model])
+    output = path_of(arguments.output)
     with failures_explained(arguments.model):
         source = to_c(arguments.model, name=arguments.name)
         if output is None:

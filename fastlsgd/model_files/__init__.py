@@ -11,8 +11,13 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from .._checked_files import WrongFile, replace_file
-from .container import Record, decoded, encoded, suffix_of
+from .._checked_files import (
+    WrongFile,
+    model_suffix,
+    replace_file,
+    suffix_of_model_that_exists,
+)
+from .container import Record, decoded, encoded
 from .record import estimator_of, record_of
 
 __all__ = ["load_model", "read_record", "save_model", "write_record"]
@@ -72,7 +77,7 @@ def save_model(estimator, path: str | PathLike) -> None:
     >>> bool((loaded.predict(X) == model.predict(X)).all())
     True
     """
-    suffix_of(path)
+    model_suffix(path)
     write_record(record_of(estimator), path)
 
 
@@ -117,7 +122,7 @@ def load_model(path: str | PathLike) -> Any:
 
 def write_record(record: Record, path: str | PathLike) -> None:
     """Write a record by way of a file beside `path`, which then takes its place."""
-    replace_file(path, encoded(record, suffix_of(path)))
+    replace_file(path, encoded(record, model_suffix(path)))
 
 
 def read_record(path: str | PathLike) -> Record:
@@ -128,9 +133,7 @@ def read_record(path: str | PathLike) -> Record:
     ValueError
         If the file is damaged, or no model file.
     """
-    suffix = suffix_of(path)
-    if not Path(path).exists():
-        raise FileNotFoundError(f"There is no file {os.fspath(path)}.")
+    suffix = suffix_of_model_that_exists(path)
     try:
         return decoded(Path(path).read_bytes(), suffix)
     except WrongFile as error:

@@ -12,7 +12,6 @@ import hashlib
 import json
 import math
 import re
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +19,6 @@ import numpy as np
 from .._checked_files import WrongFile, safetensors_explained, safetensors_package
 
 FORMAT, VERSION = "fastlsgd.model", 1
-SUFFIXES = (".json", ".safetensors")
 DTYPES = ("float32", "float64")
 # What JSON has no numbers for.
 SPECIAL = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -33,23 +31,6 @@ class Record(NamedTuple):
 
     header: dict[str, Any]  # without `arrays` and `sha256`
     arrays: dict[str, np.ndarray]  # float32 or float64
-
-
-def suffix_of(path) -> str:
-    """Return the suffix that tells the form of a file.
-
-    Raises
-    ------
-    ValueError
-        If there is none that is known.
-    """
-    suffix = Path(path).suffix.lower()
-    if suffix not in SUFFIXES:
-        raise ValueError(
-            f"{path}: the name of a model file must end in {' or '.join(SUFFIXES)}, which tells "
-            f"its form."
-        )
-    return suffix
 
 
 def encoded(record: Record, suffix: str) -> bytes:

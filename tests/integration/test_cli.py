@@ -174,6 +174,48 @@ def test_wrong_arguments(arguments):
     assert_one_line_error(finished, 2, "--help")
 
 
+WITHOUT_SKLEARN = """
+import sys
+sys.modules["sklearn"] = sys.modules["scipy"] = None  # to import them is an error
+
+from fastlsgd.cli import main
+for line in sys.stdin:
+    print(main(line.split()), file=sys.stderr)
+"""
+
+
+def test_wrong_names_of_files_are_told_before_scikit_learn_is_imported(tmp_path):
+    (tmp_path / "t.csv").write_text("x,y\n1,2\n")
+    (tmp_path / "m.json").write_text("{}")
+    expected = {
+        "fit no.csv --target y --output o.json": (1, "there is no file or folder 'no.csv'"),
+        "fit t.csv --target y --output o.pkl": (2, "o.pkl: the name of a model file must end in"),
+        "fit t.csv --target y --output t.csv": (2, "must end in .json"),
+        "fit t.csv --target y --output o.json --cv 1": (2, "--cv must be 2 or more"),
+        "predict no.json t.csv": (1, "There is no file no.json."),
+        "predict m.json no.csv": (1, "there is no file or folder 'no.csv'"),
+        "predict m.json t.csv --output o.txt": (2, "--output must end in .csv, .parquet"),
+        "evaluate m.json t.csv --memory 0": (2, "--memory must be 1 or more, got 0"),
+        "info m.txt": (1, "m.txt: the name of a model file must end in"),
+        "to-c no.json": (1, "There is no file no.json."),
+    }
+    finished = subprocess.run(
+        [sys.executable, "-P", "-c", WITHOUT_SKLEARN],
+        input="\n".join(expected),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    lines = finished.stderr.splitlines()
+    assert len(lines) == 2 * len(expected), finished.stderr
+    for (code, fragment), told, ended in zip(
+        expected.values(), lines[::2], lines[1::2], strict=True
+    ):
+        assert told.startswith("fastlsgd: error: ")
+        assert fragment in told
+        assert ended == str(code), told
+
+
 def test_version_and_help():
     finished = run("--version")
     assert (finished.returncode, finished.stdout) == (0, f"fastlsgd {fastlsgd.__version__}\n")
