@@ -3,8 +3,6 @@
 
 #include <stdlib.h>
 
-#include "xla_ffi.h"
-
 static void *failed(const xla_call_frame *frame, const char *message, int code) {
   xla_error_args args = {sizeof args, NULL, message, code};
   return frame->api->create_error(&args);
@@ -120,18 +118,26 @@ static fastlsgd_xla_solver *solver;
 
 void fastlsgd_xla_set_solver(fastlsgd_xla_solver *chosen) { solver = chosen; }
 
+/* Whether the buffers of problems have their shapes and one dtype. */
+static int are_problems(const xla_buffer *x, const xla_buffer *A, const xla_buffer *b) {
+  const int64_t rank = A->rank, k = rank - 2;
+  if (rank < 2 || rank > 32 || b->rank != rank || x->rank != rank) return 0;
+  if (!is_float(A) || b->dtype != A->dtype || x->dtype != A->dtype) return 0;
+  for (int64_t j = 0; j < k; ++j)
+    if ((A->dims[j] != 1 && A->dims[j] != x->dims[j]) ||
+        (b->dims[j] != 1 && b->dims[j] != x->dims[j]))
+      return 0;
+  return b->dims[k] == A->dims[k] && x->dims[k] == A->dims[k + 1] &&
+         x->dims[k + 1] == b->dims[k + 1];
+}
+
 void *fastlsgd_xla_lstsq(void *call_frame) {
   const xla_call_frame *frame = call_frame;
   if (tells_metadata(frame)) return NULL;
   xla_buffer **in = frame->arguments.buffers, **out = frame->results.buffers;
-  const xla_buffer *A = in[0], *b = in[1];
-  if (!has_sizes(frame, 2, 1) || A->rank != 2 || !is_float(A) || b->rank != 2 ||
-      !has_shape(b, A->dtype, 2, A->dims[0], b->dims[1]) ||
-      !has_shape(out[0], A->dtype, 2, A->dims[1], b->dims[1]))
+  if (!has_sizes(frame, 2, 1) || !are_problems(out[0], in[0], in[1]))
     return failed(frame, "fastlsgd: the arrays of lstsq do not fit", XLA_INVALID_ARGUMENT);
-  const fastlsgd_matrix matrix = matrix_of(A);
-  const fastlsgd_targets targets = targets_of(b);
   char text[500] = "";
-  if (!solver(out[0]->data, &matrix, &targets, n_threads_of(frame), text, sizeof text)) return NULL;
+  if (!solver(out[0], in[0], in[1], n_threads_of(frame), text, sizeof text)) return NULL;
   return failed(frame, text, XLA_INVALID_ARGUMENT);
 }

@@ -6,6 +6,7 @@
 #include <stddef.h>
 
 #include "fastlsgd.h"
+#include "xla_ffi.h"
 
 /* Arguments: X (n, d), y (n, t), w (t, d), b (t,), sample_weight (n,) or (0,) for none. y and
  * sample_weight have one dtype, and all others that of X. Results: loss (t,), dw (t, d), db (t,), of
@@ -13,12 +14,13 @@
  * the kernel, 16 bytes x t (d + 1), are allocated. */
 void *fastlsgd_xla_loss_gradient(void *call_frame);
 
-/* Arguments: A (n, d), b (n, t). Result: x (d, t). All have one dtype. The attribute n_threads is an
- * int64. The solver that was set does the work. */
+/* Arguments: A (..., n, d), b (..., n, t). Result: x (..., d, t). All have one dtype and as many
+ * leading dimensions, at most 30; one of A or b is 1 where all problems along it share A or b. The
+ * attribute n_threads is an int64. The solver that was set does the work. */
 void *fastlsgd_xla_lstsq(void *call_frame);
 
 /* Writes x, C-contiguous, and returns 0; or writes what went wrong to the text, of `size` bytes. */
-typedef int fastlsgd_xla_solver(void *x, const fastlsgd_matrix *A, const fastlsgd_targets *b,
+typedef int fastlsgd_xla_solver(xla_buffer *x, const xla_buffer *A, const xla_buffer *b,
                                 int n_threads, char *text, size_t size);
 void fastlsgd_xla_set_solver(fastlsgd_xla_solver *solver);
 

@@ -6,12 +6,20 @@ import jax
 import jax.numpy as jnp
 
 
-def as_floats(value, name: str) -> jax.Array:
-    """`value` as an array of float32 or float64."""
+def as_numbers(value, name: str) -> jax.Array:
+    """`value` as an array of real numbers of any dtype."""
     try:
         array = jnp.asarray(value)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be an array of numbers: {error}") from error
+    if jnp.iscomplexobj(array):
+        raise ValueError(f"{name} must have real numbers, got {array.dtype}.")
+    return array
+
+
+def as_floats(value, name: str) -> jax.Array:
+    """`value` as an array of float32 or float64."""
+    array = as_numbers(value, name)
     if array.dtype not in (jnp.float32, jnp.float64):
         raise ValueError(
             f"{name} must be float32 or float64, got {array.dtype}: convert it with "

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from ..functional import LossGradient
-from ._arguments import as_columns, as_floats, as_matrix
+from ._arguments import as_columns, as_floats, as_matrix, as_numbers
 from ._handlers import call
 
 
@@ -53,7 +53,7 @@ def loss_gradient(X, y, coef, intercept=0.0, *, sample_weight=None) -> LossGradi
     ------
     ValueError
         If a shape or a dtype is not allowed, while the function is traced. Numbers are not checked:
-        NaN and infinity go through to the result.
+        NaN and infinity go through to the result, from rows of weight 0 too.
 
     See Also
     --------
@@ -86,7 +86,7 @@ def loss_gradient(X, y, coef, intercept=0.0, *, sample_weight=None) -> LossGradi
     one_target = coef.ndim == 1
     if coef.shape != (t, d) and not (one_target and t == 1 and coef.shape == (d,)):
         raise ValueError(f"coef must have shape ({d},) or ({t}, {d}), got {coef.shape}.")
-    intercept = jnp.asarray(intercept, X.dtype)
+    intercept = as_numbers(intercept, "intercept").astype(X.dtype)
     if intercept.shape not in ((), (t,)):
         raise ValueError(f"intercept must be a number or have shape ({t},), got {intercept.shape}.")
     s = jnp.zeros(0, y.dtype)

@@ -44,8 +44,14 @@ def lstsq(A, b) -> jax.Array:
     -----
     Derivatives in reverse mode (`jax.grad`, `jax.vjp`, `jax.jacrev`) work, to any order; those in
     forward mode don't. They are those of the pseudo-inverse at constant rank, as of
-    :func:`fastlsgd.torch.lstsq`. ``jax.vmap`` solves one problem after the other. The solver takes
-    Python's lock while the program waits. Compiled programs can call it on the CPU only.
+    :func:`fastlsgd.torch.lstsq`. ``jax.vmap`` makes one call for all problems: small ones (20,000
+    numbers of A and 64 rows or columns) are solved in C, others one after the other, and those that
+    share A are targets of one problem. The solver takes Python's lock while the program waits.
+    Compiled programs can call it on the CPU only.
+
+    The numbers of A count as exact: as by :func:`numpy.linalg.lstsq`, float32 columns that depend
+    on each other only to float32's rounding are of full rank, and x has large numbers of opposite
+    signs. ``jax.numpy.linalg.lstsq`` leaves out singular values below float32's rounding.
 
     Examples
     --------

@@ -56,8 +56,16 @@ cdef extern from "fastlsgd.h" nogil:
     void c_set_max_threads "fastlsgd_set_max_threads"(int)
     void c_after_fork "fastlsgd_after_fork"()
 
+cdef extern from "xla_ffi.h":
+    enum: XLA_F64
+    ctypedef struct xla_buffer:
+        int dtype
+        void *data
+        int64_t rank
+        int64_t *dims
+
 cdef extern from "xla_handlers.h":
-    ctypedef int fastlsgd_xla_solver(void *, const fastlsgd_matrix *, const fastlsgd_targets *, int, char *,
+    ctypedef int fastlsgd_xla_solver(xla_buffer *, const xla_buffer *, const xla_buffer *, int, char *,
                                      size_t) noexcept
     void *fastlsgd_xla_loss_gradient(void *) nogil
     void *fastlsgd_xla_lstsq(void *) nogil
@@ -771,20 +779,21 @@ _xla_solve = None
 cdef const char *XLA_TARGET = "xla._CUSTOM_CALL_TARGET"
 
 
-cdef object _view(const void *data, int64_t n, int64_t d, fastlsgd_dtype dtype):
+cdef object _view(const xla_buffer *buffer):
     """An array over row-major memory that is not its own."""
-    cdef cnp.npy_intp shape[2]
-    shape[0], shape[1] = n, d
+    cdef cnp.npy_intp shape[32]
+    cdef int k
+    for k in range(buffer.rank):
+        shape[k] = buffer.dims[k]
     return cnp.PyArray_SimpleNewFromData(
-        2, shape, cnp.NPY_FLOAT64 if dtype == FASTLSGD_F64 else cnp.NPY_FLOAT32, <void *>data)
+        buffer.rank, shape, cnp.NPY_FLOAT64 if buffer.dtype == XLA_F64 else cnp.NPY_FLOAT32,
+        buffer.data)
 
 
-cdef int _xla_solver(void *x, const fastlsgd_matrix *A, const fastlsgd_targets *b, int n_threads,
+cdef int _xla_solver(xla_buffer *x, const xla_buffer *A, const xla_buffer *b, int n_threads,
                      char *text, size_t size) noexcept with gil:
     try:
-        rows = _view(A.data, A.n_rows, A.n_cols, A.dtype)
-        targets = _view(b.data, A.n_rows, b.n_targets, b.dtype)
-        _view(x, A.n_cols, b.n_targets, A.dtype)[:] = _xla_solve(rows, targets, n_threads)
+        _view(x)[...] = _xla_solve(_view(A), _view(b), n_threads)
         return 0
     except BaseException as error:
         message = f"{type(error).__name__}: {error}".encode()[:size - 1]

@@ -55,6 +55,10 @@ def lstsq(A: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     column rank and for full row rank; where A has neither, x is not continuous, and they are right
     along changes of A that keep its rank. Forward mode, ``torch.func`` and second derivatives work.
 
+    The numbers of A count as exact: as by :func:`numpy.linalg.lstsq`, float32 columns that depend
+    on each other only to float32's rounding are of full rank, and x has large numbers of opposite
+    signs. :func:`torch.linalg.lstsq` leaves out singular values below float32's rounding.
+
     The problems of a batch are solved in one call where they are small (20,000 numbers of A and 64
     rows or columns), and else one after the other. For a ridge penalty, append
     ``sqrt(alpha) * torch.eye(d)`` to the rows of A, and zeros to b.

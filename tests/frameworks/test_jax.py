@@ -142,6 +142,37 @@ def test_batches_of_problems():
     np.testing.assert_allclose(found, expected, rtol=1e-12)
     gradients = jax.vmap(jax.grad(lambda A, b: lstsq(A, b).sum()))(A, b)
     np.testing.assert_allclose(gradients[1], jax.grad(lambda A: lstsq(A, b[1]).sum())(A[1]))
+    assert jax.vmap(lstsq)(A[:0], b[:0]).shape == (0, 2)
+
+
+@pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0)])
+@pytest.mark.parametrize("shape", [(6, 2), (2, 6), (80, 70)])  # the last is too large for one call
+def test_batches_of_batches(shape, axes):
+    rng = np.random.default_rng(0)
+    A, b = rng.normal(size=(3, *shape)), rng.normal(size=(3, 4, shape[0], 2))
+    if axes[0] is None:
+        A = A[0]
+    if axes[1] is None:
+        b = b[0]
+    many = jax.vmap(jax.vmap(lstsq, in_axes=(None, 0)), in_axes=axes)
+    expected = [
+        [fastlsgd.lstsq(A[k] if A.ndim == 3 else A, each) for each in (b[k] if b.ndim == 4 else b)]
+        for k in range(3)
+    ]
+    np.testing.assert_allclose(jax.jit(many)(A, b), expected, rtol=1e-9)
+
+
+def test_problems_of_a_batch_are_one_call(monkeypatch):
+    import fastlsgd.jax._handlers as module
+
+    seen = []
+    each, one = module.lstsq_of_each, module.solve
+    monkeypatch.setattr(module, "lstsq_of_each", lambda *pair: seen.append("each") or each(*pair))
+    monkeypatch.setattr(module, "solve", lambda *pair: seen.append("one") or one(*pair))
+    A, b = np.random.default_rng(0).normal(size=(2, 9, 6, 6))
+    jax.block_until_ready(jax.vmap(lstsq)(A.reshape(9, 6, 6), b))
+    jax.block_until_ready(jax.vmap(lstsq, in_axes=(None, 0))(A[0], b))
+    assert seen == ["each", "one"]
 
 
 def test_the_solver_reads_the_arrays_of_xla(monkeypatch):
@@ -177,6 +208,7 @@ def test_programs_in_several_threads():
         ((np.ones((3, 2)), np.ones(3), np.ones(3)), r"coef must have shape \(2,\) or \(1, 2\)"),
         ((np.ones((3, 2)), np.ones((3, 2)), np.ones(2)), r"coef must have shape \(2,\) or \(2, 2"),
         ((np.ones((3, 2)), np.ones(3), np.ones(2), np.ones(2)), "intercept must be a number or"),
+        ((np.ones((3, 2)), np.ones(3), np.ones(2), 1j), "intercept must have real numbers, got c"),
     ],
 )
 def test_errors_of_loss_gradient(arguments, message):
@@ -192,6 +224,8 @@ def test_errors_of_weights_and_solutions():
         lstsq(np.ones((2, 3, 4)), np.ones((2, 3)))
     with pytest.raises(ValueError, match="b must be an array of numbers"):
         lstsq(X, "text")
+    with pytest.raises(ValueError, match="A must be an array of numbers: None"):
+        lstsq(None, y)
     with pytest.raises(ValueError, match="b must have shape"):
         lstsq(X, y[:3])
     errors = ValueError, jax.errors.JaxRuntimeError  # as JAX runs the program
