@@ -103,13 +103,14 @@ def write_api() -> None:
 
 write_api()
 
-# Pages that the start page lists by name; all others are listed by reference.md.
-FIRST_PAGES = {"index", "index.zh", "guide", "how_it_works", "migration", "faq"}
+# Pages that the start page lists by name. index.zh lists those in Chinese, and reference.md all
+# others.
+FIRST_PAGES = {"index", "guide", "how_it_works", "migration", "faq"}
 
 
 def write_reference() -> None:
     """Write generated/reference.md, which lists the pages that say everything about one subject."""
-    pages = sorted(path.stem for path in HERE.glob("*.md"))
+    pages = sorted(path.stem for path in HERE.glob("*.md") if not path.stem.endswith(".zh"))
     lines = [
         "# Reference",
         "",
