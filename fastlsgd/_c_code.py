@@ -294,12 +294,13 @@ def _predictions(estimator) -> list[str]:
     labels = check.on_host(estimator.classes_).tolist()
     if all(isinstance(label, str) for label in labels):
         kind, texts = "const char *const", [_text(label) for label in labels]
-    elif all(isinstance(label, int) and -(2**63) < label < 2**63 for label in labels):
+    elif all(map(_is_long_long, labels)):
         kind, texts = "const long long", [f"{int(label)}LL" for label in labels]
     elif all(isinstance(label, float) for label in labels):
         kind, texts = "const double", [_number(label) for label in labels]
     else:
-        raise ValueError(f"C has no labels such as {check.shown(labels[0])}.")
+        wrong = next(label for label in labels if not _is_long_long(label))
+        raise ValueError(f"C has no labels such as {check.shown(wrong)}.")
     two = len(labels) == 2
     return [
         _array(f"{kind} $n_labels", texts) + "\n",
@@ -363,6 +364,11 @@ def _encoded(column: Column, field: str, k: int, place: int) -> list[str]:
         f"  if (k == {total}) return {k};",
         *([f"  for (size_t j = 0; j < {n}; ++j) x[{place} + j] = j == k;"] if n else []),
     ]
+
+
+def _is_long_long(label) -> bool:
+    """Whether C has a constant of this number; -2^63 is none, but minus a constant."""
+    return isinstance(label, int) and -(2**63) < label < 2**63
 
 
 def _is_multilabel(estimator) -> bool:
@@ -429,6 +435,12 @@ def _number(value) -> str:
 
 def _text(value: str) -> str:
     """Return a constant of C in ASCII, as UTF-8."""
+    if "\0" in value:
+        raise ValueError(f"A text of C ends at its first NUL, but {check.shown(value)} has one.")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"UTF-8 has no text {check.shown(value)}.") from error
     plain = set(string.ascii_letters + string.digits + " _-+=.,:;()[]<>/*&|!^~'#%{}")
     return '"' + "".join(
         character if character in plain else "".join(f"\\{byte:03o}" for byte in character.encode())

@@ -36,8 +36,10 @@ def to_onnx(
         :class:`sklearn.pipeline.Pipeline`, a search over parameters, a stack of estimators.
     X : array-like or DataFrame of shape (n_samples, n_features), optional
         Some rows, which tell names and dtypes of the inputs; their numbers are not used. A data
-        frame has an input of shape (n_samples, 1) per column. Default: one input of the name X with
-        `n_features_in_` columns, of the dtype of `coef_` (of a pipeline's last step).
+        frame has an input of shape (n_samples, 1) per column, in whose name other characters than
+        letters, digits and underscores are replaced by underscores. Default: one input of the name
+        X with `n_features_in_` columns, of the dtype of `coef_` (of a pipeline's last step, and of
+        a search's best estimator).
     target_opset : int, optional
         Version of ONNX's operators. Default: the newest that skl2onnx knows.
     options : dict, optional
@@ -55,7 +57,8 @@ def to_onnx(
     Raises
     ------
     ValueError
-        If the estimator is not fitted, or if its labels are neither whole numbers nor strings.
+        If the estimator is not fitted, if its labels are neither whole numbers nor strings, or if X
+        is not what it was fitted on, or is needed and not given.
     ImportError
         If skl2onnx is not installed.
 
@@ -87,16 +90,55 @@ def to_onnx(
         )
     check_is_fitted(estimator)
     _register()
-    if X is None:
-        X = np.zeros((1, estimator.n_features_in_), _dtype_of(estimator))
-    return skl2onnx.to_onnx(estimator, X[:1], target_opset=target_opset, options=options)
+    rows = _first_row(estimator) if X is None else _as_table(X, estimator)[:1]
+    try:
+        return skl2onnx.to_onnx(estimator, rows, target_opset=target_opset, options=options)
+    except RuntimeError as error:
+        if X is not None or not hasattr(estimator, "feature_names_in_"):
+            raise
+        raise ValueError(
+            f"The {type(estimator).__name__} was fitted on a data frame, whose columns it takes by "
+            f"name: give some of its rows as X."
+        ) from error
+
+
+def _first_row(estimator) -> np.ndarray:
+    """A row that stands for those that the estimator was fitted on, where it tells."""
+    if not hasattr(estimator, "n_features_in_"):
+        raise ValueError(
+            f"The {type(estimator).__name__} does not tell what it was fitted on: give some rows "
+            f"as X."
+        )
+    return np.zeros((1, estimator.n_features_in_), _dtype_of(estimator))
+
+
+def _as_table(X, estimator) -> Any:
+    """X as skl2onnx takes it: an array, or a data frame whose columns have names."""
+    if hasattr(X, "columns"):
+        wrong = [name for name in X.columns if not isinstance(name, str)]
+        if wrong:
+            raise ValueError(
+                f"Columns of X must have names that are strings, got {check.shown(wrong[0])}: "
+                f"rename them, or give X as an array."
+            )
+        return X
+    n_features = getattr(estimator, "n_features_in_", None)
+    if n_features is None:  # texts, for example
+        return X
+    rows = np.asarray(X)
+    if rows.ndim != 2 or rows.shape[1] != n_features:
+        raise ValueError(
+            f"X must have shape (n_samples, {n_features}), as the {type(estimator).__name__} was "
+            f"fitted on, got {rows.shape}."
+        )
+    return rows
 
 
 def _dtype_of(estimator) -> np.dtype:
     """The dtype of the weights of a linear model, or of the last step of a pipeline."""
     last = estimator
-    while hasattr(last, "steps"):
-        last = last.steps[-1][1]
+    while hasattr(last, "steps") or hasattr(last, "best_estimator_"):
+        last = last.steps[-1][1] if hasattr(last, "steps") else last.best_estimator_
     return np.dtype(check.on_host(getattr(last, "coef_", np.zeros(0, np.float32))).dtype)
 
 

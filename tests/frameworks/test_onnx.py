@@ -7,6 +7,7 @@ import pytest
 from optional import required
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import StackingRegressor
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler
@@ -178,7 +179,7 @@ def test_integers_are_numbers_of_float64():
 def test_estimators_inside_others():
     X, y = data()
     search = GridSearchCV(LeastSquaresRegressor(), {"alpha": [0.1, 1.0]}).fit(X, y[:, 0])
-    found = outputs(to_onnx(search, X), X)["variable"][:, 0]
+    found = outputs(to_onnx(search), X)["variable"][:, 0]
     np.testing.assert_allclose(found, search.predict(X), rtol=1e-12)
     stack = StackingRegressor([("a", LeastSquaresRegressor())], by_name.Ridge()).fit(X, y[:, 0])
     found = outputs(to_onnx(stack, X), X)["variable"][:, 0]
@@ -196,6 +197,27 @@ def test_errors():
     model.classes_ = np.array([0.5, 1.5])
     with pytest.raises(ValueError, match="whole numbers or strings, but those of the LeastSquares"):
         to_onnx(model)
+
+
+def test_errors_of_X():
+    X, y = data()
+    model = LeastSquaresRegressor().fit(X, y[:, 0])
+    np.testing.assert_allclose(
+        outputs(to_onnx(model, X.tolist()), X)["variable"][:, 0], model.predict(X), rtol=1e-12
+    )
+    for wrong in (X[0], X[:, :3], "text"):
+        with pytest.raises(ValueError, match=r"X must have shape \(n_samples, 4\), as the Least"):
+            to_onnx(model, wrong)
+    texts = make_pipeline(TfidfVectorizer(), LeastSquaresRegressor(alpha=0.1))
+    with pytest.raises(ValueError, match="does not tell what it was fitted on: give some rows"):
+        to_onnx(texts.fit(["one", "two", "three"], [1.0, 2.0, 3.0]))
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(X, columns=list("abcd"))
+    prepare = make_column_transformer((StandardScaler(), ["a", "b"]))
+    with pytest.raises(ValueError, match=r"fitted on a data frame, .* give some of its rows as X"):
+        to_onnx(make_pipeline(prepare, LeastSquaresRegressor()).fit(frame, y[:, 0]))
+    with pytest.raises(ValueError, match="names that are strings, got 0"):
+        to_onnx(model, pd.DataFrame(X))
 
 
 def test_every_linear_model_is_tested():

@@ -241,3 +241,13 @@ def test_what_is_refused(tmp_path):
     (tmp_path / "m.json").write_text("{}")
     with pytest.raises(ValueError, match=r"m\.json"):
         to_c(tmp_path / "m.json")
+    for wrong, message in (
+        ("a\0b", "ends at its first NUL"),
+        ("\ud800", r"UTF-8 has no text '\\ud800'"),
+        (2**64 - 1, "no labels such as 18446744073709551615"),
+    ):
+        other = np.uint64(5) if isinstance(wrong, int) else "c"
+        labels = np.array([wrong, other], object if isinstance(wrong, str) else np.uint64)
+        classifier = LeastSquaresClassifier().fit(X, labels[(y > y.mean()).astype(int)])
+        with pytest.raises(ValueError, match=message):
+            to_c(classifier)
