@@ -40,7 +40,7 @@ print(f"the backend cuda: {status}")
 found = status == "available"
 
 # %%
-# Are the data there?
+# Are the data on it?
 # -------------------
 # Data on the host are used on the host. What decides is where X is: a ``torch`` tensor must have
 # been moved by ``.cuda()``, an array made by ``cupy.asarray``.
@@ -97,8 +97,8 @@ if not found:
         print(f"backend='cuda' on this computer: {' '.join(str(error).split())}")
 
 # %%
-# Is it full?
-# -----------
+# Is it kept busy?
+# ----------------
 # Data on the host go to the device in blocks with ``backend="cuda"``, even more than its memory
 # holds. Then the bus between them sets the pace: a pass over 10 GB takes about half a second over
 # PCIe 4, but 5 milliseconds in the memory of a Hopper GPU. So keep data on the device that are used

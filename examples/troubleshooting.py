@@ -2,7 +2,7 @@
 When something goes wrong
 =========================
 
-It does not converge, it predicts badly, it takes too long, it is not found: the questions of
+It does not converge, it predicts badly, it takes too long, a backend is missing: the questions of
 newcomers, each with a few lines that show the cause and the remedy.
 
 Run: ``python examples/troubleshooting.py`` (seconds; ``--small`` uses fewer rows). It prints its
@@ -163,8 +163,8 @@ for name, model, dtype in (
     print(f"{name:31} {milliseconds(model, data, targets):8.1f} ms")
 
 # %%
-# It is not found
-# ---------------
+# A backend is not found
+# ----------------------
 # Which backends there are, and why one is missing; ``fastlsgd show-versions`` prints more.
 
 for name, status in fastlsgd.available_backends().items():
