@@ -9,7 +9,9 @@
 #include "fastlsgd.h"
 
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <limits>
 #include <new>
 #include <optional>
@@ -34,9 +36,24 @@ inline void check(int status) {
   if (status != FASTLSGD_OK) throw std::invalid_argument(fastlsgd_status_text(status));
 }
 
-/* Throws if an array has fewer elements than it needs. */
-inline void check_size(const char *name, std::size_t has, std::int64_t needs) {
-  if (needs < 0 || has < static_cast<std::size_t>(needs))
+/* The product of sizes; throws if one is negative, or if no array is so large. */
+inline std::size_t product(const char *name, std::initializer_list<std::int64_t> sizes) {
+  std::size_t number = 1;
+  for (const std::int64_t size : sizes) {
+    if (size < 0) throw std::invalid_argument(std::string(name) + " has a negative size");
+    const auto factor = static_cast<std::size_t>(size);
+    if (factor && number > static_cast<std::size_t>(PTRDIFF_MAX) / factor)
+      throw std::invalid_argument(std::string(name) + " is larger than any array");
+    number *= factor;
+  }
+  return number;
+}
+
+/* Throws if an array has fewer elements than the product of these sizes. */
+inline void check_size(const char *name, std::size_t has,
+                       std::initializer_list<std::int64_t> sizes) {
+  const std::size_t needs = product(name, sizes);
+  if (has < needs)
     throw std::invalid_argument(std::string(name) + " has " + std::to_string(has) +
                                 " elements, and needs " + std::to_string(needs));
 }
@@ -49,7 +66,7 @@ public:
   /* Rows one after the other. */
   matrix(std::span<const T> data, std::int64_t n, std::int64_t d)
       : view_{n, d, dtype_of<T>, data.data(), d, 1, nullptr, nullptr, 0} {
-    detail::check_size("X", data.size(), n * d);
+    detail::check_size("X", data.size(), {n, d});
   }
 
   /* Any strides, in elements. */
@@ -60,12 +77,13 @@ public:
 
   /* CSR. */
   template <class Index>
-    requires std::same_as<Index, std::int32_t> || std::same_as<Index, std::int64_t>
+  requires std::same_as<Index, std::int32_t> || std::same_as<Index, std::int64_t>
   static matrix csr(std::span<const T> data, std::span<const Index> indices,
                     std::span<const Index> indptr, std::int64_t d) {
-    detail::check_size("indptr", indptr.size(), 1);
-    detail::check_size("data", data.size(), indptr.back());
-    detail::check_size("indices", indices.size(), indptr.back());
+    detail::check_size("indptr", indptr.size(), {1});
+    detail::check_size("data", data.size(), {indptr.back()});
+    detail::check_size("indices", indices.size(), {indptr.back()});
+    detail::product("X", {d});
     return matrix({static_cast<std::int64_t>(indptr.size()) - 1, d, dtype_of<T>, data.data(), 0, 0,
                    indices.data(), indptr.data(), sizeof(Index)});
   }
@@ -99,9 +117,9 @@ namespace detail {
 /* Checks y and the weights of rows; returns the latter as C takes them, NULL for ones. */
 template <real T, real U>
 const void *check_rows(const matrix<T> &X, const targets<U> &y, std::span<const U> sample_weight) {
-  check_size("y", y.size(), X.n_rows() * y.n_targets());
+  check_size("y", y.size(), {X.n_rows(), y.n_targets()});
   if (sample_weight.empty()) return nullptr;
-  check_size("sample_weight", sample_weight.size(), X.n_rows());
+  check_size("sample_weight", sample_weight.size(), {X.n_rows()});
   return sample_weight.data();
 }
 
@@ -119,11 +137,11 @@ void loss_gradient(gradient &out, const matrix<T> &X, const targets<U> &y,
                    std::span<const U> sample_weight = {}, int n_threads = 0) {
   const std::int64_t t = y.n_targets();
   const void *s = detail::check_rows(X, y, sample_weight);
-  detail::check_size("coef", coef.size(), t * X.n_cols());
-  detail::check_size("intercept", intercept.size(), t);
-  out.loss.resize(t);
-  out.coef.resize(t * X.n_cols());
-  out.intercept.resize(t);
+  detail::check_size("coef", coef.size(), {t, X.n_cols()});
+  detail::check_size("intercept", intercept.size(), {t});
+  out.loss.resize(detail::product("loss", {t}));
+  out.coef.resize(detail::product("coef", {t, X.n_cols()}));
+  out.intercept.resize(detail::product("intercept", {t}));
   detail::check(fastlsgd_loss_gradient(out.loss.data(), out.coef.data(), out.intercept.data(),
                                        X.get(), y.get(), coef.data(), intercept.data(), s,
                                        n_threads));
@@ -143,8 +161,8 @@ template <real T>
 std::vector<T> predict(const matrix<T> &X, std::span<const double> coef,
                        std::span<const double> intercept, int n_threads = 0) {
   const auto t = static_cast<std::int64_t>(intercept.size());
-  detail::check_size("coef", coef.size(), t * X.n_cols());
-  std::vector<T> out(X.n_rows() * t);
+  detail::check_size("coef", coef.size(), {t, X.n_cols()});
+  std::vector<T> out(detail::product("the result", {X.n_rows(), t}));
   detail::check(fastlsgd_predict(out.data(), X.get(), coef.data(), intercept.data(), t, n_threads));
   return out;
 }
@@ -156,8 +174,8 @@ std::vector<double> gram(const matrix<T> &X, const targets<U> &y,
                          int n_threads = 0) {
   const std::int64_t m = X.n_cols() + y.n_targets() + 1;
   const void *s = detail::check_rows(X, y, sample_weight);
-  if (!shift.empty()) detail::check_size("shift", shift.size(), X.n_cols());
-  std::vector<double> out(m * m);
+  if (!shift.empty()) detail::check_size("shift", shift.size(), {X.n_cols()});
+  std::vector<double> out(detail::product("the result", {m, m}));
   detail::check(fastlsgd_gram(out.data(), X.get(), y.get(), s,
                               shift.empty() ? nullptr : shift.data(), n_threads));
   return out;
@@ -174,10 +192,18 @@ public:
     double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
   };
 
+  /* What `epochs` tells of each of k epochs: losses (k,), coef (k, t, d) and intercept (k, t). */
+  struct path {
+    std::vector<double> loss;
+    std::vector<T> coef;
+    std::vector<double> intercept;
+  };
+
   sgd(std::int64_t n_features, std::int64_t n_targets, const options &chosen)
-      : coef(n_targets * n_features), intercept(n_targets), options_(chosen), l1_paid_(coef.size()),
-        coef_sum_(chosen.average ? coef.size() : 0),
-        intercept_sum_(chosen.average ? n_targets : 0) {
+      : coef(detail::product("coef", {n_targets, n_features})),
+        intercept(detail::product("intercept", {n_targets})), options_(chosen),
+        l1_paid_(coef.size()), coef_sum_(chosen.average ? coef.size() : 0),
+        intercept_sum_(chosen.average ? intercept.size() : 0), n_targets_(intercept.size()) {
     if (chosen.batch_size < 1) throw std::invalid_argument("batch_size must be at least 1");
     state_.average_after = chosen.average ? 0 : -1;
     if (chosen.optimizer) {
@@ -197,23 +223,34 @@ public:
                std::span<const std::int64_t> order = {}, std::span<const U> sample_weight = {},
                int n_threads = 0) {
     const void *s = detail::check_rows(X, y, sample_weight);
-    detail::check_size("coef", coef.size(), y.n_targets() * X.n_cols());
-    detail::check_size("intercept", intercept.size(), y.n_targets());
-    fastlsgd_epoch e{};
-    e.order = order.empty() ? nullptr : order.data();
-    e.n_visits = order.empty() ? X.n_rows() : static_cast<std::int64_t>(order.size());
-    e.rates = rates.data();
-    e.batch_size = options_.batch_size;
-    e.alpha = options_.alpha;
-    e.l1_ratio = options_.l1_ratio;
-    e.fit_intercept = options_.fit_intercept;
-    detail::check_size("rates", rates.size(),
-                       e.n_visits / e.batch_size + (e.n_visits % e.batch_size != 0));
-    point_at_arrays();
+    const auto n_visits = order.empty() ? X.n_rows() : static_cast<std::int64_t>(order.size());
+    const fastlsgd_epoch e = checked_epoch(X, y.n_targets(), n_visits, 1, rates, order);
     double loss = 0.0;
     detail::check(fastlsgd_sgd_epoch(&loss, coef.data(), intercept.data(), X.get(), y.get(), s, &e,
                                      &state_, n_threads));
     return loss;
+  }
+
+  /* n_epochs calls of `epoch` in one, for small data: `rates` has a row for each epoch, and so has
+   * `order`, unless it is empty. */
+  template <real U>
+  path epochs(const matrix<T> &X, const targets<U> &y, std::int64_t n_epochs,
+              std::span<const double> rates, std::span<const std::int64_t> order = {},
+              std::span<const U> sample_weight = {}, int n_threads = 0) {
+    const void *s = detail::check_rows(X, y, sample_weight);
+    const std::size_t k = detail::product("n_epochs", {n_epochs});
+    if (!order.empty() && (k == 0 || order.size() % k))
+      throw std::invalid_argument("order must have as many visits for each epoch");
+    const auto n_visits = order.empty() ? X.n_rows() : static_cast<std::int64_t>(order.size() / k);
+    const fastlsgd_epoch e = checked_epoch(X, y.n_targets(), n_visits, n_epochs, rates, order);
+    path after;
+    after.loss.resize(k);
+    after.coef.resize(detail::product("coef", {n_epochs, y.n_targets(), X.n_cols()}));
+    after.intercept.resize(detail::product("intercept", {n_epochs, y.n_targets()}));
+    detail::check(fastlsgd_sgd_epochs(after.loss.data(), after.coef.data(), after.intercept.data(),
+                                      coef.data(), intercept.data(), X.get(), y.get(), s, &e,
+                                      &state_, n_epochs, n_threads));
+    return after;
   }
 
   /* The mean of the weights after each update, where an average is kept. */
@@ -227,6 +264,29 @@ public:
   std::vector<double> intercept; /* (t,) */
 
 private:
+  /* What C gets to know of the epochs, once all arrays are found to be long enough. */
+  fastlsgd_epoch checked_epoch(const matrix<T> &X, std::int64_t n_targets, std::int64_t n_visits,
+                               std::int64_t n_epochs, std::span<const double> rates,
+                               std::span<const std::int64_t> order) {
+    if (coef.size() != l1_paid_.size() || intercept.size() != n_targets_)
+      throw std::invalid_argument(
+          "coef and intercept must keep the sizes that they were made with");
+    detail::check_size("coef", coef.size(), {n_targets, X.n_cols()});
+    detail::check_size("intercept", intercept.size(), {n_targets});
+    fastlsgd_epoch e{};
+    e.order = order.empty() ? nullptr : order.data();
+    e.n_visits = n_visits;
+    e.rates = rates.data();
+    e.batch_size = options_.batch_size;
+    e.alpha = options_.alpha;
+    e.l1_ratio = options_.l1_ratio;
+    e.fit_intercept = options_.fit_intercept;
+    const std::int64_t n_updates = n_visits / e.batch_size + (n_visits % e.batch_size != 0);
+    detail::check_size("rates", rates.size(), {n_epochs, n_updates});
+    point_at_arrays();
+    return e;
+  }
+
   /* At each call, so that objects can be copied and moved. */
   void point_at_arrays() {
     state_.l1_paid = l1_paid_.data();
@@ -244,6 +304,7 @@ private:
   options options_;
   std::vector<T> l1_paid_;
   std::vector<double> coef_sum_, intercept_sum_, moments_;
+  std::size_t n_targets_;
   fastlsgd_optimizer optimizer_{};
   fastlsgd_state state_{};
 };

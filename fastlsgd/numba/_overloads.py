@@ -61,6 +61,17 @@ def _check_coef(coef, intercept, *ndims: int) -> None:
         )
 
 
+def _check_vector(value, name: str, kind, of_what: str) -> None:
+    """Refuse arrays that are no vectors of such numbers; other values have other checks."""
+    if isinstance(value, types.Array) and not (value.ndim == 1 and isinstance(value.dtype, kind)):
+        raise TypingError(f"{name} must be an array of {of_what} of 1 dimension, got {value}.")
+
+
+def _check_weights(sample_weight) -> None:
+    real = types.Float, types.Integer, types.Boolean
+    _check_vector(sample_weight, "sample_weight", real, "real numbers")
+
+
 # ------------------------------------------------- in compiled code: arguments as kernels take them
 
 
@@ -164,6 +175,7 @@ def loss_gradient(X, y, coef, intercept=0.0, sample_weight=None, n_threads=1):
     _check_X(X)
     _check_y(y)
     _check_coef(coef, intercept, y.ndim)
+    _check_weights(sample_weight)
 
     def one(X, y, coef, intercept=0.0, sample_weight=None, n_threads=1):
         n, d = shape_of(X)
@@ -218,6 +230,8 @@ def predict(X, coef, intercept=0.0, n_threads=1):
 def gram(X, y, sample_weight=None, shift=None, n_threads=1):
     _check_X(X)
     _check_y(y)
+    _check_weights(sample_weight)
+    _check_vector(shift, "shift", (types.Float, types.Integer), "real numbers")
 
     @register_jitable
     def moments(X, y, t, sample_weight, shift, n_threads):
@@ -263,6 +277,9 @@ def sgd_epoch(
     _check_X(X)
     _check_y(y)
     _check_coef(coef, intercept, y.ndim)
+    _check_weights(sample_weight)
+    _check_vector(order, "order", types.Integer, "integers")
+    _check_vector(learning_rate, "learning_rate", (types.Float, types.Integer), "real numbers")
     kind = _dtype_of(X)
 
     @register_jitable

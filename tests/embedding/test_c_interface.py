@@ -76,9 +76,17 @@ def test_a_program_in_cpp_gets_the_same_bits(tmp_path):
     folder = Path(fastlsgd.get_library_dir(), "pkgconfig")
     found = os.environ | {"PKG_CONFIG_PATH": str(folder)}
     options = run(tool("pkg-config"), "--cflags", "--libs", "fastlsgd", env=found).split()
-    strict = ("-std=c++20", "-Wall", "-Wextra", "-Werror", "-pedantic")
+    strict = ("-std=c++20", "-Wall", "-Wextra", "-Werror", "-pedantic", "-Wsign-conversion")
     run(compiler, *strict, HERE / "caller.cpp", "-o", program, *options)
     printed = run(program)
     check_bits(printed)
     assert parsed(printed)["averages"] == ["10"]
-    assert "refused y has 74 elements, and needs 111" in printed
+    assert parsed(printed)["epochs"] == ["1"]  # several in one call are as many calls
+    assert re.findall("refused (.*)", printed) == [
+        "y has 74 elements, and needs 111",
+        "X is larger than any array",
+        "X has a negative size",
+        "rates has 37 elements, and needs 74",
+        "order must have as many visits for each epoch",
+        "coef and intercept must keep the sizes that they were made with",
+    ]

@@ -95,6 +95,10 @@ def test_wrong_shapes_are_refused(compiled):
         compiled(X, y, coef[1:].copy(), 0.5, None, None)
     with pytest.raises(numba.TypingError, match="y must be an array of float32 or float64"):
         compiled(X, y.astype(np.int64), coef, 0.5, None, None)
+    with pytest.raises(
+        numba.TypingError, match="sample_weight must be an array of real numbers of"
+    ):
+        compiled(X, y, coef, 0.5, np.ones((3, 1)), None)
     for wrong in (
         X._replace(indptr=X.indptr[:-1]),
         X._replace(indices=X.indices[:-1]),
@@ -104,6 +108,15 @@ def test_wrong_shapes_are_refused(compiled):
     ):
         with pytest.raises(ValueError, match="CSR"):
             compiled(wrong, y, coef, 0.5, None, None)
+
+
+def test_orders_that_are_no_vectors_of_integers_are_refused():
+    from fastlsgd.numba import sgd_epoch
+
+    epoch = numba.njit(lambda X, y, order: sgd_epoch(X, y, np.zeros(2), order=order))
+    for order in (np.zeros(3), np.zeros((1, 3), np.int64)):
+        with pytest.raises(numba.TypingError, match="order must be an array of integers of 1 dim"):
+            epoch(np.ones((3, 2)), np.ones(3), order)
 
 
 def test_code_from_the_cache_runs_in_another_process(tmp_path):
