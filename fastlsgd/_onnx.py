@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import is_classifier
 from sklearn.utils.validation import check_is_fitted
 
@@ -125,7 +126,7 @@ def _as_table(X, estimator) -> Any:
     n_features = getattr(estimator, "n_features_in_", None)
     if n_features is None:  # texts, for example
         return X
-    rows = np.asarray(X)
+    rows = X[:1].toarray() if issparse(X) else np.asarray(X)
     if rows.ndim != 2 or rows.shape[1] != n_features:
         raise ValueError(
             f"X must have shape (n_samples, {n_features}), as the {type(estimator).__name__} was "

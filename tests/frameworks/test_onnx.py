@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from optional import required
+from scipy import sparse
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import StackingRegressor
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -202,9 +203,9 @@ def test_errors():
 def test_errors_of_X():
     X, y = data()
     model = LeastSquaresRegressor().fit(X, y[:, 0])
-    np.testing.assert_allclose(
-        outputs(to_onnx(model, X.tolist()), X)["variable"][:, 0], model.predict(X), rtol=1e-12
-    )
+    for rows in (X.tolist(), sparse.csr_array(X)):
+        found = outputs(to_onnx(model, rows), X)["variable"][:, 0]
+        np.testing.assert_allclose(found, model.predict(X), rtol=1e-12)
     for wrong in (X[0], X[:, :3], "text"):
         with pytest.raises(ValueError, match=r"X must have shape \(n_samples, 4\), as the Least"):
             to_onnx(model, wrong)
