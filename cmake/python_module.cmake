@@ -11,12 +11,9 @@ add_custom_command(
   VERBATIM)
 
 # The C functions that only this package needs are in the module: the library exports fastlsgd.h alone.
-python_add_library(native MODULE WITH_SOABI ${cython_output} csrc/descent_dispatch.c
-                          csrc/segments_dispatch.c csrc/triangle_dispatch.c
-                          csrc/wide_lasso_dispatch.c csrc/row_products_dispatch.c csrc/column_products.c
-                          csrc/small_moments.c csrc/small_least_squares.c csrc/small_batch.c
-                          csrc/small_lasso.c
-                          csrc/xla_handlers.c csrc/permutations.c
+python_add_library(native MODULE WITH_SOABI ${cython_output} csrc/module_dispatch.c
+                          csrc/column_products.c csrc/small_least_squares.c csrc/small_batch.c
+                          csrc/small_lasso.c csrc/xla_handlers.c csrc/permutations.c
                           ${module_objects})
 target_compile_definitions(native PRIVATE NPY_NO_DEPRECATED_API=NPY_2_0_API_VERSION
                                           ${isa_definitions})

@@ -42,5 +42,5 @@ static int64_t descend(double *restrict w, double *restrict q, const fastlsgd_qu
   return n_epochs;
 }
 
-extern const fastlsgd_descent PASTE(fastlsgd_descent, ISA);
-const fastlsgd_descent PASTE(fastlsgd_descent, ISA) = descend;
+extern const fastlsgd_descent PASTE(fastlsgd_descent_functions, ISA);
+const fastlsgd_descent PASTE(fastlsgd_descent_functions, ISA) = descend;

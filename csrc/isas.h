@@ -4,16 +4,17 @@
 #define FASTLSGD_ISAS_H
 
 #ifdef FASTLSGD_AVX2
-#define FASTLSGD_IF_AVX2(DO) DO(avx2)
+#define FASTLSGD_IF_AVX2(...) __VA_ARGS__
 #else
-#define FASTLSGD_IF_AVX2(DO)
+#define FASTLSGD_IF_AVX2(...)
 #endif
 #ifdef FASTLSGD_AVX512
-#define FASTLSGD_IF_AVX512(DO) DO(avx512)
+#define FASTLSGD_IF_AVX512(...) __VA_ARGS__
 #else
-#define FASTLSGD_IF_AVX512(DO)
+#define FASTLSGD_IF_AVX512(...)
 #endif
 
-#define FASTLSGD_FOR_EACH_ISA(DO) DO(baseline) FASTLSGD_IF_AVX2(DO) FASTLSGD_IF_AVX512(DO)
+#define FASTLSGD_FOR_EACH_ISA(DO) \
+  DO(baseline) FASTLSGD_IF_AVX2(DO(avx2)) FASTLSGD_IF_AVX512(DO(avx512))
 
 #endif

@@ -137,5 +137,5 @@ static void dots(double *out, const fastlsgd_matrix *X, const double *z, int64_t
   FOR_WIDTH(dots, out, X, z, t);
 }
 
-extern const fastlsgd_row_kernels PASTE(fastlsgd_row_kernels, ISA);
-const fastlsgd_row_kernels PASTE(fastlsgd_row_kernels, ISA) = {sums, dots};
+extern const fastlsgd_row_kernels PASTE(fastlsgd_row_functions, ISA);
+const fastlsgd_row_kernels PASTE(fastlsgd_row_functions, ISA) = {sums, dots};

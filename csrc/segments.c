@@ -42,8 +42,8 @@
 #undef SCALAR
 #undef SIMD
 
-extern const fastlsgd_fit_of_segments PASTE(fastlsgd_segments, ISA)[2][2];
-const fastlsgd_fit_of_segments PASTE(fastlsgd_segments, ISA)[2][2] = {
+extern const fastlsgd_segments_table PASTE(fastlsgd_segments_functions, ISA);
+const fastlsgd_segments_table PASTE(fastlsgd_segments_functions, ISA) = {
     {PASTE(fit_segments, f32_f32), PASTE(fit_segments, f32_f64)},
     {PASTE(fit_segments, f64_f32), PASTE(fit_segments, f64_f64)},
 };

@@ -54,4 +54,7 @@ typedef int (*fastlsgd_fit_of_segments)(fastlsgd_segment_fits *, const fastlsgd_
                                         const fastlsgd_targets *, const void *,
                                         const fastlsgd_segments *, int);
 
+/* By the dtypes of X and y. */
+typedef fastlsgd_fit_of_segments fastlsgd_segments_table[2][2];
+
 #endif

@@ -1,11 +1,15 @@
 /* Moments and factors of few numbers: see small_moments.h. The sums over rows are those of the
  * library's kernels, n (d + t)^2 / 2 multiply-adds. float32 rows are first converted, so that all
- * sums are as good as those of float64 rows. */
+ * sums are as good as those of float64 rows.
+ *
+ * This file is compiled once per instruction set. */
 #include "small_moments.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "double_vectors.inc"
 
 static double number(const void *data, fastlsgd_dtype dtype, int64_t at) {
   return dtype == FASTLSGD_F32 ? (double)((const float *)data)[at] : ((const double *)data)[at];
@@ -103,9 +107,9 @@ static int sum_up(fastlsgd_moments *p, const fastlsgd_ordinary *ordinary) {
   return !p->centred || varies(p, ordinary);
 }
 
-int fastlsgd_take_moments(fastlsgd_moments *p, const fastlsgd_matrix *X, const fastlsgd_targets *y,
-                          const void *sample_weight, int fit_intercept, int64_t n_work,
-                          const fastlsgd_ordinary *ordinary) {
+static int take_moments(fastlsgd_moments *p, const fastlsgd_matrix *X, const fastlsgd_targets *y,
+                        const void *sample_weight, int fit_intercept, int64_t n_work,
+                        const fastlsgd_ordinary *ordinary) {
   const int64_t n = X->n_rows, d = X->n_cols, t = y->n_targets, m = d + t + 1;
   const int64_t copied = X->dtype == FASTLSGD_F32 ? n * d : 0;
   *p = (fastlsgd_moments){.X = *X,
@@ -126,18 +130,28 @@ int fastlsgd_take_moments(fastlsgd_moments *p, const fastlsgd_matrix *X, const f
 
 /* ------------------------------------------------------------------------------- factors */
 
-int fastlsgd_factorise(const double *G, int64_t stride, int64_t d, double alpha, double *R,
-                       double *scale) {
+/* y -= x_0 x for the next four rows x, `stride` apart, which share what is loaded of y. */
+static void subtract_four(double *restrict y, const double *restrict x, int64_t stride, int64_t n) {
+  const double *a = x, *b = a + stride, *c = b + stride, *e = c + stride;
+  const double of_a = *a, of_b = *b, of_c = *c, of_e = *e;
+  int64_t j = 0;
+  for (; j + LANES <= n; j += LANES)
+    *(vec *)(y + j) -= (of_a * *(const vec *)(a + j) + of_b * *(const vec *)(b + j)) +
+                       (of_c * *(const vec *)(c + j) + of_e * *(const vec *)(e + j));
+  for (; j < n; ++j) y[j] -= (of_a * a[j] + of_b * b[j]) + (of_c * c[j] + of_e * e[j]);
+}
+
+static int factorise(const double *G, int64_t stride, int64_t d, double alpha, double *R,
+                     double *scale) {
   for (int64_t j = 0; j < d; ++j) scale[j] = 1.0 / sqrt(G[j * (stride + 1)] + alpha);
   memset(R, 0, (size_t)(d * d) * sizeof(double));
   for (int64_t i = 0; i < d; ++i) {
     double *row = R + i * d;
     for (int64_t j = i; j < d; ++j) row[j] = G[i * stride + j] * scale[i] * scale[j];
     if (alpha > 0.0) row[i] = 1.0;
-    for (int64_t k = 0; k < i; ++k) {
-      const double *above = R + k * d, factor = above[i];
-      for (int64_t j = i; j < d; ++j) row[j] -= factor * above[j];
-    }
+    int64_t k = 0;
+    for (; k + 4 <= i; k += 4) subtract_four(row + i, R + k * d + i, d, d - i);
+    for (; k < i; ++k) add(row + i, -R[k * d + i], R + k * d + i, d - i);
     if (!(row[i] > 0.0)) return 0;
     const double root = sqrt(row[i]), inverse = 1.0 / root;
     row[i] = root;
@@ -146,14 +160,13 @@ int fastlsgd_factorise(const double *G, int64_t stride, int64_t d, double alpha,
   return 1;
 }
 
-void fastlsgd_invert(const double *R, int64_t d, double *T) {
+static void invert(const double *R, int64_t d, double *T) {
   memset(T, 0, (size_t)(d * d) * sizeof(double));
   for (int64_t i = d - 1; i >= 0; --i) {
     double *row = T + i * d;
     const double inverse = 1.0 / R[i * d + i];
     for (int64_t k = i + 1; k < d; ++k) {
-      const double *below = T + k * d, factor = R[i * d + k] * inverse;
-      for (int64_t j = k; j < d; ++j) row[j] -= factor * below[j];
+      add(row + k, -R[i * d + k] * inverse, T + k * d + k, d - k);
     }
     row[i] = inverse;
   }
@@ -219,23 +232,12 @@ static double estimated_norm(const double *T, int64_t d, double *x, double *v) {
   return other > estimate ? other : estimate;
 }
 
-double fastlsgd_condition(const double *R, const double *T, int64_t d, double *work) {
+static double condition(const double *R, const double *T, int64_t d, double *work) {
   return norm_of(R, d) * estimated_norm(T, d, work, work + d);
 }
 
-/* In parts, which the compiler vectorises. */
-static double dot(const double *x, const double *y, int64_t n) {
-  double parts[8] = {0.0}, sum = 0.0;
-  int64_t i = 0;
-  for (; i + 8 <= n; i += 8)
-    for (int64_t k = 0; k < 8; ++k) parts[k] += x[i + k] * y[i + k];
-  for (; i < n; ++i) sum += x[i] * y[i];
-  for (int64_t k = 0; k < 8; ++k) sum += parts[k];
-  return sum;
-}
-
-double fastlsgd_set_condition(const double *G, const double *scale, const double *T, int64_t d,
-                              double alpha) {
+static double set_condition(const double *G, const double *scale, const double *T, int64_t d,
+                            double alpha) {
   double norm = 0.0, inverse = 0.0;
   for (int64_t a = 0; a < d; ++a) {
     double own = 0.0, other = 0.0;
@@ -250,3 +252,7 @@ double fastlsgd_set_condition(const double *G, const double *scale, const double
   }
   return sqrt(norm * inverse);
 }
+
+extern const fastlsgd_moments_table PASTE(fastlsgd_moments_functions, ISA);
+const fastlsgd_moments_table PASTE(fastlsgd_moments_functions, ISA) = {
+    take_moments, factorise, invert, condition, set_condition};

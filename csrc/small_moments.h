@@ -52,4 +52,14 @@ double fastlsgd_condition(const double *R, const double *T, int64_t d, double *w
 double fastlsgd_set_condition(const double *G, const double *scale, const double *T, int64_t d,
                               double alpha);
 
+/* These functions for one instruction set. */
+typedef struct {
+  int (*take_moments)(fastlsgd_moments *, const fastlsgd_matrix *, const fastlsgd_targets *,
+                      const void *, int, int64_t, const fastlsgd_ordinary *);
+  int (*factorise)(const double *, int64_t, int64_t, double, double *, double *);
+  void (*invert)(const double *, int64_t, double *);
+  double (*condition)(const double *, const double *, int64_t, double *);
+  double (*set_condition)(const double *, const double *, const double *, int64_t, double);
+} fastlsgd_moments_table;
+
 #endif

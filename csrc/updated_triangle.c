@@ -12,18 +12,7 @@
 #include <math.h>
 #include <string.h>
 
-#define PASTE_(a, b) a##_##b
-#define PASTE(a, b) PASTE_(a, b)
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
-#if defined(__clang__)
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 32")
-#endif
-
-/* A register, anywhere in memory. */
-typedef double vec __attribute__((vector_size(VBYTES), aligned(8), may_alias));
-enum { LANES = VBYTES / 8 };
+#include "double_vectors.inc"
 
 /* Vectors in a block of columns, whose sums stay in registers. */
 enum { VECTORS = 4, BLOCK = VECTORS * LANES };
