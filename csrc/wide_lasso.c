@@ -267,7 +267,7 @@ static int minimise(const Wide *p, double *w, double *condition, int64_t *n_solv
     *n_solves += 1;
     if (solve_set(p, w, slack, condition)) return 1;
     if (*n_solves == SOLVES) return 0;
-    epochs += FIRST_EPOCHS;
+    epochs += FIRST_EPOCHS / 2;
   }
   return 0;
 }
