@@ -19,6 +19,7 @@ from ..kernels.device import DeviceArray
 from .eigen import svd
 from .factors import EPS, TINY, SingularFactor, TriangularFactor, solve_upper
 from .interrupt import call_loss_gradient
+from .many_classes import ClassTargets
 from .orthogonal import rank_tolerance
 from .problem import Problem
 from .solution import Solution
@@ -134,9 +135,12 @@ def wald_statistic(value: np.ndarray, covariance: np.ndarray) -> tuple[float, in
 def gather_evidence(
     kernels: Kernels, problem: Problem, solution: Solution, n_threads: int
 ) -> list[Evidence] | None:
-    """Return what `infer` needs, for each target; None where no factor is accurate enough."""
+    """Return what `infer` needs, for each target; None where no factor is accurate enough.
+
+    Classes have none either: their targets of -1 and 1 do not have errors of one variance.
+    """
     factor, x_mean = solution.factor or solution.singular, solution.centre
-    if factor is None or x_mean is None:
+    if factor is None or x_mean is None or isinstance(problem.y, ClassTargets):
         return None
     if solution.solver == "gram" and solution.condition > INVERSE_CONDITION:
         return None
