@@ -89,8 +89,8 @@ def refuse_masked(value, name: str) -> None:
     for part in parts:
         if isinstance(part, np.ma.MaskedArray) and np.ma.is_masked(part):
             raise ValueError(
-                f"{name} has masked elements: fill them, or leave their rows out "
-                f"(sample_weight=0 does that for whole rows)."
+                f"{name} has masked elements: fill them, or drop their rows (also where "
+                f"sample_weight is 0)."
             )
 
 

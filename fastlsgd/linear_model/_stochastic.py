@@ -381,9 +381,8 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
                 )
         except Diverged as diverged:
             check.explain_non_finite(X=rows.X, y=rows.y, sample_weight=s)
-            raise divergence_explained(
-                diverged, rows.X, s, bool(self.fit_intercept), self._rates_in_words()
-            ) from diverged
+            data = rows.X, rows.y, s, bool(self.fit_intercept)
+            raise divergence_explained(diverged, *data, self._rates_in_words()) from diverged
 
     def _stopping(self, is_partial: bool, rows: TrainingRows) -> Stopping:
         return Stopping(

@@ -73,7 +73,9 @@ class StreamedSGD:
         `max_iter` passes, which end as those of `fit` do: when the mean loss has not fallen by
         `tol` below its best for `n_iter_no_change` passes in a row. With `shuffle` the pieces of
         the stream (row groups, files) are visited in a new random order in each pass, and so are
-        the rows within a block.
+        the rows within a block. A mini-batch ends where its block ends (a row group, for example),
+        so that `t_` and the weights differ slightly from those of `fit` where `batch_size` does not
+        divide the rows of a block.
 
         Examples
         --------

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ..kernels.contract import CSR, Matrix
+from ..kernels.contract import CSR, Matrix, working_dtype
 from .interrupt import call_loss_gradient
 from .rows import row_slice
 from .training import TrainingData
@@ -15,10 +15,12 @@ from .weights import normalised_weights
 # Sample weights are named as the reason where they make the rate that holds this much smaller.
 WEIGHTS_RULE = 1e3
 ROWS_AT_A_TIME = 4096
+# The squared residuals of a fit that converges may for a while exceed the squares of y by this.
+RESIDUAL_SQUARES = 16.0
 
 
 class Diverged(ArithmeticError):
-    """The loss or a weight is no longer finite, or the fit ended far above its start.
+    """The loss, a weight or a moment is no longer finite, or the fit ended far above its start.
 
     Attributes
     ----------
@@ -68,6 +70,7 @@ def _weighted_loss(data: TrainingData, s: np.ndarray, w: np.ndarray, b: np.ndarr
 def divergence_explained(
     diverged: Diverged,
     X: Matrix,
+    y: np.ndarray,
     sample_weight: np.ndarray | None,
     fit_intercept: bool,
     rates: str | None,
@@ -77,7 +80,7 @@ def divergence_explained(
     Parameters
     ----------
     diverged : Diverged
-    X, sample_weight, fit_intercept
+    X, y, sample_weight, fit_intercept
         As in the kernel contract.
     rates : str or None
         The user's learning rates, as an error message names them. None: learning_rate='auto'.
@@ -86,6 +89,11 @@ def divergence_explained(
         return ValueError(
             f"The fit diverges with learning_rate='auto': {diverged}. X, y or sample_weight holds "
             f"numbers whose squares overflow, or nearly: rescale them."
+        )
+    if targets_overflow(X, y, sample_weight):
+        return ValueError(
+            f"The fit diverges with {rates}: {diverged}. y holds numbers so large that they or "
+            f"their squares overflow: scale it, for example by y / np.abs(y).max()."
         )
     rate = rate_that_holds(X, sample_weight, fit_intercept)
     unweighted = rate if sample_weight is None else rate_that_holds(X, None, fit_intercept)
@@ -107,6 +115,18 @@ def divergence_explained(
         f"learning_rate='constant', eta0={rate:.2g}). Larger ones hold once the columns of X are "
         f"scaled, which learning_rate='auto' does by itself."
     )
+
+
+def targets_overflow(X: Matrix, y: np.ndarray, sample_weight: np.ndarray | None) -> bool:
+    """Whether y is too large for weights of X's dtype, or its squares (nearly) for float64.
+
+    No rate holds then. Only rows of positive weight count.
+    """
+    counted = y if sample_weight is None else y[np.asarray(sample_weight) > 0.0]
+    with np.errstate(over="ignore"):
+        squares = RESIDUAL_SQUARES * np.einsum("nt,nt->", counted, counted, dtype=np.float64)
+    largest = float(np.abs(counted).max(initial=0.0))
+    return largest > float(np.finfo(working_dtype(X)).max) or not math.isfinite(squares)
 
 
 def rate_that_holds(X: Matrix, sample_weight: np.ndarray | None, fit_intercept: bool) -> float:

@@ -147,7 +147,7 @@ class PlainDescent:
             n_rows += chunk.n_rows
             if not math.isfinite(total):
                 return math.inf
-        return total / n_rows
+        return math.inf if self._squares_overflowed else total / n_rows
 
     def epochs_at_once(self, visits: Visits) -> int:
         """Return how many epochs `epochs` makes in a call, at most."""
@@ -168,7 +168,20 @@ class PlainDescent:
         epoch = self._options(order, rates.reshape(count, n_updates))
         arrays = data.X, data.y, self.coef, self.intercept, data.sample_weight
         done = data.kernels.sgd_epochs(*arrays, epoch, self.state, data.n_threads)
-        return done._replace(losses=done.losses / n_visits)
+        losses = done.losses / n_visits
+        if self._squares_overflowed:
+            losses[-1] = math.inf
+        return done._replace(losses=losses)
+
+    @property
+    def _squares_overflowed(self) -> bool:
+        """Whether a moment of squared gradients is no longer finite, as it then stays.
+
+        Some backends divide by its root, so that the steps are 0 and the loss stays finite.
+        """
+        o = self.state.optimizer
+        moments = () if o is None else (o.coef_second, o.intercept_second)
+        return not all(moment is None or np.isfinite(moment).all() for moment in moments)
 
     def _next_rates(self, n_updates: int, n_visits: int) -> np.ndarray:
         """Return the rates of so many updates, in epochs of `n_visits` rows, and count them."""

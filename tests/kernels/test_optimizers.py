@@ -303,3 +303,16 @@ def test_divergence_names_the_optimizer():
     model = SGDRegressor(optimizer="momentum", eta0=5.0, max_iter=20, random_state=0)
     with pytest.raises(ValueError, match="optimizer='momentum', learning_rate='constant', eta0=5"):
         model.fit(X * 10, y)
+
+
+@pytest.mark.parametrize("max_iter", [1, 4])
+@pytest.mark.parametrize("rule", ["rmsprop", "adagrad", "adam", "adamw"])
+def test_gradients_whose_squares_overflow_are_refused(backend, rule, max_iter):
+    X, y = problem()
+    chosen = {"optimizer": rule, "eta0": 1e37, "max_iter": max_iter, "tol": None}
+    model = SGDRegressor(**chosen, backend=backend[0])
+    for heard in ({}, {"callback": lambda report: False}):  # several epochs per call, and one
+        with pytest.raises(ValueError, match="diverges with optimizer"):
+            model.fit(X * 1e60, y * 1e100, **heard)
+    with pytest.raises(ValueError, match="diverges with optimizer"):
+        model.partial_fit(X * 1e60, y * 1e100)

@@ -288,6 +288,22 @@ def test_divergence_that_has_not_overflowed_yet():
         SGDRegressor(**chosen, tol=None).fit(X, y)
 
 
+@pytest.mark.parametrize(("dtype", "unit"), [(np.float64, 1e155), (np.float32, 1e60)])
+def test_divergence_by_the_scale_of_y(dtype, unit):
+    X, y, s = problem(n=200)
+    X, y = X.astype(dtype), y * unit
+    for weights in (None, s):
+        model = SGDRegressor(learning_rate="constant", eta0=0.01)
+        with pytest.raises(ValueError, match=r"diverges .* scale it, .* y / np\.abs\(y\)\.max"):
+            model.fit(X, y, sample_weight=weights)
+        model.fit(X, y / np.abs(y).max(), sample_weight=weights)
+    # A row of weight 0 is not the reason.
+    s[:5], y = np.r_[0.0, np.ones(4)], y / unit
+    y[0] *= unit
+    assert divergence.targets_overflow(X, y[:, None], None)
+    assert not divergence.targets_overflow(X, y[:, None], s)
+
+
 def test_rate_that_holds():
     X, _, s = problem()
     limit = 1.0 / ((X**2).sum(axis=1) + 1.0).max()
