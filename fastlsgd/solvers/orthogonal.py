@@ -87,7 +87,9 @@ def sketch_factor(system: System, seed: int) -> Sketch:
     R, start = upper[:d, :d].copy(order="F"), upper[:d, d:].T.copy()
     R[np.diag_indices(d)] += scale == 0.0
     factor = TriangularFactor(R, scale)
-    if factor.condition * rank_tolerance(d) > 1.0:
+    # The rounding of the mean is as large beside a column as the mean is: QR removes it.
+    away = float(np.sqrt(system.weight) * (np.abs(system.centre) * scale).max(initial=0.0))
+    if factor.condition * rank_tolerance(d) * max(away, 1.0) > 1.0:
         raise NotTrustworthy("columns depend on each other to rounding")
     return Sketch(factor, start)
 
@@ -207,6 +209,7 @@ def triangle(system: System) -> tuple[np.ndarray, np.ndarray]:
     """Return R of [A, y], of at most d + t rows, and the powers of two taken from its columns."""
     exponents = np.zeros(system.d + system.t, dtype=int)
     with np.errstate(over="ignore", invalid="ignore"):
+        system.refine_centre()
         upper = _triangle(system, exponents)
         if not _in_range(upper):
             exponents = _exponents(system)

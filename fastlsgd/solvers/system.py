@@ -86,6 +86,8 @@ class System:
         Sum of the sample weights.
     centre : ndarray of shape (d,)
         Mean of the rows, or zero without an intercept; `centre_at` sets it.
+    centre_rest : ndarray of shape (d,) or None
+        What the rounding of `centre` has left of the mean; `refine_centre` finds it for `chunks`.
     y_centre : ndarray of shape (t,)
         Mean of y, or zero without an intercept.
     x_mean : ndarray of shape (d,) or None
@@ -120,6 +122,7 @@ class System:
         else:
             self.weight = float(sample_weight.sum(dtype=np.float64))
         self.centre, self.y_centre = np.zeros(self.d), np.zeros(self.t)
+        self.centre_rest: np.ndarray | None = None
         self.is_centred = not fit_intercept
         self.passes, self.precision = 0, working_dtype(X).name
         self.loss_exponents = np.zeros(self.t, dtype=int)
@@ -134,6 +137,7 @@ class System:
         """Count the rows from their mean, if there is an intercept."""
         if self.fit_intercept:
             self.centre, self.y_centre, self.is_centred = x_mean, y_mean, True
+            self.centre_rest = None
 
     def find_centre(self) -> None:
         """Find the mean of the rows, by a pass unless it is known, and count them from it.
@@ -152,6 +156,19 @@ class System:
         else:
             mean = self._pass(targets, *zero).coef[0]
         self.centre_at(mean, self._target_mean())
+
+    def refine_centre(self) -> None:
+        """Have `chunks` count the rows from their mean to the rounding of their differences.
+
+        The mean itself is rounded to eps times its size. About it, the columns of at most d + 1
+        rows seem independent where the mean is large, and weights of 3 times the least norm fit.
+        """
+        if not self.fit_intercept or self.centre_rest is not None:
+            return
+        total, s = np.zeros(self.d), self.host_weights
+        for start, stop, A, _ in self.chunks():
+            total += A.sum(axis=0) if s is None else np.sqrt(s[start:stop].astype(np.float64)) @ A
+        self.centre_rest = total / self.weight
 
     def _target_mean(self) -> np.ndarray:
         if isinstance(self.y, DeviceArray):
@@ -556,6 +573,8 @@ class System:
         for start in range(first, end, step):
             stop = min(start + step, end)
             A = as_dense(row_slice(self.X, start, stop)) - self.centre
+            if self.centre_rest is not None:
+                A -= self.centre_rest
             y = self.y[start:stop].astype(np.float64) - self.y_centre
             if self.sample_weight is not None:
                 root = np.sqrt(self.sample_weight[start:stop].astype(np.float64))[:, None]

@@ -69,3 +69,16 @@ def test_many_float32_columns_beside_one_at_a_large_offset():
     others = np.random.default_rng(1).normal(size=(300, 599)).astype(np.float32)
     X = np.column_stack([X, others])
     assert SGDRegressor(random_state=0).fit(X, y).score(X, y) > 0.9
+
+
+@pytest.mark.parametrize("offset", [100.0, 1e4, 1e8])
+@pytest.mark.parametrize("solver", ["auto", "gram", "sketch", "qr"])
+def test_no_more_distinct_rows_than_columns_at_an_offset_give_the_least_norm(offset, solver):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(5, 5)) + offset, rng.normal(size=5)
+    expected = np.linalg.pinv(X - X.mean(axis=0), rcond=1e-6) @ (y - y.mean())
+    weights = np.r_[np.ones(5), np.zeros(10)]
+    for rows, sample_weight in [(1, None), (3, None), (3, weights), (200, None)]:
+        model = LeastSquaresRegressor(solver=solver)
+        model.fit(np.tile(X, (rows, 1)), np.tile(y, rows), sample_weight)
+        np.testing.assert_allclose(model.coef_, expected, rtol=1e-6 * max(1.0, offset / 1e6))
