@@ -156,6 +156,8 @@ def _solved(
     for alpha in alphas:
         system.alpha = alpha
         solution = _first_to_be_trusted(system, request, solver)
+        if solution is None and system.n < system.d:  # QR of rows does not scale y
+            solution = _by_qr(system, request)
         if solution is None:
             plain = system_of(y)
             plain.alpha = alpha

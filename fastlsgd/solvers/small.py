@@ -30,7 +30,7 @@ from ..kernels.contract import Kernels, Matrix
 from .conjugate import ROUNDING, SAFETY, SHARP, Goal
 from .factors import EPS, GRAM_CONDITION, NotTrustworthy, TriangularFactor, upper_of
 from .solution import Solution
-from .system import DOUBT_EPS, EPS_OF, FAR
+from .system import EPS_OF, FAR, FAR_SHARE
 from .training import TrainingData
 from .weights import WEIGHT_EXPONENT
 
@@ -66,8 +66,13 @@ class Limits(NamedTuple):
     most_corrections: int
 
 
+# Columns that may be constant are not ordinary, nor, in float64, those that are far from zero.
+LEAST_DEVIATION = {
+    np.dtype(np.float32): 4.0 * EPS_OF[np.dtype(np.float32)],
+    np.dtype(np.float64): EPS / FAR_SHARE["float64"],
+}
 ORDINARY = {
-    dtype: Ordinary(LEAST_SQUARE, MOST_SQUARE, FAR, max(4.0 * EPS_OF[dtype], DOUBT_EPS * EPS))
+    dtype: Ordinary(LEAST_SQUARE, MOST_SQUARE, FAR, LEAST_DEVIATION[dtype])
     for dtype in SMALL_DTYPES
 }
 LIMITS = {

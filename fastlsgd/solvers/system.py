@@ -45,8 +45,9 @@ CANCELLATION = 1e4
 # A column whose spread is at most this many eps of its mean may be constant, but for rounding.
 DOUBT_EPS = 2.0**14
 # Kernels compute with rows about zero. A column whose spread is less than its mean times eps over
-# this is read in float64 about its mean: float32 steps of 1 at 4e6 gave slopes 10 percent off.
-FAR_SHARE = 1e-3
+# this is read in float64 about its mean: float32 steps of 1 at 4e6 gave slopes 10 percent off, and
+# in float64, whose weights are to be right to rounding, 1e8 spreads from zero left errors of 3e-9.
+FAR_SHARE = {"float32": 1e-3, "float64": 1e-11}
 # A row whose share of the weight is below this may be lost in the rounding of a mean.
 LEAST_WEIGHT = 1e-16
 # A mean of more standard deviations than this is first subtracted from y.
@@ -386,7 +387,7 @@ class System:
         A = as_dense(take_rows(X, random_rows(self.n, count, self.host_weights)))
         with np.errstate(over="ignore", invalid="ignore"):
             size, spread = np.abs(A.mean(axis=0)), A.std(axis=0)
-            far = np.flatnonzero(FAR_SHARE * spread < self.eps * size)
+            far = np.flatnonzero(self._far_share * spread < self.eps * size)
             varies = (A[:, far] != A[0, far]).any(axis=0)
             if varies.any():
                 return True
@@ -395,7 +396,7 @@ class System:
                 apart = self._some_columns(start, min(start + step, self.n), far) - A[0, far]
                 squares += np.einsum("ij,ij->j", apart, apart)
             spread = np.sqrt(squares / self.n)
-        return bool(((spread > 0.0) & (FAR_SHARE * spread < self.eps * size[far])).any())
+        return bool(((spread > 0.0) & (self._far_share * spread < self.eps * size[far])).any())
 
     @cached_property
     def few_rows(self) -> Matrix:
@@ -409,7 +410,9 @@ class System:
             low, high = A.min(axis=0), A.max(axis=0)
             size = np.maximum(np.abs(low), np.abs(high))
             # The spread of so many numbers is at least a sixteenth of their range.
-            return not bool((FAR_SHARE / LEAST_SAMPLE * (high - low) >= self.eps * size).all())
+            return not bool(
+                (self._far_share / LEAST_SAMPLE * (high - low) >= self.eps * size).all()
+            )
 
     @cached_property
     def underflow(self) -> float:
@@ -581,6 +584,10 @@ class System:
                 A *= root
                 y *= root
             yield start, stop, A, y
+
+    @property
+    def _far_share(self) -> float:
+        return FAR_SHARE[working_dtype(self.X).name]
 
     @property
     def eps(self) -> float:

@@ -82,3 +82,12 @@ def test_no_more_distinct_rows_than_columns_at_an_offset_give_the_least_norm(off
         model = LeastSquaresRegressor(solver=solver)
         model.fit(np.tile(X, (rows, 1)), np.tile(y, rows), sample_weight)
         np.testing.assert_allclose(model.coef_, expected, rtol=1e-6 * max(1.0, offset / 1e6))
+
+
+@pytest.mark.parametrize("shape", [(100, 3), (6000, 5)])
+def test_float64_weights_far_from_zero_are_right_to_rounding(shape):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=shape) + 1e7
+    y = X[:, 0] - 1e7 + rng.normal(size=len(X))
+    expected = LeastSquaresRegressor().fit(X - 1e7, y).coef_  # a difference that is exact
+    np.testing.assert_allclose(LeastSquaresRegressor().fit(X, y).coef_, expected, atol=1e-14)

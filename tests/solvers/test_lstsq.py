@@ -232,6 +232,17 @@ def test_scales_whose_squares_overflow(scale, target_scale, solver):
     close(x * scale / target_scale, exact, 1e-9)
 
 
+@pytest.mark.parametrize(("scale", "target_scale"), [(1e80, 1e-200), (1.0, 1e200), (1.0, 1e-200)])
+def test_scales_of_dependent_rows_whose_squares_overflow(scale, target_scale):
+    rng = np.random.default_rng(0)
+    A, b = rng.normal(size=(20, 30)), rng.normal(size=20)
+    A[1] = A[0]
+    exact, known = lstsq(A, b, return_info=True)
+    x, info = lstsq(scale * A, target_scale * b, return_info=True)
+    close(x * scale / target_scale, exact, 1e-12)
+    assert info.residual_norm_ == pytest.approx(target_scale * known.residual_norm_, rel=1e-9)
+
+
 def test_columns_in_units_of_their_own():
     A, b = of_condition(500, 6, 10.0, 1e-3)
     units = np.array([1e-170, 1e-100, 1e-8, 1.0, 1e90, 1e160])
