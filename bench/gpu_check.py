@@ -86,7 +86,7 @@ def build(report: Report) -> None:
         sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--upgrade",
         "--no-build-isolation", "--target", site, ROOT,
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     if done.returncode == 0:
         sys.path.insert(0, str(site))
         os.environ["PYTHONPATH"] = str(site)

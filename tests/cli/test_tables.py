@@ -320,7 +320,7 @@ def test_ctrl_c_ends_within_a_second_and_leaves_no_output(command, folder, tmp_p
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
     sent = time.perf_counter()
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate(timeout=300)
     assert process.returncode == 130, told
     assert time.perf_counter() - sent < 10.0  # a second where nothing else keeps the machine busy
     assert told.endswith("fastlsgd: interrupted\n")

@@ -256,7 +256,7 @@ def test_interrupt(tmp_path):
     )
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 130
     assert errors.strip() == "fastlsgd: interrupted"
 
@@ -305,7 +305,7 @@ def test_reader_that_leaves_early():
     process.stdout.close()
     errors = process.stderr.read()
     process.stderr.close()
-    assert process.wait(timeout=60) == 1
+    assert process.wait(timeout=300) == 1
     assert errors == b""
 
 

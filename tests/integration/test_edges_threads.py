@@ -32,7 +32,7 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess:
         env=os.environ | environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
 
 
@@ -210,7 +210,7 @@ def test_a_fork_waits_for_a_compilation(lock):
         warnings.simplefilter("ignore", DeprecationWarning)  # about forks of processes with threads
         child = os.fork()
     if child == 0:
-        taken = compiling.lock.acquire(timeout=10) and numbas._lock.acquire(timeout=10)
+        taken = compiling.lock.acquire(timeout=60) and numbas._lock.acquire(timeout=60)
         os._exit(0 if taken else 1)
     released.set()
     thread.join()
