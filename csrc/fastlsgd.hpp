@@ -77,7 +77,7 @@ public:
 
   /* CSR. */
   template <class Index>
-  requires std::same_as<Index, std::int32_t> || std::same_as<Index, std::int64_t>
+    requires std::same_as<Index, std::int32_t> || std::same_as<Index, std::int64_t>
   static matrix csr(std::span<const T> data, std::span<const Index> indices,
                     std::span<const Index> indptr, std::int64_t d) {
     detail::check_size("indptr", indptr.size(), {1});
