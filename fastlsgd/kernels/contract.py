@@ -226,7 +226,8 @@ class OptimizerState:
     D. It is as large as the step that a constant gradient of its size would have led to, so that
     it balances the gradient where the objective has its minimum (Duchi et al. 2011, section 4).
 
-    All arithmetic is in float64; w is rounded to X's dtype once per update.
+    All arithmetic is in float64; w is rounded to X's dtype once per update. Clipping is right for
+    every finite gradient, whether or not its squares overflow.
 
     Attributes
     ----------

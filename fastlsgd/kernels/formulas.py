@@ -16,6 +16,10 @@ import math
 
 from .contract import OptimizerRule
 
+# What a gradient whose squares overflow is multiplied by before its norm is taken: the largest
+# float64 number is then 4e127, and what becomes 0 is 1e-290 of the norm or less.
+CLIP_UNIT = 2.0**-600
+
 # As integers, which compiled code takes for constants.
 SGD, MOMENTUM, NESTEROV, RMSPROP, ADAGRAD, ADAM, ADAMW = map(int, OptimizerRule)
 
@@ -60,10 +64,13 @@ def pay_l1(w, paid, due):
 # ----------------------------------------------------------------------------- optimizers
 
 
-def clip_factor(square, max_norm):
-    """The factor that brings a gradient of this squared norm within `max_norm`."""
-    factor = max_norm / (math.sqrt(square) + 1e-6)
-    return factor if factor < 1.0 else 1.0
+def clip_factor(square, max_norm, unit):
+    """The factor that brings unit times a gradient, of this squared norm, within `max_norm`.
+
+    `unit` is 1 or, where the squares of the gradient overflow, `CLIP_UNIT`.
+    """
+    factor = max_norm / (math.sqrt(square) + 1e-6 * unit)
+    return factor if factor < 1.0 / unit else 1.0 / unit
 
 
 def l1_gain(rule, beta1, k):

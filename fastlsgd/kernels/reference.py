@@ -25,6 +25,7 @@ from .contract import (
     epochs_by_calls,
     rows_per_group,
 )
+from .formulas import CLIP_UNIT
 
 __all__ = [
     "SUMS_ARE_SPLIT",
@@ -146,11 +147,23 @@ def take_step(w: np.ndarray, b: np.ndarray, step: Step, epoch: Epoch, state: SGD
 def _optimized_step(w: np.ndarray, b: np.ndarray, step: Step, epoch: Epoch, state) -> None:
     """Update w, b and state by an optimizer."""
     o, g, gb = state.optimizer, step.coef, step.intercept * epoch.fit_intercept
-    clip = np.minimum(1.0, o.max_norm / (np.sqrt((g * g).sum(axis=1) + gb * gb) + 1e-6))
-    _optimizer_step(o, w, b, clip[:, None] * g, clip * gb, step.rate, epoch.l2, epoch.l1)
+    clip, unit = _clip_factor(g, gb, o.max_norm)
+    g, gb = clip[:, None] * (unit[:, None] * g), clip * (unit * gb)
+    _optimizer_step(o, w, b, g, gb, step.rate, epoch.l2, epoch.l1)
     _average(w, b, state)
     if o.rule == OptimizerRule.SGD and epoch.l1 > 0.0:
         _cumulative_l1(w, step.rate * epoch.l1, state)
+
+
+def _clip_factor(g: np.ndarray, gb: np.ndarray, max_norm: float) -> tuple[np.ndarray, np.ndarray]:
+    """Factors (t,) of unit times the gradients, and the units, which are 1 but for huge ones."""
+
+    def square(unit):
+        with np.errstate(over="ignore"):
+            return ((unit[:, None] * g) ** 2).sum(axis=1) + (unit * gb) ** 2
+
+    unit = np.where(square(np.ones(len(gb))) < np.inf, 1.0, CLIP_UNIT)
+    return np.minimum(1.0 / unit, max_norm / (np.sqrt(square(unit)) + 1e-6 * unit)), unit
 
 
 def _optimizer_step(o: OptimizerState, w, b, g, gb, rate: float, l2: float, l1: float) -> None:

@@ -226,6 +226,29 @@ def test_moments_go_on_with_warm_start_but_not_from_a_given_start(rule):
     assert np.abs(fresh.coef_ - whole.coef_).max() > 1e-6
 
 
+@pytest.mark.parametrize("rule", ["SGD", "Momentum", "Adam"])
+def test_gradients_whose_squares_overflow_are_clipped(kernels, rule):
+    """With X times c and a norm of 1/c, weights are those of X over c, beyond 1e154 as below."""
+    X, y, s = (RECORDED[part] for part in "Xys")
+
+    def path(exponent, as_rows, updates=(1, 3, 8)):
+        scale = 2.0**exponent
+        case = record.CASES["momentum, clipped"]._replace(
+            ours=(rule, {}), clip_norm=0.7 if rule == "Adam" else 0.7 / scale
+        )
+        rows = as_rows(X * scale)
+        found = our_trajectory(kernels, case, rows, y, s, updates)
+        return found if rule == "Adam" else found * scale
+
+    for as_rows in (np.asarray, as_csr):
+        updates = (1,) if rule == "Adam" else (1, 3, 8)  # Adam's steps depend on the scale of g
+        far, near = path(600, as_rows, updates), path(100, as_rows, updates)
+        np.testing.assert_allclose(far[:, :-1], near[:, :-1], rtol=1e-12)
+        assert np.abs(near).max() > 1e-3
+        with np.errstate(over="ignore", invalid="ignore"):
+            assert np.isnan(path(1023, as_rows, (1,))).any()  # the gradient itself overflows
+
+
 def test_another_optimizer_begins_anew():
     X, y = problem()
     model = SGDRegressor(optimizer="adam", eta0=0.05, batch_size=8, random_state=0)

@@ -15,7 +15,7 @@ import numpy as np
 from .. import formulas
 from ..contract import OptimizerRule, OptimizerState
 from ..device import DeviceArray
-from ..formulas import ADAGRAD, ADAM, ADAMW, MOMENTUM, NESTEROV, RMSPROP, SGD
+from ..formulas import ADAGRAD, ADAM, ADAMW, CLIP_UNIT, MOMENTUM, NESTEROV, RMSPROP, SGD
 from .compile import Kernel, cuda, device_function
 from .lanes import LanePlan
 from .memory import native, reserve
@@ -176,6 +176,16 @@ def _stepped(v, g, at, rule, now, l2, l1):
 
 
 @device_function
+def _square_of_gradient(gradients, c, d, lane, unit, scratch):
+    """The squared norm of unit times target c's gradient, by one warp."""
+    square = 0.0
+    for j in range(lane, d + 1, WARP):
+        g = unit * gradients[c * (d + 1) + j]
+        square += g * g
+    return sum_of_lanes(square, WARP, scratch)
+
+
+@device_function
 def _step_weights(rule, now, model, penalty, l2, due, averaged, scratch):
     """The step of all weights from their gradients; each thread of the grid has some of them.
 
@@ -184,16 +194,16 @@ def _step_weights(rule, now, model, penalty, l2, due, averaged, scratch):
     lane, d = cuda.threadIdx.x % WARP, model.d
     update = Update(1.0, averaged, due, False, 0.0)
     for c in range(model.t):
-        clip = 1.0
+        clip, unit = 1.0, 1.0
         if rule.max_norm < math.inf:
-            square = 0.0
-            for j in range(lane, d + 1, WARP):
-                square += rule.gradients[c * (d + 1) + j] * rule.gradients[c * (d + 1) + j]
-            square = sum_of_lanes(square, WARP, scratch)
-            clip = _clip_factor(square, rule.max_norm)
+            square = _square_of_gradient(rule.gradients, c, d, lane, unit, scratch)
+            if not square < math.inf:
+                unit = CLIP_UNIT
+                square = _square_of_gradient(rule.gradients, c, d, lane, unit, scratch)
+            clip = _clip_factor(square, rule.max_norm, unit)
         for j in range(cuda.grid(1), d + 1, cuda.gridsize(1)):
             at = c * (d + 1) + j
-            g = clip * rule.gradients[at]
+            g = clip * (unit * rule.gradients[at])
             if j == d:
                 model.b[c] = _stepped(model.b[c], g, at, rule, now, 0.0, 0.0)
                 if averaged:

@@ -13,7 +13,7 @@ from numba import types
 
 from .. import formulas
 from ..contract import OptimizerState
-from ..formulas import ADAGRAD, ADAMW, MOMENTUM, NESTEROV, RMSPROP, SGD
+from ..formulas import ADAGRAD, ADAMW, CLIP_UNIT, MOMENTUM, NESTEROV, RMSPROP, SGD
 from .compile import SUMS, TABLE, csr_types, dense_types, fast_helper, helper, kernel
 from .prefetch import AHEAD
 from .rows import (
@@ -219,7 +219,7 @@ def _update(model, w64, step, plan, o, k, due):
     cut = 0.0 if o.rule == SGD else rate * plan.l1 * _l1_gain(o.rule, o.beta1, number)
     for c in range(w.shape[0]):
         gb = db[c] if plan.fit_intercept else 0.0
-        clip = _clip_of_target(G, c, gb, o.max_norm)
+        clip = _clip_of_target(G, db, c, gb, o.max_norm)
         target = Target(w[c], w64[c], G[c], o.u[c], o.v[c])
         _step(target, OptimizerStep(clip, rate, plan.l2, cut), o, number)
         if plan.fit_intercept:
@@ -239,15 +239,30 @@ def _update(model, w64, step, plan, o, k, due):
     return due
 
 
-@fast_helper
-def _clip_of_target(G, c, gb, max_norm):
-    """The factor of target c's gradients, gb that of its intercept."""
+@helper
+def _clip_of_target(G, db, c, gb, max_norm):
+    """The factor of target c's gradients, gb that of its intercept.
+
+    Gradients whose squares overflow are brought to the unit of the factor.
+    """
     if max_norm == np.inf:
         return 1.0
+    total = _square_of_target(G, c, gb)
+    if total < np.inf:
+        return _clip(total, max_norm, 1.0)
+    for j in range(np.uintp(G.shape[1])):
+        G[c, j] *= CLIP_UNIT
+    db[c] *= CLIP_UNIT
+    return _clip(_square_of_target(G, c, gb * CLIP_UNIT), max_norm, CLIP_UNIT)
+
+
+@fast_helper
+def _square_of_target(G, c, gb):
+    """The squared norm of target c's gradients."""
     total = gb * gb
     for j in range(np.uintp(G.shape[1])):
         total += G[c, j] * G[c, j]
-    return _clip(total, max_norm)
+    return total
 
 
 @helper
