@@ -32,10 +32,18 @@ FEW_PASS_NUMBERS = 2**20
 # So many multiply-adds of a prediction take half a millisecond. Beside busy processes, those of
 # 200 x 1,000 numbers took 20 ms with two threads, and 0.06 with one.
 FEW_PREDICTIONS = 2**21
+# A Gram matrix of so many multiply-adds takes one thread 3 milliseconds, and two threads wait for
+# one another for as long: `lstsq` of 5,000 x 100 took 9 ms of processor time with two threads, and
+# 3 with one.
+FEW_GRAM_PRODUCTS = 2**26
 # Threads of BLAS wait for one another by spinning, in each of the many calls that a fit makes. For
-# so many multiply-adds, some 4 milliseconds, one thread does them all: beside busy processes, a
-# lasso of 200 x 1,000 took 720 ms with two threads and 4 with one, a ridge 1,260 and 3.
-FEW_BLAS_PRODUCTS = 2**26
+# so many multiply-adds, some 8 milliseconds, one thread does them all: beside busy processes, a
+# lasso of 200 x 1,000 took 720 ms with two threads and 4 with one, a ridge 1,260 and 3, a default
+# SGDRegressor of 1,000 x 300 410 and 6.
+FEW_BLAS_PRODUCTS = 2**27
+# Decompositions make more and smaller calls, and gain less by threads: QR of 1,000 x 300 took
+# 975 ms of processor time beside busy processes, and 9 with one thread.
+FEW_LAPACK_PRODUCTS = 2**28
 POLL_SECONDS = 0.1
 START_SECONDS = 1.0  # after which a thread that has not begun its work is not waited for
 
@@ -52,7 +60,8 @@ def usable_processors() -> int:
 def is_small(shape: tuple[int, ...], n_targets: int = 1, few: int = FEW_PRODUCTS) -> bool:
     """Whether threads would only hold up a fit of an X of this shape.
 
-    `few` is a number of multiply-adds: FEW_PRODUCTS for kernels, FEW_BLAS_PRODUCTS for BLAS.
+    `few` is a number of multiply-adds: FEW_PRODUCTS for kernels, others for what they are named
+    after.
     """
     numbers = shape[0] * shape[1]
     per_number = min(shape) + 4 * n_targets  # half of it in a Gram matrix, the rest in passes

@@ -19,6 +19,7 @@ from ..solvers.leave_one_out import leave_one_out
 from ..solvers.moments import Sums
 from ..solvers.moments_regression import all_but_one, squared_errors
 from ..solvers.refits import Task
+from ..solvers.serial_blas import blas_for_decomposition, blas_for_fit
 from ._base import all_or_nothing, overflow_explained
 from ._constraints import check_alphas
 from ._folds import RoutedSplitter, folds_of
@@ -169,7 +170,8 @@ class LeastSquaresCV(RoutedSplitter, LeastSquaresRegressor):
         # The errors and the last fit share what they need of X.
         problem = replace(self._problem(X, targets, s, x_mean), row_grams={})
         normalised, _ = problem.normalised()
-        with overflow_explained(X, targets):
+        blas = blas_for_decomposition if self.cv is None else blas_for_fit
+        with overflow_explained(X, targets, blas):
             if alphas is None:
                 alphas = default_alphas(kernels, normalised, n_threads).tolist()
             task = Task(kernels, normalised, float(self.tol), int(self.max_iter), n_threads)

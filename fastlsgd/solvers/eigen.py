@@ -11,7 +11,7 @@ import scipy.linalg
 
 from .factors import LONG
 from .interrupt import interruptible
-from .serial_blas import blas_for
+from .serial_blas import blas_for_decomposition
 
 
 class NoEigenvalues(np.linalg.LinAlgError):
@@ -79,7 +79,7 @@ def _first_that_converges(drivers, A: np.ndarray):
         try:
             if max(A.shape) >= LONG:
                 return interruptible(driver, A)
-            with blas_for(A):
+            with blas_for_decomposition(A):
                 return driver(A)
         except np.linalg.LinAlgError as error:
             last = error

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from .._threads import interruptible
+from .._threads import FEW_GRAM_PRODUCTS, interruptible, is_small
 from ..kernels.contract import Gram, Kernels, Matrix, TargetGradients
 from ..kernels.device import lives_on_device
 from .rows import stored_numbers
@@ -54,8 +54,12 @@ def call_gram(
     shift: np.ndarray | None,
     n_threads: int,
 ) -> Gram:
-    """Return the sums of `kernels.gram`, which takes (d + t)^2 multiply-adds per dense row."""
+    """Return the sums of `kernels.gram`, which takes (d + t)^2 multiply-adds per dense row.
+
+    Few of them are made by one thread.
+    """
     d, t = X.shape[1], y.shape[1]
+    n_threads = 1 if is_small(X.shape, t, FEW_GRAM_PRODUCTS) else n_threads
     per_number = (d + t) * (d + t) // d
     return call_kernel(kernels.gram, per_number, X, y, sample_weight, shift, n_threads)
 

@@ -23,6 +23,7 @@ from .._threads import call_all, carried
 from .eigen import LONG, svd
 from .factors import EPS, NotTrustworthy, SingularFactor, TriangularFactor, column_scale
 from .interrupt import interruptible
+from .serial_blas import blas_for_decomposition
 from .system import System
 
 SKETCH_ROWS = 32  # per column: the gradient shrinks by sqrt(1 / 32) per iteration
@@ -148,7 +149,8 @@ def _upper(rows: np.ndarray) -> np.ndarray:
     """Return R, with at most as many rows as columns. `rows` may be overwritten."""
     work, _ = lapack.dgeqrf_lwork(*rows.shape)
     factorise = partial(lapack.dgeqrf, rows, lwork=int(work), overwrite_a=1)
-    packed, _, _, info = factorise() if rows.shape[1] < LONG else interruptible(factorise)
+    with blas_for_decomposition(rows):
+        packed, _, _, info = factorise() if rows.shape[1] < LONG else interruptible(factorise)
     if info != 0:
         raise NotTrustworthy("QR failed")
     return np.tril(packed[: min(rows.shape)].T).T  # keeps the columns contiguous

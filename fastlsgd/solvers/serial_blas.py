@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any
 
-from .._threads import FEW_BLAS_PRODUCTS, is_small
+from .._threads import FEW_BLAS_PRODUCTS, FEW_LAPACK_PRODUCTS, is_small
 from ..kernels.contract import Matrix
 from .moments_by_blas import BLAS_COLUMNS
 
@@ -76,6 +76,11 @@ def blas_for_fit(A: Matrix, n_targets: int = 1) -> AbstractContextManager[None]:
     n, d = A.shape
     is_left_to_kernels = d <= n and d < min(BLAS_COLUMNS.values())
     return serial_blas if is_left_to_kernels else blas_for(A, n_targets)
+
+
+def blas_for_decomposition(A: Matrix, n_targets: int = 1) -> AbstractContextManager[None]:
+    """Return the context for QR and eigenvectors of A: BLAS has one thread where they are quick."""
+    return serial_blas if is_small(A.shape, n_targets, FEW_LAPACK_PRODUCTS) else nullcontext()
 
 
 def blas_of(products: float) -> AbstractContextManager[None]:

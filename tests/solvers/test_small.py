@@ -210,10 +210,10 @@ def test_blas_is_serial_for_few_numbers_only():
     assert blas_for(np.empty((n, d))) is serial_blas
     assert blas_for(np.empty((n + 1, d))) is not serial_blas
     assert blas_for(np.empty((n, d)), n_targets=2) is not serial_blas
-    assert blas_for(np.empty((500, 500))) is not serial_blas
+    assert blas_for(np.empty((600, 600))) is not serial_blas
     # Kernels make the products of tall rows of few columns.
     assert blas_for_fit(np.empty((10**6, 299))) is serial_blas
-    assert blas_for_fit(np.empty((500, 500))) is not serial_blas
+    assert blas_for_fit(np.empty((600, 600))) is not serial_blas
     assert blas_for_fit(np.empty((200, 2_990)), 99) is not serial_blas
     assert blas_of(_threads.FEW_BLAS_PRODUCTS) is serial_blas
     assert blas_of(_threads.FEW_BLAS_PRODUCTS + 1) is not serial_blas
