@@ -9,8 +9,12 @@
  * the weights move towards them, and further rounds follow from there. Without that step, five guesses
  * were in vain where four suffice with it (50 x 500 columns that correlate by 0.3).
  *
- * Cost: n d per round, 2 n per visit, and n k^2 / 2 + k^3 / 6 per guess of k weights. For 100 x 1,000
- * this takes 0.3 ms, and the same steps in NumPy and BLAS (solvers/working_sets.py) 1.5.
+ * Cost: n d per round, 2 n per visit, k^3 / 6 per guess of k weights, and n k^2 / 2 for the products
+ * of all columns that were guessed. For 100 x 1,000 this takes 0.3 ms, and the same steps in NumPy and
+ * BLAS (solvers/working_sets.py) 1.5. At 0.02 of the largest l1, 200 x 1,000 took 18 ms for the lasso
+ * and 13 for the elastic net while each guess made all its products anew, each visit waited for the
+ * residual of the one before, and the condition came from the inverse of the factor; it takes 10 and
+ * 7.5 now.
  *
  * This file is compiled once per instruction set. */
 #include "wide_lasso.h"
@@ -24,7 +28,15 @@
 /* After so many rounds or guesses, or with more weights than this, the products of BLAS are quicker.
  * On 200 x 1,000 numbers whose columns correlate by 0.3, 237 weights took 12 ms here and 29 there. On
  * 300 x 800 independent ones, at 0.02 of the largest l1, 16 were spent here and 12 there. */
-enum { ROUNDS = 32, SOLVES = 16, FIRST_EPOCHS = 8, LEAST_NEW = 32, MOST = 320, TILE = 8 };
+enum {
+  ROUNDS = 32,
+  SOLVES = 16,
+  FIRST_EPOCHS = 8,
+  LEAST_NEW = 32,
+  MOST = 320,
+  TILE = 8,
+  ROOM = 64
+};
 /* Multiply-adds of epochs with more weights than rows, which no guess can have without an L2 penalty:
  * on the way to a small l1 there are more than in the end. 190 weights of 200 rows took 13 ms within
  * this, and 27 where a third of it was allowed and BLAS took over. */
@@ -32,12 +44,22 @@ static const double MOST_SPENT = 24e6;
 /* Of the gradient at zero: by how much rounding may seem to violate optimality. */
 static const double SLACK = 1e-13;
 
+/* Products A^T A / S of the columns that weights were solved for, which serve the next guesses. */
+typedef struct {
+  double *H;        /* (room, room) */
+  int64_t *members; /* (room,): columns, in the order of H */
+  int64_t *from;    /* (room,) */
+  int64_t *place;   /* (d,): where a column is among them, or -1 */
+  int64_t k, room;
+} Products;
+
 typedef struct {
   int64_t n, d, most; /* at most so many weights are not zero */
   double weight, l1, l2;
   int positive;
   const double *A;      /* (d, n) */
   const double *square; /* (d,): mean squares of the columns */
+  double *curve;        /* (d,): 1 / (square + l2) */
   double *r;            /* (n,): A^T w - y, by rows */
   double *g;            /* (d,): the gradient of the loss */
   double *slope;        /* (d,): minus the gradient at zero */
@@ -45,18 +67,78 @@ typedef struct {
   double *guess;        /* (d,) */
   double *far;          /* (d,) */
   int64_t *set, *where; /* (d,), (d,) */
-  double *part, *R, *T; /* (most, most) */
+  double *among;        /* (d / 4 + 1, 4, 4): products among four columns of the set each */
+  double *part, *R;     /* (most, most) */
   double *scale, *v;    /* (most,) */
+  Products *kept;
 } Wide;
 
+/* The products of x with four rows, which share what is loaded of x. */
+static void dot_four(double *out, const double *x, const double *const *rows, int64_t n) {
+  vec sums[8] = {{0.0}};
+  int64_t i = 0;
+  for (; i + 2 * LANES <= n; i += 2 * LANES) {
+    const vec first = *(const vec *)(x + i), second = *(const vec *)(x + i + LANES);
+    UNROLL
+    for (int k = 0; k < 4; ++k) {
+      sums[2 * k] += first * *(const vec *)(rows[k] + i);
+      sums[2 * k + 1] += second * *(const vec *)(rows[k] + i + LANES);
+    }
+  }
+  for (; i + LANES <= n; i += LANES) {
+    const vec first = *(const vec *)(x + i);
+    UNROLL
+    for (int k = 0; k < 4; ++k) sums[2 * k] += first * *(const vec *)(rows[k] + i);
+  }
+  UNROLL
+  for (int k = 0; k < 4; ++k) out[k] = sum_of(sums[2 * k] + sums[2 * k + 1]);
+  for (; i < n; ++i)
+    for (int k = 0; k < 4; ++k) out[k] += x[i] * rows[k][i];
+}
+
+/* y += the sum of four rows times their factors. */
+static void add_four(double *restrict y, const double *factors, const double *const *rows,
+                     int64_t n) {
+  const double *a = rows[0], *b = rows[1], *c = rows[2], *e = rows[3];
+  const double of_a = factors[0], of_b = factors[1], of_c = factors[2], of_e = factors[3];
+  int64_t i = 0;
+  for (; i + LANES <= n; i += LANES)
+    *(vec *)(y + i) += (of_a * *(const vec *)(a + i) + of_b * *(const vec *)(b + i)) +
+                       (of_c * *(const vec *)(c + i) + of_e * *(const vec *)(e + i));
+  for (; i < n; ++i) y[i] += (of_a * a[i] + of_b * b[i]) + (of_c * c[i] + of_e * e[i]);
+}
+
+/* Four columns of the list (or of all, without one) from number a of k on; the last is repeated where
+ * there are fewer. */
+static void columns_of(const Wide *p, const int64_t *list, int64_t a, int64_t k,
+                       const double **columns) {
+  for (int64_t c = 0; c < 4; ++c) {
+    const int64_t at = a + c < k ? a + c : k - 1;
+    columns[c] = p->A + (list ? list[at] : at) * p->n;
+  }
+}
+
 static void find_residual(const Wide *p, const double *w) {
+  const double *columns[4];
+  double factors[4];
+  int64_t k = 0;
   for (int64_t i = 0; i < p->n; ++i) p->r[i] = -p->y[i];
-  for (int64_t j = 0; j < p->d; ++j)
-    if (w[j] != 0.0) add(p->r, w[j], p->A + j * p->n, p->n);
+  for (int64_t j = 0; j < p->d; ++j) {
+    if (w[j] == 0.0) continue;
+    columns[k] = p->A + j * p->n, factors[k++] = w[j];
+    if (k == 4) add_four(p->r, factors, columns, p->n), k = 0;
+  }
+  while (k--) add(p->r, factors[k], columns[k], p->n);
 }
 
 static void find_gradient(const Wide *p) {
-  for (int64_t j = 0; j < p->d; ++j) p->g[j] = dot(p->A + j * p->n, p->r, p->n) / p->weight;
+  const double *columns[4];
+  double found[4];
+  for (int64_t j = 0; j < p->d; j += 4) {
+    columns_of(p, NULL, j, p->d, columns);
+    dot_four(found, p->r, columns, p->n);
+    for (int64_t c = 0; c < 4 && j + c < p->d; ++c) p->g[j + c] = found[c] / p->weight;
+  }
 }
 
 /* How far column j is from optimality. */
@@ -114,60 +196,129 @@ static int64_t choose(const Wide *p, const double *w, double slack, int64_t *res
   return k;
 }
 
-/* Visits the k columns of the set so many times; returns 1 if a last visit changes little. */
+/* Fills `among` with the products of each column of the set with those before it in its four. */
+static void find_among(const Wide *p, int64_t k) {
+  const double *x[4];
+  for (int64_t a = 0; a < k; a += 4) {
+    columns_of(p, p->set, a, k, x);
+    for (int64_t c = 1; c < 4 && a + c < k; ++c) {
+      dot_four(p->among + 4 * (a + c), x[c], x, p->n);
+      for (int64_t e = 0; e < c; ++e) p->among[4 * (a + c) + e] /= p->weight;
+    }
+  }
+}
+
+/* Visits the k columns of the set so many times; returns 1 if a last visit changes little.
+ *
+ * Products with the residual are made of four columns at once, as if none of them moved, and the
+ * products among these correct those of the later ones: the steps are the same as one by one, but
+ * none waits for the residual to be summed up anew. */
 static int descend(const Wide *p, double *w, int64_t k, double tol, int64_t epochs) {
+  const double per_weight = 1.0 / p->weight;
+  const double *x[4];
+  find_among(p, k);
   for (int64_t epoch = 0; epoch < epochs; ++epoch) {
     double changed = 0.0;
-    for (int64_t a = 0; a < k; ++a) {
-      const int64_t j = p->set[a];
-      const double *x = p->A + j * p->n, square = p->square[j];
-      const double u = w[j] * square - dot(x, p->r, p->n) / p->weight, size = fabs(u) - p->l1;
-      const double to =
-          size <= 0.0 || (p->positive && u < 0.0) ? 0.0 : copysign(size / (square + p->l2), u);
-      const double step = to - w[j];
-      if (step == 0.0) continue;
-      w[j] = to;
-      add(p->r, step, x, p->n);
-      const double change = fabs(step) * (square + p->l2);
-      changed = change > changed ? change : changed;
+    for (int64_t a = 0; a < k; a += 4) {
+      double q[4], steps[4] = {0.0};
+      int moves = 0;
+      columns_of(p, p->set, a, k, x);
+      dot_four(q, p->r, x, p->n);
+      for (int64_t c = 0; c < 4 && a + c < k; ++c) {
+        const int64_t j = p->set[a + c];
+        double u = w[j] * p->square[j] - q[c] * per_weight;
+        for (int64_t e = 0; e < c; ++e) u -= steps[e] * p->among[4 * (a + c) + e];
+        const double size = fabs(u) - p->l1;
+        const double to =
+            size <= 0.0 || (p->positive && u < 0.0) ? 0.0 : copysign(size * p->curve[j], u);
+        if (to == w[j]) continue;
+        steps[c] = to - w[j], moves = 1, w[j] = to;
+        const double change = fabs(steps[c]) * (p->square[j] + p->l2);
+        changed = change > changed ? change : changed;
+      }
+      if (moves) add_four(p->r, steps, x, p->n);
     }
     if (changed <= tol) return 1;
   }
   return 0;
 }
 
-/* The products of x with four rows, which share what is loaded of x. */
-static void dot_four(double *out, const double *x, const double *const *rows, int64_t n) {
-  vec sums[8] = {{0.0}};
+/* ------------------------------------------------------------------------------- products */
+
+/* The products of four columns with each of two others, which share what is loaded. */
+static void dot_tile(double (*out)[4], const double *const *columns, const double *const *others,
+                     int64_t n) {
+  vec sums[2][4] = {{{0.0}}};
   int64_t i = 0;
-  for (; i + 2 * LANES <= n; i += 2 * LANES) {
-    const vec first = *(const vec *)(x + i), second = *(const vec *)(x + i + LANES);
+  for (; i + LANES <= n; i += LANES) {
+    const vec first = *(const vec *)(others[0] + i), second = *(const vec *)(others[1] + i);
     UNROLL
     for (int k = 0; k < 4; ++k) {
-      sums[2 * k] += first * *(const vec *)(rows[k] + i);
-      sums[2 * k + 1] += second * *(const vec *)(rows[k] + i + LANES);
+      const vec x = *(const vec *)(columns[k] + i);
+      sums[0][k] += x * first;
+      sums[1][k] += x * second;
     }
   }
-  for (int k = 0; k < 4; ++k) {
-    const vec both = sums[2 * k] + sums[2 * k + 1];
-    out[k] = dot(x + i, rows[k] + i, n - i);
-    for (int lane = 0; lane < LANES; ++lane) out[k] += both[lane];
+  UNROLL
+  for (int k = 0; k < 4; ++k) out[0][k] = sum_of(sums[0][k]), out[1][k] = sum_of(sums[1][k]);
+  for (; i < n; ++i)
+    for (int k = 0; k < 4; ++k) {
+      out[0][k] += columns[k][i] * others[0][i];
+      out[1][k] += columns[k][i] * others[1][i];
+    }
+}
+
+/* Leaves out the members without weights. */
+static void drop_members(Products *kept, const double *w) {
+  const int64_t room = kept->room;
+  int64_t k = 0;
+  for (int64_t a = 0; a < kept->k; ++a) {
+    const int64_t j = kept->members[a];
+    kept->place[j] = -1;
+    if (w[j] == 0.0) continue;
+    kept->members[k] = j, kept->place[j] = k, kept->from[k] = a;
+    for (int64_t b = 0; b <= k; ++b) kept->H[k * room + b] = kept->H[a * room + kept->from[b]];
+    ++k;
+  }
+  kept->k = k;
+}
+
+/* Makes the k columns `where`, those with weights, members. */
+static void join(const Wide *p, const double *w, int64_t k) {
+  Products *kept = p->kept;
+  const double *columns[4], *others[4];
+  double found[2][4];
+  int64_t n_new = 0;
+  for (int64_t a = 0; a < k; ++a) n_new += kept->place[p->where[a]] < 0;
+  if (kept->k + n_new > kept->room) drop_members(kept, w);
+  const int64_t first = kept->k;
+  for (int64_t a = 0; a < k; ++a) {
+    const int64_t j = p->where[a];
+    if (kept->place[j] < 0) kept->members[kept->k] = j, kept->place[j] = kept->k++;
+  }
+  for (int64_t b = first; b < kept->k; b += 2) { /* rows b and b + 1 of the lower triangle */
+    columns_of(p, kept->members, b, kept->k, others);
+    for (int64_t a = 0; a < kept->k && a < b + 2; a += 4) {
+      columns_of(p, kept->members, a, kept->k, columns);
+      dot_tile(found, columns, others, p->n);
+      for (int64_t e = 0; e < 2 && b + e < kept->k; ++e)
+        for (int64_t c = 0; c < 4 && a + c <= b + e; ++c)
+          kept->H[(b + e) * kept->room + a + c] = found[e][c] / p->weight;
+    }
   }
 }
 
 /* Fills the upper triangle of `part` with the products of the k columns `where`. */
-static void find_products(const Wide *p, int64_t k) {
+static void find_products(const Wide *p, const double *w, int64_t k) {
+  const Products *kept = p->kept;
+  join(p, w, k);
   for (int64_t a = 0; a < k; ++a) {
-    const double *x = p->A + p->where[a] * p->n;
-    double *row = p->part + a * k;
-    int64_t b = a;
-    for (; b + 4 <= k; b += 4) {
-      const double *others[4];
-      for (int64_t c = 0; c < 4; ++c) others[c] = p->A + p->where[b + c] * p->n;
-      dot_four(row + b, x, others, p->n);
+    const int64_t row = kept->place[p->where[a]];
+    for (int64_t b = a; b < k; ++b) {
+      const int64_t other = kept->place[p->where[b]];
+      p->part[a * k + b] =
+          row < other ? kept->H[other * kept->room + row] : kept->H[row * kept->room + other];
     }
-    for (; b < k; ++b) row[b] = dot(x, p->A + p->where[b] * p->n, p->n);
-    for (b = a; b < k; ++b) row[b] /= p->weight;
   }
 }
 
@@ -179,6 +330,55 @@ static void solve_triangles(const double *R, int64_t k, double *v) {
   }
   for (int64_t a = k - 1; a >= 0; --a)
     v[a] = (v[a] - dot(R + a * (k + 1) + 1, v + a + 1, k - a - 1)) / R[a * (k + 1)];
+}
+
+static double absolute_sum(const double *v, int64_t k) {
+  double sum = 0.0;
+  for (int64_t a = 0; a < k; ++a) sum += fabs(v[a]);
+  return sum;
+}
+
+/* The 1-norm of (R^T R)^-1 as LAPACK estimates it (Higham 1988, ACM Trans. Math. Softw. 14(4)), in
+ * k^2 operations per step; v and x are (k,). */
+static double inverse_norm(const double *R, int64_t k, double *v, double *x) {
+  double estimate = 0.0;
+  for (int64_t a = 0; a < k; ++a) x[a] = 1.0 / (double)k;
+  for (int step = 0; step < 5; ++step) {
+    memcpy(v, x, (size_t)k * sizeof(double));
+    solve_triangles(R, k, v);
+    const double sum = absolute_sum(v, k);
+    if (!(sum > estimate)) break;
+    estimate = sum;
+    for (int64_t a = 0; a < k; ++a) v[a] = copysign(1.0, v[a]);
+    solve_triangles(R, k, v);
+    int64_t at = 0;
+    for (int64_t a = 1; a < k; ++a) at = fabs(v[a]) > fabs(v[at]) ? a : at;
+    if (!(fabs(v[at]) > dot(v, x, k))) break;
+    memset(x, 0, (size_t)k * sizeof(double));
+    x[at] = 1.0;
+  }
+  for (int64_t a = 0; a < k; ++a)
+    v[a] = (a % 2 ? -1.0 : 1.0) * (1.0 + (k > 1 ? (double)a / (double)(k - 1) : 0.0));
+  solve_triangles(R, k, v);
+  return fmax(estimate, 2.0 * absolute_sum(v, k) / (3.0 * (double)k));
+}
+
+/* The root of the condition in the 1-norm of the products that were factorised, with their diagonal
+ * scaled to 1, which is near that of the columns. The exact norm of the inverse would take as long
+ * as two factors. */
+static double condition_of(const Wide *p, int64_t k) {
+  double *sums = p->guess, norm = 0.0;
+  memset(sums, 0, (size_t)k * sizeof(double));
+  for (int64_t a = 0; a < k; ++a) {
+    const double *row = p->part + a * k;
+    sums[a] += 1.0; /* with its penalty, each scaled square is 1 */
+    for (int64_t b = a + 1; b < k; ++b) {
+      const double entry = fabs(row[b]) * p->scale[a] * p->scale[b];
+      sums[a] += entry, sums[b] += entry;
+    }
+  }
+  for (int64_t a = 0; a < k; ++a) norm = fmax(norm, sums[a]);
+  return sqrt(norm * inverse_norm(p->R, k, p->v, p->far));
 }
 
 /* J at w, of which the residual is left. */
@@ -222,7 +422,7 @@ static int solve_set(const Wide *p, double *w, double slack, double *condition) 
   }
   memset(p->guess, 0, (size_t)p->d * sizeof(double));
   *condition = 1.0;
-  find_products(p, k);
+  find_products(p, w, k);
   if (k && !fastlsgd_factorise(p->part, k, k, p->l2, p->R, p->scale)) return 0;
   for (int64_t a = 0; a < k; ++a) {
     const int64_t j = p->where[a];
@@ -235,10 +435,7 @@ static int solve_set(const Wide *p, double *w, double slack, double *condition) 
   find_gradient(p);
   for (int64_t j = 0; j < p->d; ++j)
     if (w[j] == 0.0 && violation(p, w, j) > slack) return 0;
-  if (k) {
-    fastlsgd_invert(p->R, k, p->T);
-    *condition = fastlsgd_set_condition(p->part, p->scale, p->T, k, p->l2);
-  }
+  if (k) *condition = condition_of(p, k);
   return 1;
 }
 
@@ -340,6 +537,7 @@ static int solve_target(Wide *p, fastlsgd_small_lasso_fit *out, int64_t k, int64
     else
       memset(w, 0, (size_t)d * sizeof(double));
     p->l1 = penalties->l1[at], p->l2 = penalties->l2[at];
+    for (int64_t j = 0; j < d; ++j) p->curve[j] = 1.0 / (p->square[j] + p->l2);
     if (!minimise(p, w, &condition, &n_solves) || !(condition <= penalties->most_condition))
       return 0;
     out->condition[at] = k ? fmax(condition, out->condition[at]) : condition;
@@ -371,17 +569,22 @@ static int wide_lasso(fastlsgd_small_lasso_fit *out, const fastlsgd_matrix *X,
                       const fastlsgd_small_penalties *penalties) {
   const int64_t n = X->n_rows, d = X->n_cols, independent = penalties->l2[0] > 0.0 ? d : n;
   const int64_t most = independent < MOST ? independent : MOST;
-  double *const memory =
-      malloc((size_t)(n * d + 3 * most * most + 2 * most + 3 * n + 6 * d) * sizeof *memory);
+  const int64_t room = most + ROOM < d ? most + ROOM : d, list = d + 4;
+  const int64_t n_numbers = n * d + room * room + 2 * most * most + 2 * most + 3 * n + 14 * list;
+  double *const memory = malloc((size_t)n_numbers * sizeof *memory);
   if (!memory) return -1;
   double *A = memory, *next = A + n * d;
-  Wide p = {.n = n, .d = d, .most = most, .positive = penalties->positive, .A = A};
-  p.part = next, p.R = next += most * most, p.T = next += most * most,
-  p.scale = next += most * most;
+  Products kept = {.H = next, .room = room};
+  Wide p = {.n = n, .d = d, .most = most, .positive = penalties->positive, .A = A, .kept = &kept};
+  p.part = next += room * room, p.R = next += most * most, p.scale = next += most * most;
   p.v = next += most, p.r = next += most, p.y = next += n;
   double *root = next += n, *square = next += n;
-  p.g = next += d, p.guess = next += d, p.far = next += d, p.square = square;
-  p.set = (int64_t *)(next += d), p.where = (int64_t *)(next += d);
+  p.g = next += list, p.guess = next += list, p.far = next += list, p.curve = next += list;
+  p.square = square, p.among = next += list;
+  p.set = (int64_t *)(next += 4 * list), p.where = (int64_t *)(next += list);
+  kept.place = (int64_t *)(next += list), kept.members = (int64_t *)(next += list);
+  kept.from = kept.members + room;
+  memset(kept.place, -1, (size_t)d * sizeof *kept.place);
   for (int64_t i = 0; i < n; ++i) {
     const double s = sample_weight ? number(sample_weight, y->dtype, i) : 1.0;
     root[i] = sqrt(s), p.r[i] = s;

@@ -5,7 +5,7 @@
 #include "small_lasso.h"
 
 /* What fastlsgd_small_lasso does, by working sets of columns. Allocates X in float64, and 8 bytes x
- * (3 r^2 + 3 n + 6 d) for r = 320, or if that is less n, with an L2 penalty d. */
+ * (2 r^2 + (r + 64)^2 + 3 n + 14 d) for r = 320, or if that is less n, with an L2 penalty d. */
 int fastlsgd_wide_lasso(fastlsgd_small_lasso_fit *out, const fastlsgd_matrix *X,
                         const fastlsgd_targets *y, const void *sample_weight, int fit_intercept,
                         const fastlsgd_ordinary *ordinary,

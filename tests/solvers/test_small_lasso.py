@@ -76,17 +76,23 @@ def test_the_condition_is_that_of_the_columns_with_weights():
     assert found.condition == pytest.approx(np.sqrt(np.linalg.cond(A.T @ A, 1)))
 
 
-@pytest.mark.parametrize("share", [0.5, 0.2, 0.1])
-def test_wide_problems_are_solved_by_working_sets(share):
-    X, y, _ = data_of(100, 300)
-    slope = np.abs((X - X.mean(axis=0)).T @ (y - y.mean())).max() / len(X)
+@pytest.mark.parametrize("n_targets", [1, 9])
+@pytest.mark.parametrize("share", [0.5, 0.2, 0.05])
+def test_wide_problems_are_solved_by_working_sets(share, n_targets):
+    """Nine targets have more columns with weights, together, than products are kept of."""
+    X, y, _ = data_of(60, 300, n_targets)
+    A = X - X.mean(axis=0)
+    slope = np.abs(A.T @ (y - y.mean(axis=0))).max() / len(X)
     (found,) = short(X, y, l1=share * slope)
-    gradient = (X - X.mean(axis=0)).T @ (X @ found.coef[0] + found.intercept - y[:, 0]) / len(X)
-    where = found.coef[0] != 0.0
-    signs = np.sign(found.coef[0, where])
-    np.testing.assert_allclose(gradient[where], -share * slope * signs, rtol=1e-9)
-    assert np.abs(gradient[~where]).max() <= share * slope * (1.0 + 1e-9)
+    for k, w in enumerate(found.coef):
+        gradient = A.T @ (X @ w + found.intercept[k] - y[:, k]) / len(X)
+        where = w != 0.0
+        assert not where.all()
+        np.testing.assert_allclose(gradient[where], -share * slope * np.sign(w[where]), rtol=1e-9)
+        assert np.abs(gradient[~where]).max() <= share * slope * (1.0 + 1e-9)
     assert found.dual_gap <= 1e-12 * float((y * y).sum())
+    if n_targets == 9 and share < 0.1:
+        assert np.count_nonzero(found.coef.any(axis=0)) > 60 + 64
 
 
 @pytest.mark.parametrize(
