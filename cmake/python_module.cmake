@@ -14,6 +14,7 @@ add_custom_command(
 python_add_library(native MODULE WITH_SOABI ${cython_output} csrc/module_dispatch.c
                           csrc/column_products.c csrc/small_least_squares.c csrc/small_batch.c
                           csrc/small_lasso.c csrc/xla_handlers.c csrc/permutations.c
+                          csrc/label_bounds.c
                           ${module_objects})
 target_compile_definitions(native PRIVATE NPY_NO_DEPRECATED_API=NPY_2_0_API_VERSION
                                           ${isa_definitions})

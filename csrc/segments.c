@@ -15,14 +15,18 @@
 #define SCALAR float
 #define SIMD(x) PASTE(x, f32)
 #define TARGET float
+#define OF_TARGET(x) PASTE(x, f32)
 #define NAME(x) PASTE(x, f32_f32)
 #include "segments_rows.inc"
 #undef TARGET
+#undef OF_TARGET
 #undef NAME
 #define TARGET double
+#define OF_TARGET(x) PASTE(x, f64)
 #define NAME(x) PASTE(x, f32_f64)
 #include "segments_rows.inc"
 #undef TARGET
+#undef OF_TARGET
 #undef NAME
 #undef SCALAR
 #undef SIMD
@@ -30,14 +34,18 @@
 #define SCALAR double
 #define SIMD(x) PASTE(x, f64)
 #define TARGET float
+#define OF_TARGET(x) PASTE(x, f32)
 #define NAME(x) PASTE(x, f64_f32)
 #include "segments_rows.inc"
 #undef TARGET
+#undef OF_TARGET
 #undef NAME
 #define TARGET double
+#define OF_TARGET(x) PASTE(x, f64)
 #define NAME(x) PASTE(x, f64_f64)
 #include "segments_rows.inc"
 #undef TARGET
+#undef OF_TARGET
 #undef NAME
 #undef SCALAR
 #undef SIMD

@@ -19,7 +19,7 @@ from .contract import CSR, Epochs, Gram, TargetGradients, empty_fits, empty_smal
 
 cnp.import_array()
 
-__all__ = ["SUMS_ARE_SPLIT", "column_products", "coordinate_descent", "fit_segments", "gram", "isa", "loss_gradient", "permute", "predict", "row_dots", "row_sums", "sgd_epoch", "sgd_epochs", "small_lasso", "small_least_squares", "small_weights", "solve_small_batch", "solve_triangle", "update_triangle"]
+__all__ = ["SUMS_ARE_SPLIT", "column_products", "coordinate_descent", "fit_segments", "gram", "isa", "label_bounds", "loss_gradient", "permute", "predict", "row_dots", "row_sums", "sgd_epoch", "sgd_epochs", "small_lasso", "small_least_squares", "small_weights", "solve_small_batch", "solve_triangle", "sort_codes", "update_triangle"]
 
 SUMS_ARE_SPLIT = False
 
@@ -202,6 +202,13 @@ cdef extern from "wide_lasso.h":
 cdef extern from "column_products.h":
     int fastlsgd_column_products(double *out, const fastlsgd_matrix *X, const double *s,
                                  const int64_t *place, int64_t k, int64_t first) nogil
+
+
+cdef extern from "label_bounds.h" nogil:
+    int64_t fastlsgd_label_bounds(int64_t *bounds, const void *labels, int64_t n, int n_bytes,
+                                  int kind)
+    void fastlsgd_sort_codes(int64_t *order, int64_t *starts, const int64_t *codes, int64_t n,
+                             int64_t n_codes)
 
 
 cdef extern from "permutations.h" nogil:
@@ -487,6 +494,36 @@ def permute(bit_generator, cnp.ndarray orders):
     with bit_generator.lock:
         with nogil:
             fastlsgd_permute(orders_p, k, n, generator)
+
+
+def label_bounds(cnp.ndarray labels):
+    """Where each of the sorted labels begins and the last one ends, or None if they are not sorted.
+
+    Labels are contiguous. NaN is not sorted. Labels that aren't numbers of the machine's own types
+    count as sorted: where their bits change, another label begins.
+    """
+    cdef int64_t n = cnp.PyArray_DIM(labels, 0), count
+    cdef int n_bytes = cnp.PyArray_ITEMSIZE(labels), kind = 3
+    if labels.dtype.char in "bhilqBHILQfd" and labels.dtype.isnative:
+        kind = "iuf".index(labels.dtype.kind)
+    cdef cnp.ndarray bounds = np.empty(n + 1, np.int64)
+    cdef int64_t *bounds_p = <int64_t *>_data(bounds)
+    cdef const void *labels_p = _data(labels)
+    with nogil:
+        count = fastlsgd_label_bounds(bounds_p, labels_p, n, n_bytes, kind)
+    return None if count < 0 else bounds[:count + 1].copy()
+
+
+def sort_codes(cnp.ndarray codes, int64_t n_codes):
+    """The rows in the order of their codes (n,), int64, and where each of these begins."""
+    cdef int64_t n = cnp.PyArray_DIM(codes, 0)
+    cdef cnp.ndarray order = np.empty(n, np.int64), starts = np.empty(n_codes + 1, np.int64)
+    cdef int64_t *order_p = <int64_t *>_data(order)
+    cdef int64_t *starts_p = <int64_t *>_data(starts)
+    cdef const int64_t *codes_p = <const int64_t *>_data(codes)
+    with nogil:
+        fastlsgd_sort_codes(order_p, starts_p, codes_p, n, n_codes)
+    return order, starts
 
 
 cdef int _segments(object segments, int64_t n_rows, fastlsgd_segments *out) except -1:

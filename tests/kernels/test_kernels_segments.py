@@ -69,6 +69,28 @@ def test_groups_and_windows(fit, d, fit_intercept, dtype, target_dtype):
     check(fit, X, y, None, replace(rolling, **own))
 
 
+@pytest.mark.parametrize("d", [1, 6, 14])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_groups_of_many_rows(fit, d, layout):
+    n = 700
+    X, y, s, rng = make(d, n, d, layout=layout)
+    X, y = X.copy(order="K"), y.copy()
+    order, bounds = rng.permutation(n), np.array([0, 0, 121, 300, 301, 460, 508, 609, 690, n])
+    groups = Segments(None, bounds[:-1].copy(), bounds[1:].copy(), d + 2, inverse=True)
+    check(fit, X, y, None, groups)
+    check(fit, X, y, s, replace(groups, order=order, fit_intercept=False))
+    X[rng.integers(0, n, 20), rng.integers(0, d, 20)] = np.nan
+    y[::50] = np.nan
+    check(fit, X, y, None, replace(groups, skip_nan=True))
+    check(fit, X, y, s, replace(groups, skip_nan=True, order=order, penalty=rng.random(d)))
+
+
+def test_groups_larger_than_a_block(fit):
+    X, y, s, _ = make(1, 9_000, 5)
+    start = np.array([0, 5_000, 5_100])
+    check(fit, X, y, s, Segments(None, start, np.append(start[1:], 9_000), 8))
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_layouts(fit, layout):
     X, y, s, rng = make(3, 60, 3, layout=layout)

@@ -8,6 +8,7 @@ import pytest
 
 import fastlsgd
 from fastlsgd import expanding_lstsq, grouped_lstsq, recursive_lstsq, rolling_lstsq
+from fastlsgd._group_labels import find_groups
 
 
 def problem(n=120, d=3, seed=0):
@@ -434,3 +435,30 @@ def _lost_rows(s, A):
     """How much smaller standard errors of statsmodels are, which counts rows of weight 0."""
     n, k = A.shape
     return np.sqrt((n - k) / (np.count_nonzero(s) - k))
+
+
+@pytest.mark.parametrize("dtype", ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8",
+                                   ">i4", "M8[s]", "?", "U2"])  # fmt: skip
+def test_bounds_of_sorted_labels(dtype):
+    labels = np.repeat([0, 1, 3, 4, 6, 9], [1, 30, 8, 1, 17, 40]).astype(dtype)
+    keys, counts = np.unique(labels, return_counts=True)
+    for own in (labels, labels.repeat(2)[::2], labels[:1], labels[:0]):
+        found = find_groups(own, len(own), False)
+        assert found.order is None
+        np.testing.assert_array_equal(found.keys[0], np.unique(own))
+        bounds = np.append(0, np.cumsum(counts)) if len(own) > 1 else np.arange(len(own) + 1)
+        np.testing.assert_array_equal(found.bounds, bounds)
+    if len(keys) > 2:
+        backwards = labels.copy()
+        backwards[50:] = labels[0]
+        assert find_groups(backwards, len(labels), False).order is not None
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "M8[s]"])
+@pytest.mark.parametrize("at", [[0], [4], [0, 1, 2, 3, 4]])
+def test_missing_labels_are_not_sorted(dtype, at):
+    labels = np.array([1, 1, 2, 2, 3]).astype(dtype)
+    labels[at] = "nat" if dtype[0] == "M" else np.nan
+    with pytest.raises(ValueError, match=f"{len(at)} missing labels, the first in row {at[0]}"):
+        find_groups(labels, 5, False)
+    assert find_groups(labels, 5, True).bounds[-1] == 5 - len(at)
