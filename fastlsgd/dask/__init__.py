@@ -2,7 +2,7 @@
 
 Each worker takes the sums of its own blocks of rows with fastlsgd's kernels, and a tree adds them
 up: products of columns once, or where there are too many columns for that, one gradient per step.
-Rows stay where they are. See docs/scaling.md.
+Stochastic descents go from block to block. Rows stay where they are. See docs/scaling.md.
 
 >>> import dask.array as da
 >>> from fastlsgd.dask import LeastSquaresRegressor
@@ -25,6 +25,14 @@ except ImportError as error:
 
 from ._classifier import LeastSquaresClassifier
 from ._regressors import LeastSquaresCV, LeastSquaresRegressor
+from ._stochastic import SGDClassifier, SGDRegressor
 from ._sums import moments
 
-__all__ = ["LeastSquaresCV", "LeastSquaresClassifier", "LeastSquaresRegressor", "moments"]
+__all__ = [
+    "LeastSquaresCV",
+    "LeastSquaresClassifier",
+    "LeastSquaresRegressor",
+    "SGDClassifier",
+    "SGDRegressor",
+    "moments",
+]

@@ -16,7 +16,7 @@ from ..linear_model._from_passes import needs_passes
 from ..linear_model._least_squares_classifier import REGRESSOR_ATTRIBUTES
 from ..streaming.source import distinct
 from ._blocks import DaskBlocks, blocks_of, is_lazy
-from ._predictions import LazyModel, accuracy_of, hits_of_block
+from ._predictions import LazyClassifier
 from ._regressors import MOMENTS_MEMORY, collected, descend
 from ._sums import WorkerSetting, prepared, setting_of, summed
 
@@ -49,6 +49,30 @@ def labels_of_block(X, y, s) -> LabelCounts | None:
     return LabelCounts(*np.unique(y, return_counts=True))
 
 
+def label_counts(blocks: DaskBlocks, setting: WorkerSetting) -> LabelCounts:
+    """Return how many rows have each label, by a pass over y.
+
+    Raises
+    ------
+    ValueError
+        If there are not two labels at least.
+    """
+    found = dask.compute(summed(blocks, setting, labels_of_block))[0]
+    if found is None:
+        raise ValueError("y has no rows.")
+    check_classes(found.labels)
+    return found
+
+
+def class_weights(class_weight, found: LabelCounts) -> Any:
+    """Return the weights of the classes; those that are balanced by all labels as a dict."""
+    if not isinstance(class_weight, str):
+        return class_weight
+    each = np.repeat(found.labels, found.counts)
+    factors = compute_class_weight(class_weight, classes=found.labels, y=each)
+    return dict(zip(found.labels.tolist(), factors.tolist(), strict=True))
+
+
 class SignedTargets:
     """Makes targets of -1 and 1 of labels, and multiplies the weights by those of the classes."""
 
@@ -62,7 +86,7 @@ class SignedTargets:
         return self.estimator._signed(y, s, self.labels, dtype)
 
 
-class LeastSquaresClassifier(LazyModel, linear_model.LeastSquaresClassifier):
+class LeastSquaresClassifier(LazyClassifier, linear_model.LeastSquaresClassifier):
     """Linear classifier over Dask arrays and dataframes: least squares to one target per class.
 
     Parameters, fitted attributes and results are those of :class:`fastlsgd.LeastSquaresClassifier`
@@ -114,11 +138,10 @@ backend
             regressor, _ = self._regressor()
             blocks = blocks_of(X, y, sample_weight, labels=True)
             setting = setting_of(self.backend, self.n_jobs, blocks.names)
-            found = dask.compute(summed(blocks, setting, labels_of_block))[0]
-            if found is None:
-                raise ValueError("y has no rows.")
-            check_classes(found.labels)
-            prepare = SignedTargets(self._worker(found), found.labels)
+            found = label_counts(blocks, setting)
+            weights = class_weights(self.class_weight, found)
+            worker = linear_model.LeastSquaresClassifier(class_weight=weights)
+            prepare = SignedTargets(worker, found.labels)
             self._fit_targets(regressor, blocks, setting, prepare)
             for name in ("_label_binarizer", "_moments", "feature_names_in_"):
                 self.__dict__.pop(name, None)
@@ -128,15 +151,6 @@ backend
             if blocks.names is not None:
                 self.feature_names_in_ = np.array(blocks.names, dtype=object)
         return self
-
-    def _worker(self, found: LabelCounts) -> linear_model.LeastSquaresClassifier:
-        """Return what weighs the classes, balanced by all labels."""
-        weights: Any = self.class_weight
-        if isinstance(weights, str):
-            each = np.repeat(found.labels, found.counts)
-            factors = compute_class_weight(weights, classes=found.labels, y=each)
-            weights = dict(zip(found.labels.tolist(), factors.tolist(), strict=True))
-        return linear_model.LeastSquaresClassifier(class_weight=weights)
 
     def _fit_targets(
         self, regressor, blocks: DaskBlocks, setting: WorkerSetting, prepare: SignedTargets
@@ -166,54 +180,3 @@ backend
         if is_lazy(X):
             raise ValueError("partial_fit takes rows in memory; fit takes Dask collections.")
         return super().partial_fit(X, y, classes, sample_weight)
-
-    def predict(self, X):
-        """Predict the rows of a Dask collection lazily, or those of an array at once.
-
-        Parameters
-        ----------
-        X : dask array or dataframe, or array-like, of shape (n_samples, n_features)
-
-        Returns
-        -------
-        y : dask.array.Array or ndarray of shape (n_samples,)
-            Labels, as in `classes_`. The blocks are those of X.
-
-        Raises
-        ------
-        ValueError
-            If the columns are not those of the fit.
-        """
-        return self._mapped(X, "predict") if is_lazy(X) else self.in_memory().predict(X)
-
-    def decision_function(self, X):
-        """Scores of the classes, lazily for Dask collections.
-
-        Parameters
-        ----------
-        X : dask array or dataframe, or array-like, of shape (n_samples, n_features)
-
-        Returns
-        -------
-        scores : dask.array.Array or ndarray of shape (n_samples,) or (n_samples, n_classes)
-        """
-        if not is_lazy(X):
-            return self.in_memory().decision_function(X)
-        return self._mapped(X, "decision_function")
-
-    def score(self, X, y, sample_weight=None):
-        """Accuracy of the predictions, lazily for Dask collections.
-
-        Parameters
-        ----------
-        X, y, sample_weight
-            As of `fit`; or in memory.
-
-        Returns
-        -------
-        score : dask.array.Array of shape (), or float
-            ``float(score)`` and ``score.compute()`` make the pass.
-        """
-        if not is_lazy(X):
-            return self.in_memory().score(X, y, sample_weight)
-        return self._scored(X, y, sample_weight, hits_of_block, accuracy_of)

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from .._config import config_context
-from ._blocks import blocks_of, fitted_columns, is_array
+from ._blocks import blocks_of, fitted_columns, is_array, is_lazy
 from ._sums import WorkerSetting, prepared, setting_of, summed, without_index
 
 # The names of the columns are compared before blocks are read.
@@ -165,3 +165,79 @@ def hits_of_block(X, y, s, model) -> Hits | None:
 
 def accuracy_of(total: Hits | None) -> np.ndarray:
     return np.array(np.nan if total is None or not total.weight else total.right / total.weight)
+
+
+class LazyRegressor(LazyModel):
+    """R2, lazily."""
+
+    def score(self, X, y, sample_weight=None):
+        """R2 of the predictions, the mean over targets, lazily for Dask collections.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As of `fit`; or in memory.
+
+        Returns
+        -------
+        score : dask.array.Array of shape (), or float
+            ``float(score)`` and ``score.compute()`` make the pass.
+        """
+        if not is_lazy(X):
+            return self.in_memory().score(X, y, sample_weight)
+        return self._scored(X, y, sample_weight, squares_of_block, r2_of)
+
+
+class LazyClassifier(LazyModel):
+    """Labels, scores of the classes and accuracy, lazily."""
+
+    def predict(self, X):
+        """Predict the rows of a Dask collection lazily, or those of an array at once.
+
+        Parameters
+        ----------
+        X : dask array or dataframe, or array-like, of shape (n_samples, n_features)
+
+        Returns
+        -------
+        y : dask.array.Array or ndarray of shape (n_samples,)
+            Labels, as in `classes_`. The blocks are those of X.
+
+        Raises
+        ------
+        ValueError
+            If the columns are not those of the fit.
+        """
+        return self._mapped(X, "predict") if is_lazy(X) else self.in_memory().predict(X)
+
+    def decision_function(self, X):
+        """Scores of the classes, lazily for Dask collections.
+
+        Parameters
+        ----------
+        X : dask array or dataframe, or array-like, of shape (n_samples, n_features)
+
+        Returns
+        -------
+        scores : dask.array.Array or ndarray of shape (n_samples,) or (n_samples, n_classes)
+        """
+        if not is_lazy(X):
+            return self.in_memory().decision_function(X)
+        return self._mapped(X, "decision_function")
+
+    def score(self, X, y, sample_weight=None):
+        """Accuracy of the predictions, lazily for Dask collections.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As of `fit`; or in memory.
+
+        Returns
+        -------
+        score : dask.array.Array of shape (), or float
+            ``float(score)`` and ``score.compute()`` make the pass.
+        """
+        if not is_lazy(X):
+            return self.in_memory().score(X, y, sample_weight)
+        return self._scored(X, y, sample_weight, hits_of_block, accuracy_of)

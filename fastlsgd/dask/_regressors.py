@@ -14,7 +14,7 @@ from ..linear_model._from_passes import adopt_path, needs_passes, path_of
 from ..moments import Moments
 from ..solvers.pass_descent import PathDescent
 from ._blocks import DaskBlocks, blocks_of, is_lazy
-from ._predictions import LazyModel, r2_of, squares_of_block
+from ._predictions import LazyRegressor
 from ._sums import (
     WorkerSetting,
     folds_of_block,
@@ -64,8 +64,8 @@ def descend(
     return totals, path
 
 
-class LazyRegressor(LazyModel):
-    """`fit` by sums over blocks, and R2."""
+class LazyLeastSquares(LazyRegressor):
+    """`fit` by sums over blocks."""
 
     def fit(self, X, y, sample_weight=None) -> Self:
         """Fit the model to the rows of Dask collections.
@@ -134,25 +134,8 @@ class LazyRegressor(LazyModel):
             raise ValueError("return_std is for rows in memory: in_memory() has the model for it.")
         return self._mapped(X, "predict")
 
-    def score(self, X, y, sample_weight=None):
-        """R2 of the predictions, the mean over targets, lazily for Dask collections.
 
-        Parameters
-        ----------
-        X, y, sample_weight
-            As of `fit`; or in memory.
-
-        Returns
-        -------
-        score : dask.array.Array of shape (), or float
-            ``float(score)`` and ``score.compute()`` make the pass.
-        """
-        if not is_lazy(X):
-            return self.in_memory().score(X, y, sample_weight)
-        return self._scored(X, y, sample_weight, squares_of_block, r2_of)
-
-
-class LeastSquaresRegressor(LazyRegressor, linear_model.LeastSquaresRegressor):
+class LeastSquaresRegressor(LazyLeastSquares, linear_model.LeastSquaresRegressor):
     """Linear least squares over Dask arrays and dataframes, with L2, L1 and sign constraints.
 
     Parameters, fitted attributes and results are those of :class:`fastlsgd.LeastSquaresRegressor`;
@@ -221,7 +204,7 @@ class LeastSquaresRegressor(LazyRegressor, linear_model.LeastSquaresRegressor):
         return self
 
 
-class LeastSquaresCV(LazyRegressor, linear_model.LeastSquaresCV):
+class LeastSquaresCV(LazyLeastSquares, linear_model.LeastSquaresCV):
     """Least squares over Dask collections, with `alpha` chosen by cross-validation.
 
     The folds are those of ``KFold(cv)``: runs of consecutive rows of nearly equal length, whatever

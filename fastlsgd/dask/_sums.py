@@ -47,10 +47,10 @@ def of_blocks(setting: WorkerSetting, rows: list, compute: Callable, args, of_ea
     """Return the sum of what `compute` makes of some blocks (X, y, sample_weight, number)."""
     each = [()] * len(rows) if of_each is None else [(own,) for own in of_each]
     parts = zip(rows, each, strict=True)
-    return added([_of_block(setting, block, compute, *args, *own) for block, own in parts])
+    return added([of_block(setting, block, compute, *args, *own) for block, own in parts])
 
 
-def _of_block(setting: WorkerSetting, block, compute: Callable, *args) -> Any:
+def of_block(setting: WorkerSetting, block, compute: Callable, *args) -> Any:
     """Return what `compute` makes of a block; errors name the block and the column."""
     X, y, s, number = block
     X = without_index(X)
@@ -121,26 +121,43 @@ def groups_of(parts: list[DaskBlock]) -> list[list[int]]:
     scheduler about as much as a block of 10,000 x 100 costs the worker. Others are on their own,
     so that few are in memory at a time.
     """
-    each = [[part.number] for part in parts]
-    try:
-        from distributed import futures_of, get_client
-
-        client = get_client()
-    except (ImportError, ValueError):
-        return each
-    held = futures_of([part.X for part in parts])
-    if not held:
-        return each
-    holders, threads = client.who_has(held), client.nthreads()
     by_worker: dict[Any, list[int]] = {}
-    for part in parts:
-        worker = next(iter(holders.get(part.X.key, ())), None)
+    holders, threads = holders_of(parts), threads_of_workers()
+    for part, worker in zip(parts, holders, strict=True):
         by_worker.setdefault(worker, []).append(part.number)
     groups = [[number] for number in by_worker.pop(None, [])]
     for worker, numbers in by_worker.items():
         count = min(threads.get(worker, 1), len(numbers))
         groups += [part.tolist() for part in np.array_split(numbers, count)]
     return groups
+
+
+def holders_of(parts: list[DaskBlock]) -> list[str | None]:
+    """Return the worker whose memory has the X of each block; None where none has it."""
+    client = _client()
+    if client is None:
+        return [None] * len(parts)
+    from distributed import futures_of
+
+    held = futures_of([part.X for part in parts])
+    holders = client.who_has(held) if held else {}
+    return [next(iter(holders.get(part.X.key, ())), None) for part in parts]
+
+
+def threads_of_workers() -> dict[str, int]:
+    """Return how many threads each worker of a cluster has; nothing where there is no cluster."""
+    client = _client()
+    return {} if client is None else dict(client.nthreads())
+
+
+def _client():
+    """Return the client of a cluster, or None."""
+    try:
+        from distributed import get_client
+
+        return get_client()
+    except (ImportError, ValueError):
+        return None
 
 
 # ------------------------------------------------------------------- what is summed

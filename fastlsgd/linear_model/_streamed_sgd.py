@@ -95,32 +95,32 @@ class StreamedSGD:
         if classes is not None and not hasattr(self, "decision_function"):
             raise ValueError("classes are for classifiers.")
         with all_or_nothing(self):
-            if is_solved_by_moments(estimator, stream):
+            if is_solved_by_moments(estimator, n_features_of(stream)):
                 return _fit_by_moments(estimator, stream, classes, checkpoint, progress)
             fit = _StreamedFit(self, stream, classes)
             state = fit.run(checkpoint, Meter(progress))
             params = estimator.get_params(deep=False)
-            _forget_fit(estimator)
+            forget_fit(estimator)
             self.__dict__ |= {name: value for name, value in state.items() if name not in params}
             if stream.feature_names is not None:
                 self.feature_names_in_ = np.array(stream.feature_names, dtype=object)
         return self
 
 
-def _forget_fit(estimator) -> None:
+def forget_fit(estimator) -> None:
     """Remove all that a fit has left."""
     for name in set(vars(estimator)) - set(estimator.get_params(deep=False)):
         del estimator.__dict__[name]
 
 
-def is_solved_by_moments(estimator, stream: Stream) -> bool:
+def is_solved_by_moments(estimator, n_features: int) -> bool:
     """Return whether the minimum of the objective is what all epochs lead to, and moments have it.
 
     Class weights may weigh a row differently for each target, which moments do not.
     """
     if not estimator._automatic or getattr(estimator, "class_weight", None) is not None:
         return False
-    return n_features_of(stream) <= MOMENT_FEATURES
+    return n_features <= MOMENT_FEATURES
 
 
 def _fit_by_moments(estimator, stream: Stream, classes, checkpoint, progress: Report):
@@ -150,7 +150,7 @@ def fit_to_moments(estimator, moments: Moments, labels=None):
     """Set the fitted attributes of a stochastic estimator to the minimum that moments have."""
     regressor = LeastSquaresRegressor(**_least_squares_options(estimator))
     regressor.fit_moments(moments)
-    _forget_fit(estimator)
+    forget_fit(estimator)
     estimator.coef_, estimator.backend_ = regressor.coef_, regressor.backend_
     estimator.intercept_ = np.atleast_1d(regressor.intercept_)
     estimator.n_iter_ = 1
@@ -170,6 +170,38 @@ def _take_data(estimator, moments: Moments, regressor, labels) -> None:
         estimator._target_dtype, estimator._origin = regressor._target_dtype, regressor._origin
     else:
         estimator.classes_ = labels
+
+
+def loss_after(loss: float, model, n_rows: int) -> float:
+    """Return the losses of a pass so far, with those of the last call of `partial_fit`.
+
+    Raises
+    ------
+    StreamError
+        If they overflow.
+    """
+    loss += n_rows * model.loss_curve_[-1]
+    if not math.isfinite(loss):
+        raise StreamError("Squares of y overflow, by which passes are judged: rescale y.")
+    return loss
+
+
+def order_of_pass(model, rng: np.random.RandomState, n_pieces: int) -> list[int]:
+    """Return the order in which a pass visits the pieces."""
+    return rng.permutation(n_pieces).tolist() if model.shuffle else list(range(n_pieces))
+
+
+def passes_have_ended(model, losses: list[float]) -> bool:
+    """Return whether the loss of the last passes has not fallen below the best before them."""
+    if not losses:
+        return False
+    if len(losses) >= model.max_iter:
+        return True
+    if model.tol is None:
+        return False
+    tol = model.tol * (losses[0] if model._automatic else 1.0)
+    patience = Patience(tol, model.n_iter_no_change)
+    return any(patience.runs_out(loss) for loss in losses)
 
 
 class _StreamedFit:
@@ -202,7 +234,7 @@ class _StreamedFit:
                 vars(self.model).update(state.pop("fitted"))
                 vars(self).update(state)
                 self.model.random_state = self.rng
-        while not self._has_ended():
+        while not passes_have_ended(self.model, self.losses):
             self._pass(file, meter)
         if file is not None:
             file.remove()
@@ -212,17 +244,15 @@ class _StreamedFit:
 
     def _pass(self, file: StateCheckpoint | None, meter: Meter) -> None:
         if self.order is None:
-            n = len(self.stream.source.pieces())
-            self.order = self.rng.permutation(n).tolist() if self.model.shuffle else list(range(n))
+            n_pieces = len(self.stream.source.pieces())
+            self.order = order_of_pass(self.model, self.rng, n_pieces)
         for block in self.stream.blocks(self.order, self.start):
             with named(block, self.stream.feature_names):
                 self.model.partial_fit(
                     block.X, block.y, sample_weight=block.sample_weight, **self.more
                 )
             rows = len(block.y)
-            self.loss += rows * self.model.loss_curve_[-1]
-            if not math.isfinite(self.loss):
-                raise StreamError("Squares of y overflow, by which passes are judged: rescale y.")
+            self.loss = loss_after(self.loss, self.model, rows)
             self.rows += rows
             self.start = block.position, block.number + 1
             if file is not None:
@@ -238,16 +268,3 @@ class _StreamedFit:
         params = self.model.get_params(deep=False)
         fitted = {name: value for name, value in vars(self.model).items() if name not in params}
         return {name: getattr(self, name) for name in names} | {"fitted": fitted}
-
-    def _has_ended(self) -> bool:
-        """Return whether the loss of the last passes has not fallen below the best before them."""
-        model = self.model
-        if not self.losses:
-            return False
-        if len(self.losses) >= model.max_iter:
-            return True
-        if model.tol is None:
-            return False
-        tol = model.tol * (self.losses[0] if model._automatic else 1.0)
-        patience = Patience(tol, model.n_iter_no_change)
-        return any(patience.runs_out(loss) for loss in self.losses)

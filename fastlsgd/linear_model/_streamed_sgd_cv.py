@@ -14,7 +14,7 @@ from ..streaming.folds import fold_of
 from ..streaming.source import StreamError
 from ..streaming.stream import Stream
 from ._base import all_or_nothing
-from ._from_streams import Report, check_stream
+from ._from_streams import Report, check_stream, n_features_of
 from ._least_squares_cv import LeastSquaresCV
 from ._streamed_sgd import fit_to_moments, is_solved_by_moments
 
@@ -82,7 +82,7 @@ class StreamedSGDCV:
                     "scoring must be None for fit_stream: minus the mean squared error."
                 )
             n_folds = _n_folds(estimator.cv)
-            if is_solved_by_moments(model, stream):
+            if is_solved_by_moments(model, n_features_of(stream)):
                 task = Collection("gram", n_folds, model.backend, checkpoint, progress, "sgd cv")
                 _choose_by_moments(estimator, model, alphas, collect(stream, task))
             elif checkpoint is not None:

@@ -17,6 +17,7 @@ from distributed import Client, LocalCluster, wait
 
 import fastlsgd.dask as lazy
 from fastlsgd.solvers.pass_descent import PathDescent
+from fastlsgd.streaming import scan
 
 BLOCKS, ROWS, D = 12, 500, 100
 
@@ -62,6 +63,20 @@ def test_a_killed_worker_changes_nothing(client, tmp_path):
     model = lazy.LeastSquaresRegressor().fit(table[:, :D], table[:, D])
     assert Path(fatal).exists()
     np.testing.assert_allclose(model.coef_, expected(), atol=1e-12)
+
+
+def test_a_descent_from_block_to_block_outlives_a_worker(client, tmp_path):
+    options = {"learning_rate": "constant", "eta0": 1e-4, "max_iter": 2, "random_state": 0}
+    client.wait_for_workers(2)
+    fatal = str(tmp_path / "killed")
+    table = table_of(fatal)
+    model = lazy.SGDRegressor(**options).fit(table[:, :D], table[:, D])
+    assert Path(fatal).exists()
+    rows = np.concatenate([rows_of(number) for number in range(BLOCKS)])
+    stream = scan(rows, D, batch_rows=ROWS)
+    np.testing.assert_array_equal(
+        model.coef_, fastlsgd.SGDRegressor(**options).fit_stream(stream).coef_
+    )
 
 
 def persisted(client) -> tuple[da.Array, da.Array]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 
 import numpy as np
@@ -10,8 +11,10 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
+from sklearn.utils.class_weight import compute_class_weight
 
 import fastlsgd
+from fastlsgd.streaming import scan
 
 pytest.importorskip("dask")
 import dask
@@ -23,6 +26,7 @@ import fastlsgd.dask as lazy
 pd = pytest.importorskip("pandas")
 
 N, D = 240, 5
+CLASSIFIERS = lazy.SGDClassifier, fastlsgd.SGDClassifier
 
 
 @pytest.fixture(autouse=True)
@@ -176,6 +180,97 @@ def test_rows_are_added_by_partial_fit():
         model.partial_fit(chunked(X[:, :3], [30]), chunked(y, [30]))
     with pytest.raises(ValueError, match="fit takes Dask collections"):
         lazy.LeastSquaresClassifier().partial_fit(chunked(X, [30]), y > 0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"eta0": 1e-3, "batch_size": 8, "tol": 1e-2, "max_iter": 6},
+        {"optimizer": "adam", "shuffle": False, "max_iter": 2},
+        {"average": True, "power_t": 0.25, "learning_rate": "invscaling", "max_iter": 3},
+    ],
+    ids=str,
+)
+def test_stochastic_descents_are_those_of_a_stream(options):
+    """The blocks are visited in the same order, and the rows within them."""
+    X, y, s = data(targets=2)
+    options = {"learning_rate": "constant", "random_state": 0, "alpha": 1e-3, **options}
+    dX, dy, ds = (chunked(part, range(50, N, 50)) for part in (X, y, s))
+    model = lazy.SGDRegressor(**options).fit(dX, dy, ds)
+    stream = scan(X, y, weight=s, batch_rows=50)
+    streamed = fastlsgd.SGDRegressor(**options).fit_stream(stream)
+    np.testing.assert_array_equal(model.coef_, streamed.coef_)
+    np.testing.assert_array_equal(model.intercept_, streamed.intercept_)
+    assert (model.n_iter_, model.t_) == (streamed.n_iter_, streamed.t_)
+    assert model.loss_curve_ == streamed.loss_curve_
+    assert float(model.score(dX, dy)) == pytest.approx(streamed.score(X, y))
+
+    labels = np.where(y[:, 0] > y[:, 0].mean(), "b", "a")
+    names = np.array(["a", "b"])
+    factors = compute_class_weight("balanced", classes=names, y=labels)
+    balanced = dict(zip(names.tolist(), factors.tolist(), strict=True))
+    classifier = lazy.SGDClassifier(class_weight="balanced", **options)
+    classifier.fit(dX, chunked(labels, [50, 100, 150, 200]), ds)
+    streamed = fastlsgd.SGDClassifier(class_weight=balanced, **options)
+    streamed.fit_stream(scan(X, labels, weight=s, batch_rows=50))
+    np.testing.assert_array_equal(classifier.coef_, streamed.coef_)
+    np.testing.assert_array_equal(classifier.predict(dX).compute(), streamed.predict(X))
+    assert not hasattr(classifier, "_moments")
+
+
+@pytest.mark.parametrize("cuts", [[], [0, 7, 7, 100]], ids=str)
+def test_rates_from_the_data_lead_to_the_minimum(cuts):
+    X, y, s = data()
+    dX, dy, ds = (chunked(part, cuts) for part in (X, y, s))
+    model = lazy.SGDRegressor(alpha=1e-3).fit(dX, dy, ds)
+    exact = fastlsgd.LeastSquaresRegressor(alpha=1e-3).fit(X, y, s)
+    np.testing.assert_allclose(model.coef_, exact.coef_, atol=1e-9)
+    labels = np.digitize(y, np.quantile(y, [0.4, 0.8]))
+    classifier = lazy.SGDClassifier(alpha=1e-3).fit(dX, chunked(labels, cuts), ds)
+    exact = fastlsgd.LeastSquaresClassifier(alpha=1e-3).fit(X, labels, s)
+    np.testing.assert_allclose(classifier.coef_, exact.coef_, atol=1e-9)
+    np.testing.assert_array_equal(classifier.classes_, exact.classes_)
+
+
+@pytest.mark.parametrize("rate", ["auto", "constant"])
+def test_epochs_over_blocks_are_those_over_their_rows(rate):
+    X, y, s = data()
+    options = {"learning_rate": rate, "eta0": None if rate == "auto" else 1e-3}
+    cuts, edges = [100, 100, 180], [0, 100, 180, N]
+    model = lazy.SGDRegressor(random_state=0, **options)
+    whole = fastlsgd.SGDRegressor(random_state=0, **options)
+    classifier, other = (SGD(random_state=0, **options) for SGD in CLASSIFIERS)
+    labels = y > y.mean()
+    for _ in range(2):
+        model.partial_fit(*(chunked(part, cuts) for part in (X, y, s)))
+        classifier.partial_fit(chunked(X, cuts), chunked(labels, cuts), classes=[False, True])
+        for start, stop in itertools.pairwise(edges):
+            rows = slice(start, stop)
+            whole.partial_fit(X[rows], y[rows], s[rows])
+            other.partial_fit(X[rows], labels[rows], classes=[False, True])
+    np.testing.assert_array_equal(model.coef_, whole.coef_)
+    np.testing.assert_array_equal(classifier.coef_, other.coef_)
+    assert isinstance(model.partial_fit(X, y).predict(X), np.ndarray)
+
+
+def test_what_stochastic_descents_refuse():
+    X, y, _ = data()
+    dX, dy = chunked(X, [100]), chunked(y, [100])
+    options = {"learning_rate": "constant", "eta0": 1e-3}
+    with pytest.raises(ValueError, match="early_stopping must be False"):
+        lazy.SGDRegressor(early_stopping=True).fit(dX, dy)
+    with pytest.raises(ValueError, match="balanced"):
+        lazy.SGDClassifier(class_weight="balanced").partial_fit(dX, dy > 0, classes=[0, 1])
+    with pytest.raises(ValueError, match="X has no rows"):
+        lazy.SGDRegressor(**options).fit(dX[:0], dy[:0])
+    grown = chunked(np.where(np.arange(N)[:, None] < 100, X, 1e9 * X), [100])
+    with pytest.raises(ValueError, match="block 1 of X: The fit diverges"):
+        lazy.SGDRegressor(shuffle=False, **options).fit(grown, dy)
+    X[151, 3] = np.nan
+    for model in (lazy.SGDRegressor(), lazy.SGDRegressor(**options)):
+        with pytest.raises(ValueError, match="block 1 of X: X contains NaN: column 3, row 51"):
+            model.fit(chunked(X, [100]), dy)
+        assert not hasattr(model, "coef_")
 
 
 def test_moments_are_lazy_and_those_of_the_rows():
