@@ -30,6 +30,7 @@ from .arguments import MEGABYTE, path_of
 from .console import EXIT_USAGE, CommandError, ProgressLine
 from .judge import errors_for, logarithm, predicted
 from .report import coefficients, draw, print_report
+from .standardize import spreads_of, standardized, take_own_units
 from .tables import (
     failures_explained,
     is_array_file,
@@ -63,6 +64,7 @@ def run(arguments: argparse.Namespace) -> None:
             "class": type(estimator).__name__,
             "columns": len(table.columns) or len(table.positions),
             "features": int(estimator.n_features_in_),
+            "standardize": arguments.standardize,
             "seconds": seconds,
             "gigabytes_per_second": n_bytes / max(seconds, 1e-9) / 1e9,
             **_told_of(estimator),
@@ -213,6 +215,10 @@ def _fit(arguments, estimator, stream: Stream) -> int:
             return X, logarithm(y, arguments.target, place), s, place
 
         stream = view_of(stream, log_of_target, loss_scale="log")
+    spreads = None
+    if arguments.standardize and _is_penalised(arguments):
+        spreads = spreads_of(stream, arguments.backend)
+        stream = standardized(stream, spreads)
     progress = ProgressLine("fit")
     read = 0
 
@@ -223,7 +229,16 @@ def _fit(arguments, estimator, stream: Stream) -> int:
 
     estimator.fit_stream(stream, checkpoint=arguments.checkpoint, progress=listen)
     progress.clear()
+    if spreads is not None:
+        take_own_units(estimator, spreads)
     return read
+
+
+def _is_penalised(arguments) -> bool:
+    """Return whether there is a penalty, without which the units of columns make no difference."""
+    if arguments.alpha is not None:
+        return any(arguments.alpha)
+    return arguments.estimator == "sgd" or arguments.cv is not None
 
 
 def _errors(arguments, estimator, stream: Stream):

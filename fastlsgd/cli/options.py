@@ -146,6 +146,11 @@ def _add_model(group) -> None:
         "--l1-ratio", type=float, default=0.0, metavar="R", help="0: ridge (default), 1: lasso"
     )
     group.add_argument(
+        "--standardize",
+        action="store_true",
+        help="penalise columns as if each had a standard deviation of 1",
+    )
+    group.add_argument(
         "--positive", action="store_true", help="no negative coefficients (least-squares)"
     )
     group.add_argument("--no-intercept", action="store_true", help="fit no intercept")

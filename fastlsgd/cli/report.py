@@ -44,6 +44,8 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         own.append(f"condition {report['condition']:.3g}")
     if "alpha" in report:
         own.append(f"alpha {report['alpha']:.4g} by cross-validation")
+    if report["standardize"]:
+        own.append("columns standardized")
     lines += [f"fit       {', '.join([*own, report['backend'], speed])}", ""]
     for title, found in (("rows of the fit", errors), ("rows held out", report["held_out"])):
         if found is not None:

@@ -183,6 +183,45 @@ def test_cross_validation_penalties_and_sgd(folder, tmp_path, capsys):
     assert told["coefficients"][0]["estimate"] == 0.0
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"alpha": "1000", "l1_ratio": "1"},
+        {"alpha": "0.1", "weight": "beds", "holdout": "0.3"},
+        {"cv": "3", "alpha": "1 1e-3"},
+        {"estimator": "sgd", "alpha": "0.5", "cv": "3"},
+        {"classify": None, "alpha": "0.2", "target": "stories"},
+    ],
+    ids=str,
+)
+def test_penalties_of_standardized_columns(options, folder, tmp_path, capsys):
+    """Other units of a column leave predictions as they are, and divide its coefficient."""
+    table = parquet.read_table(folder / "sales.parquet")
+    others = table.set_column(
+        table.column_names.index("lot_sqft"), "lot_sqft", pa.compute.divide(table["lot_sqft"], 4e3)
+    )
+    parquet.write_table(others, tmp_path / "acres.parquet", row_group_size=1000)
+    chosen = ["--columns", "lot_sqft", "living_area_sqft", "wall"]
+    told = []
+    for source in (folder / "sales.parquet", tmp_path / "acres.parquet"):
+        arguments = ["fit", source, *chosen, "--output", tmp_path / "m.json", "--json"]
+        for name, value in {"target": "price", **options}.items():
+            own = [] if value is None else value.split()
+            arguments += [f"--{name.replace('_', '-')}", *own]
+        told.append(json.loads(run(capsys, *arguments, "--standardize").out))
+        run(capsys, "info", tmp_path / "m.json")
+    first, second = ([c["estimate"] for c in report["coefficients"]] for report in told)
+    factors = [4e3 if c["name"] == "lot_sqft" else 1.0 for c in told[0]["coefficients"]]
+    np.testing.assert_allclose(second, np.multiply(first, factors), rtol=1e-5)
+    assert told[0]["standardize"]
+    if "l1_ratio" in options:  # as scikit-learn's pipeline has it
+        stream = scan(folder / "sales.parquet", "price", columns=chosen[1:])
+        X = np.concatenate([X for X, _, _ in stream])
+        spread, y = X.astype(float).std(axis=0), table["price"].to_numpy()
+        own = LeastSquaresRegressor(alpha=1000.0, l1_ratio=1.0).fit(X / spread, y)
+        np.testing.assert_allclose(first[1:], own.coef_ / spread, rtol=1e-5, atol=1e-9)
+
+
 def test_arrays(tmp_path, capsys):
     rng = np.random.default_rng(0)
     array = rng.normal(size=(500, 4)).astype(np.float32)

@@ -22,7 +22,6 @@ TEXT = PAGE.read_text("utf-8")
 RECIPES = dict(re.findall(r"^### (.*?)\n\n```python\n(.*?)```", TEXT, re.M | re.S))
 PACKAGES = {
     "Ray": "ray.data", "Spark": "pyspark.sql", "DuckDB": "duckdb", "Polars": "polars",
-    "Stochastic descent over Dask": "dask.dataframe",
 }  # fmt: skip
 REPORT = """
 if __name__ == "__main__":
