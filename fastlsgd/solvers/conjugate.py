@@ -230,9 +230,14 @@ class _Stages:
         inner = conjugate_gradients(apply, z, reduction, left - 1, budget, note)
         if self.stage == 0:
             self.condition = inner.condition
-            if np.isnan(self.factor.condition) and inner.n_seen < LOOK_BACK < left:
+            # Conjugate gradients that "auto" tries are for data on which they take many steps.
+            may_hide = inner.n_seen < LOOK_BACK or (budget is None and self.condition < ROUND)
+            if np.isnan(self.factor.condition) and may_hide and left > LOOK_BACK:
                 before_probe = self.system.passes
-                at_random = condition_seen_at_random(apply, z.shape[1])
+                image = self.factor.whiten(self.system.random_image())
+                least = max(UNSEEN / CG_CONDITION, STAGE_REDUCTION[self.dtype])
+                most = max(LOOK_BACK, 2 * inner.n_iter)
+                at_random = condition_seen_at_random(apply, image, least, most)
                 self.system.passes = before_probe  # these passes are not counted as the descent's
                 self.condition = max(self.condition, at_random)
         self.best.is_slow = inner.is_slow
@@ -267,10 +272,10 @@ def _floor(system: System, factor: Factor, at: Iterate, scale: np.ndarray) -> fl
     """Return the relative gradient that the rounding of the residuals can account for.
 
     A residual is a difference of numbers as large as y, b, c . w and the terms of x . w. The sums
-    of the gradient add eps |A| |r|, which R^-1 multiplies by up to the condition.
+    of the gradient add eps |A| |r|, which R^-1 multiplies by up to its condition: not at all where
+    R holds norms, whose condition is NaN.
     """
-    condition = factor.condition if np.isfinite(factor.condition) else at.condition
-    condition = condition if np.isfinite(condition) else 1.0
+    condition = factor.condition if np.isfinite(factor.condition) else 1.0
     terms = np.abs(at.coef) @ np.where(factor.scale > 0.0, 1.0 / (factor.scale + TINY), 0.0)
     shift = np.abs(system.y_centre) + np.abs(at.intercept) + np.abs(at.coef) @ np.abs(system.centre)
     summed = max(condition, np.sqrt(system.d)) * np.sqrt(at.squares)
@@ -375,15 +380,20 @@ def dots(a: np.ndarray, b: np.ndarray, scratch: np.ndarray | None = None) -> np.
     return np.multiply(a, b, out=scratch).sum(axis=1)
 
 
-def condition_seen_at_random(product: Callable[[np.ndarray], np.ndarray], m: int) -> float:
+def condition_seen_at_random(
+    product: Callable[[np.ndarray], np.ndarray], image: np.ndarray, least: float, most: int
+) -> float:
     """Return the square root of the condition of M (m, m), as seen from a random direction.
 
     Conjugate gradients that end after a few steps have seen only the directions in which their
-    targets point. Here they end once what is left is small beside any one component of a random
-    vector: a direction of a condition above `ROUND` would have kept its own.
+    targets point. Here they end once what is left is `least` times a typical component of `image`
+    (1, m), which stands for a random vector of rows: a direction with a larger component would have
+    kept its own. As A^T times such a vector, it has a component of 1/c in a direction of condition
+    c; as M times a vector 1/c^2, of which 2e5 went unseen. A random vector itself would have
+    components where M has none, and see every matrix of dependent columns as singular.
     """
-    z = product(np.random.default_rng(0).normal(size=(1, m)))
-    return conjugate_gradients(product, z, UNSEEN / (ROUND**2 * np.sqrt(m)), LOOK_BACK).condition
+    reduction = least / np.sqrt(image.shape[1])
+    return conjugate_gradients(product, image, reduction, most).condition
 
 
 def exceeds(budget: int, history: list[float], spent: float = SPENT_SHARE) -> bool:

@@ -16,6 +16,7 @@ from .conjugate import (
     CG_CONDITION,
     LOOK_BACK,
     ROUND,
+    UNSEEN,
     condition_seen_at_random,
     conjugate_gradients,
     dots,
@@ -138,7 +139,9 @@ class _Iterated(RowMetric):
             self.condition = found.condition
             if found.n_seen < LOOK_BACK:
                 before_probe = self.rows.system.passes
-                seen = condition_seen_at_random(self._product, self.rows.n)
+                image = self._product(np.random.default_rng(0).normal(size=(1, self.rows.n)))
+                least = UNSEEN / ROUND**2  # alpha bounds what a smaller component could lack
+                seen = condition_seen_at_random(self._product, image, least, LOOK_BACK)
                 self.rows.system.passes = before_probe  # which counts those of the descent
                 self.condition = float(np.fmax(self.condition, seen))
             if not self.condition <= CG_CONDITION:

@@ -19,7 +19,7 @@ import numpy as np
 
 from .._threads import pass_threads
 from ..kernels.contract import CSR, Gram, Kernels, Matrix, TargetGradients, working_dtype
-from ..kernels.device import DeviceArray, extremes, lives_on_device, repeated
+from ..kernels.device import DeviceArray, extremes, lives_on_device, placed_beside, repeated
 from .factors import EPS, NotTrustworthy, column_scale
 from .interrupt import call_gram, call_kernel, call_loss_gradient
 from .moments_by_blas import blas_dtype, gram_by_blas
@@ -48,6 +48,9 @@ DOUBT_EPS = 2.0**14
 # this is read in float64 about its mean: float32 steps of 1 at 4e6 gave slopes 10 percent off, and
 # in float64, whose weights are to be right to rounding, 1e8 spreads from zero left errors of 3e-9.
 FAR_SHARE = {"float32": 1e-3, "float64": 1e-11}
+# Sparse columns of more spreads from zero than this are left to QR, which reads dense rows about
+# their mean: weights of the kernels' sums were up to 4e-8 off at 1e7 spreads, 4e-5 at 1e10.
+SPARSE_FAR = 1e7
 # A row whose share of the weight is below this may be lost in the rounding of a mean.
 LEAST_WEIGHT = 1e-16
 # A mean of more standard deviations than this is first subtracted from y.
@@ -329,7 +332,10 @@ class System:
 
     def _some_columns(self, start: int, stop: int, columns: np.ndarray) -> np.ndarray:
         """Return these columns of rows `start` to `stop`, in float64."""
-        rows = row_slice(self.X, start, stop)
+        return self._rows_of_columns(row_slice(self.X, start, stop), columns)
+
+    @staticmethod
+    def _rows_of_columns(rows: Matrix, columns: np.ndarray) -> np.ndarray:
         if isinstance(rows, np.ndarray):
             return as_dense(rows[:, columns])
         return as_dense(rows)[:, columns]
@@ -397,6 +403,29 @@ class System:
                 squares += np.einsum("ij,ij->j", apart, apart)
             spread = np.sqrt(squares / self.n)
         return bool(((spread > 0.0) & (self._far_share * spread < self.eps * size[far])).any())
+
+    @cached_property
+    def has_far_sparse_columns(self) -> bool:
+        """Whether a sample of sparse rows has a column so far from zero that its spread is lost.
+
+        Such a column is stored in every row. A kernel adds up its numbers as they are.
+        """
+        X = self.X
+        if not self.fit_intercept or not isinstance(X, CSR) or lives_on_device(X):
+            return False
+        few = self.few_rows
+        assert isinstance(few, CSR)
+        stored = np.bincount(few.indices, minlength=self.d) if len(few.indices) else np.zeros(0)
+        full = np.flatnonzero(stored == few.shape[0])
+        if len(full) == 0:
+            return False
+        sample = take_rows(X, random_rows(self.n, ORIGIN_ROWS, self.host_weights))
+        A = as_dense(few)[:, full]
+        size = np.abs(A).max(axis=0)
+        maybe = np.flatnonzero(SPARSE_FAR * np.ptp(A, axis=0) < LEAST_SAMPLE * size)
+        A = self._rows_of_columns(sample, full[maybe])
+        spread = A.std(axis=0)
+        return bool(((np.ptp(A, axis=0) > 0.0) & (SPARSE_FAR * spread < size[maybe])).any())
 
     @cached_property
     def few_rows(self) -> Matrix:
@@ -498,6 +527,7 @@ class System:
         if self.is_far:
             there = intercept + coef @ self.centre
             loss, slope, mean = self._about(self.centre, self.y, coef, there)
+            mean = mean if self.fit_intercept else np.zeros(self.t)
             return Gradient(2.0 * self.weight * loss, self.weight * slope + self.alpha * coef, mean)
         self.passes += 1
         parts = 1
@@ -534,6 +564,23 @@ class System:
         if self.alpha > 0.0:
             out += self.alpha * coef
         return out
+
+    def random_image(self) -> np.ndarray:
+        """Return A^T u (1, d) for random signs u, seeded, at the cost of a pass."""
+        rng, image, total = np.random.default_rng(0), np.zeros((1, self.d)), np.zeros(1)
+        zero = np.zeros((1, self.d)), np.zeros(1)
+        for start in range(0, self.n, TARGET_ROWS):
+            rows = slice(start, min(start + TARGET_ROWS, self.n))
+            s = None if self.sample_weight is None else self.sample_weight[rows]
+            weight = float(rows.stop - start if s is None else s.sum(dtype=np.float64))
+            if weight == 0.0:
+                continue
+            signs = rng.choice([-1.0, 1.0], size=(rows.stop - start, 1))
+            u = placed_beside(signs.astype(self.y.dtype), self.X)
+            found = self._call(row_slice(self.X, start, rows.stop), u, *zero, s)
+            image += weight * found.coef
+            total += weight * found.intercept
+        return image - np.outer(total, self.centre)
 
     def _pass(self, y, coef, intercept) -> TargetGradients:
         self.passes += 1

@@ -270,3 +270,44 @@ def test_cg_reads_nearly_dependent_float32_columns_in_float64(kind):
         model = LeastSquaresRegressor(solver="cg").fit(kind(X), y)
         wanted = LeastSquaresRegressor(solver="qr").fit(X.astype(np.float64), y).coef_
         np.testing.assert_allclose(model.coef_, wanted, atol=1e-5 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("solver", ["auto", "cg", "sketch"])
+def test_float32_read_in_float64_without_an_intercept(solver):
+    """The mean of the residuals was taken for an intercept: weights were up to 0.2 off."""
+    rng = np.random.default_rng(16)
+    for apart in (10**-3.6, 1e-5):
+        X = rng.normal(size=(2600, 8))
+        X[:, 1] = X[:, 0] * (1.0 + apart * rng.normal(size=2600))
+        X = X.astype(np.float32)
+        y = X.astype(np.float64) @ rng.normal(size=8) + rng.normal(size=2600) + 1.0
+        x = lstsq(X, y, solver=solver)
+        wanted = np.linalg.lstsq(X.astype(np.float64), y)[0]
+        np.testing.assert_allclose(x, wanted, atol=1e-6 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("apart", "columns"), [(1e-5, 4), (1e-5, 30), (3e-4, 40)])
+def test_cg_sees_directions_in_which_targets_do_not_point(columns, apart, kind):
+    rng = np.random.default_rng(columns)
+    X = rng.normal(size=(600, columns)) * (rng.random((600, columns)) < 0.5)
+    X[:, 1] = X[:, 0] * (1.0 + apart * rng.normal(size=600))
+    X = X.astype(np.float32)
+    y = X.astype(np.float64) @ rng.normal(size=columns) + 1e-4 * rng.normal(size=600)
+    model = LeastSquaresRegressor(solver="cg", fit_intercept=False).fit(kind(X), y)
+    wanted = np.linalg.lstsq(X.astype(np.float64), y)[0]
+    np.testing.assert_allclose(model.coef_, wanted, atol=1e-5 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("solver", ["auto", "cg", "gram"])
+def test_sparse_columns_far_from_zero(solver):
+    """1e10 spreads from zero, the kernels' sums left 4e-5 of the weights to rounding."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(30, 5))[rng.integers(0, 30, 300)]
+    X = np.round(X * 2.0**16) / 2.0**16
+    y = X[:, 0] + rng.normal(size=300)
+    X[:, 4] = 1.0  # a constant column is not far
+    near = LeastSquaresRegressor().fit(X, y)
+    X[:, :3] += 2.0**33
+    far = LeastSquaresRegressor(solver=solver).fit(sp.csr_array(X), y)
+    np.testing.assert_allclose(far.coef_, near.coef_, atol=1e-13)
