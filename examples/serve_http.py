@@ -21,13 +21,17 @@ from datetime import date
 from typing import Annotated, Literal
 
 import numpy as np
-import uvicorn
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field, create_model
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.pipeline import make_pipeline
+
+try:
+    import uvicorn
+    from fastapi import FastAPI, Request
+    from fastapi.exceptions import RequestValidationError
+    from fastapi.responses import JSONResponse
+    from pydantic import BaseModel, ConfigDict, Field, create_model
+except ModuleNotFoundError:
+    sys.exit("This program needs FastAPI and a server: pip install fastapi uvicorn")
 
 import fastlsgd
 from fastlsgd import LeastSquaresRegressor

@@ -168,5 +168,5 @@ for name, model, dtype in (
 # Which backends there are, and why one is missing; ``fastlsgd show-versions`` prints more.
 
 for name, status in fastlsgd.available_backends().items():
-    print(f"{name:10} {' '.join(status.split())[:90]}")
+    print(f"{name:10} {' '.join(status.split())}")
 print(f"in use: {SGDRegressor().fit(X, y).backend_}")
