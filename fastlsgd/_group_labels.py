@@ -87,7 +87,7 @@ def clusters_of(groups, n: int) -> tuple[np.ndarray, ...]:
     """
     ways = [_codes(column)[0] for column in _label_columns(groups, n)]
     if len(ways) == 2:
-        ways.append(np.unique(_pairs(*ways), return_inverse=True)[1].ravel())
+        ways.append(_ranks(_pairs(*ways))[0])
     return tuple(ways)
 
 

@@ -14,9 +14,11 @@ from sklearn.utils.validation import check_is_fitted
 from .. import _validation as check
 from ..solvers.covariance import (
     FittedRows,
+    ResidualsOfFit,
     classical_covariance,
     robust_covariances,
     whitened_chunks,
+    whitening,
 )
 from ..solvers.inference import Evidence, Inference, infer
 from ..solvers.meats import HETEROSCEDASTIC, LEVERAGE_ONE, RobustOptions
@@ -93,13 +95,15 @@ class InferringRegressor(FromMoments):
         ValueError
             If the fit has a penalty or a sign constraint, or its solver left no factor that is
             accurate enough: `solver="qr"` does. If rows or keywords are not those that `cov_type`
-            needs.
+            needs, or the squared residuals of the rows do not add up to those of the fit.
 
         Notes
         -----
         Where columns depend on each other, the weights that can be estimated have standard
         errors, the others are NaN, and a note says which they are; robust covariances need
-        independent columns. Rows of weight zero do not count.
+        independent columns. Rows of weight zero do not count. Rows of leverage 1, such as the only
+        one with some category, count as 0 in "HC2" and "HC3", where statsmodels divides 0 by 0; a
+        note says how many there are.
 
         References
         ----------
@@ -133,9 +137,10 @@ class InferringRegressor(FromMoments):
             return found if len(found) > 1 else found[0]
         wanted = _Wanted.of(cov_type, cov_kwds, fitted[0].n_rows, is_frequency)
         blocks = self._blocks_of_fit((X, y, sample_weight, stream), wanted.groups, fitted, cov_type)
+        robust, notes = _robust(inferences, evidences, blocks, wanted)
         found = [
-            Summary(inference, names, level, partial(np.asarray, covariance), cov_type)
-            for inference, covariance in _robust(inferences, evidences, blocks, wanted)
+            Summary(inference, names, level, partial(np.asarray, covariance), cov_type, notes)
+            for inference, covariance in robust
         ]
         return found if len(found) > 1 else found[0]
 
@@ -235,10 +240,13 @@ class InferringRegressor(FromMoments):
         n, counted = len(rows.y), counted_rows(rows.sample_weight)
         own = np.arange(n) if counted is None else counted
         leverage, residual = np.full(n, np.nan), np.full((n, len(evidences)), np.nan)
-        for chunk in whitened_chunks(evidences, [rows]):
+        residuals = ResidualsOfFit(evidences)
+        for chunk in whitened_chunks(evidences, whitening(evidences[0]), [rows]):
+            residuals.add(chunk)
             at = own[chunk.rows]
             leverage[at] = chunk.leverage
             residual[at] = np.sqrt(chunk.weight)[:, None] * chunk.residual
+        residuals.refuse_others()
         found = [
             _influence_of(infer(evidence), evidence, leverage, residual[:, k])
             for k, evidence in enumerate(evidences)
@@ -298,7 +306,7 @@ class InferringRegressor(FromMoments):
         sigma = np.array([infer(evidence).sigma for evidence in evidences])
         out = np.empty((A.shape[0], len(evidences)))
         rows = FittedRows(A, np.zeros((len(out), 1)), None)
-        for chunk in whitened_chunks(evidences, [rows]):
+        for chunk in whitened_chunks(evidences, whitening(evidences[0]), [rows]):
             own = np.sqrt(np.einsum("mk,mk->m", chunk.Q, chunk.Q))
             spread = np.hypot(1.0, np.ldexp(own, -evidences[0].sigma_exponent))
             out[chunk.rows] = sigma * spread[:, None]
@@ -377,14 +385,21 @@ class _Wanted(NamedTuple):
 
 def _robust(
     inferences: list[Inference], evidences: list[Evidence], blocks, wanted: _Wanted
-) -> list[tuple[Inference, np.ndarray]]:
-    """The statistics by robust covariances, and these, for each target."""
-    df = inferences[0].df_residual
+) -> tuple[list[tuple[Inference, np.ndarray]], list[str]]:
+    """The statistics by robust covariances, and these, for each target; what to note of them."""
+    df, cov_type = inferences[0].df_residual, wanted.options.cov_type
     if df < 1:
-        raise ValueError(f"cov_type={wanted.options.cov_type!r} needs more rows than weights.")
+        raise ValueError(f"cov_type={cov_type!r} needs more rows than weights.")
     found = robust_covariances(evidences, blocks, wanted.options)
     df = found.fewest_clusters - 1 if wanted.counts_clusters else df
+    notes = []
+    if found.n_exact:
+        rows = "1 row has" if found.n_exact == 1 else f"{found.n_exact:,} rows have"
+        notes.append(
+            f"{rows} leverage 1: the fit goes through them whatever their errors are, and "
+            f"{cov_type} counts these as 0."
+        )
     return [
         (inference.with_covariance(covariance, wanted.use_t, df), covariance)
         for inference, covariance in zip(inferences, found.covariances, strict=True)
-    ]
+    ], notes

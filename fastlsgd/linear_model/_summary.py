@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import NamedTuple
@@ -78,7 +78,7 @@ class Summary:
         For each of `names` why it has no estimate, such as ``"constant: not estimable"``, or "".
     notes : list of str
         What to know about the numbers, printed under the table: columns that depend on others,
-        a constant target, a perfect fit.
+        a constant target, a perfect fit, rows of leverage 1.
 
     Notes
     -----
@@ -93,6 +93,7 @@ class Summary:
         confidence_level: float,
         covariance: Callable[[], np.ndarray],
         cov_type: str = "nonrobust",
+        notes: Sequence[str] = (),
     ) -> None:
         self.names, self.confidence_level = names, confidence_level
         self.cov_type, self._inference, self._find_covariance = cov_type, inference, covariance
@@ -108,7 +109,7 @@ class Summary:
         self.log_likelihood = inference.log_likelihood
         self.aic, self.bic = inference.aic, inference.bic
         self.remarks = _remarks(inference, names)
-        self.notes = _notes(inference, names)
+        self.notes = [*_notes(inference, names), *notes]
 
     @property
     def covariance(self) -> np.ndarray:

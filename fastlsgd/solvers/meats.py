@@ -55,6 +55,7 @@ class Meat(Protocol):
     """The sum of some kind, for each target."""
 
     fewest_clusters: int
+    n_exact: int
 
     def add(self, chunk: WhitenedRows) -> None: ...
 
@@ -70,9 +71,14 @@ def meat_for(options: RobustOptions, k: int, n_targets: int, unit: float) -> Mea
 
 
 class RowMeat:
-    """Errors of different variance: HC0 to HC3."""
+    """Errors of different variance: HC0 to HC3.
+
+    Rows of leverage 1 have residuals of 0 whatever their errors are, and so no share in the sums;
+    `n_exact` counts them where the kind divides by 1 less the leverage.
+    """
 
     fewest_clusters = 0
+    n_exact = 0
 
     def __init__(self, options: RobustOptions, k: int, n_targets: int, unit: float) -> None:
         self.options, self.unit = options, unit
@@ -97,6 +103,7 @@ class RowMeat:
             if apart:
                 h = h / weight * self.unit**2
             left = np.where(h < LEVERAGE_ONE, 1.0 - h, np.inf)
+            self.n_exact += int(np.isinf(left).sum())
             size = size / (np.sqrt(left) if cov_type == "HC2" else left)
         return size[:, None] * chunk.residual
 

@@ -284,6 +284,8 @@ MODEL = LeastSquaresRegressor().fit(X, Y)
         ({"cov_type": "HC1", "X": X[1:], "y": Y[1:]}, "3000 of positive weight .* got 2999"),
         ({"cov_type": "HC1", "X": np.where(X > 6, np.nan, X), "y": Y}, "NaN or infinity, first in"),
         ({"cov_type": "HC1", "stream": scan(np.where(X > 6, np.inf, X), Y)}, "NaN or infinity, fi"),
+        ({"cov_type": "HC1", "X": X, "y": Y[::-1]}, "is not that of the fit: the root of the sum"),
+        ({"cov_type": "HC1", "stream": scan(X, 2.0 * Y)}, "is not that of the fit: the root of"),
         ({"cov_kwds": {"use_t": True}}, "cov_kwds are for robust covariances"),
         ({"cov_type": "HC1", "cov_kwds": {"maxlags": 1}, "X": X, "y": Y}, "may have 'use_t', got"),
         ({"cov_type": "HAC", "X": X, "y": Y}, "HAC' needs cov_kwds"),
@@ -302,6 +304,24 @@ MODEL = LeastSquaresRegressor().fit(X, Y)
 def test_bad_input_is_named(kwds, message):
     with pytest.raises(ValueError, match=message):
         MODEL.summary(**kwds)
+
+
+def test_rows_that_are_fitted_exactly_are_noted():
+    A = np.column_stack([X, np.arange(len(X)) == 7])
+    model = LeastSquaresRegressor().fit(A, Y)
+    for cov_type in ("HC2", "HC3"):
+        (note,) = model.summary(cov_type=cov_type, X=A, y=Y).notes
+        assert note.startswith("1 row has leverage 1")
+        assert f"{cov_type} counts these as 0" in note
+    assert not model.summary(cov_type="HC1", X=A, y=Y).notes
+
+
+def test_influence_is_of_the_rows_of_the_fit():
+    for scale in (1.0, 1e-150, 1e150):
+        model = LeastSquaresRegressor().fit(X, scale * Y)
+        assert np.isfinite(model.influence(X, scale * Y).leverage).all()
+        with pytest.raises(ValueError, match="is not that of the fit"):
+            model.influence(X, scale * Y[::-1])
 
 
 def test_dependent_columns_have_no_covariance():
