@@ -311,3 +311,18 @@ def test_sparse_columns_far_from_zero(solver):
     X[:, :3] += 2.0**33
     far = LeastSquaresRegressor(solver=solver).fit(sp.csr_array(X), y)
     np.testing.assert_allclose(far.coef_, near.coef_, atol=1e-13)
+
+
+@pytest.mark.parametrize("solver", ["auto", "gram", "sketch"])
+def test_a_column_of_ones_beside_identical_huge_rows(solver):
+    """The ones, as large in all rows, hid that the rows differ in size."""
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        n, d, k = int(rng.integers(8, 30)), int(rng.integers(1, 5)), int(rng.integers(1, 4))
+        X = np.column_stack([np.ones(n), rng.normal(size=(n, d))])
+        X[rng.choice(n, k, replace=False), 1:] = rng.normal(size=d) * 1e14
+        y = rng.normal(size=n)
+        wanted, _ = exact(X, y, np.ones(n), False)
+        np.testing.assert_allclose(
+            lstsq(X, y, solver=solver), wanted, atol=1e-11 * np.abs(wanted).max()
+        )
