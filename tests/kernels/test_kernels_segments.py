@@ -105,6 +105,8 @@ def test_forgetting_and_initial_moments(fit, fit_intercept):
     start, stop = np.zeros(70, np.int64), np.arange(1, 71)
     forgetting = Segments(None, start, stop, 4, fit_intercept, decay=decay, inverse=True)
     check(fit, X, y, s, forgetting)
+    for kind in (SegmentErrors.HC0, SegmentErrors.HC3):
+        check(fit, X, y, s, replace(forgetting, inverse=False, robust=int(kind)))
     Z = rng.standard_normal((9, 5))
     check(fit, X, y, s, Segments(None, start, stop, 0, fit_intercept, initial=Z.T @ Z))
 

@@ -117,6 +117,14 @@ def test_robust_errors_are_those_of_statsmodels(cov_type):
         close(found.intercept_standard_error[k], fit.bse[0])
     fit = sm.OLS(y[-30:], sm.add_constant(X[-30:])).fit(cov_type=cov_type)
     close(windows.standard_error[-1], fit.bse[1:])
+    so_far = expanding_lstsq(X, y, cov_type=cov_type)
+    forgetting = recursive_lstsq(X, y, half_life=20, cov_type=cov_type)
+    everything = recursive_lstsq(X, y, cov_type=cov_type)
+    np.testing.assert_array_equal(so_far.standard_error, everything.standard_error)
+    for row in (30, 119):
+        A, b, s = sm.add_constant(X[: row + 1]), y[: row + 1], 0.5 ** (np.arange(row, -1, -1) / 20)
+        close(so_far.standard_error[row], sm.OLS(b, A).fit(cov_type=cov_type).bse[1:])
+        close(forgetting.standard_error[row], sm.WLS(b, A, s).fit(cov_type=cov_type).bse[1:])
     exact = grouped_lstsq(X[:4], y[:4], np.zeros(4), cov_type=cov_type)
     assert np.isnan(exact.standard_error).all()  # no residual degrees of freedom
 
@@ -381,6 +389,10 @@ DAYS = np.datetime64("2026-01-01") + np.arange(6)
         (lambda: grouped_lstsq(np.ones((6, 513)), Y, Y), "at most 512 features"),
         (lambda: recursive_lstsq(X, Y, half_life=0), "half_life must be a number"),
         (lambda: recursive_lstsq(X, Y, initial=([1.0], 1.0)), "initial must have 3 weights"),
+        (
+            lambda: recursive_lstsq(X, Y, initial=([1.0, 1.0, 0.0], 1.0), cov_type="HC0"),
+            "cov_type='HC0' needs the errors of all rows",
+        ),
         (lambda: expanding_lstsq(X, Y, predictions=1), "predictions must be True or False"),
     ],
 )

@@ -25,6 +25,7 @@ LEAST_SQUARE, MOST_SQUARE = 1e-220, 1e290
 PAIR_NOISE = 2.0**-102
 FLOAT32_NOISE = 2.0**-42
 LEAST_LEFT = 1e-12  # of 1 - h, below which a row has a weight of its own
+FORGOTTEN = 2.0**-200  # of a row's weight, at which robust variances leave it out
 OWN_COST = 16  # of a segment, in rows
 
 
@@ -301,9 +302,16 @@ def _write_variances(k, status, rows, between, work, robust):
     if status != FITTED:
         return
     _whitening(A, m, W)
-    for p in range(between[0], between[1]):
+    decay, weight = data[4], 1.0  # of the row, the product of the later factors
+    for p in range(between[1] - 1, between[0] - 1, -1):
+        if weight <= FORGOTTEN:
+            break
+        root = np.sqrt(weight)
+        weight *= decay[p] if decay.size else 1.0
         if not _take_row(data, choice, p, z):
             continue
+        for j in range(d + 2):
+            z[j] *= root
         r, left = -z[d], 1.0
         for i in range(m - 1):
             q[i, 0] = 0.0
