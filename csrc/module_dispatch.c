@@ -42,6 +42,15 @@ void fastlsgd_row_dots(double *out, const fastlsgd_matrix *X, const double *z, i
   fastlsgd_row_functions()->dots(out, X, z, t, w);
 }
 
+void fastlsgd_row_squares(double *out, const fastlsgd_matrix *X) {
+  fastlsgd_row_functions()->squares(out, X);
+}
+
+int64_t fastlsgd_descend_rows(const fastlsgd_matrix *X, fastlsgd_row_descent *state, int64_t w,
+                              int64_t most) {
+  return fastlsgd_row_functions()->descend(X, state, w, most);
+}
+
 int fastlsgd_fit_segments(fastlsgd_segment_fits *out, const fastlsgd_matrix *X,
                           const fastlsgd_targets *y, const void *sample_weight,
                           const fastlsgd_segments *segments, int n_threads) {

@@ -10,12 +10,14 @@
  */
 #include "row_products.h"
 
+#include <math.h>
 #include <string.h>
 
 #define PASTE_(a, b) a##_##b
 #define PASTE(a, b) PASTE_(a, b)
 #define INLINE static inline __attribute__((always_inline))
 
+typedef double vec1;
 typedef double vec2 __attribute__((vector_size(16)));
 typedef double vec4 __attribute__((vector_size(32)));
 typedef double vec8 __attribute__((vector_size(64)));
@@ -53,6 +55,20 @@ INLINE void dots_1(int bytes, int is_f32, double *out, const fastlsgd_matrix *X,
       for (int k = 0; k < 4; ++k)
         sum[k] += number_at(is_f32, data, q + k) * z[index_at(bytes, indices, q + k)];
     for (; q < end; ++q) sum[0] += number_at(is_f32, data, q) * z[index_at(bytes, indices, q)];
+    out[i] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+  }
+}
+
+INLINE void squares_1(int bytes, int is_f32, double *out, const fastlsgd_matrix *X) {
+  const void *data = X->data;
+  int64_t q = index_at(bytes, X->indptr, 0);
+  for (int64_t i = 0; i < X->n_rows; ++i) {
+    const int64_t end = index_at(bytes, X->indptr, i + 1);
+    double sum[4] = {0};
+    for (; q + 4 <= end; q += 4)
+      for (int k = 0; k < 4; ++k)
+        sum[k] += number_at(is_f32, data, q + k) * number_at(is_f32, data, q + k);
+    for (; q < end; ++q) sum[0] += number_at(is_f32, data, q) * number_at(is_f32, data, q);
     out[i] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
   }
 }
@@ -108,6 +124,22 @@ TILE(2)
 TILE(4)
 TILE(8)
 
+/* Rows whose sums are added up first, and stored numbers of a row that are taken together. */
+enum { BLOCK = 128, TOGETHER = 4 };
+
+#define W 1
+#define VEC vec1
+#include "row_descent.inc"
+#define W 2
+#define VEC vec2
+#include "row_descent.inc"
+#define W 4
+#define VEC vec4
+#include "row_descent.inc"
+#define W 8
+#define VEC vec8
+#include "row_descent.inc"
+
 #define FOR_X(KERNEL, ...) \
   do { \
     if (X->dtype == FASTLSGD_F32) \
@@ -137,5 +169,14 @@ static void dots(double *out, const fastlsgd_matrix *X, const double *z, int64_t
   FOR_WIDTH(dots, out, X, z, t);
 }
 
+static void squares(double *out, const fastlsgd_matrix *X) { FOR_X(squares_1, out, X); }
+
+static int64_t descend(const fastlsgd_matrix *X, fastlsgd_row_descent *state, int64_t w,
+                       int64_t most) {
+  int64_t made = 0;
+  FOR_WIDTH(descend, &made, X, state, most);
+  return made;
+}
+
 extern const fastlsgd_row_kernels PASTE(fastlsgd_row_functions, ISA);
-const fastlsgd_row_kernels PASTE(fastlsgd_row_functions, ISA) = {sums, dots};
+const fastlsgd_row_kernels PASTE(fastlsgd_row_functions, ISA) = {sums, dots, squares, descend};

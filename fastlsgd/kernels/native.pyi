@@ -78,6 +78,17 @@ def column_products(
 ) -> np.ndarray: ...
 def row_sums(X: CSR, u: np.ndarray, z: np.ndarray) -> None: ...
 def row_dots(X: CSR, z: np.ndarray, out: np.ndarray) -> None: ...
+def row_squares(X: CSR) -> np.ndarray: ...
+def descend_rows(
+    X: CSR,
+    vectors: tuple[np.ndarray | None, ...],
+    per_row: tuple[np.ndarray | None, ...],
+    scalars: tuple[np.ndarray, ...],
+    ends: tuple[np.ndarray, ...],
+    alpha: float,
+    limits: tuple[float, float],
+    most: int,
+) -> np.ndarray: ...
 def small_lasso(
     X: np.ndarray,
     y: np.ndarray,

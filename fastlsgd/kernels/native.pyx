@@ -19,7 +19,7 @@ from .contract import CSR, Epochs, Gram, TargetGradients, empty_fits, empty_smal
 
 cnp.import_array()
 
-__all__ = ["SUMS_ARE_SPLIT", "column_products", "coordinate_descent", "fit_segments", "gram", "isa", "label_bounds", "loss_gradient", "permute", "predict", "row_dots", "row_sums", "sgd_epoch", "sgd_epochs", "small_lasso", "small_least_squares", "small_weights", "solve_small_batch", "solve_triangle", "sort_codes", "update_triangle"]
+__all__ = ["SUMS_ARE_SPLIT", "column_products", "coordinate_descent", "descend_rows", "fit_segments", "gram", "isa", "label_bounds", "loss_gradient", "permute", "predict", "row_dots", "row_squares", "row_sums", "sgd_epoch", "sgd_epochs", "small_lasso", "small_least_squares", "small_weights", "solve_small_batch", "solve_triangle", "sort_codes", "update_triangle"]
 
 SUMS_ARE_SPLIT = False
 
@@ -220,6 +220,33 @@ cdef extern from "row_products.h" nogil:
                            int64_t w)
     void fastlsgd_row_dots(double *out, const fastlsgd_matrix *X, const double *z, int64_t t,
                            int64_t w)
+    enum: FASTLSGD_TOLD
+    ctypedef struct fastlsgd_row_descent:
+        double *v
+        double *r
+        double *p
+        double *q
+        double *z
+        const double *y
+        const double *before
+        const double *scale
+        const double *root
+        const double *null
+        const double *along_c
+        const double *shift
+        double alpha
+        double *rho
+        double *beta
+        const double *least
+        const double *target
+        const double *y_squares
+        const double *paid
+        double share
+        double floor
+        double *told
+    void fastlsgd_row_squares(double *out, const fastlsgd_matrix *X)
+    int64_t fastlsgd_descend_rows(const fastlsgd_matrix *X, fastlsgd_row_descent *state, int64_t w,
+                                  int64_t most)
 
 
 cdef int fastlsgd_loss_gradient(
@@ -617,6 +644,42 @@ def row_dots(X, cnp.ndarray z, cnp.ndarray out):
     cdef const double *z_p = <const double *>_data(z)
     with nogil:
         fastlsgd_row_dots(out_p, &matrix, z_p, t, w)
+
+
+def row_squares(X):
+    cdef fastlsgd_matrix matrix
+    _matrix(X, &matrix)
+    cdef cnp.ndarray out = _empty(matrix.n_rows, -1, cnp.NPY_FLOAT64)
+    cdef double *out_p = <double *>_data(out)
+    with nogil:
+        fastlsgd_row_squares(out_p, &matrix)
+    return out
+
+
+def descend_rows(X, vectors, per_row, scalars, ends, double alpha, limits, int64_t most):
+    cdef fastlsgd_matrix matrix
+    cdef fastlsgd_row_descent state
+    _matrix(X, &matrix)
+    v, r, p, q, z, y, before = vectors
+    scale, root, null, along_c, shift = per_row
+    rho, beta = scalars
+    least, target, y_squares, paid = ends
+    state.v, state.r, state.p = <double *>_data(v), <double *>_data(r), <double *>_data(p)
+    state.q, state.z = <double *>_data(q), <double *>_data(z)
+    state.y, state.before = <double *>_data(y), <double *>_data(before)
+    state.scale, state.root = <double *>_data(scale), <double *>_data(root)
+    state.null, state.along_c = <double *>_data(null), <double *>_data(along_c)
+    state.shift, state.alpha = <double *>_data(shift), alpha
+    state.rho, state.beta = <double *>_data(rho), <double *>_data(beta)
+    state.least, state.target = <double *>_data(least), <double *>_data(target)
+    state.y_squares, state.paid = <double *>_data(y_squares), <double *>_data(paid)
+    state.share, state.floor = limits
+    cdef int64_t w = cnp.PyArray_DIM(z, 1), made
+    cdef cnp.ndarray told = np.empty((most, FASTLSGD_TOLD, w))
+    state.told = <double *>_data(told)
+    with nogil:
+        made = fastlsgd_descend_rows(&matrix, &state, w, most)
+    return told[:made]
 
 
 def small_least_squares(X, cnp.ndarray y, cnp.ndarray sample_weight, alphas, bint fit_intercept,

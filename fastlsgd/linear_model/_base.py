@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
+import scipy.sparse as sp
 from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.exceptions import InconsistentVersionWarning
@@ -134,7 +135,8 @@ class LinearModel(BaseEstimator):
 
         Whether its numbers are finite shows in the results of the kernels.
         """
-        if type(X) is np.ndarray and "feature_names_in_" not in vars(self):
+        is_nameless = type(X) is np.ndarray or sp.issparse(X)
+        if is_nameless and "feature_names_in_" not in vars(self):
             pass  # no names, neither now nor before: scikit-learn takes 40 microseconds to find out
         elif not lives_on_device(X):
             check_feature_names(self, X, reset=reset)

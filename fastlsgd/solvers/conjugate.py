@@ -16,7 +16,7 @@ with what the rounding of the residuals can account for.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -306,9 +306,9 @@ class Inner:
 
     v: np.ndarray
     condition: float  # the square root of that of the matrix, as far as it was seen
+    n_seen: int  # dimensions on which this estimate is based
     is_slow: bool
     n_iter: int
-    n_seen: int  # dimensions on which the estimate of the condition is based
 
 
 def conjugate_gradients(
@@ -339,7 +339,7 @@ def conjugate_gradients(
     v, r, p, scratch = np.zeros_like(z), z.copy(), z.copy(), np.empty_like(z)
     rho, gained = dots(r, r, scratch), np.zeros(len(z))
     target, history = reduction**2 * rho, [float(rho.max())]
-    diagonal, off_diagonal, last_a, last_beta = [], [], 0.0, 0.0
+    steps, first = [], [float(rho[0])]  # of the first row, and the squares of its residuals
     is_slow = False
     for _ in range(max_iter):
         q = product(p)
@@ -354,10 +354,8 @@ def conjugate_gradients(
         r -= q
         new = dots(r, r, scratch)
         beta = np.where(rho > 0.0, new / np.where(rho > 0.0, rho, 1.0), 0.0)
-        if a[0] > 0.0:  # the Lanczos matrix, whose eigenvalues are those of the problem
-            diagonal.append(1.0 / a[0] + (last_beta / last_a if last_a else 0.0))
-            off_diagonal.append(np.sqrt(beta[0]) / a[0])
-            last_a, last_beta = a[0], beta[0]
+        steps.append(float(a[0]))
+        first.append(float(new[0]))
         rho = new
         history.append(float(rho.max()))
         if np.all(new <= target) or not np.isfinite(history[-1]):
@@ -367,8 +365,7 @@ def conjugate_gradients(
             break
         p *= beta[:, None]
         p += r
-    n_iter = len(history) - 1
-    return Inner(v, _condition(diagonal, off_diagonal), is_slow, n_iter, len(diagonal))
+    return Inner(v, *condition_seen(steps, first), is_slow, len(history) - 1)
 
 
 def dots(a: np.ndarray, b: np.ndarray, scratch: np.ndarray | None = None) -> np.ndarray:
@@ -412,9 +409,25 @@ def exceeds(budget: int, history: list[float], spent: float = SPENT_SHARE) -> bo
     return not rate < 0.0 or left / rate > budget - k
 
 
-def _condition(diagonal: list[float], off_diagonal: list[float]) -> float:
-    """Return the condition of A: the square root of that of the Lanczos matrix."""
-    if not diagonal:
-        return np.nan
-    values = eigvalsh_tridiagonal(np.array(diagonal), np.array(off_diagonal[:-1]))
-    return float(np.sqrt(values[-1] / values[0])) if values[0] > 0.0 else np.inf
+def condition_seen(steps: Sequence[float], squares: Sequence[float]) -> tuple[float, int]:
+    """Return the condition of A that conjugate gradients have seen, and in how many dimensions.
+
+    It is the square root of that of the Lanczos matrix, whose eigenvalues are those of the problem.
+
+    Parameters
+    ----------
+    steps : sequence of float
+        The lengths of the steps.
+    squares : sequence of float
+        The squares of the residuals before the first step, and after each.
+    """
+    counts = np.cumprod(np.asarray(steps) > 0.0, dtype=bool)
+    a = np.asarray(steps)[counts]
+    if len(a) == 0:
+        return np.nan, 0
+    rho = np.asarray(squares)[: len(a) + 1]
+    beta = rho[1:] / rho[:-1]
+    diagonal = 1.0 / a
+    diagonal[1:] += beta[:-1] / a[:-1]
+    values = eigvalsh_tridiagonal(diagonal, np.sqrt(beta[:-1]) / a[:-1])
+    return float(np.sqrt(values[-1] / values[0])) if values[0] > 0.0 else np.inf, len(a)

@@ -3,8 +3,8 @@
 The weights are A^T u, as in wide.py, whose refinement judges them by the residuals of all rows.
 Unlike on A^T A, whose vectors are as long as a row of X is wide, all vectors but one have a number
 per row of X, so that an iteration costs little more than its two products with the stored numbers:
-on 2,000 x 20,000 with 55 numbers per row, 0.15 ms in place of 0.5 (`row_products.py`). Rows are
-scaled to norm 1.
+on 2,000 x 20,000 with 55 numbers per row, 0.15 ms in place of 0.5 (`row_products.py`). The native
+backend has the whole iteration as a compiled loop (`row_descent.py`). Rows are scaled to norm 1.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ from .conjugate import (
     CG_CONDITION,
     LOOK_BACK,
     ROUND,
+    ROUNDING,
     UNSEEN,
+    Inner,
     condition_seen_at_random,
     conjugate_gradients,
     dots,
 )
 from .factors import NotTrustworthy
+from .row_descent import RowGoal, RowMatrix, can_descend_rows, descend_rows
 from .row_products import RowProducts, ScipyProducts, row_products
-from .rows import row_squares
 from .solution import Solution
 from .system import CANCELLATION, System
 from .wide import SPARSE_NUMBERS, RowMetric, WideRows, refined, refuse_range, wide_rows
@@ -68,7 +70,7 @@ class _Iterated(RowMetric):
         products = rows.sparse_products
         if products is None and not is_view and system.stored > SPARSE_NUMBERS:
             raise NotTrustworthy("a copy of X would take much memory")
-        self.rows, self.alpha = rows, system.alpha
+        self.rows, self.alpha, self.kernels = rows, system.alpha, system.kernels
         self.budget: int | None = budget
         self.X = rows.sparse_rows(0, rows.n) if products is None else products.X
         self.products = ScipyProducts(self.X) if products is None else products
@@ -77,11 +79,12 @@ class _Iterated(RowMetric):
         self.scale = (1.0 / np.sqrt(squares + system.alpha))[:, None]
         self.y, self.u = rows.targets(), np.zeros((rows.n, system.t))
         self.reduction, self.left, self.most = 0.0, 0, 2 * budget
+        self.goal, self.rounding = np.nan, ROUNDING[working_dtype(X).name]
 
     def _squares(self) -> np.ndarray:
         """Return the squares of the rows of A, and find what centres a product."""
         c = self.rows.system.centre
-        squares = row_squares(self.X)
+        squares = self.products.squares()
         if self.rows.null is not None:
             raw = squares
             self.along_c = self._products_of(1).dots(c[None])[0]  # X c
@@ -107,30 +110,24 @@ class _Iterated(RowMetric):
     def aim(self, share: float, left: int) -> None:
         least = LEAST_REDUCTION[working_dtype(self.rows.system.X).name]
         self.reduction = min(0.1, max(least, SHARE_OF_GOAL * share))
+        self.goal = share if np.isnan(self.goal) else self.goal  # the first is that of the fit
         self.left = left
 
     def solve(self, e: np.ndarray, losses: list[float]) -> np.ndarray:
-        scale, alpha, total = self.scale[:, 0], self.alpha, self.rows.system.total
-        before, y = self.u.T.copy(), self.y.T
-        per_scale, scaled_y = before / scale, y * scale
-        paid = dots(before, y)
-
-        def note(v: np.ndarray, r: np.ndarray, _gained: np.ndarray) -> None:
-            """Add |e|^2 + alpha u^T (e + y), with e = r / scale = y - K u - alpha u."""
-            e = r / scale
-            products = dots(per_scale, r) + dots(v, r) + paid + dots(v, scaled_y)
-            losses.append(0.5 * total(dots(e, e) + alpha * products))
-
         allowed = max(1, min(self.left - 1, self.most))
-        found = conjugate_gradients(
-            self._product,
-            np.ascontiguousarray(e.T) * scale,
-            self.reduction,
-            allowed,
-            self.budget,
-            note,
-            ROWS_SPENT_SHARE,
-        )
+        least = LEAST_REDUCTION[working_dtype(self.rows.system.X).name]
+        goal = max(self.goal / self.hidden, self.rounding)
+        limits = RowGoal(goal, self.rounding, least, allowed, self.budget, ROWS_SPENT_SHARE)
+        total = self.rows.system.total
+
+        def note(objective: np.ndarray) -> None:
+            losses.append(0.5 * total(objective))
+
+        if isinstance(self.products, ScipyProducts) or not can_descend_rows(self.kernels):
+            found = self._by_products(e, limits, note)
+        else:
+            found = descend_rows(self._matrix(), e, self.y, self.u, limits, note)
+            self.rows.system.passes += found.n_iter
         self.most -= found.n_iter
         if found.is_slow or (self.most <= 0 and allowed < self.left - 1):
             raise NotTrustworthy("conjugate gradients would take too long")
@@ -149,6 +146,38 @@ class _Iterated(RowMetric):
         move = found.v.T * self.scale
         self.u += move
         return move
+
+    def _by_products(self, e: np.ndarray, limits: RowGoal, note) -> Inner:
+        """Solve by one call of products per iteration, for backends without the compiled loop."""
+        scale, alpha = self.scale[:, 0], self.alpha
+        before, y = self.u.T.copy(), self.y.T
+        per_scale, scaled_y = before / scale, y * scale
+        paid = dots(before, y)
+
+        def told(v: np.ndarray, r: np.ndarray, _gained: np.ndarray) -> None:
+            """Tell |e|^2 + alpha u^T (e + y), with e = r / scale = y - K u - alpha u."""
+            e = r / scale
+            products = dots(per_scale, r) + dots(v, r) + paid + dots(v, scaled_y)
+            note(dots(e, e) + alpha * products)
+
+        r = np.ascontiguousarray(e.T) * scale
+        return conjugate_gradients(
+            self._product, r, self.reduction, limits.max_iter, limits.budget, told, limits.spent
+        )
+
+    def _matrix(self) -> RowMatrix:
+        rows = self.rows
+        is_centred = rows.null is not None
+        return RowMatrix(
+            self.kernels,
+            self.X,
+            self.alpha,
+            np.ascontiguousarray(self.scale[:, 0]),
+            np.ascontiguousarray(rows.root[:, 0]) if rows.is_weighted else None,
+            rows.null,
+            self.along_c if is_centred else None,
+            self.shift if is_centred else None,
+        )
 
     def _product(self, p: np.ndarray) -> np.ndarray:
         """Return D (K + alpha I) D p for each row p of (t, n)."""

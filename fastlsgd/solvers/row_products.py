@@ -17,7 +17,7 @@ import numpy as np
 from ..kernels.blocks import takes
 from ..kernels.contract import CSR, Kernels
 from .interrupt import call_long
-from .rows import as_scipy, stored_numbers
+from .rows import as_scipy, row_squares, stored_numbers
 
 WIDTHS = (1, 2, 4, 8)
 LINE = 8  # float64 numbers in a line of cache, on which tiles begin
@@ -43,7 +43,7 @@ class RowProducts:
         for start in range(0, count, LINE):
             vectors = slice(start, min(start + LINE, count))
             width = next(w for w in WIDTHS if w >= vectors.stop - start)
-            self.tiles.append((vectors, _aligned(X.shape[1], width)))
+            self.tiles.append((vectors, aligned(X.shape[1], width)))
 
     def sums(self, u: np.ndarray) -> np.ndarray:
         """Return X^T u, (count, d), for u (count, n)."""
@@ -71,6 +71,10 @@ class RowProducts:
             self._dot(z, out[vectors])
         return out
 
+    def squares(self) -> np.ndarray:
+        """Return the squares of the rows, (n,)."""
+        return call_long(self.numbers, self.kernels.row_squares, 1, self.X)
+
     def _sum(self, u: np.ndarray, z: np.ndarray) -> None:
         u = np.ascontiguousarray(u)
         call_long(self.numbers, self.kernels.row_sums, len(u), self.X, u, z)
@@ -79,7 +83,7 @@ class RowProducts:
         call_long(self.numbers, self.kernels.row_dots, len(out), self.X, z, out)
 
 
-def _aligned(rows: int, width: int) -> np.ndarray:
+def aligned(rows: int, width: int) -> np.ndarray:
     """Return memory for (rows, width) numbers that begins on a line of cache."""
     memory = np.empty(rows * width + LINE)
     first = -(memory.ctypes.data // memory.itemsize) % LINE
@@ -90,7 +94,7 @@ class ScipyProducts(RowProducts):
     """The same by SciPy."""
 
     def __init__(self, X: CSR) -> None:
-        self.A = as_scipy(X)
+        self.X, self.A = X, as_scipy(X)
         self.A_T = self.A.T
 
     def sums(self, u: np.ndarray) -> np.ndarray:
@@ -101,6 +105,9 @@ class ScipyProducts(RowProducts):
 
     def both(self, u: np.ndarray) -> np.ndarray:
         return self.dots(self.sums(u))
+
+    def squares(self) -> np.ndarray:
+        return row_squares(self.X)
 
 
 def _product(A, vectors: np.ndarray) -> np.ndarray:

@@ -178,6 +178,7 @@ def test_compiled_products_are_those_of_scipy(dtype, index):
                 X = rows if count % 2 else whole
                 u, w = rng.normal(size=(count, X.shape[0])), rng.normal(size=(count, 30))
                 found, expected = RowProducts(kernels, X, count), ScipyProducts(X)
+                close(found.squares(), expected.squares(), 1e-12)
                 for name, vectors in (("sums", u), ("dots", w), ("both", u), ("sums", u[:, ::-1])):
                     close(getattr(found, name)(vectors), getattr(expected, name)(vectors), 1e-12)
     finally:
@@ -192,6 +193,39 @@ def test_backends_without_compiled_products_give_the_same_weights():
     ]
     assert [fit.solver_ for fit in fits] == ["cg", "cg"]
     close(fits[0].coef_, fits[1].coef_, 1e-9)
+
+
+@pytest.mark.skipif(
+    available_backends()["native"] != "available", reason="the native kernels are not built"
+)
+@pytest.mark.parametrize("targets", [1, 3, 9])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("fit_intercept", [False, True])
+def test_the_compiled_loop_is_that_of_products(targets, dtype, fit_intercept, monkeypatch):
+    X, Y, rng = problem(targets)
+    X, s = X.astype(dtype), rng.uniform(0.1, 2.0, N) if targets == 3 else None
+    s = s if s is None else np.where(np.arange(N) % 7, s, 0.0)
+    kernels = load_backend("native")
+    before, models = kernels.isa(), []
+
+    def fit():
+        return LeastSquaresRegressor(alpha=1e-3, tol=1e-8, fit_intercept=fit_intercept).fit(X, Y, s)
+
+    try:
+        for isa in kernels.isas():
+            kernels.set_isa(isa)
+            models.append(fit())
+    finally:
+        kernels.set_isa(before)
+    monkeypatch.setattr("fastlsgd.solvers.conjugate_rows.can_descend_rows", lambda _: False)
+    expected = fit()
+    for model in models:
+        close(model.coef_, expected.coef_, 1e-6)
+        assert model.solver_ == expected.solver_ == "cg"
+        assert model.relative_gradient_ <= 1e-8
+        assert 0 <= expected.n_iter_ - model.n_iter_ <= 10
+        close(model.loss_curve_[:8], expected.loss_curve_[:8], 1e-6)
+        assert model.condition_ == pytest.approx(expected.condition_, rel=1e-3)
 
 
 def test_residuals_that_rise_for_a_while_end_no_cheap_iteration():
