@@ -11,7 +11,7 @@ from . import _validation as check
 from .kernels import contract, resolve
 from .kernels.device import DeviceArray, extremes, handed_back, lives_on_device, ndim
 from .solvers.interrupt import call_gram, call_kernel
-from .solvers.weights import normalised_weights
+from .solvers.weights import normalised_weights, rows_that_count
 
 __all__ = [
     "GramResult",
@@ -288,7 +288,7 @@ def sgd_epoch(
     -------
     result : SGDEpoch
         Named tuple of ``coef`` and ``intercept`` after the epoch and ``loss``, the mean over
-        the visited rows of r^2/2 before each update, summed over targets.
+        the visited rows of positive weight of r^2/2 before each update, summed over targets.
 
     Raises
     ------
@@ -347,9 +347,10 @@ def sgd_epoch(
         if s is not None and float(extremes(s)[1] if isinstance(s, DeviceArray) else s.max()) > 1e9:
             raise ValueError("The weights diverge: learning_rate or sample_weight is too large.")
         raise ValueError(f"learning_rate={rates.max():.3g} is too large: the weights diverge.")
+    loss = total / rows_that_count(s, visit, n_rows)
     if one_target:
-        return SGDEpoch(_back(w[0], like), float(b[0]), total / n_rows)
-    return SGDEpoch(_back(w, like), _back(b, like), total / n_rows)
+        return SGDEpoch(_back(w[0], like), float(b[0]), loss)
+    return SGDEpoch(_back(w, like), _back(b, like), loss)
 
 
 def _back(array, like):

@@ -112,6 +112,8 @@ def _import_backend(name: str) -> ModuleType | ImportError | ValueError:
         return ImportError(_stale_build) if name == "native" and _stale_build else error
     except (ImportError, ValueError) as error:
         return error
+    except OSError as error:  # llvmlite's, whose library cannot be loaded
+        return ImportError(str(error))
 
 
 provide_transfers(lambda: cast(Transfers, load_backend("cuda")))

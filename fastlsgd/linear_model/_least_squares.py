@@ -255,7 +255,8 @@ class LeastSquaresRegressor(FromStreams, InferringRegressor):
         coef, _ = check.as_coefficients(self.coef_, self.intercept_, d)
         if len(coef) != n_targets:
             raise ValueError(
-                f"y has {n_targets} targets, but the weights so far are for {len(coef)}."
+                f"y has {n_targets} targets, but the weights so far are for {len(coef)}: "
+                f"set warm_start=False."
             )
         return coef
 

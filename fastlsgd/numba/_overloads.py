@@ -95,6 +95,10 @@ def in_dtype_of(array, X):
     """An array in the dtype of X."""
 
 
+def rows_that_count(sample_weight, order, n_visits):
+    """How many of the visited rows have a positive weight, at least 1."""
+
+
 @register_jitable
 def shape_of_csr(X):
     """The shape of a CSR, whose arrays have the sizes that it needs."""
@@ -145,6 +149,22 @@ def _in_dtype_of(array, X):
     if _dtype_of(X) is np.float64:
         return lambda array, X: array
     return lambda array, X: array.astype(np.float32)
+
+
+@overload(rows_that_count)
+def _rows_that_count(sample_weight, order, n_visits):
+    if isinstance(sample_weight, types.NoneType):
+        return lambda sample_weight, order, n_visits: max(1, n_visits)
+    if isinstance(order, types.NoneType):
+        return lambda sample_weight, order, n_visits: max(1, np.count_nonzero(sample_weight))
+
+    def counted(sample_weight, order, n_visits):
+        count = 0
+        for row in order:
+            count += sample_weight[row] != 0
+        return max(1, count)
+
+    return counted
 
 
 @register_jitable
@@ -284,12 +304,12 @@ def sgd_epoch(
 
     @register_jitable
     def epoch(X, y, w, b, s, visit, penalty, n_threads):
-        """The sum of the losses; w and b are changed."""
+        """The mean of the losses; w and b are changed."""
         loss = np.zeros(1)
         changed = loss, w, b, np.zeros(w.size, kind)
         check_rows(shape_of(X)[0], y.shape[0], length_or(s, y.shape[0]))
         check_status(call_sgd_epoch(changed, X, y, s, visit, penalty, n_threads))
-        return loss[0] / max(visit[1], 1)
+        return loss[0] / rows_that_count(s, visit[0], visit[1])
 
     if y.ndim == 1:
 

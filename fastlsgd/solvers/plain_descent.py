@@ -30,6 +30,7 @@ from .interrupt import call_long
 from .rows import row_slice
 from .stochastic import Visits
 from .training import Objective, TrainingData
+from .weights import rows_that_count
 
 # Limits on one call of a kernel: updates (whose rates take 8 bytes each), and numbers of X.
 CALL_UPDATES = 2**16
@@ -111,6 +112,7 @@ class PlainDescent:
         self.course, self.rate, self.updates_done = steps.course, 0.0, updates_done
         if steps.average and memory is not None:
             coef, intercept = memory.coef, memory.intercept
+        self._n_with_loss: int | None = None
         # A kernel writes to these. They are copies, so that an interrupted fit leaves the caller's
         # arrays as they were.
         self.coef = np.array(coef, dtype=working_dtype(data.X), order="C")
@@ -137,17 +139,16 @@ class PlainDescent:
     def epoch(self, order: np.ndarray | None) -> float:
         """Visit these rows (None: all); return the mean of r^2/2, summed over targets."""
         batch_size = self.steps.batch_size
-        total, n_rows = 0.0, 0
+        total = 0.0
         n_visits = len(self.data.y) if order is None else len(order)
         rows = self.data.X, self.data.y, self.data.sample_weight
         dense_updates = self.state.optimizer is not None
         for chunk in chunks(*rows, order, batch_size, dense_updates=dense_updates):
             rates = self._next_rates(-(-chunk.n_rows // batch_size), n_visits)
             total += self._update(chunk, rates)
-            n_rows += chunk.n_rows
             if not math.isfinite(total):
                 return math.inf
-        return math.inf if self._squares_overflowed else total / n_rows
+        return math.inf if self._squares_overflowed else total / self._rows_of_loss(order)
 
     def epochs_at_once(self, visits: Visits) -> int:
         """Return how many epochs `epochs` makes in a call, at most."""
@@ -168,10 +169,17 @@ class PlainDescent:
         epoch = self._options(order, rates.reshape(count, n_updates))
         arrays = data.X, data.y, self.coef, self.intercept, data.sample_weight
         done = data.kernels.sgd_epochs(*arrays, epoch, self.state, data.n_threads)
-        losses = done.losses / n_visits
+        losses = done.losses / self._rows_of_loss(None if order is None else order[0])
         if self._squares_overflowed:
             losses[-1] = math.inf
         return done._replace(losses=losses)
+
+    def _rows_of_loss(self, order: np.ndarray | None) -> int:
+        """Return how many rows the mean of the losses is over; all epochs visit the same rows."""
+        if self._n_with_loss is None:
+            data = self.data
+            self._n_with_loss = rows_that_count(data.sample_weight, order, len(data.y))
+        return self._n_with_loss
 
     @property
     def _squares_overflowed(self) -> bool:

@@ -161,7 +161,8 @@ class EpochReport(NamedTuple):
     epoch : int
         1, 2, ...
     loss : float
-        Mean of half the squared residuals as they were met, summed over targets.
+        Mean of half the squared residuals as they were met, over the rows of positive weight and
+        summed over targets.
     validation_score : float or None
         Score of the weights on the held-out rows; None where there are none.
     rate : float

@@ -63,6 +63,17 @@ def weights_of_visited(
     return out
 
 
+def rows_that_count(sample_weight: Any, order: np.ndarray | None, n_rows: int) -> int:
+    """Return how many of the visited rows (None: all n_rows) have a positive weight, at least 1.
+
+    These are the rows whose losses a kernel adds up.
+    """
+    if sample_weight is None:
+        return n_rows if order is None else len(order)
+    weights = np.asarray(sample_weight)  # may be on a GPU
+    return max(1, int(np.count_nonzero(weights if order is None else weights[order])))
+
+
 def equal_counts(sample_weight: Any, y: np.ndarray) -> np.ndarray | None:
     """Return 1 for rows that count and 0 for others; None if the weights themselves will do."""
     if sample_weight is None:

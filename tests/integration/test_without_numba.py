@@ -1,5 +1,6 @@
 """Without Numba, which a new Python may have to wait for: all but the backends that it compiles."""
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,22 @@ fastlsgd.show_versions()
     assert numba.endswith("to have it: pip install numba")
     assert 'to have it: pip install "fastlsgd[cuda]"' in cuda
     assert error.endswith("To have it: pip install numba")
+
+
+def test_a_numba_that_may_not_compile(monkeypatch):
+    numba = pytest.importorskip("numba")
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
+    monkeypatch.delitem(sys.modules, "fastlsgd.kernels.numba_cpu.compile", raising=False)
+    with pytest.raises(ValueError, match="NUMBA_DISABLE_JIT is set"):
+        importlib.import_module("fastlsgd.kernels.numba_cpu.compile")
+
+
+def test_a_library_that_cannot_be_loaded_is_a_missing_backend(monkeypatch):
+    def failing(name):
+        raise OSError("Could not find/load shared object file 'libllvmlite.so'")
+
+    monkeypatch.setattr(fastlsgd.kernels.importlib, "import_module", failing)
+    assert isinstance(fastlsgd.kernels._import_backend.__wrapped__("numba"), ImportError)
 
 
 def test_a_sample_of_the_suite():

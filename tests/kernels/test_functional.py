@@ -96,6 +96,23 @@ def test_sgd_epoch_is_the_loop():
     np.testing.assert_allclose(result.loss, total / 7, rtol=1e-12)
 
 
+@pytest.mark.parametrize("order", [None, [3, 1, 4, 1, 5, 9, 2]])
+def test_rows_of_zero_weight_are_not_in_the_mean_loss(order):
+    X, y, w, _ = problem()
+    s = np.arange(len(y)) % 3 > 0
+    there = np.flatnonzero(s) if order is None else [i for i in order if s[i]]
+    kept = fastlsgd.sgd_epoch(X, y, w, learning_rate=0.01, order=there)
+    result = fastlsgd.sgd_epoch(X, y, w, learning_rate=0.01, order=order, sample_weight=s)
+    np.testing.assert_allclose(result.loss, kept.loss, rtol=1e-12)
+    losses = []
+    for rows, weights in ((slice(None), s), (s, None)):
+        model = fastlsgd.SGDRegressor(
+            penalty=None, learning_rate="constant", eta0=0.01, max_iter=2, tol=None, shuffle=False
+        )
+        model.fit(X[rows], y[rows], sample_weight=weights, callback=lambda r: losses.append(r.loss))
+    np.testing.assert_allclose(losses[:2], losses[2:], rtol=1e-12)
+
+
 def test_gram_is_the_sums():
     X, y, _, s = problem()
     shift = X.mean(axis=0)

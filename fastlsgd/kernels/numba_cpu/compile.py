@@ -19,6 +19,12 @@ from numba import types
 from ..._threads import interruptible
 from ..compiled_sources import checksum_of_backend
 
+if numba.config.DISABLE_JIT:
+    raise ValueError(
+        "The environment variable NUMBA_DISABLE_JIT is set, but the kernels of the backend 'numba' "
+        "must be compiled: unset it, or take backend='native' or 'reference'."
+    )
+
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 # Helpers are inlined: an array is seven words on the stack, and to copy them back and forth took 40
 # of the 87 ns that a row of SGD took. They allocate nothing and count no references, which in a
