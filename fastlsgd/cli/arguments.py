@@ -1,7 +1,8 @@
 """What is wrong with the arguments of a command, found before its modules are imported.
 
 Those import scikit-learn, which takes a second or more. All that can be checked without them is
-checked here, so that a misspelt name of a file is told at once. Nothing of a file is read.
+checked here, so that a misspelt name of a file or a column is told at once. Of a file nothing but
+its schema is read, where PyArrow can read that by itself.
 """
 
 from __future__ import annotations
@@ -44,6 +45,9 @@ def check_fit(arguments: argparse.Namespace) -> None:
     refuse_overwriting([arguments.output, arguments.plot], arguments.source)
     _check_memory(arguments.memory)
     _check_sources(arguments.source)
+    names = _names_in(arguments.source)
+    if names is not None:
+        refuse_missing([arguments.target, arguments.weight], names, arguments.source[0])
 
 
 def check_predict(arguments: argparse.Namespace) -> None:
@@ -121,3 +125,36 @@ def _check_sources(paths: Sequence[str]) -> None:
             raise CommandError(f"there is no file or folder {path!r}", EXIT_FAILED)
     if len(paths) > 1 and any(path.endswith(".npy") for path in paths):
         raise CommandError("only one .npy file can be read at a time", EXIT_USAGE)
+
+
+def refuse_missing(columns: Sequence[str | None], names: Sequence[str], source: str) -> None:
+    """Raise CommandError where a column that an option names is not in the table."""
+    for column in columns:
+        if column is not None and column not in names:
+            listed = ", ".join(map(repr, list(names)[:20]))
+            raise CommandError(
+                f"{source}: there is no column {column!r} among {listed}.", EXIT_FAILED
+            )
+
+
+def _names_in(sources: Sequence[str]) -> list[str] | None:
+    """Return the names of the columns of one file; None where it takes more to know them.
+
+    What is wrong with the file is told when it is read.
+    """
+    path = Path(sources[0])
+    if len(sources) > 1 or not path.is_file():
+        return None
+    try:
+        if path.suffix == ".parquet":
+            from pyarrow.parquet import read_schema
+
+            return list(read_schema(path).names)
+        if path.suffix == ".csv":
+            from pyarrow.csv import open_csv
+
+            with open_csv(path) as rows:
+                return list(rows.schema.names)
+    except (ImportError, OSError, ValueError, KeyError, NotImplementedError):
+        pass
+    return None

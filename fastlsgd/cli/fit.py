@@ -26,7 +26,7 @@ from ..streaming.encoding import is_category, is_numeric
 from ..streaming.source import named
 from ..streaming.stream import Meter
 from ..streaming.views import held_out_rows, view_of, without_held_out
-from .arguments import MEGABYTE, path_of
+from .arguments import MEGABYTE, path_of, refuse_missing
 from .console import EXIT_USAGE, CommandError, ProgressLine
 from .judge import errors_for, logarithm, predicted
 from .report import coefficients, draw, print_report
@@ -113,11 +113,7 @@ def _scanned(arguments: argparse.Namespace, source) -> tuple[Stream, Table]:
     if is_array_file(source):
         return _scanned_array(arguments, source, memory)
     types = types_of(source)
-    for option in ("target", "weight"):
-        name = getattr(arguments, option)
-        if name is not None and name not in types:
-            listed = ", ".join(map(repr, list(types)[:20]))
-            raise StreamError(f"{_shown(source)}: there is no column {name!r} among {listed}.")
+    refuse_missing([arguments.target, arguments.weight], list(types), _shown(source))
     kind = types[arguments.target]
     if str(kind) == "null":
         raise StreamError(f"{_shown(source)}: column {arguments.target!r} has no values.")

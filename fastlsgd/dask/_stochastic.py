@@ -245,6 +245,25 @@ backend
             self._add_blocks(blocks, setting, self.in_memory(), {})
         return self
 
+    def predict(self, X):
+        """Predict the rows of a Dask collection lazily, or those of an array at once.
+
+        Parameters
+        ----------
+        X : dask array or dataframe, or array-like, of shape (n_samples, n_features)
+
+        Returns
+        -------
+        y : dask.array.Array or ndarray of shape (n_samples,) or (n_samples, n_targets)
+            The blocks are those of X.
+
+        Raises
+        ------
+        ValueError
+            If the columns are not those of the fit.
+        """
+        return self._mapped(X, "predict") if is_lazy(X) else self.in_memory().predict(X)
+
 
 class SGDClassifier(LazySGD, LazyClassifier, linear_model.SGDClassifier):
     """Linear classifier by stochastic gradient descent, over Dask arrays and dataframes.

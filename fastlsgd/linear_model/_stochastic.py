@@ -437,11 +437,21 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
         elif result.ended == "max_iter" and self.tol is not None:
             message = (
                 f"The loss still falls after max_iter={self.max_iter} epochs {loss}. "
-                f"Raise max_iter, or tol={self.tol}."
+                f"{self._more_progress()}"
             )
         else:
             return
         warnings.warn(message, ConvergenceWarning, stacklevel=6)
+
+    def _more_progress(self) -> str:
+        """Say what may help where a fit ends before its loss has settled."""
+        rates = self._rates_in_words()
+        if rates is None:
+            return f"Raise max_iter, or tol={self.tol}."
+        return (
+            f"Raise max_iter, or tol={self.tol}. If it falls slowly, the rate is too small "
+            f"({rates}): scale the columns of X, and raise it."
+        )
 
     def _coefficients(self, d: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the weights so far, dense, as (t, d) and (t,)."""

@@ -122,11 +122,13 @@ def _column_or_array(value, n: int, d: int, name: str, place: str):
         if not -d <= value < d:
             raise StreamError(f"{name}={value} is no column of {place}, which has {d}.")
         return int(value) % d
-    if isinstance(value, (str, os.PathLike)) and not os.path.exists(value):
-        raise FileNotFoundError(
-            f"{name} of an array must be the number of a column, an array or a .npy file: there is "
-            f"no file {os.fspath(value)}."
+    if isinstance(value, str) and not value.endswith(".npy"):
+        raise StreamError(
+            f"{name}={value!r} is the name of a column, but {place} has no names: give the number "
+            f"of the column, from 0 to {d - 1}, or the {name}s as an array or a .npy file."
         )
+    if isinstance(value, (str, os.PathLike)) and not os.path.exists(value):
+        raise FileNotFoundError(f"{name}: there is no file {os.fspath(value)}.")
     array = mapped_file(value) if isinstance(value, (str, os.PathLike)) else value
     array = np.asarray(array) if not hasattr(array, "shape") else array
     if array.shape[:1] != (n,):

@@ -66,7 +66,8 @@ class Encoding:
 
 
 def has_nulls(values, name: str, place: str) -> str:
-    return f"{place}: column {name!r} has {values.null_count} nulls"
+    count = values.null_count
+    return f"{place}: column {name!r} has {count} {'null' if count == 1 else 'nulls'}"
 
 
 def numbers_of(

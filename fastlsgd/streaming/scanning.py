@@ -24,6 +24,7 @@ from .arrow import (
     types_of_pandas,
 )
 from .encoding import encoding_of, is_category, plain
+from .pandas_labels import Chosen, has_text_labels, with_text_labels
 from .source import Source, StreamError, rows_per_block
 from .stream import DEFAULT_MEMORY, Stream
 
@@ -69,7 +70,8 @@ def scan(
         - an iterable of (X, y) or (X, y, sample_weight), which can be gone through again, or a
           function that returns an iterator of them.
     target : str, list of str, int or array-like
-        Name of the column with the targets, several of them for many targets. For arrays the number
+        Name of the column with the targets, several of them for many targets; of a pandas frame
+        any label. For arrays the number
         of the column, or an array (or .npy file) of its own. Not for svmlight and batches, which
         have their targets.
     columns : list of str or int, optional
@@ -131,6 +133,10 @@ def scan(
             return Stream(SvmlightSource(path, d, max(memory // 12, 1)), memory=memory)
     if isinstance(source, np.ndarray):
         return _of_array(source, target, weight, columns, "array", batch_rows, memory)
+    is_renamed = _is_pandas(source) and not has_text_labels(source)
+    if is_renamed:
+        chosen_by = Chosen(target, columns, weight, categories, impute)
+        source, (target, columns, weight, categories, impute) = with_text_labels(source, chosen_by)
     found = table_of(source, filter)
     if found is None:
         if not (callable(source) or isinstance(source, Iterable)):
@@ -151,8 +157,14 @@ def scan(
     size = (len(encoding.names) + 1) * encoding.dtype.itemsize
     rows = rows_per_block(batch_rows, memory, size)
     made = TableSource(pieces, encoding, _targets(target), weight, rows)
+    if is_renamed and not values:
+        made.names = None  # as estimators have it for such frames in memory
     own = {"filter": str(filter), "encoding": hashlib.sha256(repr(encoding).encode()).hexdigest()}
     return Stream(made, _selection(target, weight, frame=_told_of_frame(source), **own), memory)
+
+
+def _is_pandas(source) -> bool:
+    return type(source).__module__.partition(".")[0] == "pandas"
 
 
 def _is_url(source) -> bool:
@@ -242,7 +254,7 @@ def _of_batches(source, target, weight) -> Source:
 def table_of(source, filters=None) -> tuple[dict[str, Any], Callable[[], list[Piece]]] | None:
     """Return the types of a table's columns, and a function that makes pieces; None for others."""
     module = type(source).__module__.partition(".")[0]
-    if module == "pandas":
+    if _is_pandas(source):
         return types_of_pandas(source), lambda: pieces_of_pandas(source)
     if module == "polars":
         schema = source.head(0).lazy().collect().to_arrow().schema

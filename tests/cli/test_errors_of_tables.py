@@ -76,11 +76,11 @@ def fails_to_predict(capsys, model, source, *fragments, more=()):
 
 def test_rows_that_no_fit_takes(tmp_path, capsys):
     for change, more, fragments in (
-        (changed("size", 250, None), (), ("row group 2", "column 'size' has 1 nulls")),
+        (changed("size", 250, None), (), ("row group 2", "column 'size' has 1 null:")),
         (changed("size", 150, np.nan), (), ("row group 1", "NaN", "column 'size'")),
         (changed("size", 150, np.inf), (), ("row group 1", "infinity", "column 'size'")),
-        (changed("kind", 150, None), (), ("row group 1", "column 'kind' has 1 nulls")),
-        (changed("price", 150, None), (), ("row group 1", "column 'price' has 1 nulls")),
+        (changed("kind", 150, None), (), ("row group 1", "column 'kind' has 1 null:")),
+        (changed("price", 150, None), (), ("row group 1", "column 'price' has 1 null:")),
         (changed("price", 150, np.nan), (), ("row group 1", "NaN")),
         (
             changed("price", 150, -2.0),
@@ -140,8 +140,8 @@ def test_tables_that_are_not_those_of_the_fit(tmp_path, model, capsys):
         ({"size": ["big"] * N}, ("column 'size' has type string; the model was fitted to num",)),
         ({"kind": np.arange(N)}, ("column 'kind' has type int64; the model was fitted to str",)),
         (changed("kind", 120, "castle"), ("row group 1", "'kind' has 'castle', which is none")),
-        (changed("kind", 120, None), ("row group 1", "column 'kind' has 1 nulls")),
-        (changed("size", 220, None), ("row group 2", "column 'size' has 1 nulls")),
+        (changed("kind", 120, None), ("row group 1", "column 'kind' has 1 null:")),
+        (changed("size", 220, None), ("row group 2", "column 'size' has 1 null:")),
         (changed("size", 220, np.nan), ("row group 2", "NaN: column 'size'")),
     ):
         source = written(tmp_path / "other.parquet", **change)

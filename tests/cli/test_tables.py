@@ -265,7 +265,7 @@ def test_nulls_are_imputed_alike_in_fits_and_predictions(folder, tmp_path, capsy
     model, out = tmp_path / "m.json", tmp_path / "p.npy"
     base = ["fit", tmp_path / "t.parquet", "--target", "y", "--output", model, "--alpha", "0.1"]
     assert (
-        "row group 0: column 'b' has 1 nulls" in run(capsys, *base, "--impute", "a=2", code=1).err
+        "row group 0: column 'b' has 1 null:" in run(capsys, *base, "--impute", "a=2", code=1).err
     )
     run(capsys, *base, "--impute", "a=2", "b=y")
     run(capsys, "predict", model, tmp_path / "t.parquet", "--output", out)

@@ -204,6 +204,8 @@ def test_stochastic_descents_are_those_of_a_stream(options):
     assert (model.n_iter_, model.t_) == (streamed.n_iter_, streamed.t_)
     assert model.loss_curve_ == streamed.loss_curve_
     assert float(model.score(dX, dy)) == pytest.approx(streamed.score(X, y))
+    assert model.predict(dX).chunks == (dX.chunks[0], (2,))
+    np.testing.assert_array_equal(model.predict(dX).compute(), streamed.predict(X))
 
     labels = np.where(y[:, 0] > y[:, 0].mean(), "b", "a")
     names = np.array(["a", "b"])

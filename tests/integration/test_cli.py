@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -199,6 +200,9 @@ def test_wrong_names_of_files_are_told_before_scikit_learn_is_imported(tmp_path)
         "info m.txt": (1, "m.txt: the name of a model file must end in"),
         "to-c no.json": (1, "There is no file no.json."),
     }
+    if find_spec("pyarrow") is not None:
+        missing = "t.csv: there is no column 'z' among 'x', 'y'"
+        expected["fit t.csv --target z --output o.json"] = (1, missing)
     finished = subprocess.run(
         [sys.executable, "-P", "-c", WITHOUT_SKLEARN],
         input="\n".join(expected),

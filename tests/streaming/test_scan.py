@@ -186,9 +186,9 @@ def test_nulls_are_refused_by_name_or_imputed(tmp_path):
         pa.Table.from_pandas(table, preserve_index=False), path, row_group_size=90
     )
     options = {"columns": COLUMNS, "weight": "weight"}
-    with pytest.raises(StreamError, match=r"t.parquet, row group 1: column 'size' has 1 nulls"):
+    with pytest.raises(StreamError, match=r"t.parquet, row group 1: column 'size' has 1 null:"):
         list(scan(path, "price", **options))
-    with pytest.raises(StreamError, match=r"row group 3: column 'colour' has 1 nulls"):
+    with pytest.raises(StreamError, match=r"row group 3: column 'colour' has 1 null:"):
         list(scan(path, "price", impute={"size": 0.0}, **options))
     stream = scan(path, "price", impute={"size": 0.25, "colour": "none", "rooms": 2.5}, **options)
     X = np.vstack([X for X, _, _ in stream])
@@ -357,6 +357,7 @@ def test_a_damaged_array_file_is_named(content, message, tmp_path):
 
 def test_arguments_are_checked(tmp_path):
     table = frame()
+    labelled = pd.DataFrame(np.ones((3, 2)))
     for call, message in (
         (lambda: scan(table), "target must be the name of a column"),
         (lambda: scan(table, "cost"), "no column 'cost' among 'size'"),
@@ -372,6 +373,9 @@ def test_arguments_are_checked(tmp_path):
         (lambda: scan(np.ones(3), 0), "two dimensions"),
         (lambda: scan(np.ones((3, 2))), "target must be the number"),
         (lambda: scan(np.ones((3, 2)), 2), "target=2 is no column"),
+        (lambda: scan(np.ones((3, 2)), "y"), "array has no names: give the number of the column"),
+        (lambda: scan(labelled, 9), "there is no column '9' among '0', '1'"),
+        (lambda: scan(table.set_axis([0, "0", *range(6)[2:]], axis=1), 5), "two columns .* '0'"),
         (lambda: scan(np.ones((3, 2)), np.ones(2)), "target must have 3 rows"),
         (lambda: scan(np.ones((3, 2)), 0, columns=[5]), "columns must lie in"),
         (lambda: scan([], "y"), "not for batches"),
@@ -385,10 +389,26 @@ def test_arguments_are_checked(tmp_path):
             call()
     with pytest.raises(FileNotFoundError):
         scan(tmp_path / "none.parquet", "y")
-    with pytest.raises(FileNotFoundError, match=r"target of an array must be .* no file price"):
-        scan(np.ones((3, 2)), "price")
+    with pytest.raises(FileNotFoundError, match=r"target: there is no file none.npy"):
+        scan(np.ones((3, 2)), "none.npy")
     lists = scan([([], []), ([[1.0], [2.0]], [3.0, 5.0])])
     assert LeastSquaresRegressor().fit_stream(lists).coef_[0] == pytest.approx(2.0)
+
+
+def test_frames_may_have_labels_that_are_no_text():
+    """They have no names then, as for estimators; columns that were encoded have some."""
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    labelled = pd.DataFrame(X).assign(y=X @ [1.0, 2.0, 3.0], w=1.0 + X[:, 0] ** 2)
+    stream = scan(labelled, "y", columns=[0, np.int64(1), 2], weight="w")
+    model = LeastSquaresRegressor().fit_stream(stream)
+    assert not hasattr(model, "feature_names_in_")
+    own = LeastSquaresRegressor().fit(labelled[[0, 1, 2]], labelled["y"], labelled["w"])
+    np.testing.assert_allclose(model.coef_, own.coef_, rtol=1e-10)
+    pairs = pd.DataFrame(X, columns=pd.MultiIndex.from_tuples([("a", 1), ("a", 2), ("b", 1)]))
+    assert scan(pairs, ("b", 1)).moments().n_features == 2
+    assert scan(pairs, [("a", 1), ("b", 1)]).moments().n_targets == 2
+    strings = pd.DataFrame({0: ["x", "y", "y"], 1: [1.0, None, 2.0], 2: [1.0, 2.0, 3.0]})
+    assert scan(strings, 2, impute={1: 0.0}).feature_names == ["0=y", "1"]
 
 
 def test_moments_of_other_categories_say_what_makes_them_alike():
