@@ -11,6 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from .source import StreamError, distinct
+from .unchanged import Unchanged
 
 
 class ArraySource:
@@ -25,6 +26,11 @@ class ArraySource:
         # That of `array`, where rows lie together: they are read from it, since pages of a map
         # would count as memory of this process for as long as it lives.
         self.file: Path | None = None
+        self.state = Unchanged(None)
+
+    def read_from(self, file: Path) -> None:
+        """Have the rows read from their file, in which they lie together."""
+        self.file, self.state = file, Unchanged(file)
 
     def divided(self, rows: int) -> ArraySource:
         """Set how many rows a piece has."""
@@ -51,11 +57,13 @@ class ArraySource:
     def _read_rows(self, rows: slice) -> np.ndarray:
         """Return rows of the file."""
         assert self.file is not None
+        self.state.check()
         n, d = self.array.shape
         count = (min(rows.stop, n) - rows.start) * d
         with open(self.file, "rb") as file:
             file.seek(self.array.offset + rows.start * d * self.array.itemsize)
             found = np.fromfile(file, self.array.dtype, count)
+        self.state.check()
         if len(found) < count:
             raise StreamError(f"{self.place}, rows from {rows.start}: the file has become shorter.")
         return found.reshape(-1, d)
@@ -163,6 +171,8 @@ class BatchSource:
             X, y, *rest = (_as_array(part, number) for part in batch)
             if not hasattr(X, "shape"):
                 raise StreamError(f"batch {number}: X must be a matrix, got {type(X).__name__}.")
+            if len(X.shape) != 2 and X.shape != (0,):
+                raise StreamError(f"batch {number}: X must be a matrix, got shape {X.shape}.")
             if X.shape[:1] == (0,):
                 continue
             yield X, y, rest[0] if rest else None, f"batch {number}"
@@ -191,7 +201,7 @@ class SvmlightSource:
 
     def __init__(self, path: Path, n_features: int | None, n_bytes: int) -> None:
         self.path, self.n_bytes = path, n_bytes
-        self.size = path.stat().st_size
+        self.size, self.state = path.stat().st_size, Unchanged(path)
         self.n_features: int | None = n_features
         if n_features is None:
             parts = (part for k in range(len(self.pieces())) for part in self._parts(k, MOST))
@@ -208,6 +218,7 @@ class SvmlightSource:
 
         start = piece * self.n_bytes
         place = f"{self.path}, bytes from {start}"
+        self.state.check()
         try:
             X, y = load_svmlight_file(
                 str(self.path), n_features=n_features, offset=start, length=self.n_bytes

@@ -15,6 +15,7 @@ import numpy as np
 
 from .encoding import Encoding, has_nulls, numbers_of
 from .source import StreamError, distinct
+from .unchanged import Unchanged
 
 # Of each column, this much of a Parquet file is read at a time.
 BUFFER_BYTES = 2**18
@@ -144,6 +145,7 @@ def _row_groups(dataset, fragment, filters) -> list[Piece]:
     except (OSError, arrow().ArrowException) as error:
         raise StreamError(f"{place}: this is no intact Parquet file: {reason(error)}") from error
     keys = arrow().dataset.get_partition_keys(fragment.partition_expression)
+    file = Unchanged(getattr(fragment, "path", None))
 
     def piece(part) -> Piece:
         number = part.row_groups[0].id
@@ -155,7 +157,7 @@ def _row_groups(dataset, fragment, filters) -> list[Piece]:
                 return _scanned(dataset, part, filters, columns, rows)
             return _decoded(part, number, keys, columns, rows)
 
-        return Piece(name, _explained(batches, name))
+        return Piece(name, _explained(batches, name, file=file))
 
     return [piece(part) for part in parts if part.row_groups]
 
@@ -191,7 +193,8 @@ def _whole_fragment(dataset, fragment, filters) -> Piece:
         _refuse_missing(columns, stored | keys.keys(), place)
         return _scanned(dataset, fragment, filters, columns, rows)
 
-    return Piece(place, _explained(batches, place))
+    file = Unchanged(getattr(fragment, "path", None))
+    return Piece(place, _explained(batches, place, file=file))
 
 
 def _scanned(dataset, fragment, filters, columns: list[str], rows: int):
@@ -206,13 +209,20 @@ def _scanned(dataset, fragment, filters, columns: list[str], rows: int):
 
 
 def _explained(
-    batches: Callable[[list[str], int], Iterator[Any]], place: str, *errors: type[Exception]
+    batches: Callable[[list[str], int], Iterator[Any]],
+    place: str,
+    *errors: type[Exception],
+    file: Unchanged | None = None,
 ):
     """Have errors of reading name the place; `errors` are those of another library."""
 
     def explained(columns: list[str], rows: int):
         try:
+            if file is not None:
+                file.check()
             yield from batches(columns, rows)
+            if file is not None:
+                file.check()
         except (OSError, arrow().ArrowException, *errors) as error:
             raise StreamError(f"{place}: the rows can't be read: {reason(error)}") from error
 

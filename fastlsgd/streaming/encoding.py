@@ -82,6 +82,8 @@ def numbers_of(
     StreamError
         If there are nulls and nothing to put in their place, or the values are no numbers.
     """
+    if str(values.type) == "null":  # as of a file in which this column has no values
+        values = values.cast("double")
     if not is_numeric(values.type):
         raise StreamError(f"{place}: column {name!r} has type {values.type}, which is no number.")
     if values.null_count:
@@ -120,6 +122,8 @@ def _codes(values, column: Column, place: str) -> np.ndarray:
     if values.null_count:
         if column.fill is None:
             raise StreamError(f"{has_nulls(values, column.name, place)}: {column.advice}.")
+        if str(values.type) == "null":
+            values = values.cast(pa.scalar(column.fill).type)
         values = values.fill_null(column.fill)
     known = pa.array([*(column.categories or ()), *column.others], type=values.type)
     codes = pc.index_in(values, value_set=known)

@@ -9,8 +9,9 @@ import sys
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from sklearn.datasets import dump_svmlight_file
 
-from fastlsgd import LeastSquaresRegressor
+from fastlsgd import LeastSquaresRegressor, SGDRegressor
 from fastlsgd.streaming import StreamError, StreamProgress, scan
 
 pa = pytest.importorskip("pyarrow")
@@ -296,6 +297,15 @@ def fewer_columns_in_a_row(folder):
     return path, r"0.csv: this can't be read as csv: CSV parse error: Row #3: Expected 2 columns"
 
 
+def no_values_in_a_second_file(folder):
+    for k, values in enumerate((np.arange(3.0), pa.nulls(3))):
+        table = pa.table({"a": values, "y": [1.0, 2.0, 3.0]})
+        pa.parquet.write_table(table, folder / f"{k}.parquet")
+    filled = scan(folder, "y", impute={"a": 1.0}).moments()
+    assert (filled.n_samples, filled.x_mean[0]) == (6, 1.0)
+    return folder, r"1.parquet, row group 0: column 'a' has 3 nulls: leave out their rows, or take"
+
+
 def no_values(folder):
     path = folder / "0.csv"
     path.write_text("a,y\n")
@@ -326,6 +336,7 @@ def lazy_frame_that_fails(folder):
     "make",
     [
         broken_schema, changed_type, truncated, damaged, not_a_number, text_in_csv, no_values,
+        no_values_in_a_second_file,
         fewer_columns_in_a_row, no_files, another_format, mixed_frame, lazy_frame_that_fails,
     ],
 )  # fmt: skip
@@ -382,6 +393,7 @@ def test_arguments_are_checked(tmp_path):
         (lambda: next(iter(scan(lambda: None))), "must return an iterator of batches"),
         (lambda: next(iter(scan([([[1.0], [2.0, 3.0]], [1.0])]))), "batch 0: .*inhomogeneous"),
         (lambda: next(iter(scan([(None, [1.0])]))), "batch 0: X must be a matrix, got NoneType"),
+        (lambda: next(iter(scan([(np.ones(3), np.ones(3))]))), r"matrix, got shape \(3,\)"),
         (lambda: scan(3), "source can't be a int"),
         (lambda: LeastSquaresRegressor().fit_stream(table), "stream must be a Stream"),
     ):
@@ -393,6 +405,36 @@ def test_arguments_are_checked(tmp_path):
         scan(np.ones((3, 2)), "none.npy")
     lists = scan([([], []), ([[1.0], [2.0]], [3.0, 5.0])])
     assert LeastSquaresRegressor().fit_stream(lists).coef_[0] == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "npy", "svm"])
+def test_files_that_change_between_passes_are_refused(kind, tmp_path):
+    path = tmp_path / f"t.{kind}"
+
+    def write(seed: int):
+        table = np.random.default_rng(seed).normal(size=(60 + 20 * seed, 3))
+        if kind == "npy":
+            np.save(path, table)
+        elif kind == "svm":
+            dump_svmlight_file(table[:, :2], table[:, 2], str(path))
+        else:
+            pd.DataFrame(table, columns=["a", "b", "y"]).to_csv(
+                path.with_suffix(".csv"), index=False
+            )
+            if kind == "parquet":
+                own.to_parquet(path)
+
+    write(0)
+    stream = scan(path, **({} if kind == "svm" else {"target": 2 if kind == "npy" else "y"}))
+    model = SGDRegressor(learning_rate="constant", eta0=1e-3, max_iter=3)
+    model.fit_stream(stream)
+    before = model.coef_
+    with pytest.raises(StreamError, match=rf"t.{kind}: the file has changed .*: scan it again"):
+        model.fit_stream(stream, progress=lambda _: write(1))
+    np.testing.assert_array_equal(model.coef_, before)
+    path.unlink()
+    with pytest.raises(StreamError, match=rf"t.{kind}: the file is gone: scan it again"):
+        model.fit_stream(stream)
 
 
 def test_frames_may_have_labels_that_are_no_text():
