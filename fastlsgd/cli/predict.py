@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -126,7 +127,9 @@ def _array_writer(file, suffix: str) -> Iterator[Any]:
     yield lambda columns: parts.append(np.asarray(columns[NAME]))
     if parts and parts[0].dtype.kind == "O":
         parts = [part.astype(str) for part in parts]
-    np.save(file, np.concatenate(parts) if parts else np.empty(0), allow_pickle=False)
+    array = np.concatenate(parts) if parts else np.empty(0)
+    # To a real file NumPy writes by itself, and its errors don't tell why, such as a full disk.
+    np.save(SimpleNamespace(write=file.write), array, allow_pickle=False)  # type: ignore[arg-type]
 
 
 @contextmanager

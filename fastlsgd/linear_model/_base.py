@@ -455,6 +455,8 @@ def check_classes(classes: np.ndarray) -> None:
         raise ValueError(
             f"y has one class, {classes.tolist()[0]!r}: a classifier needs two classes or more."
         )
+    if classes.dtype.kind == "f" and (classes != np.floor(classes)).any():
+        check_classification_targets(classes)
 
 
 def classes_of_calls(estimator, classes) -> np.ndarray:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from fastlsgd.cli import main
 
+resource = pytest.importorskip("resource")
 pa = pytest.importorskip("pyarrow")
 csv = pytest.importorskip("pyarrow.csv")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -81,6 +83,7 @@ def test_rows_that_no_fit_takes(tmp_path, capsys):
         (changed("size", 150, np.inf), (), ("row group 1", "infinity", "column 'size'")),
         (changed("kind", 150, None), (), ("row group 1", "column 'kind' has 1 null:")),
         (changed("price", 150, None), (), ("row group 1", "column 'price' has 1 null:")),
+        ({}, ("--classify",), ("bad.parquet", "Unknown label type: continuous")),
         (changed("price", 150, np.nan), (), ("row group 1", "NaN")),
         (
             changed("price", 150, -2.0),
@@ -294,6 +297,25 @@ def test_nothing_that_is_read_is_overwritten(tmp_path, model, table, capsys):
     assert_fails(capsys, 2, "would overwrite", arguments=arguments)
     arguments = ["predict", model, table, "--output", str(tmp_path / "p.xlsx")]
     assert_fails(capsys, 2, "--output must end in .csv", arguments=arguments)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".npy"])
+def test_a_full_disk_is_told_with_its_file(suffix, tmp_path, model, capsys):
+    n = 200_000
+    long = {name: np.resize(values, n) for name, values in COLUMNS.items()}
+    long["size"] = np.random.default_rng(0).normal(size=n)
+    source = written(tmp_path / "long.parquet", **long)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, before[1]))
+        output = str(tmp_path / f"p{suffix}")
+        arguments = ["predict", model, source, "--output", output]
+        assert_fails(capsys, 1, "File too large", f"p{suffix}", arguments=arguments)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert not [name for name in os.listdir(tmp_path) if name.startswith("p")]
 
 
 def test_warnings_are_one_line_each(tmp_path, capsys):

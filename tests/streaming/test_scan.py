@@ -413,16 +413,15 @@ def test_files_that_change_between_passes_are_refused(kind, tmp_path):
 
     def write(seed: int):
         table = np.random.default_rng(seed).normal(size=(60 + 20 * seed, 3))
+        frame = pd.DataFrame(table, columns=["a", "b", "y"])
         if kind == "npy":
             np.save(path, table)
         elif kind == "svm":
             dump_svmlight_file(table[:, :2], table[:, 2], str(path))
+        elif kind == "csv":
+            frame.to_csv(path, index=False)
         else:
-            pd.DataFrame(table, columns=["a", "b", "y"]).to_csv(
-                path.with_suffix(".csv"), index=False
-            )
-            if kind == "parquet":
-                own.to_parquet(path)
+            frame.to_parquet(path)
 
     write(0)
     stream = scan(path, **({} if kind == "svm" else {"target": 2 if kind == "npy" else "y"}))
