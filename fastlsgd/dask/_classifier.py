@@ -6,12 +6,11 @@ from typing import Any, Self
 
 import dask
 import numpy as np
-from sklearn.utils.class_weight import compute_class_weight
 
 from .. import _validation as check
 from .. import linear_model
 from ..kernels.contract import working_dtype
-from ..linear_model._base import all_or_nothing, check_classes, check_labels
+from ..linear_model._base import all_or_nothing, check_class_weight, check_classes, check_labels
 from ..linear_model._from_passes import needs_passes
 from ..linear_model._least_squares_classifier import REGRESSOR_ATTRIBUTES
 from ..streaming.source import distinct
@@ -66,10 +65,11 @@ def label_counts(blocks: DaskBlocks, setting: WorkerSetting) -> LabelCounts:
 
 def class_weights(class_weight, found: LabelCounts) -> Any:
     """Return the weights of the classes; those that are balanced by all labels as a dict."""
+    check_class_weight(class_weight)
     if not isinstance(class_weight, str):
         return class_weight
-    each = np.repeat(found.labels, found.counts)
-    factors = compute_class_weight(class_weight, classes=found.labels, y=each)
+    # scikit-learn's compute_class_weight asks for all labels, which may be more than fit here.
+    factors = found.counts.sum() / (len(found.labels) * found.counts)
     return dict(zip(found.labels.tolist(), factors.tolist(), strict=True))
 
 

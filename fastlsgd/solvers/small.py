@@ -69,7 +69,7 @@ class Limits(NamedTuple):
 # Columns that may be constant are not ordinary, nor, in float64, those that are far from zero.
 LEAST_DEVIATION = {
     np.dtype(np.float32): 4.0 * EPS_OF[np.dtype(np.float32)],
-    np.dtype(np.float64): EPS / FAR_SHARE["float64"],
+    np.dtype(np.float64): EPS / FAR_SHARE[np.dtype(np.float64)],
 }
 ORDINARY = {
     dtype: Ordinary(LEAST_SQUARE, MOST_SQUARE, FAR, LEAST_DEVIATION[dtype])

@@ -33,7 +33,8 @@ from .rows import (
     take_rows,
 )
 
-EPS_OF = {np.dtype(name): float(np.finfo(name).eps) for name in ("float32", "float64")}
+_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+EPS_OF = {dtype: float(np.finfo(dtype).eps) for dtype in (_FLOAT32, _FLOAT64)}
 DENSE_NUMBERS = 2**19  # of rows made dense at a time: 4 MB
 MEAN_ROWS = 256  # rows of A^T A that are centred at a time
 TARGET_ROWS = 2**15  # rows of y that are read at a time
@@ -47,7 +48,7 @@ DOUBT_EPS = 2.0**14
 # Kernels compute with rows about zero. A column whose spread is less than its mean times eps over
 # this is read in float64 about its mean: float32 steps of 1 at 4e6 gave slopes 10 percent off, and
 # in float64, whose weights are to be right to rounding, 1e8 spreads from zero left errors of 3e-9.
-FAR_SHARE = {"float32": 1e-3, "float64": 1e-11}
+FAR_SHARE = {_FLOAT32: 1e-3, _FLOAT64: 1e-11}
 # Sparse columns of more spreads from zero than this are left to QR, which reads dense rows about
 # their mean: weights of the kernels' sums were up to 4e-8 off at 1e7 spreads, 4e-5 at 1e10.
 SPARSE_FAR = 1e7
@@ -634,7 +635,7 @@ class System:
 
     @property
     def _far_share(self) -> float:
-        return FAR_SHARE[working_dtype(self.X).name]
+        return FAR_SHARE[working_dtype(self.X)]
 
     @property
     def eps(self) -> float:
