@@ -14,7 +14,7 @@ the time:
    (gpu/times.py): the bandwidth of a copy; loss_gradient beside CuPy, PyTorch (two passes, and
    torch.compile) and JAX; sgd_epoch of batch 1,024 beside a torch.optim loop; exact batch-1 SGD
    beside the native backend on this machine's processor; a fit of least squares beside CuPy's
-   lstsq; cuML where it is installed.
+   lstsq; regressions of groups beside the native backend; cuML where it is installed.
 4. It runs compute-sanitizer over small cases, where it is installed, and the tests marked `cuda`
    (gpu/sanitizers.py).
 

@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from . import _validation as check
+
 
 @dataclass(frozen=True)
 class SegmentLstsq:
     """The regressions of :func:`grouped_lstsq`, :func:`rolling_lstsq` and their like.
 
     There is one for each group, in the order of the keys, or one for each row of X. Where there is
-    no fit, numbers are NaN.
+    no fit, numbers are NaN. For an X on a GPU, all but the keys are arrays of X's library there.
 
     Attributes
     ----------
@@ -83,18 +85,18 @@ class SegmentLstsq:
         ValueError
             If two columns would have the same name.
         """
-        columns = dict(zip(self.feature_names, self.coef.T, strict=True))
+        columns = dict(zip(self.feature_names, check.on_host(self.coef).T, strict=True))
         taken = {field.name for field in fields(self)}
         if len(columns) < len(self.feature_names) or taken & columns.keys():
             twice = [name for name in self.feature_names if self.feature_names.count(name) > 1]
             name = (twice or sorted(taken & columns.keys()))[0]
             raise ValueError(f"The frame would have two columns {name!r}: rename that of X.")
         for field in fields(self):
-            value = getattr(self, field.name)
+            value = check.on_host(getattr(self, field.name))
             if field.name == "standard_error" and value is not None:
                 names = (f"{name}_standard_error" for name in self.feature_names)
                 columns |= dict(zip(names, value.T, strict=True))
-            elif isinstance(value, np.ndarray) and value.shape == self.intercept.shape:
+            elif isinstance(value, np.ndarray) and value.shape == (len(self.coef),):
                 columns[field.name] = value
         if self._is_polars:
             import polars

@@ -19,7 +19,7 @@ from .kernels.contract import (
     Segments,
     SegmentStatus,
 )
-from .kernels.device import lives_on_device
+from .kernels.device import handed_back, lives_on_device
 from .solvers.segments import SegmentRows, fit_rows_of_segments, mend_out_of_range, predict_rows
 
 __all__ = [
@@ -68,11 +68,13 @@ def grouped_lstsq(
     Parameters
     ----------
     X : array-like or frame of shape (n_samples, n_features)
-        Dense, on the host. float32 and float64 arrays of any memory order are not copied.
+        Dense, on the host or on a GPU, with y and `sample_weight` beside it. float32 and float64
+        arrays of any memory order are not copied.
     y : array-like of shape (n_samples,)
     groups : array-like of shape (n_samples,), or of several columns
         A label for each row, of any type, in any order; or a frame or array of several keys.
-        Sorted labels are quickest. The order of pandas' categories is theirs.
+        Sorted labels are quickest. The order of pandas' categories is theirs. Labels on a GPU are
+        copied to the host.
     sample_weight : array-like of shape (n_samples,), optional
         Rows of weight 0 are as if not there.
     alpha : float >= 0, default=0.0
@@ -91,7 +93,8 @@ def grouped_lstsq(
         against errors of different variance. Robust ones are returned whenever they are named.
     predictions : bool, default=False
         Whether to return the prediction of each row by its own group.
-    backend : {"auto", "native", "numba", "reference"}, optional
+    backend : {"auto", "native", "numba", "reference", "cuda"}, optional
+        "cuda" is for groups only, not for the windows of the other functions.
     n_threads : int >= 1, optional
 
     Returns
@@ -117,7 +120,7 @@ def grouped_lstsq(
     (['a', 'b'], [[2.0], [-1.0]])
     """
     task = _take(X, y, sample_weight, alpha, fit_intercept, missing, standard_errors, cov_type)
-    found = find_groups(groups, len(task.rows.y), task.skips)
+    found = find_groups(check.on_host(groups, "groups"), len(task.rows.y), task.skips)
     own = _min_samples(min_samples, task, None)
     segments = task.segments(found, found.bounds[:-1], found.bounds[1:], own)
     fits = task.fit(segments, backend, n_threads)
@@ -383,20 +386,23 @@ class _Task(NamedTuple):
             KINDS_OF_ERRORS[self.cov_type],
         )
 
-    def fit(self, segments: Segments, backend, n_threads) -> SegmentFits:
+    def fit(self, segments: Segments, backend, n_threads, windows: bool = False) -> SegmentFits:
         """Call the kernel; refuse what isn't finite before anything is fitted again."""
-        kernels, of_settings = resolve(backend, self.rows.X)
-        if not hasattr(getattr(kernels, "kernels", kernels), "fit_segments"):
-            raise ValueError(f"backend={backend!r} has no regressions of segments: take 'auto'.")
+        found, of_settings = resolve(backend, self.rows.X)
+        kernels = cast(SegmentKernels, found)
+        if windows and not kernels.MAKES_WINDOWS:
+            raise ValueError(
+                "The backend 'cuda' has regressions of groups only: for windows X must be on the "
+                "host, and backend='auto'."
+            )
         threads = of_settings if n_threads is None else resolve_threads(n_threads)
-        host = cast(SegmentKernels, kernels)
-        fits = fit_rows_of_segments(host, self.rows, segments, threads)
+        fits = fit_rows_of_segments(kernels, self.rows, segments, threads)
         status = fits.status
         if (status == SegmentStatus.OUT_OF_RANGE).any() or (
             not self.skips and (status == SegmentStatus.SHORT).any()
         ):
             _refuse_non_finite(self)
-        mend_out_of_range(host, self.rows, segments, fits)
+        mend_out_of_range(kernels, self.rows, segments, fits)
         return fits
 
 
@@ -404,8 +410,8 @@ def _take(
     X, y, sample_weight, alpha, fit_intercept, missing, standard_errors, cov_type="nonrobust"
 ) -> _Task:
     skips = check.check_choice(missing, "missing", ("raise", "skip")) == "skip"
-    if lives_on_device(X) or hasattr(X, "tocsr"):
-        raise ValueError("X must be dense and on the host for regressions of segments.")
+    if hasattr(X, "tocsr"):
+        raise ValueError("X must be dense for regressions of segments.")
     if skips and hasattr(X, "iloc"):  # pandas' nullable columns would become objects
         X = X.to_numpy(np.float64, na_value=np.nan)
     A = check.as_matrix(X)
@@ -419,6 +425,7 @@ def _take(
     if skips and hasattr(y, "to_numpy") and str(getattr(y, "dtype", "")) == "object":
         y = y.to_numpy(np.float64, na_value=np.nan)
     targets, s = check.as_targets_and_weights(A, y, sample_weight)
+    check.check_same_place(A, y=targets, sample_weight=s)
     if targets.shape[1] != 1:
         raise ValueError(f"y must have one target, got {targets.shape[1]}: call once for each.")
     alpha = check.check_real(alpha, "alpha", 0.0)
@@ -487,12 +494,14 @@ def _initial_moments(initial, task: _Task) -> np.ndarray:
 
 def _refuse_non_finite(task: _Task) -> None:
     X, y, _ = task.rows
+    if lives_on_device(X) and check.all_finite(X) and check.all_finite(y):
+        return  # as the array's own library sees, without a copy of X
     if not task.skips:
         check.explain_non_finite(X=X, y=y)
         return
     for name, array in (("X", X), ("y", y)):
         for start in range(0, len(array), 2**15):
-            if np.isinf(array[start : start + 2**15].astype(np.float64, copy=False)).any():
+            if np.isinf(np.asarray(array[start : start + 2**15], np.float64)).any():
                 raise ValueError(f"{name} contains infinity (dtype {array.dtype}).")
 
 
@@ -512,7 +521,7 @@ def _scattered(values: np.ndarray, order: np.ndarray | None, n: int) -> np.ndarr
 def _by_row(task: _Task, segments: Segments, groups: Groups, how, wanted) -> SegmentLstsq:
     """The result of one segment per position, in the order of the rows."""
     (backend, n_threads), (predictions, X) = how, wanted
-    fits, n, order = task.fit(segments, backend, n_threads), len(task.rows.y), groups.order
+    fits, n, order = task.fit(segments, backend, n_threads, True), len(task.rows.y), groups.order
     made: tuple[np.ndarray | None, np.ndarray | None] = (None, None)
     if check.check_flag(predictions, "predictions"):
         own = np.arange(len(fits.status))
@@ -560,16 +569,17 @@ def _result(
     status = fits.status
     own = getattr(like, "columns", None)
     names = [f"x{j}" for j in range(fits.coef.shape[1])] if own is None else list(map(str, own))
+    of_weights, of_intercept = (None, None) if errors is None else (errors[:, :-1], errors[:, -1])
     return SegmentLstsq(
-        fits.coef,
-        fits.intercept,
-        fits.n_rows,
-        r2,
-        std,
-        None if errors is None else errors[:, :-1],
-        None if errors is None else errors[:, -1],
-        made[0],
-        made[1],
+        _beside(fits.coef, like),
+        _beside(fits.intercept, like),
+        _beside(fits.n_rows, like),
+        _beside(r2, like),
+        _beside(std, like),
+        _beside(of_weights, like),
+        _beside(of_intercept, like),
+        _beside(made[0], like),
+        _beside(made[1], like),
         int((status == SegmentStatus.SHORT).sum()),
         int((status > SegmentStatus.SHORT).sum()),
         keys,
@@ -577,6 +587,13 @@ def _result(
         hasattr(like, "get_columns"),
         getattr(like, "index", None) if own is not None else None,
     )
+
+
+def _beside(array: np.ndarray | None, X) -> Any:
+    """A result where X is."""
+    if array is None or not lives_on_device(X):
+        return array
+    return handed_back(np.ascontiguousarray(array), X)
 
 
 def _standard_errors(task: _Task, fits: SegmentFits, std) -> np.ndarray | None:

@@ -10,6 +10,7 @@ import numpy as np
 from .report import Report, library
 
 SHAPES = ((257, 100, 1), (1000, 256, 1), (3001, 33, 3), (70, 3000, 2), (4000, 512, 1))
+MOST_COLUMNS = 40  # of groups: their sums are float64 pairs, of which 2,000 columns have millions
 LAYOUTS = ("C", "F", "row steps", "backwards in steps", "odd start", np.int32, np.int64)
 
 
@@ -61,6 +62,7 @@ def check_all(report: Report, seed: int, rows: int, seconds: float) -> None:
 def check_one(kernels, backend, seed: int, problem) -> None:
     """Compare each kernel with the reference; `backend` may move the problem first."""
     import test_kernels as suite
+    import test_kernels_segments as groups
 
     _poison(kernels)
     suite.check_loss_gradient(backend, problem, 1)
@@ -68,6 +70,12 @@ def check_one(kernels, backend, seed: int, problem) -> None:
     suite.check_predict(backend, problem, 1)
     _poison(kernels)
     suite.check_gram(backend, problem, problem.w[0].copy(), 1)
+    n, d = problem.X.shape
+    if d <= MOST_COLUMNS and not isinstance(problem.X, tuple):
+        _poison(kernels)
+        X, y, s, cuts = *problem[:2], problem.s, np.arange(4) * (n // 3)
+        segments = groups.Segments(None, cuts[:-1], cuts[1:], min(d, 30), penalty=np.ones(d))
+        groups.check(backend.fit_segments, X, y[:, :1], s, segments, 1e-7)
     for batch, options in (
         (1, {}), (1, {"alpha": 0.3, "implicit": True}), (7, {"alpha": 0.3}),
         (1, {"average_after": 3, "implicit": True}), (2, {"average_after": 3, "prox": True}),

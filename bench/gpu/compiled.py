@@ -104,7 +104,7 @@ def weigh(report: Report, name: str, kernel) -> None:
 
 def call_everything(kernels, dtype) -> None:
     """Make calls that between them launch each kernel in each of its variants."""
-    from fastlsgd.kernels.contract import CSR
+    from fastlsgd.kernels.contract import CSR, Segments
 
     n = 1100
     for layout in ("C", "F", np.int32, np.int64):
@@ -122,6 +122,9 @@ def call_everything(kernels, dtype) -> None:
             kernels.predict(X, w, b, 1)
             kernels.gram(X, y, None, None, 1)
             kernels.column_moments(X, None, np.zeros(d))
+            if targets == 1 and layout == "C":
+                one = Segments(None, np.array([0]), np.array([n]), d)
+                kernels.fit_segments(X, y, None, one, 1)
             for _ in kernels.centred_rows(X, y, None, w[0]):
                 pass
             for order in (None, np.arange(n)):

@@ -22,6 +22,7 @@ def time_all(report: Report, rows: int, columns: int) -> None:
         ("epochs", partial(time_epochs, report, X, y)),
         ("learning_rate='auto'", partial(time_automatic, report, X, y)),
         ("least squares", partial(time_least_squares, report, X, y)),
+        ("groups", partial(time_groups, report, rows, moved)),
         ("cuML", partial(time_cuml, report, X, y)),
         ("streaming", partial(time_streaming, report, rows, columns)),
     ):
@@ -241,6 +242,38 @@ def time_least_squares(report: Report, X, y) -> None:
     theirs *= X.shape[0] / rows
     report.note("the same by cupy.linalg.lstsq", theirs, f"{1e3 * theirs:.0f} ms (of {rows} rows)")
     ratio(report, "least squares to 1e-6, times faster than CuPy's lstsq", theirs / ours)
+
+
+def time_groups(report: Report, rows: int, moved: float) -> None:
+    """Time regressions of groups of 50 rows on 5 columns, beside those of the processor."""
+    from fastlsgd.kernels import load_backend
+    from fastlsgd.kernels.contract import Segments
+    from fastlsgd.kernels.device import as_device_array
+
+    kernels = load_backend("cuda")
+    X, y = (as_device_array(part) for part in device_problem(rows, 5))
+    start = np.arange(0, rows - 49, 50)
+    segments = Segments(None, start, start + 50, 6)
+    seconds = device_seconds(lambda: kernels.fit_segments(X, y[:, None], None, segments, 1), 3)
+    rate = X.nbytes / seconds / 1e9
+    report.note(
+        "groups of 50 rows", seconds,
+        f"{1e3 * seconds:.1f} ms for {len(start)}, {rate / moved:.2f} of the copy's bandwidth",
+    )  # fmt: skip
+    try:
+        native = load_backend("native")
+    except ImportError as error:
+        report.note("groups by native", "missing", str(error)[:200])
+        return
+    A, b, begun = np.asarray(X), np.asarray(y)[:, None], time.perf_counter()
+    wanted = native.fit_segments(A, b, None, segments, 64).coef
+    theirs = time.perf_counter() - begun
+    got = kernels.fit_segments(X, y[:, None], None, segments, 1).coef
+    error = float(np.abs(got - wanted).max())
+    report.note(
+        "groups by native", theirs,
+        f"{1e3 * theirs:.1f} ms on the CPU; the weights differ by {error:.1e}",
+    )  # fmt: skip
 
 
 def time_cuml(report: Report, X, y) -> None:

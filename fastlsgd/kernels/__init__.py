@@ -68,6 +68,7 @@ if TYPE_CHECKING:  # mypy checks each module against its protocol
     _native_segments: SegmentKernels = native
     _numba_segments: SegmentKernels = numba_cpu
     _reference_segments: SegmentKernels = reference
+    _cuda_segments: SegmentKernels = cuda
 
 
 def load_backend(name: str) -> ModuleType:

@@ -35,6 +35,7 @@ from .contract import (
     empty_fits,
     epochs_by_calls,
     rows_per_group,
+    runs_of_segments,
     stored_in_rows,
     working_dtype,
 )
@@ -139,7 +140,7 @@ class Blocks:
         if takes(X):
             return fit(X, y, sample_weight, segments, n_threads)
         parts, order, decay = [], segments.order, segments.decay
-        for first, last in _runs(segments, _limit(X) // X.shape[1]):
+        for first, last in runs_of_segments(segments, _limit(X) // X.shape[1]):
             low, high = int(segments.start[first]), int(segments.stop[last - 1])
             rows = slice(low, max(low, high)) if order is None else order[low:high]
             own = replace(
@@ -306,20 +307,6 @@ def _implicit_weights(
 
 
 # ------------------------------------------------------------------------------- blocks of rows
-
-
-def _runs(segments: Segments, rows: int) -> Iterator[tuple[int, int]]:
-    """Cut the segments into runs whose positions span at most `rows`.
-
-    A run may span twice the length of its first segment, so that segments which grow by a row each
-    are converted twice on average.
-    """
-    start, stop, first = segments.start, segments.stop, 0
-    while first < len(start):
-        most = max(rows, 2 * int(stop[first] - start[first]))
-        last = int(np.searchsorted(stop, start[first] + most, side="right"))
-        yield first, (last := max(last, first + 1))
-        first = last
 
 
 def _limit(X: Matrix) -> int:

@@ -370,6 +370,20 @@ def empty_fits(segments: Segments, d: int) -> SegmentFits:
     return SegmentFits(coef, intercept, n_rows, weight, residual, total, inverse, robust, status)
 
 
+def runs_of_segments(segments: Segments, rows: int) -> Iterator[tuple[int, int]]:
+    """Cut the segments into runs whose positions span at most `rows`.
+
+    A run may span twice the length of its first segment, so that segments which grow by a row each
+    are copied twice on average.
+    """
+    start, stop, first = segments.start, segments.stop, 0
+    while first < len(start):
+        most = max(rows, 2 * int(stop[first] - start[first]))
+        last = int(np.searchsorted(stop, start[first] + most, side="right"))
+        yield first, (last := max(last, first + 1))
+        first = last
+
+
 class SmallLassos(NamedTuple):
     """What `small_lasso`, which a backend may have, finds for k penalties, t targets, d columns.
 
@@ -526,7 +540,15 @@ def epochs_by_calls(
 
 
 class SegmentKernels(Protocol):
-    """A further function of the backends on the host: many small regressions in one call."""
+    """A further function of each backend: many small regressions in one call.
+
+    Attributes
+    ----------
+    MAKES_WINDOWS : bool
+        Whether segments may have rows in common, decay and initial moments.
+    """
+
+    MAKES_WINDOWS: bool
 
     def fit_segments(
         self,

@@ -117,3 +117,25 @@ def lazy_average(size, offset, a_sums, b_sums):
     total = size * (a_sums[2] - a_sums[0])
     total -= offset * (a_sums[2] - a_sums[1])
     return total - (b_sums[1] - b_sums[0])
+
+
+# ----------------------------------- segments, and pairs (csrc/double_double.inc has sources)
+
+# csrc/segments.inc, segments_solve.inc and segments_robust.inc say what these mean.
+LEAST_SQUARE, MOST_SQUARE = 1e-220, 1e290
+PAIR_NOISE = 2.0**-102
+FLOAT32_NOISE = 2.0**-42
+LEAST_LEFT = 1e-12  # of 1 - h, below which a row has a weight of its own
+
+
+def exact_sum(a, b):
+    """a + b as a pair hi + lo, where |lo| is at most half a unit of hi."""
+    s = a + b
+    t = s - a
+    return s, (a - (s - t)) + (b - t)
+
+
+def normalised(a, b):
+    """a + b as a pair, for |a| >= |b|."""
+    s = a + b
+    return s, b - (s - a)

@@ -15,6 +15,7 @@ from .contract import (
     TargetGradients,
 )
 
+MAKES_WINDOWS: bool
 SUMS_ARE_SPLIT: bool
 
 def loss_gradient(

@@ -19,8 +19,9 @@ from .contract import CSR, Epochs, Gram, TargetGradients, empty_fits, empty_smal
 
 cnp.import_array()
 
-__all__ = ["SUMS_ARE_SPLIT", "column_products", "coordinate_descent", "descend_rows", "fit_segments", "gram", "isa", "label_bounds", "loss_gradient", "permute", "predict", "row_dots", "row_squares", "row_sums", "sgd_epoch", "sgd_epochs", "small_lasso", "small_least_squares", "small_weights", "solve_small_batch", "solve_triangle", "sort_codes", "update_triangle"]
+__all__ = ["MAKES_WINDOWS", "SUMS_ARE_SPLIT", "column_products", "coordinate_descent", "descend_rows", "fit_segments", "gram", "isa", "label_bounds", "loss_gradient", "permute", "predict", "row_dots", "row_squares", "row_sums", "sgd_epoch", "sgd_epochs", "small_lasso", "small_least_squares", "small_weights", "solve_small_batch", "solve_triangle", "sort_codes", "update_triangle"]
 
+MAKES_WINDOWS = True
 SUMS_ARE_SPLIT = False
 
 

@@ -28,6 +28,7 @@ from .contract import (
 from .formulas import CLIP_UNIT
 
 __all__ = [
+    "MAKES_WINDOWS",
     "SUMS_ARE_SPLIT",
     "fit_segments",
     "gram",
@@ -39,6 +40,7 @@ __all__ = [
 ]
 
 BLOCK_ROWS = 1024  # rows are made dense a block at a time: nothing of the size of X is allocated
+MAKES_WINDOWS = True
 SUMS_ARE_SPLIT = False
 
 

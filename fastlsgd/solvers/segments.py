@@ -91,7 +91,7 @@ def _fit_in_other_units(
     X, y, s = rows
     at = np.arange(segments.start[k], segments.stop[k])
     at = at if segments.order is None else segments.order[at]
-    s = None if s is None else s[at]
+    s = None if s is None else np.asarray(s[at])
     if s is not None:
         at, s = at[s > 0.0], s[s > 0.0]
     A, b = X[at].astype(np.float64), y[at].astype(np.float64)
@@ -141,7 +141,7 @@ def predict_rows(
         span = slice(start, start + PREDICTED_ROWS)
         A = X[span] if rows is None else X[rows[span]]
         own = segment[span]
-        out[span] = np.einsum("nd,nd->n", A.astype(np.float64, copy=False), fits.coef[own])
+        out[span] = np.einsum("nd,nd->n", np.asarray(A, np.float64), fits.coef[own])
         out[span] += fits.intercept[own]
         out[span][own < 0] = np.nan
     return out

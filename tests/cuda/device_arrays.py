@@ -138,6 +138,10 @@ class Sent:
     def gram(self, X, y, s, shift, n_threads):
         return self.kernels.gram(self.there(X), self.there(y), self.there(s), shift, n_threads)
 
+    def fit_segments(self, X, y, s, segments, n_threads):
+        there = self.there(X), self.there(y), self.there(s)
+        return self.kernels.fit_segments(*there, segments, n_threads)
+
     def sgd_epoch(self, X, y, w, b, s, epoch, state, n_threads):
         there = self.there(X), self.there(y), w, b, self.there(s)
         epoch = replace(epoch, order=self.there(epoch.order))

@@ -72,7 +72,7 @@ PARTS = {
 }
 
 
-KERNELS = tuple(f"kernels/test_kernels{what}.py" for what in ("", "_sgd", "_threads"))
+KERNELS = tuple(f"kernels/test_kernels{what}.py" for what in ("", "_sgd", "_segments", "_threads"))
 ON_DEVICE = tuple(f"cuda/test_device_{what}.py" for what in ("kernels", "functions", "classifiers"))
 
 
@@ -137,7 +137,7 @@ def test_gpu_check_from_end_to_end(tmp_path):
     assert result["failed"] == []
     assert result["parts"]["checks passed"] >= 1
     for part in ("loss_gradient", "sgd_epoch of batch 1,024", "least squares to 1e-6",
-                 "loss_gradient of host rows"):  # fmt: skip
+                 "groups of 50 rows", "loss_gradient of host rows"):  # fmt: skip
         assert result["parts"][part] > 0.0
 
 

@@ -12,6 +12,7 @@ from device_arrays import (
     assert_beside,
     cuda,
     each_library,
+    module_of,
     problem,
     to_host,
 )
@@ -247,3 +248,76 @@ def test_least_squares_of_csr_on_the_device(send, solver):
         for A, y in ((host.X, host.y), (X, as_device_array(send(host.y.copy()))))
     ]  # fmt: skip
     np.testing.assert_allclose(*fits, rtol=1e-9)
+
+
+def grouped_problem():
+    """Groups of which two are longer than a tile, one too short, one dependent, one far too big."""
+    rng = np.random.default_rng(11)
+    lengths = [150, 3, 90, 40, 30]
+    labels = np.repeat(np.array([1, 5, 2, 7, 3]), lengths)[rng.permutation(sum(lengths))]
+    X = rng.standard_normal((len(labels), 4))
+    y = X @ rng.standard_normal(4) + 1.0 + 0.1 * rng.standard_normal(len(labels))
+    X[labels == 7, 1] = X[labels == 7, 0]
+    X[labels == 3] *= 1e160
+    return X, y, labels, rng.random(len(labels))
+
+
+def assert_same_fits(actual, wanted):
+    for name in ("coef", "intercept", "n_samples", "r2", "residual_std", "standard_error",
+                 "intercept_standard_error", "fitted"):  # fmt: skip
+        here, there = getattr(wanted, name), to_host(getattr(actual, name))
+        assert (here is None) == (there is None)
+        if here is not None:
+            assert here.dtype == there.dtype
+            np.testing.assert_allclose(there, here, rtol=1e-9, atol=1e-12, err_msg=name)
+    assert (actual.n_short, actual.n_singular) == (wanted.n_short, wanted.n_singular) == (1, 1)
+
+
+def test_groups_where_x_is_on_the_device(send):
+    X, y, labels, s = grouped_problem()
+    same = {"cov_type": "HC3", "predictions": True}
+    wanted = fastlsgd.grouped_lstsq(X, y, labels, sample_weight=s, backend="reference", **same)
+    Xd, sd = send(np.asfortranarray(X)), send(s)
+    actual = fastlsgd.grouped_lstsq(Xd, send(y), send(labels), sample_weight=sd, **same)
+    assert_same_fits(actual, wanted)
+    for array in (actual.coef, actual.n_samples, actual.standard_error, actual.fitted):
+        assert_beside(array, Xd)
+    assert isinstance(actual.keys["group"], np.ndarray)
+    assert "1 too short and 1 singular" in repr(actual)
+    assert actual.frame().shape == wanted.frame().shape
+
+
+@pytest.mark.parametrize("layout", ["C", "F"])
+def test_groups_of_host_rows_go_to_the_device_in_blocks(monkeypatch, layout):
+    monkeypatch.setattr(cuda.gather, "TRANSFER_BYTES", 60 * 4 * 8)
+    monkeypatch.setattr(module_of("segments"), "TABLE_BYTES", 2 * 8 * 16)
+    cuda.free_workspace()
+    X, y, labels, _ = grouped_problem()
+    X[4, 2] = y[9] = np.nan
+    same = {"missing": "skip", "standard_errors": True, "predictions": True}
+    X = np.asarray(X, order=layout)
+    wanted = fastlsgd.grouped_lstsq(X, y, labels, backend="reference", **same)
+    assert_same_fits(fastlsgd.grouped_lstsq(X, y, labels, backend="cuda", **same), wanted)
+    whole = np.rint(100.0 * np.clip(X[:, :3], -1.0, 1.0))
+    whole[np.isnan(whole)] = 0.0
+    small = whole.astype(np.int8), np.nan_to_num(y), labels
+    wanted = fastlsgd.grouped_lstsq(*small, alpha=1.0, backend="reference")
+    actual = fastlsgd.grouped_lstsq(*small, alpha=1.0, backend="cuda")
+    np.testing.assert_allclose(actual.coef, wanted.coef, rtol=1e-9)
+
+
+def test_what_groups_on_the_device_refuse(send):
+    X, y, labels, s = grouped_problem()
+    Xd, yd = send(X.copy()), send(y.copy())
+    with pytest.raises(ValueError, match="X is on a GPU but sample_weight is on the host"):
+        fastlsgd.grouped_lstsq(Xd, yd, labels, sample_weight=s)
+    for call in (
+        lambda: fastlsgd.rolling_lstsq(Xd, yd, 20),
+        lambda: fastlsgd.expanding_lstsq(X, y, backend="cuda"),
+        lambda: fastlsgd.recursive_lstsq(X, y, half_life=9, backend="cuda"),
+    ):
+        with pytest.raises(ValueError, match="'cuda' has regressions of groups only"):
+            call()
+    X[4, 2] = np.nan
+    with pytest.raises(ValueError, match="X contains NaN"):
+        fastlsgd.grouped_lstsq(send(X), yd, labels)

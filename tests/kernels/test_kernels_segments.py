@@ -6,16 +6,27 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import ON_PTX_MACHINE, SIMULATED
 from test_kernels import LAYOUTS, freeze, in_memory_like
 
 from fastlsgd.kernels import reference
 from fastlsgd.kernels.contract import SegmentErrors, Segments, SegmentStatus
 
+WITHOUT_GPU = SIMULATED or ON_PTX_MACHINE
+# Of the CUDA kernel one number of columns goes by warps, another by larger blocks.
+COLUMNS = [1, 5, 17] if WITHOUT_GPU else [1, 2, 5, 7, 8, 17]
+THREADS = (1,) if WITHOUT_GPU else (1, 3)
+
 
 @pytest.fixture
 def fit(kernels):
-    if not hasattr(kernels, "fit_segments"):
-        pytest.skip("this backend has no segments")
+    return kernels.fit_segments
+
+
+@pytest.fixture
+def fit_windows(kernels):
+    if not kernels.MAKES_WINDOWS:
+        pytest.skip("this backend has groups only")
     return kernels.fit_segments
 
 
@@ -41,7 +52,7 @@ def windows(n, length):
 
 def check(fit, X, y, s, segments, rtol=1e-9):
     expected = reference.fit_segments(X, y, s, segments, 1)
-    for n_threads in (1, 3):
+    for n_threads in THREADS:
         found = fit(X, y, s, segments, n_threads)
         for name, a, b in zip(found._fields, found, expected, strict=True):
             assert (a is None) == (b is None)
@@ -50,23 +61,41 @@ def check(fit, X, y, s, segments, rtol=1e-9):
                 np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-11, err_msg=name)
 
 
-@pytest.mark.parametrize("d", [1, 2, 5, 7, 8, 17])
-@pytest.mark.parametrize("fit_intercept", [True, False])
-@pytest.mark.parametrize(("dtype", "target_dtype"), [("f8", "f8"), ("f4", "f4")])
-def test_groups_and_windows(fit, d, fit_intercept, dtype, target_dtype):
+every_size = [
+    pytest.mark.parametrize("d", COLUMNS),
+    pytest.mark.parametrize("fit_intercept", [True, False]),
+    pytest.mark.parametrize(("dtype", "target_dtype"), [("f8", "f8"), ("f4", "f4")]),
+]
+
+
+def of_every_size(test):
+    for mark in every_size:
+        test = mark(test)
+    return test
+
+
+@of_every_size
+def test_groups(fit, d, fit_intercept, dtype, target_dtype):
+    if WITHOUT_GPU and dtype == "f4" and d > 5:
+        pytest.skip("compilation would take longer than the rest")
     X, y, s, rng = make(d, 90, d, dtype, target_dtype)
     order, penalty = rng.permutation(90), rng.random(d)
     groups = Segments(None, *cuts(rng, 90, 5), d + fit_intercept, fit_intercept, inverse=True)
     check(fit, X, y, s, groups)
     check(fit, X, y, None, replace(groups, order=order, penalty=penalty, min_rows=1))
-    rolling = Segments(None, *windows(90, 40), 25, fit_intercept, inverse=True)
-    check(fit, X, y, None, rolling)
-    check(fit, X, y, s, replace(rolling, order=order[:80], stop=rolling.stop[:80],
-                                start=rolling.start[:80], penalty=penalty))  # fmt: skip
     for kind in (SegmentErrors.HC0, SegmentErrors.HC2, SegmentErrors.HC3):
-        own = {"inverse": False, "robust": int(kind)}
-        check(fit, X, y, s, replace(groups, order=order, **own))
-    check(fit, X, y, None, replace(rolling, **own))
+        check(fit, X, y, s, replace(groups, order=order, inverse=False, robust=int(kind)))
+
+
+@of_every_size
+def test_windows(fit_windows, d, fit_intercept, dtype, target_dtype):
+    X, y, s, rng = make(d, 90, d, dtype, target_dtype)
+    order, penalty = rng.permutation(90), rng.random(d)
+    rolling = Segments(None, *windows(90, 40), 25, fit_intercept, inverse=True)
+    check(fit_windows, X, y, None, rolling)
+    part = {"stop": rolling.stop[:80], "start": rolling.start[:80]}
+    check(fit_windows, X, y, s, replace(rolling, order=order[:80], penalty=penalty, **part))
+    check(fit_windows, X, y, None, replace(rolling, inverse=False, robust=int(SegmentErrors.HC3)))
 
 
 @pytest.mark.parametrize("d", [1, 6, 14])
@@ -95,30 +124,45 @@ def test_groups_larger_than_a_block(fit):
 def test_layouts(fit, layout):
     X, y, s, rng = make(3, 60, 3, layout=layout)
     check(fit, X, y, s, Segments(None, *cuts(rng, 60, 3), 4))
-    check(fit, X, y, s, Segments(rng.permutation(60), *windows(60, 20), 4))
+    check(fit, X, y, None, Segments(rng.permutation(60), *cuts(rng, 60, 3), 4))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts_of_windows(fit_windows, layout):
+    X, y, s, rng = make(3, 60, 3, layout=layout)
+    check(fit_windows, X, y, s, Segments(rng.permutation(60), *windows(60, 20), 4))
 
 
 @pytest.mark.parametrize("fit_intercept", [True, False])
-def test_forgetting_and_initial_moments(fit, fit_intercept):
+def test_forgetting_and_initial_moments(fit_windows, fit_intercept):
     X, y, s, rng = make(4, 70, 3)
     decay = 1.0 - 0.1 * rng.random(70)
     start, stop = np.zeros(70, np.int64), np.arange(1, 71)
     forgetting = Segments(None, start, stop, 4, fit_intercept, decay=decay, inverse=True)
-    check(fit, X, y, s, forgetting)
+    check(fit_windows, X, y, s, forgetting)
     for kind in (SegmentErrors.HC0, SegmentErrors.HC3):
-        check(fit, X, y, s, replace(forgetting, inverse=False, robust=int(kind)))
+        check(fit_windows, X, y, s, replace(forgetting, inverse=False, robust=int(kind)))
     Z = rng.standard_normal((9, 5))
-    check(fit, X, y, s, Segments(None, start, stop, 0, fit_intercept, initial=Z.T @ Z))
+    check(fit_windows, X, y, s, Segments(None, start, stop, 0, fit_intercept, initial=Z.T @ Z))
 
 
-def test_nan_rows_and_rows_without_weight_are_not_there(fit):
+def with_nan():
     X, y, s, rng = make(5, 80, 3)
     X, y, s = X.copy(), y.copy(), s.copy()
     X[rng.integers(0, 80, 8), rng.integers(0, 3, 8)] = np.nan
     y[::13] = np.nan
     X[5], s[5] = np.inf, 0.0
-    for start, stop in (cuts(rng, 80, 4), windows(80, 30)):
-        check(fit, X, y, s, Segments(None, start, stop, 5, skip_nan=True))
+    return X, y, s, rng
+
+
+def test_nan_rows_and_rows_without_weight_are_not_there(fit):
+    X, y, s, rng = with_nan()
+    check(fit, X, y, s, Segments(None, *cuts(rng, 80, 4), 5, skip_nan=True))
+
+
+def test_nan_rows_of_windows_are_not_there(fit_windows):
+    X, y, s, _ = with_nan()
+    check(fit_windows, X, y, s, Segments(None, *windows(80, 30), 5, skip_nan=True))
 
 
 def test_short_singular_and_out_of_range(fit):
@@ -162,7 +206,9 @@ def solution_in_extended_precision(A, b):
 
 @pytest.mark.skipif(np.finfo(np.longdouble).eps > 1e-18, reason="no extended precision here")
 @pytest.mark.parametrize("window", [False, True])
-def test_every_segment_is_as_accurate_as_numpy(fit, window):
+def test_every_segment_is_as_accurate_as_numpy(kernels, fit, window):
+    if window and not kernels.MAKES_WINDOWS:
+        pytest.skip("this backend has groups only")
     if fit is reference.fit_segments:
         pytest.skip("the reference is NumPy itself, with scaled columns")
     rng = np.random.default_rng(7)
@@ -182,22 +228,24 @@ def test_every_segment_is_as_accurate_as_numpy(fit, window):
         assert np.abs(found.coef[k] - exact).max() <= bound
 
 
-def test_rounding_of_windows_does_not_grow(fit):
+def test_rounding_of_windows_does_not_grow(fit_windows):
     X, y, _, _ = make(8, 3_000, 2)
     X = X.copy()
     X[1000:1003] *= 1e12  # what has left the window leaves no trace
     segments = Segments(None, *windows(3_000, 10), 10)
-    found = fit(X, y, None, segments, 1)
+    found = fit_windows(X, y, None, segments, 1)
     for k in (9, 1005, 1012, 1013, 2999):
         rows = segments.start[k], segments.stop[k]
         alone = Segments(None, *(np.array([at]) for at in rows), 3)
-        np.testing.assert_allclose(found.coef[k], fit(X, y, None, alone, 1).coef[0], rtol=1e-13)
+        wanted = fit_windows(X, y, None, alone, 1).coef[0]
+        np.testing.assert_allclose(found.coef[k], wanted, rtol=1e-13)
 
 
 def test_groups_do_not_depend_on_threads(fit):
-    X, y, s, rng = make(9, 20_000, 3)
-    start = np.arange(0, 20_000, 20)
-    segments = Segments(rng.permutation(20_000), start, start + 20, 4)
+    n = 400 if WITHOUT_GPU else 20_000
+    X, y, s, rng = make(9, n, 3)
+    start = np.arange(0, n, 20)
+    segments = Segments(rng.permutation(n), start, start + 20, 4)
     one, many = (fit(X, y, s, segments, n_threads) for n_threads in (1, 4))
     for a, b in zip(one, many, strict=True):
         assert a is b is None or np.array_equal(a, b, equal_nan=True)

@@ -1,10 +1,11 @@
 """The contract on a GPU, compiled by Numba CUDA: for X in the device's memory, or streamed there.
 
 One file per family of kernels, with the names of the CPU backend's: `loss_gradient`, `predict`,
-`gram`, `sgd_dense`, `sgd_sparse`, `sgd_optimizer`; `sgd_epoch` chooses among the last three. Only a
-GPU needs `sgd_blocks`, with `sgd_triangles` and `sgd_chain` for its two kernels, `centred_rows`
-and `column_moments`. What they share is in `compile`, `context` (device, streams), `memory`,
-`transfer`, `rows`, `gather`, `blocks`, `warp`, `lanes`, `products` and `sgd`.
+`gram`, `segments` (with `double_double`), `sgd_dense`, `sgd_sparse`, `sgd_optimizer`; `sgd_epoch`
+chooses among the last three. Only a GPU needs `sgd_blocks`, with `sgd_triangles` and `sgd_chain`
+for its two kernels, `centred_rows` and `column_moments`. What they share is in `compile`, `context`
+(device, streams), `memory`, `transfer`, `rows`, `gather`, `blocks`, `warp`, `lanes`, `products` and
+`sgd`.
 
 What to know before changing these files:
 
@@ -28,15 +29,18 @@ from .gram import gram
 from .loss_gradient import SUMS_ARE_SPLIT, loss_gradient
 from .memory import free_workspace
 from .predict import predict
+from .segments import MAKES_WINDOWS, fit_segments
 from .sgd_epoch import sgd_epoch, sgd_epochs
 from .transfer import copy_to_device, to_numba_array
 
 __all__ = [
+    "MAKES_WINDOWS",
     "SUMS_ARE_SPLIT",
     "build_info",
     "column_moments",
     "copy_to_device",
     "copy_to_host",
+    "fit_segments",
     "free_workspace",
     "gram",
     "isa",

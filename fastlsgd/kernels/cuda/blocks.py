@@ -59,21 +59,26 @@ def _packed_rows(X, y, s, stream, order, multiple):
 
 
 def _rows_on_host(X, y, s, stream, order, multiple):
-    """Rows of host memory by way of pinned buffers, two of each, so that copies overlap kernels.
+    """Rows of host memory in blocks of one size."""
+    n, d = X.shape if order is None else (len(order), X.shape[1])
+    step = min(rows_of_block(d, X.itemsize, multiple), -(-n // multiple) * multiple)
+    spans = [(first, min(n, first + step)) for first in range(0, n, step)]
+    return host_blocks(X, y, s, stream, order, spans)
+
+
+def host_blocks(X, y, s, stream, order, spans):
+    """Spans of host rows by way of pinned buffers, two of each, so that copies overlap kernels.
 
     While the kernels work on one block, the host packs the next and starts its copy on a stream of
     its own.
     """
-    n, d = X.shape if order is None else (len(order), X.shape[1])
-    step = min(rows_of_block(d, X.itemsize, multiple), -(-n // multiple) * multiple)
     copies = reserve_stream("copies")
     used = [cuda.event(), cuda.event()]
     waiting = None
-    for k, first in enumerate(range(0, n, step)):
+    for k, (first, last) in enumerate(spans):
         turn = k % 2
         if k >= 2:
             used[turn].synchronize()
-        last = min(n, first + step)
         rows = slice(first, last) if order is None else order[first:last]
         A = Rows.of(stage(X, rows, f"host rows {turn}", copies))
         targets = None if y is None else Rows.of(stage(y, rows, f"host targets {turn}", copies))

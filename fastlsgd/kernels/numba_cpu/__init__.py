@@ -24,10 +24,11 @@ from .compile import isa
 from .gram import gram
 from .loss_gradient import loss_gradient
 from .predict import predict
-from .segments import fit_segments
+from .segments import MAKES_WINDOWS, fit_segments
 from .sgd_epoch import sgd_epoch, sgd_epochs
 
 __all__ = [
+    "MAKES_WINDOWS",
     "SUMS_ARE_SPLIT",
     "fit_segments",
     "gram",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from numba import types
 from numba.extending import intrinsic
 
+from .. import formulas
 from .compile import helper
 
 
@@ -21,19 +22,8 @@ def fused(typing_context, a, b, c):
     return types.float64(types.float64, types.float64, types.float64), emit
 
 
-@helper
-def exact_sum(a, b):
-    """a + b as a pair."""
-    s = a + b
-    t = s - a
-    return s, (a - (s - t)) + (b - t)
-
-
-@helper
-def normalised(a, b):
-    """a + b as a pair, for |a| >= |b|."""
-    s = a + b
-    return s, b - (s - a)
+exact_sum = helper(formulas.exact_sum)
+normalised = helper(formulas.normalised)
 
 
 @helper

@@ -12,19 +12,18 @@ import numpy as np
 from numba import types
 
 from ..contract import SegmentFits, Segments, SegmentStatus, empty_fits
+from ..formulas import FLOAT32_NOISE, LEAST_LEFT, LEAST_SQUARE, MOST_SQUARE, PAIR_NOISE
 from .compile import TABLE, helper, kernel, read
 from .double_double import exact_sum, fused, less_product, normalised, quotient
 from .rows import weights_or_none
 from .threads import SERIAL_WORK, in_chunks
 
+MAKES_WINDOWS = True
+
 FITTED, SHORT, SINGULAR, OUT_OF_RANGE = map(int, SegmentStatus)
-# csrc/segments.inc and segments_solve.inc say what these mean.
+# csrc/segments.inc says what these mean.
 WINDOWS = 16
 SHRUNK = 2.0**-16
-LEAST_SQUARE, MOST_SQUARE = 1e-220, 1e290
-PAIR_NOISE = 2.0**-102
-FLOAT32_NOISE = 2.0**-42
-LEAST_LEFT = 1e-12  # of 1 - h, below which a row has a weight of its own
 FORGOTTEN = 2.0**-200  # of a row's weight, at which robust variances leave it out
 OWN_COST = 16  # of a segment, in rows
 
