@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import ON_PTX_MACHINE, SIMULATED
-from test_kernels import LAYOUTS, freeze, in_memory_like
+from test_kernels import LAYOUTS, freeze, in_memory_like, too_much_to_simulate
 
 from fastlsgd.kernels import reference
 from fastlsgd.kernels.contract import SegmentErrors, Segments, SegmentStatus
@@ -98,6 +98,7 @@ def test_windows(fit_windows, d, fit_intercept, dtype, target_dtype):
     check(fit_windows, X, y, None, replace(rolling, inverse=False, robust=int(SegmentErrors.HC3)))
 
 
+@too_much_to_simulate
 @pytest.mark.parametrize("d", [1, 6, 14])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_groups_of_many_rows(fit, d, layout):
@@ -114,6 +115,7 @@ def test_groups_of_many_rows(fit, d, layout):
     check(fit, X, y, s, replace(groups, skip_nan=True, order=order, penalty=rng.random(d)))
 
 
+@too_much_to_simulate
 def test_groups_larger_than_a_block(fit):
     X, y, s, _ = make(1, 9_000, 5)
     start = np.array([0, 5_000, 5_100])
