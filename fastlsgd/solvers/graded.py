@@ -22,7 +22,6 @@ from .interrupt import interruptible
 from .orthogonal import QR_BLOCK_NUMBERS, Orthogonal, rank_tolerance
 from .rows import as_dense, random_rows, take_rows
 from .system import ORIGIN_ROWS, System
-from .weights import power_of_two
 
 # Rows whose sizes differ by less count as similar: in any order, QR loses at most as many eps.
 GRADED = 1e3
@@ -76,8 +75,7 @@ class _GradedRows:
         The powers of two by which these columns, and the targets, were divided: those of a column's
         ordinary numbers, and of a target's largest.
     one : float
-        What the column of the intercept holds, times S^(1/2): as much as the others in most rows.
-        Beside a row of 1e16, ones would be all that is left of the other rows.
+        What the column of the intercept holds, times S^(1/2): 1 as in ordinary rows of the others.
     sizes : ndarray of shape (n + d,)
         The largest number of each row.
     """
@@ -98,19 +96,19 @@ class _GradedRows:
         for rows, A, _, root in self._chunks():
             sizes[rows] = np.abs(np.ldexp(A, -self.units)).max(axis=1, initial=0.0)
             roots[rows] = root[:, 0]
-        self.one = _typical(sizes[roots > 0.0]) if system.fit_intercept else 0.0
+        self.one = float(system.fit_intercept)
         sizes = np.maximum(sizes, self.one) * roots
         self.sizes = np.concatenate([sizes, penalty])
 
     def _heaviest(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return a row of largest weight as the origin of all, so that it becomes exact zeros.
+        """Return a row of about the largest weight as the origin of all: it becomes exact zeros.
 
         Of several, it is one of ordinary size: about a row of 1e16, the others would be alike.
         """
         system, s = self.system, self.system.host_weights
         if not system.fit_intercept:
             return np.zeros(len(self.columns)), np.zeros(system.t)
-        heaviest = np.arange(system.n) if s is None else np.flatnonzero(s == s.max())
+        heaviest = np.arange(system.n) if s is None else np.flatnonzero(s >= s.max() / GRADED**2)
         most = max(1, min(ORIGIN_ROWS, QR_BLOCK_NUMBERS // system.d))
         few = heaviest[random_rows(len(heaviest), most, None)]
         A = as_dense(take_rows(system.X, few))[:, self.columns]
@@ -130,13 +128,18 @@ class _GradedRows:
         most = max(1, min(ORIGIN_ROWS, QR_BLOCK_NUMBERS // system.d))
         rows = random_rows(system.n, most, system.host_weights)
         A = np.abs(self._counted(rows)[0])
-        A[A == 0.0] = np.inf  # beyond the middle of the numbers that are not zero
-        A.sort(axis=0)
-        stored = np.isfinite(A).sum(axis=0)
-        middle = A[np.maximum(stored - 1, 0) // 2, np.arange(A.shape[1])]
         exponents = np.frexp(largest)[1]
-        known = np.frexp(np.where(stored > 0, middle, 1.0))[1]
-        return np.where(stored > 0, np.maximum(known, exponents - UNIT_EXPONENT), exponents)
+        stored = np.count_nonzero(A, axis=0)
+        inner = np.sort(np.where(A > 0.0, A, np.inf), axis=0)
+        ordinary = inner[np.maximum(stored - 1, 0) // 4, np.arange(A.shape[1])]
+        known = 4 * stored > len(A)
+        units = np.where(known, np.frexp(np.where(known, ordinary, 1.0))[1], exponents)
+        units = np.maximum(units, exponents - UNIT_EXPONENT)
+        # A column that is zero in most rows is as large as its other rows are.
+        sizes = np.ldexp(A[:, known], -units[known]).max(axis=1, initial=1.0)
+        rare = ~known & (stored > 0)
+        units[rare] = np.frexp((A[:, rare] / sizes[:, None]).max(axis=0, initial=0.0))[1]
+        return np.maximum(units, exponents - UNIT_EXPONENT)
 
     def _chunks(self):
         step = max(1, QR_BLOCK_NUMBERS // self.system.d)
@@ -178,12 +181,6 @@ class _GradedRows:
         below = rows[~is_data]
         out[np.flatnonzero(~is_data), below - n] = self.sizes[below]
         return out, right
-
-
-def _typical(sizes: np.ndarray) -> float:
-    """Return a power of two near the median of the sizes that are not zero; 1 if all are."""
-    known = sizes[sizes > 0.0]
-    return power_of_two(float(np.median(known))) if len(known) else 1.0
 
 
 class _Triangle:

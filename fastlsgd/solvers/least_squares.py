@@ -39,7 +39,7 @@ from .rows import as_dense, random_rows, take_rows
 from .serial_blas import blas_for_fit
 from .small import solve_small
 from .solution import Solution
-from .system import DENSE_NUMBERS, FAR, ORIGIN_ROWS, System
+from .system import DENSE_NUMBERS, FAR, LEAST_SAMPLE, ORIGIN_ROWS, System
 from .training import TrainingData
 from .weights import normalised_weights
 from .wide import MOST_DUAL_ROWS, solve_dual, solve_rows_by_qr
@@ -354,7 +354,8 @@ def _by_sketch(system: System, request: Request) -> Solution:
     if is_small and sketch.factor.condition > GRAM_CONDITION:
         raise NotTrustworthy("QR of so few rows costs no more than its sketch, and rounds less")
     is_ill = sketch.factor.condition > GRADED
-    if is_ill and _grade(system.row_sizes(sketch.factor.scale), 0.0) > GRADED:
+    scale = sketch.factor.scale
+    if is_ill and max(_grade(system.row_sizes(scale), 0.0), _hidden_grade(system, scale)) > GRADED:
         raise NotTrustworthy("rows differ too much in size")
     _read_in_float64(system, sketch.factor.condition)
     coef = sketch.factor.unwhiten(sketch.start)
@@ -468,9 +469,10 @@ def _hidden_grade(system: System, scale: np.ndarray) -> float:
     Where large rows move the mean, all ordinary rows are about equally far from it, so that their
     sizes about it tell nothing of how they differ.
     """
-    if isinstance(system.X, CSR) or not system.fit_intercept:
+    if not system.fit_intercept:
         return 1.0
-    rows = random_rows(system.n, ORIGIN_ROWS, system.host_weights)
+    count = max(LEAST_SAMPLE, min(ORIGIN_ROWS, DENSE_NUMBERS // system.d))
+    rows = random_rows(system.n, count, system.host_weights)
     A = as_dense(take_rows(system.X, rows))
     A = np.abs(A - np.median(A, axis=0))
     counted = (A > 0.0) & (scale > 0.0)
