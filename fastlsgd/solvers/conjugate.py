@@ -42,6 +42,8 @@ CG_CONDITION = 1e6
 ROUND = 100.0  # up to this condition, columns of norm 1 are as good as a sharp R
 # A step that is expected to end this far below the goal is not checked by another pass.
 SAFETY = 1e3
+# Where residuals are this many times less than the gradient at zero, `ROUNDING` is too coarse.
+SMALL_RESIDUAL = 1e3
 
 
 class Factor(Protocol):
@@ -260,12 +262,14 @@ class _Stages:
 def _asked(at: Iterate, alpha: float, scale: np.ndarray, tol: float, rounding: float) -> float:
     """Return the relative gradient to reach: `tol` of that at zero, and of the residuals' norm.
 
-    It is at least `rounding`, since residuals that vanish consist of rounding.
+    It is at least `rounding`, since residuals that vanish consist of rounding. Float32 products
+    round in proportion to the residuals, so that less is asked where these are small: a column of
+    1e-9 of the size that the targets take from another had no weight at all.
     """
     residual = np.sqrt(at.squares + alpha * (at.coef * at.coef).sum(axis=1))
     share = residual / np.where(scale > 0.0, scale, np.inf)
     share = float(np.where(scale > 0.0, share, 1.0).min())
-    return max(tol * min(share, 1.0), rounding)
+    return max(tol * min(share, 1.0), rounding * min(SMALL_RESIDUAL * share, 1.0), EPS)
 
 
 def _floor(system: System, factor: Factor, at: Iterate, scale: np.ndarray) -> float:

@@ -326,3 +326,36 @@ def test_a_column_of_ones_beside_identical_huge_rows(solver):
         np.testing.assert_allclose(
             lstsq(X, y, solver=solver), wanted, atol=1e-11 * np.abs(wanted).max()
         )
+
+
+def test_huge_rows_in_large_numbers_beside_ordinary_ones():
+    """The intercept's ones were in the unit of the median row, and the origin was a huge one."""
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        d = int(rng.integers(2, 5))
+        k = d + 5
+        X = rng.normal(size=(k, d))
+        X[:, 0] = 1.0 if seed % 3 == 0 and d > 2 else X[:, 0]
+        X[: 1 + seed % 2] *= 10.0 ** rng.uniform(8, 14)
+        s = rng.uniform(0.5, 2.0, k) if seed % 2 else np.ones(k)
+        s[0] = s.max() * 1.5 if seed % 2 else 1.0
+        y = rng.normal(size=k)
+        is_constant = bool((X[:, 0] == X[0, 0]).all())
+        wanted, _ = exact(X, y, s, not is_constant)
+        rows = rng.permutation(np.tile(np.arange(k), 20))
+        for solver, kind in [("auto", np.asarray), ("sketch", np.asarray), ("cg", sp.csr_array)]:
+            model = LeastSquaresRegressor(solver=solver, fit_intercept=not is_constant)
+            model.fit(kind(X[rows]), y[rows], sample_weight=s[rows])
+            found = model.coef_ if is_constant else np.append(model.coef_, model.intercept_)
+            np.testing.assert_allclose(found, wanted, atol=1e-9 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("solver", ["auto", "sketch", "cg"])
+def test_a_float32_column_that_explains_a_billionth_of_the_targets(solver):
+    """The gradient was 1e-9 of that at zero, and the weight of the column 0.2 for 1.1."""
+    rng = np.random.default_rng(18)
+    X = (rng.normal(size=(12000, 2)) * [1e-2, 2e7]).astype(np.float32)
+    y = X.astype(np.float64) @ [1.1, 1.4] + 0.03 * rng.normal(size=12000)
+    model = LeastSquaresRegressor(solver=solver).fit(X, y)
+    wanted = LeastSquaresRegressor(solver="qr").fit(X.astype(np.float64), y)
+    np.testing.assert_allclose(model.coef_, wanted.coef_, rtol=1e-5)
