@@ -83,6 +83,7 @@ class LinearModel(BaseEstimator):
         if stored_numbers(X) * len(coef) <= FEW_PREDICTIONS:
             n_threads = 1
         out = scores_by_blas(X, coef, b) if target_dtype is None else None
+        is_finite = out is not None and dtype == np.float32
         if out is None:
             out = predict(coef, b, n_threads)
         if not is_near and np.abs(out).max(axis=0, initial=0.0).min() < LEAST_PREDICTION:
@@ -90,13 +91,13 @@ class LinearModel(BaseEstimator):
             exponent = np.frexp(np.maximum(np.abs(coef).max(axis=1, initial=0.0), np.abs(b)))[1]
             small = predict(np.ldexp(coef, -exponent[:, None]), np.ldexp(b, -exponent), n_threads)
             out = np.ldexp(small.astype(np.result_type(dtype, target_dtype)), exponent)
-        overflows = not check.all_finite(out)
+        overflows = not is_finite and not check.all_finite(out)
         if not is_near:
             out = out.astype(np.result_type(dtype, target_dtype), copy=False)
             out += origin
         if lives_on_device(X):
             out = handed_back(out, like)
-        if overflows or not check.all_finite(out):
+        if overflows or not (is_near or check.all_finite(out)):
             check.explain_non_finite(X=X, coef_=coef, intercept_=intercept)
             raise ValueError(f"The prediction overflows {dtype if overflows else out.dtype}.")
         return out

@@ -37,7 +37,8 @@ COMBINATIONS = 4
 # From so many classes on, BLAS has scores sooner than the `predict` kernel.
 MANY_CLASSES = {"float32": 48, "float64": 500}
 CANCELLED, SOME_CLASSES = 16.0, 32
-SCORES_AT_A_TIME = 2**20
+LARGEST_TERM = 1e37  # no sum of float32 numbers that are bounded by it overflows
+SCORES_AT_A_TIME = 2**21
 # Residuals smaller than this share of the targets would be lost in a difference of squares.
 LEAST_RESIDUAL = 1e-6
 
@@ -175,32 +176,57 @@ def _class_sums(system: System, targets: ClassTargets) -> np.ndarray:
     return sums
 
 
+def _cancel(terms: np.ndarray, scores: np.ndarray) -> bool:
+    """Return whether a row's terms (n,) are far larger than the largest of its scores (n, k).
+
+    The root mean square is at most the largest, and takes a tenth of the time to find.
+    """
+    some = np.sqrt(np.einsum("ij,ij->i", scores, scores) / scores.shape[1])
+    doubtful = np.flatnonzero(terms > CANCELLED * some)
+    largest = np.abs(scores[doubtful]).max(axis=1, initial=0.0)
+    return bool((terms[doubtful] > CANCELLED * largest).any())
+
+
 def scores_by_blas(X: Matrix, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray | None:
     """Return X w + b of many classes, (n, K), in products of X's own dtype.
 
     BLAS takes half the time of the `predict` kernel for float32 rows, which adds up in float64:
     0.22 s in place of 0.47 for 20,000 x 512 and 1,000 classes. Scores are compared, not added, so
     that rounding may be that of a float32 sum, but for what cancels: None where terms may be
-    `CANCELLED` times as large as the largest score of their row, and where the kernel is as quick.
+    `CANCELLED` times as large as the largest score of their row, or are not finite, and where the
+    kernel is as quick. Scores of float32 are finite.
     """
     dtype = working_dtype(X)
     if lives_on_device(X) or isinstance(X, CSR) or X.dtype != dtype:
         return None
     if len(coef) < MANY_CLASSES[dtype.name]:
         return None
-    W, b = coef.T.astype(dtype), intercept.astype(dtype)
+    with np.errstate(over="ignore", invalid="ignore"), blas_for(X, len(coef)):
+        if dtype == np.float32:
+            return _float32_scores(X, coef, intercept)
+        out = np.empty((X.shape[0], len(coef)))
+        for rows in _chunks_of_scores(X, coef):
+            np.matmul(X[rows], coef.T, out=out[rows])
+            out[rows] += intercept
+    return out
+
+
+def _chunks_of_scores(X: np.ndarray, coef: np.ndarray):
+    step = max(1, SCORES_AT_A_TIME // max(len(coef), X.shape[1]))
+    return (slice(start, start + step) for start in range(0, X.shape[0], step))
+
+
+def _float32_scores(X: np.ndarray, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray | None:
+    """Return the scores of float32 rows, which are finite; None where terms cancel or are not."""
+    W, b = coef.T.astype(np.float32), intercept.astype(np.float32)
     longest = float(np.sqrt(np.einsum("kj,kj->k", coef, coef).max()))
     offset = float(np.abs(intercept).max())
-    out = np.empty((X.shape[0], len(coef)), dtype)
-    step = max(1, SCORES_AT_A_TIME // len(coef))
-    with np.errstate(over="ignore", invalid="ignore"), blas_for(X, len(coef)):
-        for start in range(0, len(out), step):
-            A, scores = X[start : start + step], out[start : start + step]
-            np.matmul(A, W, out=scores)
-            scores += b
-            if dtype == np.float32:
-                terms = longest * np.sqrt(np.einsum("ij,ij->i", A, A)) + offset
-                some = np.abs(scores[:, :SOME_CLASSES]).max(axis=1)  # at most the largest
-                if (terms > CANCELLED * some).any():
-                    return None
+    out = np.empty((X.shape[0], len(coef)), np.float32)
+    for rows in _chunks_of_scores(X, coef):
+        A, scores = X[rows], out[rows]
+        np.matmul(A, W, out=scores)
+        scores += b
+        terms = longest * np.sqrt(np.einsum("ij,ij->i", A, A)) + offset
+        if not (terms <= LARGEST_TERM).all() or _cancel(terms, scores[:, :SOME_CLASSES]):
+            return None
     return out
