@@ -18,7 +18,23 @@ typedef struct {
 int64_t fastlsgd_coordinate_descent(double *w, double *q, const fastlsgd_quadratic *problem,
                                     double tol, int64_t n_epochs);
 
-typedef int64_t (*fastlsgd_descent)(double *, double *, const fastlsgd_quadratic *, double,
-                                    int64_t);
+/* 1/(2 S) |A w - y|^2 + l1 |w|_1 + l2/2 |w|^2, and w >= 0 where `positive`. */
+typedef struct {
+  const float *A; /* (k, n): columns */
+  int64_t k, n;
+  double weight, l1, l2; /* S */
+  int positive;
+} fastlsgd_columns;
+
+/* The same from the columns, in products of floats. w (k,) and r (n,) = A w - y are updated in place.
+ * Returns -1 without memory for 4 k numbers. */
+int64_t fastlsgd_column_descent(double *w, float *r, const fastlsgd_columns *problem, double tol,
+                                int64_t n_epochs);
+
+/* These functions for one instruction set. */
+typedef struct {
+  int64_t (*on_products)(double *, double *, const fastlsgd_quadratic *, double, int64_t);
+  int64_t (*on_columns)(double *, float *, const fastlsgd_columns *, double, int64_t);
+} fastlsgd_descents;
 
 #endif

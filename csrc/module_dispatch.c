@@ -21,7 +21,7 @@
     return of_isas[fastlsgd_isa()]; \
   }
 
-DISPATCH(fastlsgd_descent, fastlsgd_descent_functions)
+DISPATCH(fastlsgd_descents, fastlsgd_descent_functions)
 DISPATCH(fastlsgd_row_kernels, fastlsgd_row_functions)
 DISPATCH(fastlsgd_segments_table, fastlsgd_segments_functions)
 DISPATCH(fastlsgd_moments_table, fastlsgd_moments_functions)
@@ -30,7 +30,12 @@ DISPATCH(fastlsgd_wide_lasso_function, fastlsgd_wide_lasso_functions)
 
 int64_t fastlsgd_coordinate_descent(double *w, double *q, const fastlsgd_quadratic *problem,
                                     double tol, int64_t n_epochs) {
-  return (*fastlsgd_descent_functions())(w, q, problem, tol, n_epochs);
+  return fastlsgd_descent_functions()->on_products(w, q, problem, tol, n_epochs);
+}
+
+int64_t fastlsgd_column_descent(double *w, float *r, const fastlsgd_columns *problem, double tol,
+                                int64_t n_epochs) {
+  return fastlsgd_descent_functions()->on_columns(w, r, problem, tol, n_epochs);
 }
 
 void fastlsgd_row_sums(double *z, const fastlsgd_matrix *X, const double *u, int64_t t, int64_t w) {

@@ -74,6 +74,17 @@ def coordinate_descent(
     tol: float,
     n_epochs: int,
 ) -> int: ...
+def column_descent(
+    A: np.ndarray,
+    w: np.ndarray,
+    r: np.ndarray,
+    weight: float,
+    l1: float,
+    l2: float,
+    positive: bool,
+    tol: float,
+    n_epochs: int,
+) -> int: ...
 def column_products(
     X: CSR, s: np.ndarray | None, place: np.ndarray, k: int, first: int
 ) -> np.ndarray: ...

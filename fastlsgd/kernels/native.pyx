@@ -19,7 +19,7 @@ from .contract import CSR, Epochs, Gram, TargetGradients, empty_fits, empty_smal
 
 cnp.import_array()
 
-__all__ = ["MAKES_WINDOWS", "SUMS_ARE_SPLIT", "column_products", "coordinate_descent", "descend_rows", "fit_segments", "gram", "isa", "label_bounds", "loss_gradient", "permute", "predict", "row_dots", "row_squares", "row_sums", "sgd_epoch", "sgd_epochs", "small_lasso", "small_least_squares", "small_weights", "solve_small_batch", "solve_triangle", "sort_codes", "update_triangle"]
+__all__ = ["MAKES_WINDOWS", "SUMS_ARE_SPLIT", "column_descent", "column_products", "coordinate_descent", "descend_rows", "fit_segments", "gram", "isa", "label_bounds", "loss_gradient", "permute", "predict", "row_dots", "row_squares", "row_sums", "sgd_epoch", "sgd_epochs", "small_lasso", "small_least_squares", "small_weights", "solve_small_batch", "solve_triangle", "sort_codes", "update_triangle"]
 
 MAKES_WINDOWS = True
 SUMS_ARE_SPLIT = False
@@ -81,6 +81,14 @@ cdef extern from "coordinate_descent.h":
 
     int64_t fastlsgd_coordinate_descent(double *w, double *q, const fastlsgd_quadratic *problem,
                                         double tol, int64_t n_epochs) nogil
+    ctypedef struct fastlsgd_columns:
+        const float *A
+        int64_t k, n
+        double weight, l1, l2
+        int positive
+
+    int64_t fastlsgd_column_descent(double *w, float *r, const fastlsgd_columns *problem,
+                                    double tol, int64_t n_epochs) nogil
 
 cdef extern from "segments.h":
     ctypedef struct fastlsgd_segments:
@@ -609,6 +617,22 @@ def coordinate_descent(cnp.ndarray H, cnp.ndarray w, cnp.ndarray q, double l1, d
     cdef int64_t done
     with nogil:
         done = fastlsgd_coordinate_descent(w_p, q_p, &problem, tol, n_epochs)
+    return done
+
+
+def column_descent(cnp.ndarray A, cnp.ndarray w, cnp.ndarray r, double weight, double l1, double l2,
+                   bint positive, double tol, int64_t n_epochs):
+    cdef fastlsgd_columns problem
+    problem.A = <const float *>_data(A)
+    problem.k, problem.n = cnp.PyArray_DIM(A, 0), cnp.PyArray_DIM(A, 1)
+    problem.weight, problem.l1, problem.l2, problem.positive = weight, l1, l2, positive
+    cdef double *w_p = <double *>_data(w)
+    cdef float *r_p = <float *>_data(r)
+    cdef int64_t done
+    with nogil:
+        done = fastlsgd_column_descent(w_p, r_p, &problem, tol, n_epochs)
+    if done < 0:
+        raise MemoryError("column_descent: no memory for products of columns.")
     return done
 
 

@@ -10,6 +10,8 @@ alone would need hundreds of epochs more.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy.linalg import lapack, solve_triangular
 
@@ -30,15 +32,17 @@ LONG_CALL = 1e8
 class DescentQuadratic(Quadratic):
     """The quadratic of a working set, with kernels that may have a compiled coordinate descent."""
 
-    def __init__(self, H: np.ndarray, c: np.ndarray, kernels: Kernels) -> None:
+    def __init__(
+        self, H: np.ndarray, c: np.ndarray, kernels: Kernels, first_epochs: int = FIRST_EPOCHS
+    ) -> None:
         # Kernels read rows, which are the columns of a symmetric matrix in Fortran's order.
         super().__init__(H if H.strides[1] == H.itemsize else H.T, c)
-        self.kernels = kernels
+        self.kernels, self.first_epochs = kernels, first_epochs
 
     def minimise(self, penalty: Penalty, start: np.ndarray, tol: float) -> tuple[np.ndarray, int]:
         if penalty.l1 == 0.0:  # signs alone: descent has no thresholds that would hold zeros
             return super().minimise(penalty, start, tol)
-        w, n_solves, epochs = start.copy(), 0, FIRST_EPOCHS
+        w, n_solves, epochs = start.copy(), 0, self.first_epochs
         least = tol * float(self.units(penalty).min(initial=np.inf))
         for k in range(ROUNDS):
             is_at_end = self.descend(penalty, w, least, epochs)
@@ -106,17 +110,34 @@ class DescentQuadratic(Quadratic):
         move[last] = scale[pivots[rank] - 1]
         return -move if signs @ move > 0.0 else move
 
-    def descend(self, penalty: Penalty, w: np.ndarray, tol: float, epochs: int) -> bool:
-        """Visit all weights so many times; return whether a visit changed nothing of size `tol`."""
-        q, each = self.gradient(w), max(1, int(LONG_CALL / max(len(w), 1) ** 2))
+    def descend(
+        self, penalty: Penalty, w: np.ndarray, tol: float, epochs: int, q: np.ndarray | None = None
+    ) -> bool:
+        """Visit all weights so many times; return whether a visit changed nothing of size `tol`.
+
+        `q` is the gradient at w, where it is known; both are changed in place.
+        """
+        q = self.gradient(w) if q is None else q
         compiled = getattr(self.kernels, "coordinate_descent", coordinate_descent)
-        while epochs > 0:
-            most = min(each, epochs)
-            done = compiled(self.H, w, q, penalty.l1, penalty.l2, penalty.positive, tol, most)
-            if done < most:
-                return True
-            epochs -= most
-        return False
+        asked = penalty.l1, penalty.l2, penalty.positive, tol
+        return in_short_calls(
+            lambda most: compiled(self.H, w, q, *asked, most), float(len(w)) ** 2, epochs
+        )
+
+
+def in_short_calls(call: Callable[[int], int], work: float, epochs: int) -> bool:
+    """Make so many epochs of so many multiply-adds, by calls between which Ctrl-C is heeded.
+
+    `call` makes at most as many epochs as it is given, and returns how many. Returns whether one
+    has ended before.
+    """
+    each = max(1, int(LONG_CALL / max(work, 1.0)))
+    while epochs > 0:
+        most = min(each, epochs)
+        if call(most) < most:
+            return True
+        epochs -= most
+    return False
 
 
 def _until_zero(w: np.ndarray, signs: np.ndarray, move: np.ndarray, most: float) -> bool:

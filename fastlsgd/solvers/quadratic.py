@@ -171,8 +171,8 @@ def scaled_factor(
 
     D makes the diagonal 1. The result is None where the matrix is singular to rounding.
     """
-    part = H[np.ix_(where, where)]
-    part[np.diag_indices(len(where))] += l2
+    part = H[where].take(where, axis=1)  # in half the time of np.ix_
+    part.flat[:: len(where) + 1] += l2
     scale = 1.0 / np.sqrt(np.maximum(np.diag(part), TINY))
     part *= scale
     part *= scale[:, None]

@@ -233,6 +233,32 @@ def test_compiled_descent_is_that_of_numpy(positive):
 
 
 @native
+@pytest.mark.parametrize("positive", [False, True])
+@pytest.mark.parametrize(("n", "k"), [(9, 6), (70, 41)])
+def test_compiled_descent_on_columns_is_that_on_their_products(n, k, positive):
+    kernels = load_backend("native")
+    rng = np.random.default_rng(0)
+    A = rng.normal(size=(k, n)).astype(np.float32)
+    A[1] = 0.0
+    y = rng.normal(size=n).astype(np.float32)
+    H, c = A.astype(np.float64) @ A.T / n, A.astype(np.float64) @ y / n
+    before = kernels.isa()
+    try:
+        for isa in kernels.isas():
+            kernels.set_isa(isa)
+            w, r, v = np.zeros(k), -y, np.zeros(k)
+            done = kernels.column_descent(A, w, r, float(n), 0.02, 0.1, positive, 0.0, 7)
+            coordinate_descent.coordinate_descent(H, v, -c, 0.02, 0.1, positive, 0.0, 7)
+            assert done == 7
+            assert v.any()
+            np.testing.assert_allclose(w, v, atol=1e-5)
+            np.testing.assert_allclose(r, w @ A - y, atol=1e-5)
+            assert kernels.column_descent(A, w, r, float(n), 0.02, 0.1, positive, 1.0, 7) == 1
+    finally:
+        kernels.set_isa(before)
+
+
+@native
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("index", ["int32", "int64"])
 @pytest.mark.parametrize("is_weighted", [False, True])
