@@ -6,11 +6,13 @@
 
 Each row first compares the objectives. A call begins with the rows. Peers for quadratic programs
 are given them in two ways: with the residuals as variables, which is how cvxpy states
-``sum_squares(X @ w - y)``, and as the quadratic form of X^T X, whose products are made in the call.
+``sum_squares(X @ w - y)``, and as the quadratic form of X^T X, whose products are made in the call;
+and both through cvxpy itself.
 SciPy's solvers and the first of these ways are timed once, all others three times, of which the
 best counts. Peers that are not installed are left out:
-pip install osqp clarabel. `sweep` has no times: it compares the objectives of random problems, of
-conditions up to 1e14, with those of SciPy's `lsq_linear` and `nnls` in extended precision.
+pip install osqp clarabel cvxpy. `sweep` has no times: it compares the objectives of random
+problems, of conditions up to 1e14, with those of SciPy's `lsq_linear` and `nnls` in extended
+precision.
 """
 
 from __future__ import annotations
@@ -118,6 +120,16 @@ def simplex(n: int = 10_000, d: int = 500) -> None:
             if has(name.lower())
             for products in (False, True)
         ]
+        peers += [
+            Peer(
+                f"cvxpy, {solver}, 1e-9, {'quad_form of X^T X' if products else 'sum_squares'}",
+                lambda X=X, y=y, s=solver, products=products: by_cvxpy(X, y, s, products),
+                ROUNDS if products else 1,
+                5.0,
+            )
+            for solver, products in (("CLARABEL", False), ("CLARABEL", True), ("OSQP", True))
+            if has("cvxpy") and has(solver.lower())
+        ]
         title = f"Simplex, {n:,} x {d}, correlation {common:g}"
         report(title, X, y, lambda model=model, X=X, y=y: model.fit(X, y), peers)
 
@@ -166,6 +178,22 @@ def by_osqp(P, q, rows, right, d: int) -> np.ndarray:
         polishing=True,
     )
     return np.array(solver.solve().x)[:d]
+
+
+def by_cvxpy(X: np.ndarray, y: np.ndarray, solver: str, products: bool) -> np.ndarray:
+    """The shares as a user of cvxpy writes them; with OSQP, `sum_squares` takes minutes."""
+    import cvxpy
+
+    w = cvxpy.Variable(X.shape[1])
+    loss = 0.5 * cvxpy.sum_squares(X @ w - y)
+    if products:
+        loss = 0.5 * cvxpy.quad_form(w, cvxpy.psd_wrap(X.T @ X)) - (X.T @ y) @ w
+    names = {"CLARABEL": ("tol_gap_abs", "tol_gap_rel", "tol_feas"), "OSQP": ("eps_abs", "eps_rel")}
+    options = dict.fromkeys(names[solver], TOLERANCE)
+    most = {"max_iter": 100_000} if solver == "OSQP" else {}
+    problem = cvxpy.Problem(cvxpy.Minimize(loss), [w >= 0, cvxpy.sum(w) == 1])
+    problem.solve(solver=solver, **options, **most)
+    return w.value
 
 
 # ------------------------------------------------------------------------------------ sweep

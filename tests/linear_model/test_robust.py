@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 from scipy.sparse import csr_array
@@ -106,6 +108,15 @@ def test_several_targets_and_streams(case):
         for summaries in found:
             agree(summaries[target], expected)
             np.testing.assert_allclose(summaries[target].bic, expected.bic, rtol=1e-8)
+
+
+def test_clusters_are_summed_alike_without_the_loop_of_scipy(monkeypatch):
+    cov_type, kwds, _ = CASES["two ways"]
+    model = LeastSquaresRegressor().fit(X, Y)
+    found = model.summary(cov_type=cov_type, cov_kwds=kwds, X=X, y=Y).covariance
+    monkeypatch.setitem(sys.modules, "scipy.sparse._sparsetools", None)
+    plain = model.summary(cov_type=cov_type, cov_kwds=kwds, X=X, y=Y).covariance
+    np.testing.assert_allclose(found, plain, rtol=1e-10, atol=1e-16)
 
 
 def test_intervals_and_influence_of_several_targets():
