@@ -138,7 +138,8 @@ class LeastSquaresRegressor(FromStreams, InferringRegressor):
 
     Constraints that contradict each other are refused before the fit, by name. Those on weights in
     X's dtype hold to its rounding. Where columns depend on each other, several weights may be
-    optimal, of which one is returned. A fit whose certificates are not met warns. `summary` is for
+    optimal, of which one is returned: that of least norm, if `bounds` are all that is asked and it
+    is within them. A fit whose certificates are not met warns. `summary` is for
     weights without constraints, whose standard errors are not those of a bounded fit.
 
     An interrupted or failed fit leaves the estimator as it was.

@@ -12,6 +12,7 @@ optimality, how far each equality is from holding and, where it is finite, the d
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,9 @@ from . import active_set, augmented
 from .active_set import Lasso
 from .augmented import Bounded
 from .bounded_newton import BoundedQuadratic, Found, condition_of
+from .constraints import Constraints
 from .factors import EPS, GRAM_CONDITION, TINY, NotTrustworthy, cholesky_factor, column_scale
+from .orthogonal import solve_triangle_of_rows
 from .problem import Problem, Terms
 from .proximal_newton import (
     GRAM_FEATURES,
@@ -142,8 +145,14 @@ class _SumsPath:
         )
 
     def _shows_all(self, terms: Terms, violation: float) -> bool:
-        """Return whether no column can lower J by more than rounding, given its violation."""
-        if violation * (self.whole_condition or np.inf) <= HIDDEN or violation == 0.0:
+        """Return whether no column can lower J by more than rounding, given its violation.
+
+        Nor may they depend on each other where the optimum of least norm is looked for.
+        """
+        if self.whole_condition is not None and violation * self.whole_condition <= HIDDEN:
+            return True
+        is_unique = asks_more_than_bounds(self.constraints, terms)
+        if violation == 0.0 and is_unique:
             return True
         squares = np.diag(self.H) + terms.l2
         H = self.H + np.diag(terms.l2)
@@ -151,7 +160,13 @@ class _SumsPath:
             factor = cholesky_factor(H, 0.0, column_scale(squares))
         except NotTrustworthy:
             return False
-        return violation * factor.condition <= HIDDEN
+        is_unique |= factor.condition <= GRAM_CONDITION
+        return is_unique and violation * factor.condition <= HIDDEN
+
+
+def asks_more_than_bounds(constraints: Constraints, terms: Terms) -> bool:
+    """Return whether there are equalities or penalties."""
+    return bool(constraints.has_equalities or terms.l1.any() or terms.l2.any())
 
 
 class _RowsPath(RowsTriangle):
@@ -170,7 +185,10 @@ class _RowsPath(RowsTriangle):
         with np.errstate(over="ignore", invalid="ignore"):
             if start is None:
                 start = np.tile(self.constraints.start, (self.system.t, 1))
-            found = [self._found(k, *pair) for k, pair in enumerate(zip(terms, start, strict=True))]
+            found = [
+                self._free(k, own) or self._found(k, own, at)
+                for k, (own, at) in enumerate(zip(terms, start, strict=True))
+            ]
             point, _, _ = _Judge(self, tol).point([minimum for minimum, _ in found], terms)
         point.solver, point.n_iter = "qr", 1
         point.condition = max(minimum.condition for minimum, _ in found)
@@ -188,6 +206,26 @@ class _RowsPath(RowsTriangle):
                 f"{point.condition:.2g})."
             )
         return point
+
+    @cached_property
+    def _least_norm(self) -> np.ndarray | None:
+        """The weights of least norm without bounds, if columns depend on each other."""
+        exponents = np.concatenate([self.units, self.y_units])
+        found = solve_triangle_of_rows(self.system, self.upper, exponents)
+        return found.coef if found.rank < self.system.d else None
+
+    def _free(self, k: int, terms: Terms) -> tuple[Found, bool] | None:
+        """Return the weights of least norm of target k if they minimise J and are within bounds.
+
+        So does scipy.optimize.lsq_linear.
+        """
+        if asks_more_than_bounds(self.constraints, terms):
+            return None
+        w = None if self._least_norm is None else self._least_norm[k]
+        if w is None or not ((terms.lower <= w) & (w <= terms.upper)).all():
+            return None
+        is_free = (terms.lower < w) & (w < terms.upper)
+        return Found(w, np.zeros(len(self.constraints.e)), is_free, np.inf, True), False
 
     def _found(self, k: int, terms: Terms, start: np.ndarray) -> tuple[Found, bool]:
         """Minimise for target k, in the units v = 2^units w / 2^y_unit."""

@@ -204,7 +204,7 @@ def solve_by_qr(system: System) -> Orthogonal:
     """
     upper, exponents = triangle(system)
     with np.errstate(over="ignore", invalid="ignore"):
-        return _solve_triangle(system, upper, exponents)
+        return solve_triangle_of_rows(system, upper, exponents)
 
 
 def triangle(system: System) -> tuple[np.ndarray, np.ndarray]:
@@ -277,7 +277,7 @@ def _with_penalty(system: System, upper: np.ndarray, units: np.ndarray) -> np.nd
     return upper_of_both(upper, penalty)
 
 
-def _solve_triangle(system: System, data: np.ndarray, exponents: np.ndarray) -> Orthogonal:
+def solve_triangle_of_rows(system: System, data: np.ndarray, exponents: np.ndarray) -> Orthogonal:
     d, units, y_units = system.d, exponents[: system.d], exponents[system.d :, None]
     upper = _with_penalty(system, data, units)
     R, c = upper[:d, :d], upper[:d, d:]

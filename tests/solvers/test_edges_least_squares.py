@@ -359,3 +359,15 @@ def test_a_float32_column_that_explains_a_billionth_of_the_targets(solver):
     model = LeastSquaresRegressor(solver=solver).fit(X, y)
     wanted = LeastSquaresRegressor(solver="qr").fit(X.astype(np.float64), y)
     np.testing.assert_allclose(model.coef_, wanted.coef_, rtol=1e-5)
+
+
+def test_dependent_columns_within_bounds_have_the_least_norm():
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        d, k = int(rng.integers(3, 7)), int(rng.integers(1, 3))
+        X = rng.normal(size=(30, k)) @ rng.normal(size=(k, d))
+        y = X @ rng.normal(size=d) + rng.normal(size=30)
+        free = LeastSquaresRegressor().fit(X, y).coef_
+        room = (free.min() - 0.1, free.max() + 0.01)
+        found = LeastSquaresRegressor(bounds=room).fit(X, y).coef_
+        np.testing.assert_allclose(found, free, atol=1e-10 * np.abs(free).max())
