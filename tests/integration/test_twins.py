@@ -9,7 +9,7 @@ ORIGINALS = twins.originals()
 
 
 def test_what_newcomers_read_has_a_twin():
-    names = ("index", "guide", "how_it_works", "migration", "faq")
+    names = ("index", "guide", "how_it_works", "migration", "faq", "command")
     pages = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in names)]
     programs = [ROOT / "examples" / f"{name}.py" for name in TUTORIAL]
     assert {*pages, *programs} <= set(ORIGINALS.values())
