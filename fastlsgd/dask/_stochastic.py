@@ -27,6 +27,7 @@ from ..linear_model._streamed_sgd import (
     loss_after,
     order_of_pass,
     passes_have_ended,
+    refuse_weightless,
 )
 from ._blocks import DaskBlocks, blocks_of, is_lazy
 from ._classifier import SignedTargets, class_weights, label_counts
@@ -94,8 +95,7 @@ class Chain:
                 task = dask.delayed(learned_from, pure=False)
                 delayed = task(self.setting, rows, delayed, self.more)
             learned = dask.compute(delayed)[0]
-        if learned.n_rows == 0:
-            raise ValueError("X has no rows.")
+        refuse_weightless(learned.model, learned.n_rows, "X")
         return learned
 
     def _runs(self, numbers: list[int]) -> Iterator[list[tuple]]:

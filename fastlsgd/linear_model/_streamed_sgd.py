@@ -186,6 +186,14 @@ def loss_after(loss: float, model, n_rows: int) -> float:
     return loss
 
 
+def refuse_weightless(model, n_rows: int, what: str) -> None:
+    """Raise StreamError after a pass over no rows, or none that has weight."""
+    if n_rows == 0:
+        raise StreamError(f"{what} has no rows.")
+    if model._seen is None:
+        raise StreamError(f"{what} has no rows of positive weight.")
+
+
 def order_of_pass(model, rng: np.random.RandomState, n_pieces: int) -> list[int]:
     """Return the order in which a pass visits the pieces."""
     return rng.permutation(n_pieces).tolist() if model.shuffle else list(range(n_pieces))
@@ -258,8 +266,7 @@ class _StreamedFit:
             if file is not None:
                 file.save(self._state())
             meter.count(block, len(self.losses))
-        if self.rows == 0:
-            raise StreamError("The stream has no rows.")
+        refuse_weightless(self.model, self.rows, "The stream")
         self.losses.append(self.loss / self.rows)
         self.loss, self.rows, self.start, self.order = 0.0, 0, (0, 0), None
 

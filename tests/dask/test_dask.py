@@ -265,6 +265,10 @@ def test_what_stochastic_descents_refuse():
         lazy.SGDClassifier(class_weight="balanced").partial_fit(dX, dy > 0, classes=[0, 1])
     with pytest.raises(ValueError, match="X has no rows"):
         lazy.SGDRegressor(**options).fit(dX[:0], dy[:0])
+    with pytest.raises(ValueError, match="X has no rows of positive weight"):
+        lazy.SGDRegressor(**options).fit(dX, dy, da.zeros(N, chunks=60))
+    with pytest.raises(ValueError, match="stream has no rows of positive weight"):
+        fastlsgd.SGDRegressor(**options).fit_stream(scan(X, y, weight=np.zeros(N)))
     grown = chunked(np.where(np.arange(N)[:, None] < 100, X, 1e9 * X), [100])
     with pytest.raises(ValueError, match="block 1 of X: The fit diverges"):
         lazy.SGDRegressor(shuffle=False, **options).fit(grown, dy)
