@@ -27,7 +27,7 @@ from ..linear_model._streamed_sgd import (
     loss_after,
     order_of_pass,
     passes_have_ended,
-    refuse_weightless,
+    rows_of_weight,
 )
 from ._blocks import DaskBlocks, blocks_of, is_lazy
 from ._classifier import SignedTargets, class_weights, label_counts
@@ -70,9 +70,10 @@ def learned_from(
 
 
 def learned_from_rows(X, y, s, learned: Learned, more: dict[str, Any]) -> Learned:
-    model, n = learned.model, X.shape[0]
+    model = learned.model
     y, s = prepared(X, y, s, None)
     model.partial_fit(X, y, sample_weight=s, **more)
+    n = rows_of_weight(X.shape[0], s)
     return Learned(model, loss_after(learned.loss, model, n), learned.n_rows + n)
 
 
@@ -95,7 +96,8 @@ class Chain:
                 task = dask.delayed(learned_from, pure=False)
                 delayed = task(self.setting, rows, delayed, self.more)
             learned = dask.compute(delayed)[0]
-        refuse_weightless(learned.model, learned.n_rows, "X")
+        if learned.n_rows == 0:
+            raise ValueError("X has no rows of positive sample_weight.")
         return learned
 
     def _runs(self, numbers: list[int]) -> Iterator[list[tuple]]:

@@ -186,12 +186,9 @@ def loss_after(loss: float, model, n_rows: int) -> float:
     return loss
 
 
-def refuse_weightless(model, n_rows: int, what: str) -> None:
-    """Raise StreamError after a pass over no rows, or none that has weight."""
-    if n_rows == 0:
-        raise StreamError(f"{what} has no rows.")
-    if model._seen is None:
-        raise StreamError(f"{what} has no rows of positive weight.")
+def rows_of_weight(n: int, sample_weight) -> int:
+    """Return how many rows the mean loss of a call of `partial_fit` is over."""
+    return n if np.ndim(sample_weight) == 0 else int(np.count_nonzero(sample_weight))
 
 
 def order_of_pass(model, rng: np.random.RandomState, n_pieces: int) -> list[int]:
@@ -259,14 +256,15 @@ class _StreamedFit:
                 self.model.partial_fit(
                     block.X, block.y, sample_weight=block.sample_weight, **self.more
                 )
-            rows = len(block.y)
+            rows = rows_of_weight(len(block.y), block.sample_weight)
             self.loss = loss_after(self.loss, self.model, rows)
             self.rows += rows
             self.start = block.position, block.number + 1
             if file is not None:
                 file.save(self._state())
             meter.count(block, len(self.losses))
-        refuse_weightless(self.model, self.rows, "The stream")
+        if self.rows == 0:
+            raise StreamError("The stream has no rows of positive weight.")
         self.losses.append(self.loss / self.rows)
         self.loss, self.rows, self.start, self.order = 0.0, 0, (0, 0), None
 

@@ -253,6 +253,13 @@ def test_epochs_over_blocks_are_those_over_their_rows(rate):
     np.testing.assert_array_equal(model.coef_, whole.coef_)
     np.testing.assert_array_equal(classifier.coef_, other.coef_)
     assert isinstance(model.partial_fit(X, y).predict(X), np.ndarray)
+    if rate == "constant":  # the mean loss is over rows of positive weight
+        once = {"max_iter": 1, "tol": None, "shuffle": False, **options}
+        blocks = (chunked(part, cuts) for part in (X, y, s))
+        losses = lazy.SGDRegressor(**once).fit(*blocks).loss_curve_
+        assert losses == pytest.approx(
+            whole.set_params(**once).fit(X, y, sample_weight=s).loss_curve_
+        )
 
 
 def test_what_stochastic_descents_refuse():
@@ -265,7 +272,7 @@ def test_what_stochastic_descents_refuse():
         lazy.SGDClassifier(class_weight="balanced").partial_fit(dX, dy > 0, classes=[0, 1])
     with pytest.raises(ValueError, match="X has no rows"):
         lazy.SGDRegressor(**options).fit(dX[:0], dy[:0])
-    with pytest.raises(ValueError, match="X has no rows of positive weight"):
+    with pytest.raises(ValueError, match="X has no rows of positive sample_weight"):
         lazy.SGDRegressor(**options).fit(dX, dy, da.zeros(N, chunks=60))
     with pytest.raises(ValueError, match="stream has no rows of positive weight"):
         fastlsgd.SGDRegressor(**options).fit_stream(scan(X, y, weight=np.zeros(N)))
