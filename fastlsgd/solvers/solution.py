@@ -59,6 +59,16 @@ class MostRows:
                 self.numbers = as_scipy(rows)[:, self.columns]
         self._last: tuple[np.ndarray, np.ndarray] | None = None
 
+    def shift(self, change: np.ndarray, point: np.ndarray) -> np.ndarray:
+        """Return the products of changed weights (t, d) with the point that is nearest to this one.
+
+        An L1 penalty leaves most weights at zero, whose columns need not be looked at.
+        """
+        columns = np.flatnonzero(change.any(axis=0))
+        if 2 * len(columns) > len(point) or not isinstance(self.numbers, np.ndarray):
+            return change @ self.nearest_to(point)
+        return change[:, columns] @ _clipped(self.numbers[:, columns], point[columns])
+
     def nearest_to(self, point: np.ndarray) -> np.ndarray:
         """Return the point of their range, column by column, that is nearest to this one."""
         if self._last is None or self._last[0] is not point:
@@ -125,5 +135,7 @@ class Solution:
         """
         if self.centre is None:
             return self.intercept
-        at = self.centre if most_rows is None else most_rows.nearest_to(self.centre)
-        return self.intercept + (self.coef - coef) @ at
+        change = self.coef - coef
+        if most_rows is None:
+            return self.intercept + change @ self.centre
+        return self.intercept + most_rows.shift(change, self.centre)
