@@ -53,7 +53,10 @@ y = (3.0 * X[:, 0] + 2.0 + 0.1 * rng.standard_normal(1000)).astype(np.float32)
 #    model.set_weights([np.full((1, 1), 0.5, np.float32), np.zeros(1, np.float32)])
 #    model.fit(X, y, batch_size=32, epochs=1000, verbose=0)
 
-recorded = json.loads((HERE / "keras_program.json").read_text("utf-8"))
+record = HERE / "keras_program.json"
+if not record.exists():
+    sys.exit(f"This program reads {record.name} beside it: copy that file of examples/ here, too.")
+recorded = json.loads(record.read_text("utf-8"))
 print(f"Keras, recorded: {recorded['versions']}; {recorded['machine']}")
 
 # %%
