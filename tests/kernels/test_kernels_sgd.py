@@ -92,10 +92,16 @@ def test_optimizers(kernels, case, n_threads):
     check_epochs(kernels, *case, n_threads)
 
 
+# For the simulator, which runs the same Python for both dtypes, each kind of rows has one of them.
+KINDS = [("C", np.float32), ("F", np.float64), (np.int32, np.float64), (np.int64, np.float32)]
+if not SIMULATED:
+    KINDS = [(layout, dtype) for layout, _ in KINDS for dtype in (np.float32, np.float64)]
+with_each_kind = pytest.mark.parametrize(("layout", "dtype"), KINDS, ids=str)
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
 @pytest.mark.parametrize("batch_size", [1, 5, 32])
-@pytest.mark.parametrize("layout", ["C", "F", np.int32, np.int64], ids=str)
-@both_dtypes
+@with_each_kind
 def test_optimizers_with_every_option(kernels, optimizer, batch_size, layout, dtype):
     problem = make_problem(3, *MIDDLING, 2, dtype, layout, density=0.3)
     for options in ({}, {"alpha": 0.3, "l1_ratio": 0.4, "average_after": 7}):
@@ -195,8 +201,7 @@ def test_optimizers_in_pieces(kernels, optimizer):
 
 @pytest.mark.parametrize("options", PENALTIES.values(), ids=PENALTIES)
 @pytest.mark.parametrize("batch_size", [1, 5, 64])
-@pytest.mark.parametrize("layout", ["C", "F", np.int32, np.int64], ids=str)
-@both_dtypes
+@with_each_kind
 def test_sgd_epoch_with_each_option(kernels, options, batch_size, layout, dtype):
     problem = make_problem(3, *MIDDLING, 2, dtype, layout, density=0.3)
     n_epochs = 2 if SIMULATED else 3

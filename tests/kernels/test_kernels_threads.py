@@ -18,14 +18,17 @@ def assert_same_bits(actual, expected):
         assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
 
 
+# Enough for several threads. The emulator of a GPU takes a second and more for a thousand rows.
+ROWS = 24 if SIMULATED else 300 if ON_PTX_MACHINE else 12_000
+
+
 @pytest.fixture(scope="module", params=["C", "F", np.int32], ids=str)
 def threaded_problem(request, kernels):
     """A problem that is large enough for several threads."""
     if kernels is reference:
         pytest.skip("the reference has no threads of its own")
     density = 0.4 if request.param is np.int32 else 1.0
-    rows = 24 if SIMULATED else 600 if ON_PTX_MACHINE else 12_000
-    return make_problem(0, rows, 40, 2, np.float32, request.param, density=density)
+    return make_problem(0, ROWS, 40, 2, np.float32, request.param, density=density)
 
 
 @pytest.mark.parametrize("n_threads", [1, 2, 3, 4])
@@ -67,7 +70,7 @@ def test_worker_processes(kernels, backend, method):
         pytest.skip(f"no {method} on this system")
     if backend[0] == "cuda" and method == "fork":
         pytest.skip("CUDA does not work in a child that was forked from a process that uses it")
-    problem = make_problem(0, 12_000, 40, 2, np.float32)
+    problem = make_problem(0, ROWS, 40, 2, np.float32)
     expected = all_kernels(kernels, problem, 2)
     with multiprocessing.get_context(method).Pool(2) as pool:
         calls = [pool.apply_async(kernels_in_a_child, (backend, problem)) for _ in range(4)]
