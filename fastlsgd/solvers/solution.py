@@ -15,6 +15,8 @@ from .rows import CHUNK_NUMBERS, as_dense, as_scipy, random_rows, take_rows
 CHECKED_ROWS = 64  # whose predictions show whether an underflow matters
 # Weights that underflow may change predictions by this share of the targets' spread.
 UNDERFLOW_SHARE = 1e-3
+# A target that varies by this many eps of its own dtype may be constant, but for rounding.
+ROUNDED_EPS = 64.0
 # The least normal numbers; np.finfo takes microseconds.
 TINY_OF = {np.dtype(name): float(np.finfo(name).tiny) for name in ("float32", "float64")}
 
@@ -40,7 +42,8 @@ def weights_underflow(coef: np.ndarray, X: Matrix, y: np.ndarray, sample_weight)
     lost = (coef[small] - coef[small].astype(dtype)) / unit[:, None]
     change = (as_dense(take_rows(X, rows)) @ lost.T).std(axis=0)
     # The weights for a target that is constant are rounding.
-    least = UNDERFLOW_SHARE * (targets / unit).std(axis=0) + float(np.finfo(dtype).eps)
+    rounding = ROUNDED_EPS * float(np.finfo(y.dtype).eps)
+    least = UNDERFLOW_SHARE * (targets / unit).std(axis=0) + rounding
     return bool((change > least).any())
 
 

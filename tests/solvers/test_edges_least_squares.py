@@ -16,7 +16,7 @@ from fits import heavy_first_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastlsgd import LeastSquaresClassifier, LeastSquaresRegressor, lstsq
+from fastlsgd import LeastSquaresClassifier, LeastSquaresRegressor, SGDRegressor, lstsq
 from fastlsgd.solvers import factors, least_squares
 
 SOLVERS = least_squares.DIRECT_SOLVERS
@@ -371,3 +371,12 @@ def test_dependent_columns_within_bounds_have_the_least_norm():
         room = (free.min() - 0.1, free.max() + 0.01)
         found = LeastSquaresRegressor(bounds=room).fit(X, y).coef_
         np.testing.assert_allclose(found, free, atol=1e-10 * np.abs(free).max())
+
+
+@pytest.mark.parametrize("estimator", [LeastSquaresRegressor, SGDRegressor])
+def test_weights_that_vanish_in_float32_beside_a_large_constant(estimator):
+    X = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    y = 1e-197 + 1e-205 * (X.astype(np.float64) @ [1.0, 2.0, 3.0])
+    with pytest.raises(ValueError, match="weights underflow float32"):
+        estimator().fit(X, y)
+    assert not estimator().fit(X, np.full(50, 1e-197)).coef_.any()
