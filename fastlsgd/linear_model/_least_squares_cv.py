@@ -20,6 +20,7 @@ from ..solvers.moments import Sums
 from ..solvers.moments_regression import all_but_one, squared_errors
 from ..solvers.refits import Task
 from ..solvers.serial_blas import blas_for_decomposition, blas_for_fit
+from ..solvers.target_scale import scaled_targets, target_exponents
 from ._base import all_or_nothing, overflow_explained
 from ._constraints import check_alphas
 from ._folds import RoutedSplitter, folds_of
@@ -169,7 +170,12 @@ class LeastSquaresCV(RoutedSplitter, LeastSquaresRegressor):
         x_mean = self._refuse_non_finite(kernels, X)
         # The errors and the last fit share what they need of X.
         problem = replace(self._problem(X, targets, s, x_mean), row_grams={})
-        normalised, _ = problem.normalised()
+        # Squares of y may overflow or vanish; those of errors in units near 1 do not.
+        exponent = 0
+        if problem.is_smooth([1.0]):  # L1 penalties and bounds are in the unit of y
+            exponent = int(target_exponents(targets, s).max())
+        y = scaled_targets(problem.y, X, np.full(problem.y.shape[1], exponent))
+        normalised, _ = replace(problem, y=y).normalised()
         blas = blas_for_decomposition if self.cv is None else blas_for_fit
         with overflow_explained(X, targets, blas):
             if alphas is None:
@@ -181,8 +187,8 @@ class LeastSquaresCV(RoutedSplitter, LeastSquaresRegressor):
                 cv = 5 if self.cv is None else self.cv
                 errors = k_fold(task, alphas, folds_of(cv, *given, X, split_params))
         means = errors if errors.ndim == 1 else errors.mean(axis=1)
-        _refuse_out_of_range(means, targets)
-        self._choose(alphas, errors)
+        _refuse_out_of_range(means, y)
+        self._choose(alphas, errors, exponent)
         return self._solve(kernels, problem, [self.alpha_], None, one_target)
 
     def fit_moments(self, moments: Sequence[Moments]) -> Self:  # type: ignore[override]
@@ -261,10 +267,13 @@ class LeastSquaresCV(RoutedSplitter, LeastSquaresRegressor):
             )
         return np.maximum(errors, 0.0) / (judged.place.weight * coefs.shape[1])
 
-    def _choose(self, alphas: list[float], errors: np.ndarray) -> None:
-        """Set `alpha_` to that of least mean error."""
+    def _choose(self, alphas: list[float], errors: np.ndarray, y_exponent: int = 0) -> None:
+        """Set `alpha_` to that of least mean error, by errors of y times 2^-y_exponent."""
         means = errors if errors.ndim == 1 else errors.mean(axis=1)
         best = int(np.argmin(means))
+        if y_exponent:
+            with np.errstate(over="ignore"):
+                errors, means = (np.ldexp(part, 2 * y_exponent) for part in (errors, means))
         self.alphas_, self.mse_path_ = np.array(alphas), errors
         self.alpha_, self.best_score_ = float(alphas[best]), -float(means[best])
 

@@ -236,8 +236,12 @@ def test_units_near_the_ends_of_a_double(unit):
         agree(model.coef_ * unit, expected.coef_)
     with pytest.raises(ValueError, match="alphas=None goes by the mean squares of X's columns"):
         LeastSquaresCV().fit(X * unit, y)
-    with pytest.raises(ValueError, match="rescale"):
-        LeastSquaresCV(alphas=[1.0]).fit(X, y * unit)
+    agree(
+        LeastSquaresCV(alphas=[1.0]).fit(X, y * unit).coef_ / unit,
+        LeastSquaresCV(alphas=[1.0]).fit(X, y).coef_,
+    )
+    with pytest.raises(ValueError, match="rescale"):  # an L1 penalty is in the unit of y
+        LeastSquaresCV(alphas=[1.0], l1_ratio=1.0).fit(X, y * unit)
 
 
 @pytest.mark.parametrize("kind", [np.asarray, sp.csr_array])

@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
-from fastlsgd import LeastSquaresRegressor, SGDRegressor, SGDRegressorCV
+from fastlsgd import LeastSquaresCV, LeastSquaresRegressor, SGDRegressor, SGDRegressorCV
 from fastlsgd.streaming import scan
 
 # A power of two makes no difference but for numbers that are not normal.
@@ -106,3 +106,16 @@ def test_passes_over_a_stream_refuse_losses_that_overflow():
     X, Y = problem(VERY_WIDE)
     with pytest.raises(ValueError, match="Squares of y overflow"):
         SGDRegressor().fit_stream(scan(X, target=Y[:, 0] * SCALES[0], batch_rows=50))
+
+
+@pytest.mark.parametrize("exponent", [-990, -600, 600, 900])
+@pytest.mark.parametrize("cv", [None, 4])
+def test_cross_validation_of_l2_penalties_on_targets_of_any_scale(cv, exponent):
+    """The squares of y left float64, and the fit was refused."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(40, 5))
+    y = X[:, :2] + rng.normal(size=(40, 2))
+    model = LeastSquaresCV(cv=cv).fit(X, y)
+    scaled = LeastSquaresCV(cv=cv).fit(X, np.ldexp(y, exponent))
+    assert scaled.alpha_ == model.alpha_
+    np.testing.assert_allclose(np.ldexp(scaled.coef_, -exponent), model.coef_, rtol=1e-12)
