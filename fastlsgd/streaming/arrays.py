@@ -26,11 +26,20 @@ class ArraySource:
         # That of `array`, where rows lie together: they are read from it, since pages of a map
         # would count as memory of this process for as long as it lives.
         self.file: Path | None = None
-        self.state = Unchanged(None)
+        self.files: list[Unchanged] = []  # of the caller's paths: those of a map are his own
 
     def read_from(self, file: Path) -> None:
         """Have the rows read from their file, in which they lie together."""
-        self.file, self.state = file, Unchanged(file)
+        self.file = file
+
+    def watch(self, *paths: Any) -> None:
+        """Refuse to read on once one of these is another file; what is no path is left out."""
+        own = [path for path in paths if isinstance(path, (str, os.PathLike))]
+        self.files += [Unchanged(path) for path in own]
+
+    def _check_files(self) -> None:
+        for file in self.files:
+            file.check()
 
     def divided(self, rows: int) -> ArraySource:
         """Set how many rows a piece has."""
@@ -42,36 +51,43 @@ class ArraySource:
         return [f"{self.place}, rows from {start}" for start in starts]
 
     def read(self, piece: int) -> Iterator[tuple[Any, Any, Any, str]]:
+        self._check_files()  # before pages of a map are read: a shorter file would end the process
         rows = slice(piece * self.rows, (piece + 1) * self.rows)
         part = self.array[rows] if self.file is None else self._read_rows(rows)
         is_whole = len(self.columns) == self.array.shape[1]
         X = part if is_whole else part[:, _as_slice(self.columns)]
         if isinstance(part, np.memmap):
             X = np.array(X)  # so that reading the file is done here, ahead of the computation
-        y, s = (
-            None if own is None else np.asarray(part[:, own] if isinstance(own, int) else own[rows])
-            for own in (self.y, self.weight)
-        )
+        y, s = (_rows_of(own, part, rows) for own in (self.y, self.weight))
+        self._check_files()
         yield X, y, s, f"{self.place}, rows from {rows.start}"
 
     def _read_rows(self, rows: slice) -> np.ndarray:
         """Return rows of the file."""
         assert self.file is not None
-        self.state.check()
         n, d = self.array.shape
         count = (min(rows.stop, n) - rows.start) * d
         with open(self.file, "rb") as file:
             file.seek(self.array.offset + rows.start * d * self.array.itemsize)
             found = np.fromfile(file, self.array.dtype, count)
-        self.state.check()
         if len(found) < count:
+            self._check_files()
             raise StreamError(f"{self.place}, rows from {rows.start}: the file has become shorter.")
         return found.reshape(-1, d)
 
     def labels(self) -> np.ndarray:
+        self._check_files()
         y = self.array[:, self.y] if isinstance(self.y, int) else self.y
         starts = range(0, self.array.shape[0], self.rows)
         return distinct(np.asarray(y[start : start + self.rows]) for start in starts)
+
+
+def _rows_of(own: Any, part: np.ndarray, rows: slice) -> np.ndarray | None:
+    """Return targets or weights: none, a column of these rows, or rows of an array of their own."""
+    if own is None:
+        return None
+    found = part[:, own] if isinstance(own, int) else own[rows]
+    return np.array(found) if isinstance(found, np.memmap) else np.asarray(found)
 
 
 def _as_slice(columns: np.ndarray) -> slice | np.ndarray:
@@ -118,7 +134,9 @@ def array_source(array: Any, target: Any, weight: Any, columns: Any, place: str)
             )
     if len(chosen) == 0:
         raise StreamError(f"{place} has no columns beside the target.")
-    return ArraySource(array, y, s, chosen, place)
+    source = ArraySource(array, y, s, chosen, place)
+    source.watch(target, weight)
+    return source
 
 
 def _column_or_array(value, n: int, d: int, name: str, place: str):

@@ -173,8 +173,10 @@ def _is_url(source) -> bool:
 
 def _of_array(array, target, weight, columns, place, batch_rows, memory) -> Stream:
     source = array_source(array, target, weight, columns, str(place))
-    if isinstance(place, Path) and array.flags.c_contiguous:
-        source.read_from(place)
+    if isinstance(place, Path):
+        source.watch(place)
+        if array.flags.c_contiguous:
+            source.read_from(place)
     size = len(source.columns) * array.dtype.itemsize
     own = {"columns": source.columns.tolist(), "array": _told_of_rows(array)}
     rows = rows_per_block(batch_rows, memory, size)

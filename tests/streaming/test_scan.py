@@ -407,15 +407,17 @@ def test_arguments_are_checked(tmp_path):
     assert LeastSquaresRegressor().fit_stream(lists).coef_[0] == pytest.approx(2.0)
 
 
-@pytest.mark.parametrize("kind", ["parquet", "csv", "npy", "svm"])
+@pytest.mark.parametrize("kind", ["parquet", "csv", "npy", "columns.npy", "target.npy", "svm"])
 def test_files_that_change_between_passes_are_refused(kind, tmp_path):
     path = tmp_path / f"t.{kind}"
 
     def write(seed: int):
         table = np.random.default_rng(seed).normal(size=(60 + 20 * seed, 3))
         frame = pd.DataFrame(table, columns=["a", "b", "y"])
-        if kind == "npy":
-            np.save(path, table)
+        if kind == "target.npy":
+            np.save(path, table[:60, 2])
+        elif kind.endswith("npy"):
+            np.save(path, table if kind == "npy" else np.asfortranarray(table))
         elif kind == "svm":
             dump_svmlight_file(table[:, :2], table[:, 2], str(path))
         elif kind == "csv":
@@ -424,7 +426,10 @@ def test_files_that_change_between_passes_are_refused(kind, tmp_path):
             frame.to_parquet(path)
 
     write(0)
-    stream = scan(path, **({} if kind == "svm" else {"target": 2 if kind == "npy" else "y"}))
+    source, target = path, {"target": 2 if kind.endswith("npy") else "y"}
+    if kind == "target.npy":
+        source, target = np.random.default_rng(0).normal(size=(60, 2)), {"target": path}
+    stream = scan(source, batch_rows=20, **target) if kind != "svm" else scan(path)
     model = SGDRegressor(learning_rate="constant", eta0=1e-3, max_iter=3)
     model.fit_stream(stream)
     before = model.coef_
