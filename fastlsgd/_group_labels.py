@@ -9,6 +9,7 @@ floats.
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -262,7 +263,7 @@ def _codes(labels: np.ndarray) -> tuple[np.ndarray, int]:
 
 def _ranks(labels: np.ndarray) -> tuple[np.ndarray, int]:
     """The rank of each label among the different ones, and how many there are."""
-    if "pandas" in sys.modules and labels.dtype.isnative and labels.dtype.char in COMPARED + "OU":
+    if "pandas" in sys.modules and labels.dtype.isnative and labels.dtype.char in COMPARED + "U":
         codes, values = sys.modules["pandas"].factorize(labels, sort=True)
         return np.asarray(codes, np.int64), len(values)
     values, codes = np.unique(labels, return_inverse=True)
@@ -271,16 +272,40 @@ def _ranks(labels: np.ndarray) -> tuple[np.ndarray, int]:
 
 def _codes_of_objects(labels: np.ndarray) -> tuple[np.ndarray, int]:
     """In the order of the labels where they have one, else in that of their first appearance."""
+    codes, values = _hashed(labels)
     try:
-        return _ranks(labels)
-    except TypeError:
+        order = sorted(range(len(values)), key=values.__getitem__)
+        # Frozen sets, for example, have an order in which most of them are not before each other.
+        is_ordered = all(values[k] < values[after] for k, after in pairwise(order))
+    except (TypeError, ValueError):
+        is_ordered = False
+    if not is_ordered:
+        return codes, len(values)
+    ranks = np.empty(len(values), np.int64)
+    ranks[order] = np.arange(len(values))
+    return ranks[codes], len(values)
+
+
+def _hashed(labels: np.ndarray) -> tuple[np.ndarray, list]:
+    """Numbers of labels in the order of their first appearance, and the different ones."""
+    try:
+        if "pandas" in sys.modules:
+            codes, values = sys.modules["pandas"].factorize(labels)
+            return np.asarray(codes, np.int64), values.tolist()
         seen: dict = {}
-        try:
-            codes = np.array([seen.setdefault(label, len(seen)) for label in labels], np.int64)
-        except TypeError:
-            culprit = next(label for label in labels if type(label).__hash__ is None)
-            raise ValueError(f"groups has a label without a hash: {shown(culprit)}.") from None
-        return codes, len(seen)
+        own = [seen.setdefault(label, len(seen)) for label in labels]
+    except TypeError:
+        culprit = next(label for label in labels if not _has_hash(label))
+        raise ValueError(f"groups has a label without a hash: {shown(culprit)}.") from None
+    return np.array(own, np.int64), list(seen)
+
+
+def _has_hash(label) -> bool:
+    try:
+        hash(label)
+    except TypeError:  # also of a tuple with a list in it
+        return False
+    return True
 
 
 def _counting_sort(codes: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

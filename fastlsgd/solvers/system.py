@@ -448,9 +448,10 @@ class System:
     @cached_property
     def underflow(self) -> float:
         """The square of a column below which its product with a residual may underflow."""
-        if working_dtype(self.X) != np.float32:
+        target = self.largest_target() if working_dtype(self.X) == np.float32 else 0.0
+        if target == 0.0:  # no product with a residual, or none in float32
             return 1e-250
-        return self.weight * (1e-30 / max(self.largest_target(), 1e-37)) ** 2
+        return self.weight * (1e-30 / max(target, 1e-37)) ** 2
 
     def refuse_underflow(self, squares: np.ndarray) -> None:
         """Raise NotTrustworthy where a column varies though its square, or float32's product of it

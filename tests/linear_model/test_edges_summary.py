@@ -44,8 +44,9 @@ def same(left, right, rtol=1e-8):
 
 @pytest.mark.parametrize("solver", ["auto", "qr"])
 @pytest.mark.parametrize("value", [3.0, 0.1, 1.7e9, 1e-300])
-def test_a_constant_target(data, solver, value):
-    summary = summary_of(data[0], np.full(40, value), solver=solver)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_constant_target(data, solver, value, dtype):
+    summary = summary_of(data[0].astype(dtype), np.full(40, value), solver=solver)
     assert summary.sigma == 0.0
     assert summary.df_residual == 36
     np.testing.assert_allclose(summary.coef, [value, 0.0, 0.0, 0.0], atol=1e-15 * value)

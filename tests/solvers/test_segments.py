@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -28,6 +30,12 @@ def close(a, b):
     np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
 
 
+def without_order(rng):
+    """Frozen sets, of which some are less than others."""
+    kinds = np.array([frozenset(own) for own in ("a", "b", "ab")], object)
+    return rng.choice(kinds, 120)
+
+
 LABELS = {
     "sorted": lambda rng: np.sort(rng.integers(0, 6, 120)),
     "whole": lambda rng: rng.integers(-3, 3, 120),
@@ -37,13 +45,17 @@ LABELS = {
     "strings": lambda rng: rng.choice(["a", "bb", "c"], 120),
     "objects": lambda rng: rng.choice(np.array(["a", "bb", "c"], object), 120),
     "mixed": lambda rng: rng.choice(np.array([1, "b", (2, 3)], object), 120),
+    "sets": without_order,
     "dates": lambda rng: np.datetime64("2026-01-01") + rng.integers(0, 6, 120),
     "list": lambda rng: rng.integers(0, 6, 120).tolist(),
 }
 
 
 @pytest.mark.parametrize("kind", LABELS)
-def test_groups_of_any_label(kind):
+@pytest.mark.parametrize("has_pandas", [True, False])
+def test_groups_of_any_label(kind, has_pandas, monkeypatch):
+    if not has_pandas:
+        monkeypatch.delitem(sys.modules, "pandas")
     X, y, rng = problem()
     labels = LABELS[kind](rng)
     result = grouped_lstsq(X, y, labels, predictions=True)
