@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .._threads import is_small
-from ..kernels.contract import CSR
+from ..kernels.contract import CSR, Matrix
 from ..kernels.device import lives_on_device
 from .conjugate import CG_CONDITION, Goal, Iterate, descend
 from .conjugate_rows import solve_by_rows
@@ -35,7 +35,7 @@ from .factors import (
 )
 from .graded import GRADED, is_graded, solve_graded
 from .orthogonal import SKETCH_ROWS, sketch_factor, solve_by_qr
-from .rows import as_dense, random_rows, take_rows
+from .rows import as_dense, as_scipy, random_rows, take_rows
 from .serial_blas import blas_for_fit
 from .small import solve_small
 from .solution import Solution
@@ -473,7 +473,7 @@ def _hidden_grade(system: System, scale: np.ndarray) -> float:
         return 1.0
     count = max(LEAST_SAMPLE, min(ORIGIN_ROWS, DENSE_NUMBERS // system.d))
     rows = random_rows(system.n, count, system.host_weights)
-    A = as_dense(take_rows(system.X, rows))
+    A, scale = _often_stored(take_rows(system.X, rows), scale)
     A = np.abs(A - np.median(A, axis=0))
     counted = (A > 0.0) & (scale > 0.0)
     logs = np.log(A, out=np.zeros_like(A), where=counted).sum(axis=0)
@@ -483,6 +483,19 @@ def _hidden_grade(system: System, scale: np.ndarray) -> float:
         return 1.0
     typical = np.exp(logs[known] / counts[known]) * scale[known]
     return float(1.0 / (typical.min() * np.sqrt(system.weight)))
+
+
+def _often_stored(rows: Matrix, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows, dense, and the scale, of columns that have numbers in a quarter of them.
+
+    The median of any other column is zero, and it has too few numbers to tell of ordinary rows. For
+    295 x 3,319 sparse numbers, the medians of all columns took as long as the rest of the descent.
+    """
+    if not isinstance(rows, CSR):
+        return as_dense(rows), scale
+    stored = as_scipy(rows)
+    often = np.flatnonzero(4 * np.bincount(stored.indices, minlength=len(scale)) > rows.shape[0])
+    return stored[:, often].toarray(), scale[often]
 
 
 def _sampled_scale(system: System) -> np.ndarray:
