@@ -47,6 +47,9 @@ LARGE_START = 1e4
 # share of the largest column.
 FEW_VIOLATIONS, ROUNDED = 300, 1e-13
 
+# A minimum, and whether the solver refused columns that depend on others.
+_Answer = tuple[Found, bool]
+
 
 def fit_constrained(
     system: System,
@@ -185,11 +188,12 @@ class _RowsPath(RowsTriangle):
         with np.errstate(over="ignore", invalid="ignore"):
             if start is None:
                 start = np.tile(self.constraints.start, (self.system.t, 1))
-            found = [
-                self._free(k, own) or self._found(k, own, at)
-                for k, (own, at) in enumerate(zip(terms, start, strict=True))
-            ]
-            point, _, _ = _Judge(self, tol).point([minimum for minimum, _ in found], terms)
+            least_norm = [self._free(k, own) for k, own in enumerate(terms)]
+            found, point = self._judged(least_norm, terms, start, tol)
+            if any(least_norm) and not point.converged:
+                # Where they interpolate, their rounding is larger than what is left of y.
+                others = self._judged([None] * len(terms), terms, start, tol)
+                found, point = others if others[1].converged else (found, point)
         point.solver, point.n_iter = "qr", 1
         point.condition = max(minimum.condition for minimum, _ in found)
         if any(refused for _, refused in found):
@@ -207,6 +211,16 @@ class _RowsPath(RowsTriangle):
             )
         return point
 
+    def _judged(
+        self, known: list[_Answer | None], terms: list[Terms], start: np.ndarray, tol: float
+    ) -> tuple[list[_Answer], Solution]:
+        """Return the minima of the targets, found where they are not known, and their judgement."""
+        found = [
+            answer or self._found(k, own, at)
+            for k, (answer, own, at) in enumerate(zip(known, terms, start, strict=True))
+        ]
+        return found, _Judge(self, tol).point([minimum for minimum, _ in found], terms)[0]
+
     @cached_property
     def _least_norm(self) -> np.ndarray | None:
         """The weights of least norm without bounds, if columns depend on each other."""
@@ -214,7 +228,7 @@ class _RowsPath(RowsTriangle):
         found = solve_triangle_of_rows(self.system, self.upper, exponents)
         return found.coef if found.rank < self.system.d else None
 
-    def _free(self, k: int, terms: Terms) -> tuple[Found, bool] | None:
+    def _free(self, k: int, terms: Terms) -> _Answer | None:
         """Return the weights of least norm of target k if they minimise J and are within bounds.
 
         So does scipy.optimize.lsq_linear.
@@ -227,7 +241,7 @@ class _RowsPath(RowsTriangle):
         is_free = (terms.lower < w) & (w < terms.upper)
         return Found(w, np.zeros(len(self.constraints.e)), is_free, np.inf, True), False
 
-    def _found(self, k: int, terms: Terms, start: np.ndarray) -> tuple[Found, bool]:
+    def _found(self, k: int, terms: Terms, start: np.ndarray) -> _Answer:
         """Minimise for target k, in the units v = 2^units w / 2^y_unit."""
         system, d, y_unit = self.system, self.system.d, int(self.y_units[k])
         R, q = self.upper[:d, :d] * (self.scale > 0.0), self.upper[:d, d + k]

@@ -380,3 +380,15 @@ def test_weights_that_vanish_in_float32_beside_a_large_constant(estimator):
     with pytest.raises(ValueError, match="weights underflow float32"):
         estimator().fit(X, y)
     assert not estimator().fit(X, np.full(50, 1e-197)).coef_.any()
+
+
+def test_bounded_weights_that_interpolate_columns_of_all_sizes_are_certified():
+    # Those of least norm leave residuals of 1e-13 of y, in which the rounding of large columns shows.
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        X = rng.normal(size=(19, 31)) * 10.0 ** rng.uniform(-4, 4, 31)
+        y = rng.normal(size=19)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            model = LeastSquaresRegressor(bounds=(-1e6, 1e6)).fit(X, y)
+        np.testing.assert_allclose(model.predict(X), y, atol=1e-8)
