@@ -562,7 +562,8 @@ class SegmentKernels(Protocol):
 
         Each is as accurate as a QR factorisation of its rows in float64, for a condition of up to
         1e10 and beyond. It is SINGULAR where a column's squared distance from those before it (the
-        intercept's first) is at most 2^-102 of its square per row, or 2^-42 for float32 X.
+        intercept's first) is at most 2^-102 of its square per row, or 2^-42 for float32 X
+        without a penalty.
         """
 
 

@@ -320,7 +320,7 @@ def _fit_segment(out: SegmentFits, k: int, Z, s, segments: Segments, dtype) -> N
         out.status[k] = SegmentStatus.SHORT
     elif not ((squares <= 1e290) & ((squares >= 1e-220) | (largest == 0.0))).all():
         out.status[k] = SegmentStatus.OUT_OF_RANGE
-    elif _depends(A, dtype):
+    elif _depends(A, dtype if segments.penalty is None else np.float64):
         out.status[k] = SegmentStatus.SINGULAR
     else:
         out.status[k] = SegmentStatus.FITTED

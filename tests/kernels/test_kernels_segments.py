@@ -187,6 +187,16 @@ def test_short_singular_and_out_of_range(fit):
     assert found.n_rows.tolist() == [2, 7, *[10] * 5]
 
 
+def test_a_penalty_determines_columns_of_float32_that_depend_on_each_other(fit):
+    """Its share of their squares is less than what numbers of float32 hold."""
+    X, y, _, _ = make(6, 40, 1, np.float32)
+    X = np.hstack([X, X]) + np.float32(1e4)
+    segments = Segments(None, np.array([0]), np.array([40]), 1, penalty=np.full(2, 1e-4))
+    A = X[:, :1] - X[:, :1].mean(axis=0, dtype=np.float64)
+    w = (A.T @ (y - y.mean())).item() / (2.0 * (A.T @ A).item() + 1e-4)
+    np.testing.assert_allclose(fit(X, y, None, segments, 1).coef, [[w, w]], rtol=1e-6)
+
+
 def solution_in_extended_precision(A, b):
     """Modified Gram-Schmidt of [A, b], twice, in long double."""
     Q, m = np.column_stack([A, b]).astype(np.longdouble), A.shape[1]

@@ -189,7 +189,7 @@ def _fit_run(
     there = upload("bounds of segments", bounds, stream, np.int64)
     choice = [segments.min_rows, not segments.fit_intercept, segments.skip_nan]
     choice += [segments.inverse, segments.robust]
-    noise = FLOAT32_NOISE if X.flat.itemsize == 4 else 0.0
+    noise = FLOAT32_NOISE if X.flat.itemsize == 4 and segments.penalty is None else 0.0
     table = reserve("table of segments", n * width)
     launch(_fitting(tile), grid, threads, stream)(
         *X.arguments, *block.targets.arguments, *block.weights, *order_arguments(order),

@@ -93,7 +93,7 @@ def segment_fits(
     data, choice = (X, y, s, order, decay), (options[0], options[1] != 0, options[2] != 0)
     hi, lo, peak, z = np.zeros((m, m)), np.zeros((m, m)), np.zeros(m), np.zeros(m)
     A, B, w, v = np.zeros((m, m)), np.zeros((m, m)), np.zeros((m, 2)), np.zeros((m, 2))
-    noise = FLOAT32_NOISE if X.itemsize == 4 else 0.0
+    noise = FLOAT32_NOISE if X.itemsize == 4 and not penalty.any() else 0.0
     first = last = count = removed = 0
     for k in range(low, high):
         begin, end = start[k], stop[k]
