@@ -460,7 +460,10 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
 
     def _check_partial_fit(self) -> None:
         if self.early_stopping:
-            raise ValueError("early_stopping must be False for partial_fit, which does one epoch.")
+            raise ValueError(
+                "early_stopping must be False for partial_fit, streams and Dask collections, of "
+                "which no rows are held out."
+            )
 
     def _shows_non_finite(self) -> bool:
         """Whether it does: the first loss is of all rows unless some are sampled or held out."""
