@@ -383,7 +383,7 @@ def test_weights_that_vanish_in_float32_beside_a_large_constant(estimator):
 
 
 def test_bounded_weights_that_interpolate_columns_of_all_sizes_are_certified():
-    # Those of least norm leave residuals of 1e-13 of y, in which the rounding of large columns shows.
+    # Those of least norm leave residuals of 1e-13 of y: the rounding of large columns shows.
     for seed in range(10):
         rng = np.random.default_rng(seed)
         X = rng.normal(size=(19, 31)) * 10.0 ** rng.uniform(-4, 4, 31)
