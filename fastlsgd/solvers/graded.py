@@ -135,10 +135,11 @@ class _GradedRows:
         known = 4 * stored > len(A)
         units = np.where(known, np.frexp(np.where(known, ordinary, 1.0))[1], exponents)
         units = np.maximum(units, exponents - UNIT_EXPONENT)
-        # A column that is zero in most rows is as large as its other rows are.
+        # A column that is zero but in huge rows is as large as these are: beside their other
+        # columns it would be rounding.
         sizes = np.ldexp(A[:, known], -units[known]).max(axis=1, initial=1.0)
-        rare = ~known & (stored > 0)
-        units[rare] = np.frexp((A[:, rare] / sizes[:, None]).max(axis=0, initial=0.0))[1]
+        beside = np.frexp((A / sizes[:, None]).max(axis=0, initial=0.0))[1]
+        units = np.where(known, np.minimum(units, beside), np.where(stored > 0, beside, units))
         return np.maximum(units, exponents - UNIT_EXPONENT)
 
     def _chunks(self):

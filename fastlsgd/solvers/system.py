@@ -406,6 +406,10 @@ class System:
             spread = np.sqrt(squares / self.n)
         return bool(((spread > 0.0) & (self._far_share * spread < self.eps * size[far])).any())
 
+    def is_far_by(self, spreads: float) -> bool:
+        """Return whether a mean of so many spreads hides the spread in the kernels' rounding."""
+        return self._far_share < self.eps * spreads
+
     @cached_property
     def has_far_sparse_columns(self) -> bool:
         """Whether a sample of sparse rows has a column so far from zero that its spread is lost.

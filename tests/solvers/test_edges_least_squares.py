@@ -392,3 +392,36 @@ def test_bounded_weights_that_interpolate_columns_of_all_sizes_are_certified():
             warnings.simplefilter("error")
             model = LeastSquaresRegressor(bounds=(-1e6, 1e6)).fit(X, y)
         np.testing.assert_allclose(model.predict(X), y, atol=1e-8)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("solver", ["auto", "cg", "sketch"])
+def test_a_heavy_weight_on_a_row_far_from_zero(solver, dtype):
+    """Its residual was rounded to more than what all other rows say: weights 50 times too large."""
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        d = int(rng.integers(1, 4))
+        k = d + 5
+        X = rng.normal(size=(k, d)) * 10.0 ** rng.uniform(-3, 3, size=d)
+        X = (X + 10.0 ** rng.uniform(1, 4) * np.abs(X).max(axis=0)).astype(dtype)
+        y, s = rng.normal(size=k) + 100.0, np.ones(k)
+        s[rng.integers(k)] = 10.0 ** rng.uniform(8, 20)
+        wanted, _ = exact(X, y, s, True)
+        rows = rng.permutation(np.tile(np.arange(k), (1, 100)[seed % 2]))
+        model = LeastSquaresRegressor(solver=solver).fit(X[rows], y[rows], sample_weight=s[rows])
+        rtol = 1e-5 if dtype == np.float32 else 1e-8
+        np.testing.assert_allclose(model.coef_, wanted[:-1], rtol=rtol)
+
+
+def test_a_column_that_is_zero_but_in_huge_rows():
+    """In a unit of its own large numbers, it was rounding beside the other columns there."""
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        X = np.column_stack([np.ones(6), 1e5 * (1.0 + 1e-5 * rng.normal(size=6))])
+        X[:2] *= 1e5
+        y, alpha = 10.0 * rng.normal(size=6), 1e-5
+        A, s = np.zeros((8, 3)), np.append(np.ones(6), [6 * alpha, 6 * alpha])
+        A[:6, :2], A[:6, 2], A[6:, :2] = X, 1.0, np.eye(2)
+        wanted, _ = exact(A, np.append(y, [0.0, 0.0]), s, False)
+        model = LeastSquaresRegressor(alpha=alpha, solver="qr").fit(X, y)
+        np.testing.assert_allclose(model.coef_, wanted[:-1], rtol=1e-6)
