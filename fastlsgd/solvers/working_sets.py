@@ -342,7 +342,7 @@ class _Path:
         losses: list[float] = []
         guesses, least, condition = 0, np.inf, np.nan
         while True:
-            with blas_of(len(self.members) ** 3):
+            with blas_of(len(self.members) ** 3 / 3.0):  # a factor, and its condition
                 if self.is_rough:
                     self._descend(penalty)
                 else:
