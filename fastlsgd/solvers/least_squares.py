@@ -234,7 +234,7 @@ def _targets_exponents(system: System) -> np.ndarray:
 def _first_to_be_trusted(system: System, request: Request, solver: str) -> Solution | None:
     is_warm = request.start is not None
     if system.d <= min(system.n, FAR_FEATURES) and (
-        system.has_far_sparse_columns or _is_ruled_by_weights(system)
+        system.has_far_sparse_columns or _only_qr_sees_light_rows(system)
     ):
         return None
     for attempt in [_ATTEMPTS[solver]] if solver != "auto" else _plan(system, is_warm):
@@ -246,30 +246,41 @@ def _first_to_be_trusted(system: System, request: Request, solver: str) -> Solut
     return None
 
 
-def _is_ruled_by_weights(system: System) -> bool:
-    """Return whether a few weights are so large that only QR sees how the other rows differ.
+def _only_qr_sees_light_rows(system: System) -> bool:
+    """Return whether heavy rows hide how the others differ from all solvers but QR.
 
-    The mean is that of the heaviest rows. Kernels count rows from zero, and round the residuals of
-    the heavy ones to eps of their size: with a weight of 1e20 that is more than the others' sum.
-    Of 75 problems with such a weight, 14 to 20 had weights up to 50 times too large in float32, 13
-    to 30 were off by up to 1 percent in float64. Where it is less, rows are read about their mean.
+    Where they only hide it from kernels, which count rows from zero, gradients read the rows about
+    their mean from now on.
+    """
+    spreads = _spreads_from_zero(system)
+    if not system.is_far_by(spreads):
+        return False
+    if isinstance(system.X, CSR) or spreads > HIDDEN_SPREADS:
+        return True
+    system.is_far, system.precision, system.is_centred = True, "float64", False
+    system.find_centre()
+    return False
+
+
+def _spreads_from_zero(system: System) -> float:
+    """Return how many weighted spreads a column is from zero, at most; 0 where weights are alike.
+
+    The mean is that of the heaviest rows. Kernels round the residuals of these to eps of their
+    size: with a weight of 1e20 that is more than all that the other rows say. Of 75 problems with
+    such a weight, 14 to 20 had weights up to 50 times too large in float32, 13 to 30 were off by up
+    to 1 percent in float64.
     """
     s = system.host_weights
     if s is None or not system.fit_intercept or lives_on_device(system.X):
-        return False
+        return 0.0
     if not s.max() > LIKE_WEIGHTS * s[s > 0.0].min():
-        return False
+        return 0.0
     system.find_centre()
     rows = random_rows(system.n, max(LEAST_SAMPLE, DENSE_NUMBERS // system.d), s)
     A = as_dense(take_rows(system.X, rows)) - system.centre
     squares = np.einsum("i,ij,ij->j", s[rows].astype(np.float64), A, A) * (system.n / len(rows))
     size = np.sqrt(system.weight) * np.abs(system.centre[squares > 0.0])
-    away = float((size / np.sqrt(squares[squares > 0.0])).max(initial=0.0))
-    is_far = system.is_far_by(away)
-    if is_far and not isinstance(system.X, CSR):
-        system.is_far, system.precision, system.is_centred = True, "float64", False
-        system.find_centre()
-    return away > HIDDEN_SPREADS or (is_far and isinstance(system.X, CSR))
+    return float((size / np.sqrt(squares[squares > 0.0])).max(initial=0.0))
 
 
 def _plan(system: System, is_warm: bool) -> list[Callable[[System, Request], Solution]]:
