@@ -29,6 +29,8 @@ def with_text_labels(frame, chosen: Chosen) -> tuple[Any, Chosen]:
     StreamError
         If two labels are the same text.
     """
+    from pandas.api.types import is_hashable
+
     names = {label: str(label) for label in frame.columns}
     if len(set(names.values())) < len(frame.columns):
         texts = [str(label) for label in frame.columns]
@@ -37,7 +39,7 @@ def with_text_labels(frame, chosen: Chosen) -> tuple[Any, Chosen]:
     renamed = frame.set_axis(list(names.values()), axis=1)
 
     def named(label):
-        if not _is_label(label) or label is None:
+        if label is None or not is_hashable(label):
             return label
         return names.get(label, str(label))  # one that is not there is refused by its name
 
@@ -53,11 +55,3 @@ def with_text_labels(frame, chosen: Chosen) -> tuple[Any, Chosen]:
         categories and {named(label): values for label, values in categories.items()},
         impute and {named(label): value for label, value in impute.items()},
     )
-
-
-def _is_label(value) -> bool:
-    try:
-        hash(value)
-    except TypeError:
-        return False
-    return True
