@@ -28,10 +28,6 @@ class ArraySource:
         self.file: Path | None = None
         self.files: list[Unchanged] = []  # of the caller's paths: those of a map are his own
 
-    def read_from(self, file: Path) -> None:
-        """Have the rows read from their file, in which they lie together."""
-        self.file = file
-
     def watch(self, *paths: Any) -> None:
         """Refuse to read on once one of these is another file; what is no path is left out."""
         own = [path for path in paths if isinstance(path, (str, os.PathLike))]

@@ -71,9 +71,8 @@ def scan(
           function that returns an iterator of them.
     target : str, list of str, int or array-like
         Name of the column with the targets, several of them for many targets; of a pandas frame
-        any label. For arrays the number
-        of the column, or an array (or .npy file) of its own. Not for svmlight and batches, which
-        have their targets.
+        any label. For arrays the number of the column, or an array (or .npy file) of its own. Not
+        for svmlight and batches, which have their targets.
     columns : list of str or int, optional
         Columns of X. Default: all but the target and the weight. For svmlight the number of
         columns, which takes a pass over the file if it is not given.
@@ -176,7 +175,7 @@ def _of_array(array, target, weight, columns, place, batch_rows, memory) -> Stre
     if isinstance(place, Path):
         source.watch(place)
         if array.flags.c_contiguous:
-            source.read_from(place)
+            source.file = place
     size = len(source.columns) * array.dtype.itemsize
     own = {"columns": source.columns.tolist(), "array": _told_of_rows(array)}
     rows = rows_per_block(batch_rows, memory, size)
