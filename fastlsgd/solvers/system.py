@@ -47,8 +47,8 @@ CANCELLATION = 1e4
 DOUBT_EPS = 2.0**14
 # Kernels compute with rows about zero. A column whose spread is less than its mean times eps over
 # this is read in float64 about its mean: float32 steps of 1 at 4e6 gave slopes 10 percent off, rows
-# 5,500 spreads from zero 1e-4, and
-# in float64, whose weights are to be right to rounding, 1e8 spreads from zero left errors of 3e-9.
+# 5,500 spreads from zero 1e-4, and in float64, whose weights are to be right to rounding, 1e8
+# spreads from zero left errors of 3e-9.
 FAR_SHARE = {_FLOAT32: 1e-4, _FLOAT64: 1e-11}
 # Sparse columns of more spreads from zero than this are left to QR, which reads dense rows about
 # their mean: weights of the kernels' sums were up to 4e-8 off at 1e7 spreads, 4e-5 at 1e10.
