@@ -120,8 +120,9 @@ const char *fastlsgd_status_text(int status) {
   case FASTLSGD_NO_MEMORY:
     return "not enough memory for the scratch of a kernel";
   case FASTLSGD_INVALID:
-    return "invalid argument: a size that is negative or beyond any memory, an unknown dtype, or "
-           "NULL for an array with elements";
+    return "invalid argument: a size that is negative or beyond any memory, a negative number of "
+           "threads, an unknown dtype, NULL for an array with elements, a batch without rows, or "
+           "more visits than rows";
   }
   return "unknown status";
 }
@@ -173,9 +174,10 @@ static int take_targets(fastlsgd_targets *out, const fastlsgd_targets *y, int64_
   return 1;
 }
 
-static int is_valid_epoch(const fastlsgd_epoch *e) {
-  return e && e->n_visits >= 0 && e->batch_size >= 1 && may_be(e->rates, e->n_visits, 1) &&
-         !e->prox_soft == !e->prox_shrink;
+/* Without an order, each of the n rows is visited once at most; of no rows, none is visited. */
+static int is_valid_epoch(const fastlsgd_epoch *e, int64_t n) {
+  return e && e->n_visits >= 0 && e->n_visits <= (e->order && n ? MOST_NUMBERS : n) &&
+         e->batch_size >= 1 && may_be(e->rates, e->n_visits, 1) && !e->prox_soft == !e->prox_shrink;
 }
 
 static int is_valid_optimizer(const fastlsgd_optimizer *o, int64_t t, int64_t d) {
@@ -259,10 +261,11 @@ int fastlsgd_sgd_epochs(double *losses, void *coefs, double *intercepts, void *w
       !take_targets(&z, y, x.n_rows))
     return FASTLSGD_INVALID;
   const int64_t t = z.n_targets, d = x.n_cols;
-  if (!may_be(w, t, d) || !may_be(b, t, 1) || !is_valid_epoch(epoch) ||
+  if (!may_be(w, t, d) || !may_be(b, t, 1) || !is_valid_epoch(epoch, x.n_rows) ||
       !is_valid_state(state, epoch, t, d))
     return FASTLSGD_INVALID;
   fastlsgd_epoch e = *epoch;
+  if (e.batch_size > MOST_NUMBERS) e.batch_size = MOST_NUMBERS; /* sums with it don't overflow */
   const size_t coef_bytes = (size_t)(t * d) * (x.dtype == FASTLSGD_F32 ? 4 : 8);
   const size_t intercept_bytes = (size_t)t * sizeof *b;
   for (int64_t k = 0; k < n_epochs; ++k) {

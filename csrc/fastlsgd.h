@@ -5,13 +5,14 @@
  * of weight 0 adds nothing, whatever finite numbers it holds. Sums over rows are float64 whatever
  * the dtype of X. fastlsgd/kernels/contract.py has the exact definitions.
  *
- * Status   Every kernel returns FASTLSGD_OK, or another status with nothing written. Sizes, dtypes
- *          and pointers are checked for what can be seen without reading an array; otherwise
- *          arguments are trusted: that arrays are as large as stated, that indices are in range,
- *          that numbers are finite.
- * Threads  `n_threads` is the most that a call may use; 0 is as many as OpenMP would start. Small
- *          calls use one. Kernels may be called from many threads at once. For a fixed number of
- *          threads results have the same bits each time; between numbers they differ by rounding.
+ * Status   Every kernel returns FASTLSGD_OK; FASTLSGD_INVALID, with nothing written; or
+ *          FASTLSGD_NO_MEMORY, after which results may be incomplete. Sizes, dtypes and pointers are
+ *          checked for what can be seen without reading an array; otherwise arguments are trusted:
+ *          that arrays are as large as stated and aligned as their type is, that indices are in
+ *          range, that numbers are finite.
+ * Threads  `n_threads` >= 0 is the most that a call may use; 0 is as many as OpenMP would start.
+ *          Small calls use one. Kernels may be called from many threads at once. For a fixed number
+ *          of threads results have the same bits each time; between numbers they differ by rounding.
  * Memory   Each kernel states what it allocates beside its results; all of it is freed on return.
  *          Nothing of the size of X is allocated, and nothing is changed but the results.
  * ABI      Within one FASTLSGD_ABI_VERSION no structure, value or signature below changes; functions
@@ -89,7 +90,7 @@ FASTLSGD_API int fastlsgd_gram(double *out, const fastlsgd_matrix *X, const fast
 
 /* The order, the rates and the penalty of an epoch of SGD; contract.py defines each field. */
 typedef struct {
-  const int64_t *order; /* (n_visits,) or NULL for 0..n_visits-1 */
+  const int64_t *order; /* (n_visits,), each in [0, n), or NULL for 0..n_visits-1 */
   int64_t n_visits;
   const double *rates; /* (ceil(n_visits / batch_size),) */
   int64_t batch_size;  /* at least 1 */

@@ -172,9 +172,11 @@ template <real T, real U>
 std::vector<double> gram(const matrix<T> &X, const targets<U> &y,
                          std::span<const U> sample_weight = {}, std::span<const double> shift = {},
                          int n_threads = 0) {
-  const std::int64_t m = X.n_cols() + y.n_targets() + 1;
   const void *s = detail::check_rows(X, y, sample_weight);
   if (!shift.empty()) detail::check_size("shift", shift.size(), {X.n_cols()});
+  if (y.n_targets() > PTRDIFF_MAX - 1 - X.n_cols())
+    throw std::invalid_argument("the result is larger than any array");
+  const std::int64_t m = X.n_cols() + y.n_targets() + 1;
   std::vector<double> out(detail::product("the result", {m, m}));
   detail::check(fastlsgd_gram(out.data(), X.get(), y.get(), s,
                               shift.empty() ? nullptr : shift.data(), n_threads));

@@ -129,10 +129,44 @@ static void refuse(void) {
   A.n_cols = (int64_t)1 << 31; /* (d + t + 1)^2 */
   invalid += fastlsgd_gram(loss, &A, &B, NULL, NULL, 1) == FASTLSGD_INVALID;
   const int32_t indptr[] = {0, 1};
-  A = (fastlsgd_matrix){
-      .n_rows = 1, .n_cols = D, .dtype = FASTLSGD_F64, .data = X, .indptr = indptr, .index_bytes = 4};
+  A = (fastlsgd_matrix){.n_rows = 1,
+                        .n_cols = D,
+                        .dtype = FASTLSGD_F64,
+                        .data = X,
+                        .indptr = indptr,
+                        .index_bytes = 4};
   invalid += fastlsgd_loss_gradient(loss, dw, db, &A, &B, w, b, NULL, 1) == FASTLSGD_INVALID;
+  A = (fastlsgd_matrix){
+      .n_rows = N, .n_cols = D, .dtype = FASTLSGD_F64, .data = X, .row_stride = D, .col_stride = 1};
+  const double rates[2] = {0.125, 0.25};
+  fastlsgd_epoch epoch = {.n_visits = N + 1, .rates = rates, .batch_size = INT64_MAX};
+  fastlsgd_state state = {.average_after = -1};
+  invalid += fastlsgd_sgd_epoch(loss, w, b, &A, &B, NULL, &epoch, &state, 1) == FASTLSGD_INVALID;
+  const int64_t order[1] = {0};
+  epoch.order = order, epoch.n_visits = 1, A.n_rows = 0; /* there is no row to visit */
+  invalid += fastlsgd_sgd_epoch(loss, w, b, &A, &B, NULL, &epoch, &state, 1) == FASTLSGD_INVALID;
   printf("invalid %d\n", invalid);
+}
+
+/* Batches of more rows than there are are all of them; returns whether that holds in two epochs. */
+static int take_all_rows(int64_t columns, int64_t t) {
+  const double rates[2] = {0.125, 0.25};
+  double weights[2][T * D] = {{0}}, intercept[2][T] = {{0}}, losses[2][2];
+  for (int k = 0; k < 2; ++k) {
+    const fastlsgd_matrix A = {.n_rows = N,
+                               .n_cols = columns,
+                               .dtype = FASTLSGD_F64,
+                               .data = X,
+                               .row_stride = D,
+                               .col_stride = 1};
+    const fastlsgd_targets B = {y, t, T, 1, FASTLSGD_F64};
+    const fastlsgd_epoch epoch = {.n_visits = N, .rates = rates, .batch_size = k ? INT64_MAX : N};
+    fastlsgd_state state = {.average_after = -1};
+    check(fastlsgd_sgd_epochs(losses[k], NULL, NULL, weights[k], intercept[k], &A, &B, NULL, &epoch,
+                              &state, 2, 1));
+  }
+  return memcmp(weights[0], weights[1], sizeof weights[0]) == 0 &&
+         memcmp(losses[0], losses[1], sizeof losses[0]) == 0;
 }
 
 static double now(void) {
@@ -169,5 +203,6 @@ int main(int argc, char **argv) {
   compare();
   call_all_sizes();
   refuse();
+  printf("whole %d\n", take_all_rows(D, T) + take_all_rows(D, 1) + take_all_rows(1, 1));
   return 0;
 }

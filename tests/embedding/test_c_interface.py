@@ -68,7 +68,8 @@ def test_a_program_in_c_gets_the_same_bits(tmp_path):
     assert lines["version"] == [fastlsgd.__version__]
     assert int(lines["cases"][0]) >= 324
     assert lines["failed"] == ["0"]  # sizes of 0, in every kernel
-    assert lines["invalid"] == ["7"]
+    assert lines["invalid"] == ["9"]
+    assert lines["whole"] == ["3"]
 
 
 def test_a_program_in_cpp_gets_the_same_bits(tmp_path):

@@ -78,7 +78,8 @@ def test_the_library_alone_computes_the_same(edge, tmp_path):
     lines = parsed(run(*launcher, caller))
     assert lines["isa"] == ["neon"] if launcher else lines["isa"]
     assert lines["failed"] == ["0"]
-    assert lines["invalid"] == ["7"]
+    assert lines["invalid"] == ["9"]
+    assert lines["whole"] == ["3"]
     for name, value in expected().items():
         found = np.array(lines[name], float)
         if name == "gram":
