@@ -17,6 +17,7 @@ from scipy.sparse import csc_array
 
 from ._validation import shown
 from .kernels import load_backend
+from .kernels.optional import has_order_kernels
 
 # Whole numbers of a range of at most this many times the rows are codes as they are.
 DENSE_CODES = 4
@@ -221,9 +222,10 @@ def _bounds_of_sorted(labels: np.ndarray) -> np.ndarray | None:
     """Where each label begins and the last one ends; None if they are not sorted."""
     if labels.dtype.kind == "O":
         return None
-    compiled = getattr(load_backend("auto"), "label_bounds", None)
-    if compiled and labels.flags.c_contiguous and labels.flags.aligned and labels.dtype.isnative:
-        bounds = compiled(labels)
+    kernels, flags = load_backend("auto"), labels.flags
+    is_plain = flags.c_contiguous and flags.aligned and labels.dtype.isnative
+    if is_plain and has_order_kernels(kernels):
+        bounds = kernels.label_bounds(labels)
         if bounds is None or labels.dtype.char in COMPARED:
             return bounds
         firsts = labels[bounds[:-1]]
@@ -310,9 +312,9 @@ def _has_hash(label) -> bool:
 
 def _counting_sort(codes: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """The rows in the order of their codes, and where each code that occurs begins and ends."""
-    compiled = getattr(load_backend("auto"), "sort_codes", None)
-    if compiled:
-        order, starts = compiled(np.ascontiguousarray(codes), count)
+    kernels = load_backend("auto")
+    if has_order_kernels(kernels):
+        order, starts = kernels.sort_codes(np.ascontiguousarray(codes), count)
         return order, starts[np.append(True, starts[1:] > starts[:-1])]
     # SciPy's conversion of CSC to CSR, with one number per column, is a stable counting sort.
     n = len(codes)

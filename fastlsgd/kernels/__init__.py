@@ -60,6 +60,13 @@ BACKENDS = {
 if TYPE_CHECKING:  # mypy checks each module against its protocol
     from . import cuda, native, numba_cpu, reference
     from .contract import DeviceKernels, SegmentKernels
+    from .optional import (
+        ColumnKernels,
+        OrderKernels,
+        RowKernels,
+        SmallKernels,
+        TriangleKernels,
+    )
 
     _native: Kernels = native
     _numba: Kernels = numba_cpu
@@ -69,6 +76,11 @@ if TYPE_CHECKING:  # mypy checks each module against its protocol
     _numba_segments: SegmentKernels = numba_cpu
     _reference_segments: SegmentKernels = reference
     _cuda_segments: SegmentKernels = cuda
+    _native_small: SmallKernels = native
+    _native_columns: ColumnKernels = native
+    _native_rows: RowKernels = native
+    _native_triangles: TriangleKernels = native
+    _native_orders: OrderKernels = native
 
 
 def load_backend(name: str) -> ModuleType:

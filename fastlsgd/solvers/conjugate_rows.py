@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..kernels.contract import CSR, working_dtype
+from ..kernels.optional import RowKernels, has_row_kernels
 from .conjugate import (
     CG_CONDITION,
     LOOK_BACK,
@@ -24,7 +25,7 @@ from .conjugate import (
     dots,
 )
 from .factors import NotTrustworthy
-from .row_descent import RowGoal, RowMatrix, can_descend_rows, descend_rows
+from .row_descent import RowGoal, RowMatrix, descend_rows
 from .row_products import RowProducts, ScipyProducts, row_products
 from .solution import Solution
 from .system import CANCELLATION, System
@@ -123,10 +124,11 @@ class _Iterated(RowMetric):
         def note(objective: np.ndarray) -> None:
             losses.append(0.5 * total(objective))
 
-        if isinstance(self.products, ScipyProducts) or not can_descend_rows(self.kernels):
+        kernels = self.kernels
+        if isinstance(self.products, ScipyProducts) or not has_row_kernels(kernels):
             found = self._by_products(e, limits, note)
         else:
-            found = descend_rows(self._matrix(), e, self.y, self.u, limits, note)
+            found = descend_rows(self._matrix(kernels), e, self.y, self.u, limits, note)
             self.rows.system.passes += found.n_iter
         self.most -= found.n_iter
         if found.is_slow or (self.most <= 0 and allowed < self.left - 1):
@@ -165,11 +167,11 @@ class _Iterated(RowMetric):
             self._product, r, self.reduction, limits.max_iter, limits.budget, told, limits.spent
         )
 
-    def _matrix(self) -> RowMatrix:
+    def _matrix(self, kernels: RowKernels) -> RowMatrix:
         rows = self.rows
         is_centred = rows.null is not None
         return RowMatrix(
-            self.kernels,
+            kernels,
             self.X,
             self.alpha,
             np.ascontiguousarray(self.scale[:, 0]),

@@ -16,6 +16,7 @@ import numpy as np
 from scipy.linalg import lapack, solve_triangular
 
 from ..kernels.contract import Kernels
+from ..kernels.optional import has_column_kernels
 from .factors import EPS, TINY
 from .problem import Penalty
 from .quadratic import Quadratic
@@ -118,10 +119,12 @@ class DescentQuadratic(Quadratic):
         `q` is the gradient at w, where it is known; both are changed in place.
         """
         q = self.gradient(w) if q is None else q
-        compiled = getattr(self.kernels, "coordinate_descent", coordinate_descent)
+        kernels, visit = self.kernels, coordinate_descent
+        if has_column_kernels(kernels):
+            visit = kernels.coordinate_descent
         asked = penalty.l1, penalty.l2, penalty.positive, tol
         return in_short_calls(
-            lambda most: compiled(self.H, w, q, *asked, most), float(len(w)) ** 2, epochs
+            lambda most: visit(self.H, w, q, *asked, most), float(len(w)) ** 2, epochs
         )
 
 

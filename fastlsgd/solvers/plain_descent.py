@@ -25,6 +25,7 @@ from ..kernels.contract import (
     rows_per_group,
     working_dtype,
 )
+from ..kernels.optional import has_order_kernels
 from ..optimizers import Course, Optimizer, Schedule
 from .interrupt import call_long
 from .rows import row_slice
@@ -165,7 +166,8 @@ class PlainDescent:
         data, n_visits = self.data, visits.n_visits
         n_updates = -(-n_visits // self.steps.batch_size)
         rates = self._next_rates(count * n_updates, n_visits)
-        order = visits.orders(count, getattr(data.kernels, "permute", None))
+        kernels = data.kernels
+        order = visits.orders(count, kernels.permute if has_order_kernels(kernels) else None)
         epoch = self._options(order, rates.reshape(count, n_updates))
         arrays = data.X, data.y, self.coef, self.intercept, data.sample_weight
         done = data.kernels.sgd_epochs(*arrays, epoch, self.state, data.n_threads)

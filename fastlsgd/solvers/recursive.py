@@ -30,7 +30,7 @@ from .problem import Penalty
 from .quadratic import minima
 from .serial_blas import blas_for, serial_blas
 from .training import Objective
-from .updated_factor import UpdatedFactor, with_reflected
+from .updated_factor import UpdatedFactor, updated
 
 # Relative to a unit vector, or to the mean, a part of this size is rounding.
 FLAT_NOISE = 1e-9
@@ -131,7 +131,7 @@ def _joint(X: np.ndarray, y: np.ndarray, s: np.ndarray) -> np.ndarray:
 def _with_rows(R: np.ndarray, A: np.ndarray, k: int, kernels: Kernels | None = None) -> np.ndarray:
     """Return the first k rows of the triangle of R and A; those below hold residuals of y alone."""
     if len(R) == k:
-        return getattr(kernels, "update_triangle", with_reflected)(R, A)
+        return updated(R, A, kernels)
     stacked = np.vstack([R, A])
     with blas_for(stacked):
         return np.asarray(np.linalg.qr(stacked, mode="r"))[:k]

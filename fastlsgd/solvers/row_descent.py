@@ -20,11 +20,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from ..kernels.contract import CSR
+from ..kernels.optional import RowKernels
 from .conjugate import LOOK_BACK, Inner, condition_seen, exceeds
 from .interrupt import LONG_WORK, call_long
 from .row_products import LINE, WIDTHS, aligned
@@ -39,7 +39,7 @@ HALF = 0.5
 class RowMatrix:
     """M = D (A A^T + alpha I) D of sparse rows X, where A is X about the mean, weighted."""
 
-    kernels: Any
+    kernels: RowKernels
     X: CSR  # (n, d), as kernels can read it
     alpha: float
     scale: np.ndarray  # (n,): D
@@ -81,10 +81,6 @@ class _TileFound:
     squares: np.ndarray  # (k + 1, w): |e|^2 before each iteration, and after the last
     products: np.ndarray  # (k + 1, w): u^T (e + y), less what the start of the stage has of it
     is_slow: bool
-
-
-def can_descend_rows(kernels: Any) -> bool:
-    return hasattr(kernels, "descend_rows")
 
 
 def descend_rows(

@@ -10,12 +10,13 @@ of float64. With 55 numbers per row, milliseconds of both products for 1 and 10 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeGuard
 
 import numpy as np
 
 from ..kernels.blocks import takes
 from ..kernels.contract import CSR, Kernels
+from ..kernels.optional import RowKernels, has_row_kernels
 from .interrupt import call_long
 from .rows import as_scipy, row_squares, stored_numbers
 
@@ -36,7 +37,7 @@ class RowProducts:
         How many vectors there are.
     """
 
-    def __init__(self, kernels: Any, X: CSR, count: int) -> None:
+    def __init__(self, kernels: RowKernels, X: CSR, count: int) -> None:
         self.kernels, self.X = kernels, X
         self.numbers = stored_numbers(X)
         self.tiles = []
@@ -122,9 +123,9 @@ def _product(A, vectors: np.ndarray) -> np.ndarray:
     return out
 
 
-def has_row_products(kernels: Kernels, X: CSR) -> bool:
+def has_row_products(kernels: Kernels, X: CSR) -> TypeGuard[RowKernels]:
     """Whether compiled kernels can read X."""
-    return hasattr(kernels, "row_sums") and takes(X)
+    return has_row_kernels(kernels) and takes(X)
 
 
 def row_products(kernels: Kernels, X: CSR, count: int) -> RowProducts:

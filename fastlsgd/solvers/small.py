@@ -21,12 +21,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from operator import sub, truediv
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import numpy as np
 from scipy.linalg import lapack
 
 from ..kernels.contract import Kernels, Matrix
+from ..kernels.optional import has_small_kernels
 from .conjugate import ROUNDING, SAFETY, SHARP, Goal
 from .factors import EPS, GRAM_CONDITION, NotTrustworthy, TriangularFactor, upper_of
 from .solution import Solution
@@ -90,26 +91,25 @@ def small_weights(
 
     None also without compiled kernels, and where a weight is zero or not normal in X's dtype.
     """
-    compiled = getattr(kernels, "small_weights", None)
-    if compiled is None or not _is_small(X, y, s):
+    if not (has_small_kernels(kernels) and _is_small(X, y, s)):
         return None
     ordinary, limits = AS_TUPLES[X.dtype]
-    return compiled(X, y, s, alpha, ordinary, limits, goal.tol, goal.max_iter)
+    return kernels.small_weights(X, y, s, alpha, ordinary, limits, goal.tol, goal.max_iter)
 
 
 def solve_small(
     data: TrainingData, alphas: Sequence[float], goal: Goal, *, fit_intercept: bool
 ) -> list[Solution] | None:
     """Return the solutions of `solve_least_squares`, or None to leave the problem to that."""
-    if not is_small_problem(data):
+    X, kernels = data.X, data.kernels
+    if not _is_small(X, data.y, data.sample_weight):
         return None
-    ordinary, limits = ORDINARY[data.X.dtype], LIMITS[data.X.dtype]
-    compiled = getattr(data.kernels, "small_least_squares", None)
-    if compiled is None:
+    ordinary, limits = ORDINARY[X.dtype], LIMITS[X.dtype]
+    if not has_small_kernels(kernels):
         with np.errstate(over="ignore", invalid="ignore"):
             return _solutions(data, alphas, goal, fit_intercept)
-    fits = compiled(
-        data.X,
+    fits = kernels.small_least_squares(
+        X,
         data.y,
         data.sample_weight,
         alphas,
@@ -152,7 +152,7 @@ def is_small_problem(data: TrainingData) -> bool:
     return _is_small(data.X, data.y, data.sample_weight)
 
 
-def _is_small(X: Matrix, y: np.ndarray, s: np.ndarray | None) -> bool:
+def _is_small(X: Matrix, y: np.ndarray, s: np.ndarray | None) -> TypeGuard[np.ndarray]:
     if type(X) is not np.ndarray or type(y) is not np.ndarray or X.size > SMALL_NUMBERS:
         return False
     n, d = X.shape

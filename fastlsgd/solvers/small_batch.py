@@ -12,6 +12,8 @@ import math
 
 import numpy as np
 
+from ..kernels.contract import Kernels
+from ..kernels.optional import has_small_kernels
 from .small import LIMITS, ORDINARY, SMALL_COLUMNS, SMALL_DTYPES, SMALL_NUMBERS
 
 # Products with each target are plain loops, which BLAS overtakes for more of them.
@@ -19,7 +21,7 @@ MOST_TARGETS = 64
 
 
 def solve_small_batch(
-    kernels, A: np.ndarray, b: np.ndarray, n_threads: int
+    kernels: Kernels, A: np.ndarray, b: np.ndarray, n_threads: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Solve min |A x - b|^2 for each A (..., n, d) and b (..., n, t), where that is certain.
 
@@ -31,7 +33,6 @@ def solve_small_batch(
         Where it is False, x has no meaning.
     """
     batch, (n, d), t = A.shape[:-2], A.shape[-2:], b.shape[-1]
-    compiled = getattr(kernels, "solve_small_batch", None)
     is_small = (
         0 < n * d <= SMALL_NUMBERS
         and min(n, d) <= SMALL_COLUMNS
@@ -41,11 +42,12 @@ def solve_small_batch(
         and A.flags.aligned
         and b.flags.aligned
     )
-    if compiled is None or not is_small:
+    if not (is_small and has_small_kernels(kernels)):
         return np.empty((*batch, d, t)), np.zeros(batch, bool)
     p = math.prod(batch)
     A, b = A.reshape(p, n, d), b.reshape(p, n, t)
-    x, solved = compiled(A, b, ORDINARY[A.dtype], LIMITS[A.dtype], n_threads)
+    ordinary, limits = ORDINARY[A.dtype], LIMITS[A.dtype]
+    x, solved = kernels.solve_small_batch(A, b, ordinary, limits, n_threads)
     # A target of zeros is out of the ordinary, but not rare among gradients.
     for k in np.flatnonzero(~solved):
         if not b[k].any() and np.isfinite(A[k]).all():

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..kernels.contract import SmallLassos
+from ..kernels.optional import has_small_kernels
 from .problem import Penalty
 from .proximal_newton import ROUND_CONDITION, judged, objective_of, optimality_of
 from .small import ORDINARY, is_small_problem
@@ -52,18 +53,19 @@ def solve_small_lasso(
     data: TrainingData, penalties: list[Penalty], *, fit_intercept: bool, tol: float
 ) -> list[Solution] | None:
     """Return the solutions of `fit_path`, or None to leave the problem to that."""
-    compiled = getattr(data.kernels, "small_lasso", None)
-    if compiled is None:
+    X, kernels = data.X, data.kernels
+    if not has_small_kernels(kernels):
         return None
     is_wide = _is_wide(data, penalties)
     if not is_wide and not is_small_problem(data):
         return None
-    fits = compiled(
-        data.X,
+    assert isinstance(X, np.ndarray)
+    fits = kernels.small_lasso(
+        X,
         data.y,
         data.sample_weight,
         fit_intercept,
-        ORDINARY[data.X.dtype],
+        ORDINARY[X.dtype],
         np.array([penalty.l1 for penalty in penalties]),
         np.array([penalty.l2 for penalty in penalties]),
         penalties[0].positive,
@@ -71,7 +73,7 @@ def solve_small_lasso(
     )
     if fits is None:
         return None
-    sums, points = _FoundSums(fits, EPS_OF[data.X.dtype]), []
+    sums, points = _FoundSums(fits, EPS_OF[X.dtype]), []
     for k, penalty in enumerate(penalties):
         point = _certified(sums, k, penalty, tol)
         if point is None:

@@ -106,7 +106,7 @@ class Visits:
         return shuffled.astype(np.int64, copy=False)
 
     def orders(
-        self, count: int, permute: Callable[[object, np.ndarray], None] | None
+        self, count: int, permute: Callable[[np.random.BitGenerator, np.ndarray], None] | None
     ) -> np.ndarray | None:
         """Return the orders (count, n_visits) of the next epochs, as `order` would one by one.
 

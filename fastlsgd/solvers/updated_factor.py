@@ -25,6 +25,7 @@ import numpy as np
 from scipy.linalg import blas, lapack
 
 from ..kernels.contract import Kernels
+from ..kernels.optional import has_triangle_kernels
 from .factors import EPS, reciprocal_condition, solve_upper
 
 BLOCK = 16  # columns of a block reflection: of 8, 16 and 32 the quickest for most shapes
@@ -108,7 +109,7 @@ class UpdatedFactor:
         """
         C = A[:, : len(self.joint)]
         return UpdatedFactor(
-            getattr(kernels, "update_triangle", with_reflected)(self.joint, A),
+            updated(self.joint, A, kernels),
             self.squares + np.einsum("ij,ij->j", C, C),
             self.l2,
             self.weight + weight,
@@ -146,11 +147,10 @@ class UpdatedFactor:
     def solution(self, kernels: Kernels | None = None) -> np.ndarray:
         """Return u of all targets, (t, k); `kernels` may have a compiled `solve_triangle`."""
         rest, size = self.l2 * (self.weight - self.penalised), np.sqrt(self.squares)
-        compiled = getattr(kernels, "solve_triangle", None)
-        if compiled is None:
+        if not has_triangle_kernels(kernels):
             return self._solution(rest, size[:, None])
         steps = rest, self.has_intercept, TOLERANCE, MOST_STEPS
-        return compiled(self.joint, size, *steps)
+        return kernels.solve_triangle(self.joint, size, *steps)
 
     def _solution(self, rest: float, size: np.ndarray) -> np.ndarray:
         """Return what compiled kernels do, in LAPACK."""
@@ -170,8 +170,10 @@ class UpdatedFactor:
         return u.T
 
 
-def with_reflected(joint: np.ndarray, A: np.ndarray) -> np.ndarray:
+def updated(joint: np.ndarray, A: np.ndarray, kernels: Kernels | None = None) -> np.ndarray:
     """Return [R, Q^T Y] (k, k + t), brought up to date with rows [C, Y] (m, k + t)."""
+    if has_triangle_kernels(kernels):
+        return kernels.update_triangle(joint, A)
     k = len(joint)
     upper, V, T, _ = lapack.dtpqrt(0, min(BLOCK, k), joint[:, :k], A[:, :k])
     right, _, _ = lapack.dtpmqrt(0, V, T, joint[:, k:], A[:, k:], trans="T")

@@ -29,6 +29,7 @@ import numpy as np
 from ..kernels.blocks import takes
 from ..kernels.contract import CSR
 from ..kernels.device import lives_on_device
+from ..kernels.optional import has_column_kernels
 from .coordinate_descent import DescentQuadratic, in_short_calls
 from .factors import EPS, NotTrustworthy, cholesky_factor, column_scale
 from .least_squares import GRAM_CONDITION, column_squares
@@ -184,7 +185,7 @@ class _Path:
         low, high = QUICK_RANGE
         seen = self.size[self.scale > 0.0]
         is_plain = self.system.host_weights is None and not isinstance(self.system.X, CSR)
-        is_plain = is_plain and (self._is_float32 or hasattr(self.system.kernels, "column_descent"))
+        is_plain = is_plain and (self._is_float32 or has_column_kernels(self.system.kernels))
         return "float32" if is_plain and bool(((seen > low) & (seen < high)).all()) else "float64"
 
     @property
@@ -239,7 +240,7 @@ class _Path:
     @property
     def _may_descend_on_columns(self) -> bool:
         is_kept = self.n_kept == len(self.members) and self.dtype == np.float32
-        compiled = hasattr(self.system.kernels, "column_descent")
+        compiled = has_column_kernels(self.system.kernels)
         return self.is_rough and is_kept and compiled and len(self.kept) > 0
 
     def _find_products(self) -> None:
@@ -300,9 +301,9 @@ class _Path:
         system, out = self.system, np.zeros((len(members) - k, len(members)))
         place = np.full(system.d, -1, dtype=np.int64)
         place[members] = np.arange(len(members))
-        products = column_products
-        if takes(X):
-            products = getattr(system.kernels, "column_products", column_products)
+        products, kernels = column_products, system.kernels
+        if has_column_kernels(kernels) and takes(X):
+            products = kernels.column_products
         for start, stop in _parts(X):
             s = system.host_weights
             s = None if s is None else s[start:stop].astype(np.float64)
@@ -466,13 +467,13 @@ class _Path:
 
     def _descend_on_columns(self, penalty: Penalty, t: int, w, tol: float, epochs: int) -> None:
         """Move the weights w of the members for target t, in place, in float32 products."""
-        system, A = self.system, self.kept[: self.n_kept]
+        system, A, kernels = self.system, self.kept[: self.n_kept], self.system.kernels
+        assert has_column_kernels(kernels)
         y = np.asarray(system.y[:, t], np.float64) - system.y_centre[t]
         r = w.astype(np.float32) @ A - y.astype(np.float32)
-        compiled = getattr(system.kernels, "column_descent")  # noqa: B009
         asked = penalty.l1, penalty.l2, penalty.positive, max(tol, FLOOR * unit_of(penalty, self.c))
         in_short_calls(
-            lambda most: compiled(A, w, r, system.weight, *asked, most),
+            lambda most: kernels.column_descent(A, w, r, system.weight, *asked, most),
             2.0 * A.size,
             epochs,
         )
