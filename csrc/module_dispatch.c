@@ -1,6 +1,7 @@
 /* What is in the extension module alone and is compiled once per instruction set, by the set that the
  * library uses. */
 
+#include "active_walk.h"
 #include "coordinate_descent.h"
 #include "fastlsgd.h"
 #include "isas.h"
@@ -22,6 +23,7 @@
   }
 
 DISPATCH(fastlsgd_descents, fastlsgd_descent_functions)
+DISPATCH(fastlsgd_walk_function, fastlsgd_walk_functions)
 DISPATCH(fastlsgd_row_kernels, fastlsgd_row_functions)
 DISPATCH(fastlsgd_segments_table, fastlsgd_segments_functions)
 DISPATCH(fastlsgd_moments_table, fastlsgd_moments_functions)
@@ -36,6 +38,11 @@ int64_t fastlsgd_coordinate_descent(double *w, double *q, const fastlsgd_quadrat
 int64_t fastlsgd_column_descent(double *w, float *r, const fastlsgd_columns *problem, double tol,
                                 int64_t n_epochs) {
   return fastlsgd_descent_functions()->on_columns(w, r, problem, tol, n_epochs);
+}
+
+int64_t fastlsgd_walk_sets(fastlsgd_walk *walk, const fastlsgd_quadratic *problem, double tol,
+                           int64_t most_steps, int *status) {
+  return (*fastlsgd_walk_functions())(walk, problem, tol, most_steps, status);
 }
 
 void fastlsgd_row_sums(double *z, const fastlsgd_matrix *X, const double *u, int64_t t, int64_t w) {

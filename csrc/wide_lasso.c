@@ -96,18 +96,6 @@ static void dot_four(double *out, const double *x, const double *const *rows, in
     for (int k = 0; k < 4; ++k) out[k] += x[i] * rows[k][i];
 }
 
-/* y += the sum of four rows times their factors. */
-static void add_four(double *restrict y, const double *factors, const double *const *rows,
-                     int64_t n) {
-  const double *a = rows[0], *b = rows[1], *c = rows[2], *e = rows[3];
-  const double of_a = factors[0], of_b = factors[1], of_c = factors[2], of_e = factors[3];
-  int64_t i = 0;
-  for (; i + LANES <= n; i += LANES)
-    *(vec *)(y + i) += (of_a * *(const vec *)(a + i) + of_b * *(const vec *)(b + i)) +
-                       (of_c * *(const vec *)(c + i) + of_e * *(const vec *)(e + i));
-  for (; i < n; ++i) y[i] += (of_a * a[i] + of_b * b[i]) + (of_c * c[i] + of_e * e[i]);
-}
-
 /* Four columns of the list (or of all, without one) from number a of k on; the last is repeated where
  * there are fewer. */
 static void columns_of(const Wide *p, const int64_t *list, int64_t a, int64_t k,

@@ -85,6 +85,19 @@ def column_descent(
     tol: float,
     n_epochs: int,
 ) -> int: ...
+def walk_sets(
+    H: np.ndarray,
+    c: np.ndarray,
+    state: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
+    unit: np.ndarray,
+    scale: np.ndarray,
+    size: int,
+    l1: float,
+    l2: float,
+    positive: bool,
+    tol: float,
+    most_steps: int,
+) -> tuple[int, int, int]: ...
 def column_products(
     X: CSR, s: np.ndarray | None, place: np.ndarray, k: int, first: int
 ) -> np.ndarray: ...

@@ -19,7 +19,7 @@ from .contract import CSR, Epochs, Gram, TargetGradients, empty_fits, empty_smal
 
 cnp.import_array()
 
-__all__ = ["MAKES_WINDOWS", "SUMS_ARE_SPLIT", "column_descent", "column_products", "coordinate_descent", "descend_rows", "fit_segments", "gram", "isa", "label_bounds", "loss_gradient", "permute", "predict", "row_dots", "row_squares", "row_sums", "sgd_epoch", "sgd_epochs", "small_lasso", "small_least_squares", "small_weights", "solve_small_batch", "solve_triangle", "sort_codes", "update_triangle"]
+__all__ = ["MAKES_WINDOWS", "SUMS_ARE_SPLIT", "column_descent", "column_products", "coordinate_descent", "descend_rows", "fit_segments", "gram", "isa", "label_bounds", "loss_gradient", "permute", "predict", "row_dots", "row_squares", "row_sums", "sgd_epoch", "sgd_epochs", "small_lasso", "small_least_squares", "small_weights", "solve_small_batch", "solve_triangle", "sort_codes", "update_triangle", "walk_sets"]
 
 MAKES_WINDOWS = True
 SUMS_ARE_SPLIT = False
@@ -89,6 +89,20 @@ cdef extern from "coordinate_descent.h":
 
     int64_t fastlsgd_column_descent(double *w, float *r, const fastlsgd_columns *problem,
                                     double tol, int64_t n_epochs) nogil
+
+cdef extern from "active_walk.h":
+    ctypedef struct fastlsgd_walk:
+        double *w
+        double *sign
+        const double *c
+        const double *unit
+        const double *scale
+        double *R
+        int64_t *set "set"
+        int64_t size, most
+
+    int64_t fastlsgd_walk_sets(fastlsgd_walk *walk, const fastlsgd_quadratic *problem, double tol,
+                               int64_t most_steps, int *status) nogil
 
 cdef extern from "segments.h":
     ctypedef struct fastlsgd_segments:
@@ -634,6 +648,29 @@ def column_descent(cnp.ndarray A, cnp.ndarray w, cnp.ndarray r, double weight, d
     if done < 0:
         raise MemoryError("column_descent: no memory for products of columns.")
     return done
+
+
+def walk_sets(cnp.ndarray H, cnp.ndarray c, state, cnp.ndarray unit, cnp.ndarray scale, int64_t size,
+              double l1, double l2, bint positive, double tol, int64_t most_steps):
+    w, sign, R, members = state
+    cdef fastlsgd_quadratic problem
+    problem.H = <const double *>_data(H)
+    problem.k = cnp.PyArray_DIM(c, 0)
+    problem.row_stride = cnp.PyArray_STRIDE(H, 0) // 8
+    problem.l1, problem.l2, problem.positive = l1, l2, positive
+    cdef fastlsgd_walk walk
+    walk.c, walk.unit = <const double *>_data(c), <const double *>_data(unit)
+    walk.scale = <const double *>_data(scale)
+    walk.w, walk.sign = <double *>_data(w), <double *>_data(sign)
+    walk.R, walk.set = <double *>_data(R), <int64_t *>_data(members)
+    walk.size, walk.most = size, cnp.PyArray_DIM(R, 0)
+    cdef int status
+    cdef int64_t done
+    with nogil:
+        done = fastlsgd_walk_sets(&walk, &problem, tol, most_steps, &status)
+    if status < 0:
+        raise MemoryError("walk_sets: no memory for a few numbers per column.")
+    return done, status, walk.size
 
 
 def column_products(X, cnp.ndarray s, cnp.ndarray place, int64_t k, int64_t first):

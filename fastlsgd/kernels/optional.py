@@ -69,7 +69,7 @@ class SmallKernels(Protocol):
 
 
 class ColumnKernels(Protocol):
-    """Descent on working sets of columns, for `solvers/working_sets.py`.
+    """Descent on working sets of columns and walks from set to set, for `solvers/working_sets.py`.
 
     Both descents change w in place, end after an epoch in which no step changes its own gradient
     by more than `tol`, and return the number of epochs.
@@ -91,6 +91,26 @@ class ColumnKernels(Protocol):
         n_epochs: int,
     ) -> int:
         """Descent on a Gram matrix H (k, k); q = H w - c changes with w (k,)."""
+
+    def walk_sets(
+        self,
+        H: Array,
+        c: Array,
+        state: tuple[Array, Array, Array, Array],
+        unit: Array,
+        scale: Array,
+        size: int,
+        l1: float,
+        l2: float,
+        positive: bool,
+        tol: float,
+        most_steps: int,
+    ) -> tuple[int, int, int]:
+        """Steps of a walk: how many, 1 if it is at its end or 2 if it fails, and the set's size.
+
+        `state` has w (k,), the signs of the set's weights (k,), their factor R (k, k) and the
+        columns of the set (k,), int64, the first `size` of which count; all are changed in place.
+        """
 
     def column_products(self, X: CSR, s: Array | None, place: Array, k: int, first: int) -> Array:
         """Products (k - first, k) of columns from `first` on with all that have a place below k."""

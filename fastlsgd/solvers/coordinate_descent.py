@@ -19,13 +19,14 @@ from ..kernels.contract import Kernels
 from ..kernels.optional import has_column_kernels
 from .factors import EPS, TINY
 from .problem import Penalty
-from .quadratic import Quadratic
+from .quadratic import Quadratic, condition_of_factor, scaled_factor
 
 FIRST_EPOCHS = 32  # before the first guess; they double from round to round
 ROUNDS = 10
 GUESSES = 3  # of the active set, in each round
 WALKS_AFTER = 2  # rounds, the set changes by single columns
-WALK_WORK = 6e9  # multiply-adds of a walk, about a second
+WALK_WORK = 6e9  # multiply-adds of a walk with a factor per step, about a second
+STEPS_PER_WEIGHT = 20  # of a walk with one factor
 # Multiply-adds of a call, which takes so long that Ctrl-C must not wait for several.
 LONG_CALL = 1e8
 
@@ -64,17 +65,56 @@ class DescentQuadratic(Quadratic):
         return found, n_solves + more
 
     def _walk(self, penalty: Penalty, w: np.ndarray, tol: float) -> tuple[np.ndarray, bool, int]:
-        """Go from set to set, each time by a column, to the minimum; J falls on the way.
+        """Go from set to set, by single columns, to the minimum; J falls on the way.
+
+        Returns the weights, whether the end was reached, and the number of steps. Compiled kernels
+        update the factor of the set. Here each set has a factor of its own, which for 437 x 1,830
+        columns of correlation 0.95 took 20 s.
+        """
+        if has_column_kernels(self.kernels):
+            return self._compiled_walk(penalty, w, tol, STEPS_PER_WEIGHT * len(w) + 100)
+        size = max(int(np.count_nonzero(w)), 1)
+        most = int(np.clip(WALK_WORK / size**3, 10, 2 * size + 100))
+        return self._plain_walk(penalty, w, tol, most)
+
+    def _compiled_walk(
+        self, penalty: Penalty, w: np.ndarray, tol: float, most: int
+    ) -> tuple[np.ndarray, bool, int]:
+        """Walk by one factor, which LAPACK makes where the first set is not singular."""
+        k, curvature = len(w), self.diagonal + penalty.l2
+        scale = np.where(self.diagonal > 0.0, 1.0 / np.sqrt(np.maximum(curvature, TINY)), 0.0)
+        w, R, members = w.copy(), np.empty((k, k)), np.empty(k, np.int64)
+        where = np.flatnonzero(w)
+        size, sign = 0, np.zeros(k)
+        factor = scaled_factor(self.H, where, penalty.l2) if len(where) else None
+        if factor is not None:
+            size = len(where)
+            R[:size, :size], members[:size], sign[where] = factor[0], where, np.sign(w[where])
+        state, asked = (w, sign, R, members), (penalty.l1, penalty.l2, penalty.positive, tol)
+        units, steps, status = self.units(penalty), 0, 0
+        kernels = self.kernels
+        assert has_column_kernels(kernels)
+        while status == 0 and steps < most:
+            few = max(1, int(LONG_CALL / (k * max(len(where), size, 1) * 4.0)))
+            more, status, size = kernels.walk_sets(
+                self.H, self.c, state, units, scale, size, *asked, min(few, most - steps)
+            )
+            steps += more
+        used = members[:size]
+        self.condition = condition_of_factor(self.H, used, penalty.l2, scale[used], R[:size, :size])
+        return w, status == 1 and np.isfinite(self.condition), steps
+
+    def _plain_walk(
+        self, penalty: Penalty, w: np.ndarray, tol: float, most: int
+    ) -> tuple[np.ndarray, bool, int]:
+        """Walk by a new factor per set.
 
         A step towards the minimum of a set ends where a weight reaches zero, whose column leaves;
         at the minimum, the column joins that violates optimality most (Lee, Battle, Raina and Ng
         2006, "Efficient sparse coding algorithms", NIPS). Where columns depend on each other,
         weights move along the dependence, which lowers the L1 penalty alone, until one is zero.
-        Returns whether the end was reached, and the number of steps.
         """
         w, signs, units = w.copy(), np.sign(w), self.units(penalty)
-        size = max(int(np.count_nonzero(w)), 1)
-        most = int(np.clip(WALK_WORK / size**3, 10, 2 * size + 100))
         for step in range(most):
             solved = self._solve(penalty, signs)
             if solved is None:

@@ -186,6 +186,18 @@ def scaled_factor(
     return upper, scale, float(1.0 / np.sqrt(reciprocal))
 
 
+def condition_of_factor(H: np.ndarray, where: np.ndarray, l2, scale, upper: np.ndarray) -> float:
+    """Return the condition of these columns as `scaled_factor` does, from its other results."""
+    if len(where) == 0:
+        return 1.0
+    part = np.abs(H[where].take(where, axis=1)) * scale
+    norm = (part.sum(axis=1) * scale + l2 * scale**2).max()
+    reciprocal, info = lapack.dpocon(np.asfortranarray(upper), norm)
+    if info != 0 or not reciprocal > EPS * len(where):
+        return np.inf
+    return float(1.0 / np.sqrt(reciprocal))
+
+
 def root_of(H: np.ndarray, c: np.ndarray, l2) -> tuple[np.ndarray, np.ndarray]:
     """Return R and q with R^T R = H + l2 and R^T q = c, in the range of H that exceeds rounding.
 

@@ -16,6 +16,7 @@ from fastlsgd import LeastSquaresCV, LeastSquaresRegressor, config_context
 from fastlsgd.kernels import available_backends, load_backend
 from fastlsgd.kernels.contract import CSR
 from fastlsgd.solvers import coordinate_descent, working_sets
+from fastlsgd.solvers.problem import Penalty
 
 KINDS = ("plain", "copies", "one direction", "many units", "far from zero", "zeros")
 
@@ -273,3 +274,57 @@ def test_compiled_products_are_those_of_scipy(dtype, index, is_weighted):
         found = load_backend("native").column_products(X, s, place, 12, first)
         expected = working_sets.column_products(X, s, place, 12, first)
         np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
+
+
+@native
+@pytest.mark.parametrize("positive", [False, True])
+@pytest.mark.parametrize("l2", [0.0, 0.05])
+@pytest.mark.parametrize("kind", ["plain", "correlated", "dependent"])
+def test_compiled_walks_end_at_the_minimum(kind, l2, positive):
+    kernels = load_backend("native")
+    rng = np.random.default_rng(0)
+    A = rng.normal(size=(40, 70))
+    if kind == "correlated":
+        A = A[:, :1] + 0.1 * np.cumsum(A, axis=1)
+    elif kind == "dependent":
+        A[:, 35:] = A[:, :35] @ rng.normal(size=(35, 35))
+        A[:, 3] = 0.0
+    H, c = A.T @ A / 40, A.T @ rng.normal(size=40) / 40
+    penalty = Penalty(0.02 * float(np.abs(c).max()), l2, positive)
+    before = kernels.isa()
+    try:
+        for isa in kernels.isas():
+            kernels.set_isa(isa)
+            for start in (np.zeros(70), rng.normal(size=70)):
+                problem = coordinate_descent.DescentQuadratic(H, c, kernels)
+                start = np.abs(start) if positive else start
+                w, is_at_end, _ = problem._walk(penalty, start, 1e-12)
+                assert is_at_end
+                violation = penalty.violation(w, H @ w - c + l2 * w) * (np.diag(H) > 0.0)
+                assert violation.max() <= 1e-9 * np.abs(c).max()
+                where = np.flatnonzero(w)
+                part = H[np.ix_(where, where)] + l2 * np.eye(len(where))
+                scale = 1.0 / np.sqrt(np.diag(part))
+                values = np.linalg.eigvalsh(part * scale * scale[:, None])
+                expected = np.sqrt(values[-1] / values[0])
+                assert 0.2 * expected <= problem.condition <= 10.0 * expected
+    finally:
+        kernels.set_isa(before)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_correlated_columns_of_several_targets(backend):
+    """Guesses of the active set cycle here: with a new factor per step, walks took 20 s."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(50, 120))
+    for j in range(1, 120):
+        X[:, j] += 3.0 * X[:, j - 1]
+    X /= np.linalg.norm(X, axis=0)
+    Y = X[:, [5, 60]] + 0.02 * rng.normal(size=(50, 2))
+    alpha = 0.01 * strongest(X, Y[:, 0], 1.0)
+    with config_context(backend=backend), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = LeastSquaresRegressor(alpha=alpha, l1_ratio=1.0).fit(X, Y)
+    for y, w in zip(Y.T, model.coef_, strict=True):
+        best = objective(X, y, peer(X, y, alpha=alpha, l1_ratio=1.0), alpha, 1.0)
+        assert objective(X, y, w, alpha, 1.0) <= best * (1.0 + 1e-10)
