@@ -142,13 +142,16 @@ static int take_in(const Walk *s, int64_t j, double sign) {
   return 1;
 }
 
-/* Takes in all columns that have weights; 0 where a weight cannot be that of a minimum. */
-static void take_in_all(const Walk *s) {
-  for (int64_t j = 0; j < s->p->k; ++j) {
+/* Takes in columns that have weights, at most so many; returns how many. */
+static int64_t take_in_some(const Walk *s, int64_t most) {
+  int64_t taken = 0;
+  for (int64_t j = 0; j < s->p->k && taken < most; ++j) {
     const double w = s->at->w[j];
     if (w == 0.0 || s->at->sign[j] != 0.0) continue;
     if (s->at->scale[j] == 0.0 || !take_in(s, j, copysign(1.0, w))) s->at->w[j] = 0.0;
+    ++taken;
   }
+  return taken;
 }
 
 /* Finds the move to the minimum of the set; 0 if it is not finite. */
@@ -226,9 +229,8 @@ static int64_t walk_sets(fastlsgd_walk *at, const fastlsgd_quadratic *p, double 
   *status = memory ? FASTLSGD_WALK_GOES_ON : -1;
   if (!memory) return 0;
   s.h = memory, s.move = memory + at->most, s.q = memory + 2 * at->most;
-  take_in_all(&s);
   double least = INFINITY;
-  int64_t step = 0, together = 1;
+  int64_t step = take_in_some(&s, most_steps), together = 1;
   for (; step < most_steps && *status == FASTLSGD_WALK_GOES_ON; ++step) {
     if (!find_move(&s)) {
       *status = FASTLSGD_WALK_FAILS;

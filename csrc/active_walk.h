@@ -5,7 +5,7 @@
 #include "coordinate_descent.h"
 
 /* Where a walk is: weights, and the columns that may have weights with the factor of their products.
- * Other columns may have weights before the first step, which takes them in. */
+ * Others that have weights join first, a step each. */
 typedef struct {
   double *w, *sign;    /* (k,), (k,): the signs of weights in the set, and 0 outside */
   const double *c;     /* (k,): H w = c without a penalty */
