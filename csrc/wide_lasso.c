@@ -1,4 +1,4 @@
-/* Lasso and elastic net of few numbers with fewer rows than columns: see wide_lasso.h.
+/* Lasso and elastic net of few numbers by working sets of columns: see wide_lasso.h.
  *
  * The rows about their mean, times the roots of their weights, are copied by columns, A (d, n). In
  * each round a product with the residual finds how far each column is from optimality, and epochs of
@@ -27,13 +27,15 @@
 
 /* After so many rounds or guesses, or with more weights than this, the products of BLAS are quicker.
  * On 200 x 1,000 numbers whose columns correlate by 0.3, 237 weights took 12 ms here and 29 there. On
- * 300 x 800 independent ones, at 0.02 of the largest l1, 16 were spent here and 12 there. */
+ * 300 x 800 independent ones, at 0.02 of the largest l1, 16 were spent here and 12 there. Of no fewer
+ * rows than columns, where more than TOO_MANY columns violate optimality, more than MOST stay. */
 enum {
   ROUNDS = 32,
   SOLVES = 16,
   FIRST_EPOCHS = 8,
   LEAST_NEW = 32,
   MOST = 320,
+  TOO_MANY = 480,
   TILE = 8,
   ROOM = 64
 };
@@ -41,6 +43,8 @@ enum {
  * on the way to a small l1 there are more than in the end. 190 weights of 200 rows took 13 ms within
  * this, and 27 where a third of it was allowed and BLAS took over. */
 static const double MOST_SPENT = 24e6;
+/* Multiply-adds of all epochs for a penalty, about 0.2 s, after which Ctrl-C is heeded. */
+static const double MOST_WORK = 1e9;
 /* Of the gradient at zero: by how much rounding may seem to violate optimality. */
 static const double SLACK = 1e-13;
 
@@ -432,15 +436,17 @@ static int minimise(const Wide *p, double *w, double *condition, int64_t *n_solv
   double unit = p->l1;
   for (int64_t j = 0; j < p->d; ++j) unit = fmax(unit, fabs(p->slope[j]));
   const double slack = SLACK * unit;
-  double spent = 0.0;
+  double spent = 0.0, work = 0.0;
   int64_t epochs = FIRST_EPOCHS, rest;
   for (int round = 0; round < ROUNDS; ++round) {
     find_residual(p, w);
     find_gradient(p);
     const int64_t k = choose(p, w, slack, &rest);
-    if (active_of(p, w) > MOST) return 0;
+    if (active_of(p, w) > MOST || (p->n >= p->d && k + rest > TOO_MANY)) return 0;
     double worst = 0.0;
     for (int64_t a = 0; a < k; ++a) worst = fmax(worst, violation(p, w, p->set[a]));
+    work += 2.0 * (double)(epochs * k * p->n);
+    if (work > MOST_WORK) return 0;
     descend(p, w, k, rest ? 0.03 * worst : slack, epochs);
     if (rest) continue;
     if (active_of(p, w) > p->most) { /* no guess has so many */
@@ -555,7 +561,8 @@ static int wide_lasso(fastlsgd_small_lasso_fit *out, const fastlsgd_matrix *X,
                       const fastlsgd_targets *y, const void *sample_weight, int fit_intercept,
                       const fastlsgd_ordinary *ordinary,
                       const fastlsgd_small_penalties *penalties) {
-  const int64_t n = X->n_rows, d = X->n_cols, independent = penalties->l2[0] > 0.0 ? d : n;
+  const int64_t n = X->n_rows, d = X->n_cols;
+  const int64_t independent = n < d && penalties->l2[0] == 0.0 ? n : d;
   const int64_t most = independent < MOST ? independent : MOST;
   const int64_t room = most + ROOM < d ? most + ROOM : d, list = d + 4;
   const int64_t n_numbers = n * d + room * room + 2 * most * most + 2 * most + 3 * n + 14 * list;

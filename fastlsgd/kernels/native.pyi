@@ -88,7 +88,7 @@ def column_descent(
 def walk_sets(
     H: np.ndarray,
     c: np.ndarray,
-    state: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
+    state: tuple[np.ndarray, ...],
     unit: np.ndarray,
     scale: np.ndarray,
     size: int,
@@ -124,6 +124,7 @@ def small_lasso(
     l2: np.ndarray,
     positive: bool,
     most_condition: float,
+    as_sums: bool,
 ) -> SmallLassos | None: ...
 def solve_small_batch(
     A: np.ndarray,

@@ -840,7 +840,8 @@ def solve_small_batch(cnp.ndarray A, cnp.ndarray b, ordinary, limits, int n_thre
 
 
 def small_lasso(X, cnp.ndarray y, cnp.ndarray sample_weight, bint fit_intercept, ordinary,
-                cnp.ndarray l1, cnp.ndarray l2, bint positive, double most_condition):
+                cnp.ndarray l1, cnp.ndarray l2, bint positive, double most_condition,
+                bint as_sums):
     cdef fastlsgd_matrix matrix
     cdef fastlsgd_targets targets
     cdef fastlsgd_ordinary usual
@@ -862,7 +863,7 @@ def small_lasso(X, cnp.ndarray y, cnp.ndarray sample_weight, bint fit_intercept,
     cdef const void *s_p = _data(sample_weight)
     cdef int status
     with nogil:
-        if d <= matrix.n_rows:
+        if as_sums:
             status = fastlsgd_small_lasso(&out, &matrix, &targets, s_p, fit_intercept, &usual,
                                           &penalties)
         else:

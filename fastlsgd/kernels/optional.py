@@ -21,12 +21,17 @@ SmallLeastSquares = Callable[
     [Array, Array, Array | None, Sequence[float], bool, Numbers, Numbers, float, int, bool],
     list[tuple] | None,
 ]
-# X, y, sample_weight, fit_intercept, ordinary, l1, l2, positive and most_condition.
+# X, y, sample_weight, fit_intercept, ordinary, l1, l2, positive, most_condition and as_sums.
 SmallLasso = Callable[
-    [Array, Array, Array | None, bool, Numbers, Array, Array, bool, float], SmallLassos | None
+    [Array, Array, Array | None, bool, Numbers, Array, Array, bool, float, bool], SmallLassos | None
 ]
 # A, w, r, weight, l1, l2, positive, tol and n_epochs.
 ColumnDescent = Callable[[Array, Array, Array, float, float, float, bool, float, int], int]
+# H, c, state, unit, scale, size, l1, l2, positive, tol and most_steps.
+WalkSets = Callable[
+    [Array, Array, tuple[Array, ...], Array, Array, int, float, float, bool, float, int],
+    tuple[int, int, int],
+]
 
 
 class SmallKernels(Protocol):
@@ -42,7 +47,7 @@ class SmallKernels(Protocol):
 
     @property
     def small_lasso(self) -> SmallLasso:
-        """Solutions for each pair of penalties, l1 (k,) and l2 (k,)."""
+        """Solutions for each pair of penalties, l1 (k,) and l2 (k,), by sums or by working sets."""
 
     def small_weights(
         self,
@@ -92,20 +97,8 @@ class ColumnKernels(Protocol):
     ) -> int:
         """Descent on a Gram matrix H (k, k); q = H w - c changes with w (k,)."""
 
-    def walk_sets(
-        self,
-        H: Array,
-        c: Array,
-        state: tuple[Array, Array, Array, Array],
-        unit: Array,
-        scale: Array,
-        size: int,
-        l1: float,
-        l2: float,
-        positive: bool,
-        tol: float,
-        most_steps: int,
-    ) -> tuple[int, int, int]:
+    @property
+    def walk_sets(self) -> WalkSets:
         """Steps of a walk: how many, 1 if it is at its end or 2 if it fails, and the set's size.
 
         `state` has w (k,), the signs of the set's weights (k,), their factor R (k, k) and the

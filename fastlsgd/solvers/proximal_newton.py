@@ -162,9 +162,10 @@ class _GramPath:
                 problem.c = problem.H @ w - np.where(problem.diagonal > 0.0, g, 0.0)
         best.losses, best.n_iter = losses, len(losses)
         is_solved = best.condition <= GRAM_CONDITION and (falls or best.converged)
-        return best, is_solved and not self._hides_more(penalty, optimality)
+        hides_more = self._hides_more(penalty, optimality, coef, gradient)
+        return best, is_solved and not hides_more
 
-    def _hides_more(self, penalty: Penalty, optimality: Optimality) -> bool:
+    def _hides_more(self, penalty: Penalty, optimality: Optimality, coef, gradient) -> bool:
         """Return whether rounding can hide columns that would still lower J.
 
         That happens with ill-conditioned columns only, if the residual is far above its rounding
@@ -172,11 +173,34 @@ class _GramPath:
         """
         if optimality.is_tight or not optimality.holds or optimality.has_no_residual:
             return False
-        try:
-            factor = cholesky_factor(self.H, penalty.l2, column_scale(np.diag(self.H) + penalty.l2))
-        except NotTrustworthy:
-            return True
-        return factor.condition > GRAM_CONDITION
+        near = hidden_columns(penalty, optimality, self.c, coef, gradient)
+        return near is not None and is_ill_conditioned(self.H[np.ix_(near, near)], penalty)
+
+
+def hidden_columns(
+    penalty: Penalty, optimality: Optimality, c, coef, gradient
+) -> np.ndarray | None:
+    """Return the columns with weights, and those that may need one but for rounding.
+
+    Only columns whose gradient reaches l1 but for rounding can lower J, and only if they are nearly
+    dependent on those of nonzero weight. None if there are no others than these, whose condition is
+    known.
+    """
+    noise = 2.0 * optimality.relative * max(unit_of(penalty, row) for row in c)
+    slope = -(gradient + penalty.l2 * coef)
+    slope = (slope if penalty.positive else np.abs(slope)).max(axis=0)
+    is_active = coef.any(axis=0)
+    near = is_active | (slope >= penalty.l1 - noise)
+    return np.flatnonzero(near) if (near & ~is_active).any() else None
+
+
+def is_ill_conditioned(H: np.ndarray, penalty: Penalty) -> bool:
+    """Return whether a Gram matrix and its penalty are too ill-conditioned for sums."""
+    try:
+        factor = cholesky_factor(H, penalty.l2, column_scale(np.diag(H) + penalty.l2))
+    except NotTrustworthy:
+        return True
+    return factor.condition > GRAM_CONDITION
 
 
 def optimality_of(path, penalty: Penalty, point: Solution, gradient, squares, tol) -> Optimality:

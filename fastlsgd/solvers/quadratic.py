@@ -171,12 +171,13 @@ def scaled_factor(
 
     D makes the diagonal 1. The result is None where the matrix is singular to rounding.
     """
-    part = H[where].take(where, axis=1)  # in half the time of np.ix_
+    # Rows and then columns take half the time of np.ix_.
+    part = H.copy() if len(where) == len(H) else H[where].take(where, axis=1)
     part.flat[:: len(where) + 1] += l2
     scale = 1.0 / np.sqrt(np.maximum(np.diag(part), TINY))
     part *= scale
     part *= scale[:, None]
-    norm = np.abs(part).sum(axis=0).max()
+    norm = lapack.dlange("1", part.T)
     upper = upper_of(part)
     if upper is None:
         return None

@@ -34,7 +34,7 @@ from .small_lasso import solve_small_lasso
 from .solution import Solution
 from .system import System
 from .training import TrainingData
-from .working_sets import fit_working_sets
+from .working_sets import LEAST_COLUMNS, fit_working_sets
 
 CONSTRAINED_SOLVERS = ("auto", "gram", "qr")
 SOLVERS = (*DIRECT_SOLVERS, "nesterov")
@@ -42,8 +42,8 @@ NONSMOOTH_SOLVERS = ("auto", "gram", "nesterov")
 
 # If the Gram matrix of a CSR X takes more multiply-adds per stored number, descent is quicker.
 SPARSE_GRAM_COST = 3e4
-# Working sets of fewer columns than this save nothing.
-LEAST_COLUMNS = 32
+# From so many columns on, a few of them cost less than the Gram matrix of all.
+TALL_COLUMNS = 192
 
 
 def fit_regression(
@@ -158,13 +158,15 @@ def working_sets_pay(problem: Problem, alphas: Sequence[float]) -> bool:
     """Return whether weights are found by working sets of columns.
 
     Where the Gram matrix of all columns is cheap, its set-up is their equal and a path is faster.
+    Of more rows than columns, `fit_working_sets` itself leaves those to it that are dense.
     """
     n, d = problem.X.shape
     if problem.constraints is not None:
         return False
     if not (problem.l1_ratio > 0.0 and min(alphas) > 0.0) or lives_on_device(problem.X):
         return False
-    return d >= LEAST_COLUMNS and (n < d or not _gram_pays(problem.X))
+    is_tall = d >= TALL_COLUMNS and len(alphas) == 1 and not isinstance(problem.X, CSR)
+    return d >= LEAST_COLUMNS and (n < d or is_tall or not _gram_pays(problem.X))
 
 
 def _gram_pays(X: Matrix) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from fastlsgd import LeastSquaresRegressor
 from fastlsgd.kernels import load_backend
@@ -45,12 +46,14 @@ def short(X, y, l1=0.1, tol=1e-10):
     ],
     ids=["lasso", "elastic net", "positive", "nnls", "all zero", "path"],
 )
-@pytest.mark.parametrize(("n", "d", "t"), [(60, 8, 1), (60, 8, 2), (100, 130, 2)])
+@pytest.mark.parametrize(("n", "d", "t"), [(60, 8, 1), (60, 8, 2), (100, 130, 2), (150, 100, 1)])
 def test_answers_are_those_of_the_general_path(
     dtype, weighted, fit_intercept, asked, n, d, t, monkeypatch
 ):
-    if n < d and min(np.atleast_1d(asked["alpha"])) == 0.0:
-        pytest.skip("without an L1 penalty, wide problems are left to other solvers")
+    if d > 64 and min(np.atleast_1d(asked["alpha"])) == 0.0:
+        pytest.skip("without an L1 penalty, more columns are left to other solvers")
+    if n >= d > 64 and len(np.atleast_1d(asked["alpha"])) > 1:
+        pytest.skip("paths of so many columns are left to other solvers")
     X, y, s = data_of(n, d, t, dtype, weighted)
     model = LeastSquaresRegressor(**asked, fit_intercept=fit_intercept)
     quick = vars(model.fit(X, y, s)).copy()
@@ -65,6 +68,29 @@ def test_answers_are_those_of_the_general_path(
     assert np.max(quick["relative_gradient_"]) <= model.tol
     if "l1_ratio" in asked:
         assert np.max(np.abs(quick["dual_gap_"])) <= 1e-9 * np.max(quick["loss_curve_"])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("l1_ratio", [0.5, 1.0])
+def test_sparse_rows_and_many_dense_ones_meet_the_optimality_conditions(dtype, l1_ratio):
+    rng = np.random.default_rng(0)
+    wide = sparse.random_array((90, 40), density=0.3, rng=rng, format="csr").astype(dtype)
+    tall = (rng.normal(size=(700, 300)) + 1.0).astype(dtype)
+    for X, n_weights in ((wide, 5), (tall, 3), (tall, 200)):
+        w = np.zeros(X.shape[1])
+        w[:n_weights] = rng.normal(size=n_weights)
+        y = X @ w + 0.1 * rng.normal(size=X.shape[0])
+        dense = np.asarray(X.todense() if sparse.issparse(X) else X, np.float64)
+        A, b = dense - dense.mean(axis=0), y - y.mean()
+        steepest = np.abs(A.T @ b).max() / len(y)
+        alpha = 0.03 * steepest / l1_ratio
+        model = LeastSquaresRegressor(alpha=alpha, l1_ratio=l1_ratio).fit(X, y)
+        found = model.coef_.astype(np.float64)
+        slope = A.T @ (A @ found - b) / len(y)
+        penalty = Penalty(alpha * l1_ratio, alpha * (1.0 - l1_ratio))
+        violation = penalty.violation(found, slope + penalty.l2 * found).max()
+        assert violation <= (1e-5 if dtype == "float32" else 1e-10) * steepest
+        assert 0 < np.count_nonzero(found) < len(found)
 
 
 def test_the_condition_is_that_of_the_columns_with_weights():
