@@ -38,7 +38,6 @@ EXPECTED = {
         "test_1d_multioutput_enet_and_multitask_enet_cv": EARLY,
         "test_1d_multioutput_lasso_and_multitask_lasso_cv": EARLY,
         "test_elasticnet_precompute_gram_weighted_samples": EARLY,
-        "test_warm_start_convergence": COURSE,
         "test_warm_start_convergence_with_regularizer_decrement": COURSE,
         "test_lassoCV_does_not_set_precompute": "expects LassoCV to call a Lasso of its module",
     },
@@ -48,11 +47,7 @@ EXPECTED = {
     "test_ransac": {},
     "test_ridge": {},
     "test_sag": {},
-    "test_sgd": {
-        "test_validation_set_not_used_for_training": (
-            "compares bits of fits with and without early_stopping, and only the second is ours"
-        ),
-    },
+    "test_sgd": {},
     "test_sparse_coordinate_descent": {"test_enet_multitarget": EARLY},
     "test_theil_sen": {},
 }
