@@ -36,11 +36,8 @@ FEW_PREDICTIONS = 2**21
 # one another for as long: `lstsq` of 5,000 x 100 took 9 ms of processor time with two threads, and
 # 3 with one.
 FEW_GRAM_PRODUCTS = 2**26
-# Threads of BLAS wait for one another by spinning, in each of the many calls that a fit makes. For
-# so many multiply-adds, some 8 milliseconds, one thread does them all: beside busy processes, a
-# lasso of 200 x 1,000 took 720 ms with two threads and 4 with one, a ridge 1,260 and 3, a default
-# SGDRegressor of 1,000 x 300 410 and 6.
-FEW_BLAS_PRODUCTS = 2**27
+# So many multiply-adds of a product of matrices take one thread 1 to 4 milliseconds.
+FEW_THREADED_PRODUCTS = 2**26
 # Decompositions make more and smaller calls, and gain less by threads: QR of 1,000 x 300 took
 # 975 ms of processor time beside busy processes, and 9 with one thread.
 FEW_LAPACK_PRODUCTS = 2**28

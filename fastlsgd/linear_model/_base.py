@@ -37,7 +37,7 @@ from ..solvers.holdout import class_numbers
 from ..solvers.interrupt import call_kernel, call_loss_gradient
 from ..solvers.many_classes import scores_by_blas
 from ..solvers.rows import stored_numbers
-from ..solvers.serial_blas import blas_for
+from ..solvers.serial_blas import serial_blas
 from ..solvers.solution import weights_underflow
 
 # Float32 predictions of which none is larger than this have lost digits, or soon will.
@@ -82,7 +82,7 @@ class LinearModel(BaseEstimator):
         n_threads = self._n_threads(X, len(coef))
         if stored_numbers(X) * len(coef) <= FEW_PREDICTIONS:
             n_threads = 1
-        out = scores_by_blas(X, coef, b) if target_dtype is None else None
+        out = scores_by_blas(X, coef, b, n_threads) if target_dtype is None else None
         is_finite = out is not None and dtype == np.float32
         if out is None:
             out = predict(coef, b, n_threads)
@@ -562,13 +562,13 @@ def cast_coef(coef: np.ndarray, dtype) -> np.ndarray:
 
 
 @contextmanager
-def overflow_explained(X, y, blas=blas_for) -> Iterator[None]:
+def overflow_explained(X, y) -> Iterator[None]:
     """Where sums overflow, say so instead of naming the factorisation that failed on them.
 
-    BLAS has one thread in the block where X is small, as `blas` judges it.
+    BLAS has one thread in the block.
     """
     try:
-        with np.errstate(over="ignore", invalid="ignore"), blas(X, y.shape[1]):
+        with np.errstate(over="ignore", invalid="ignore"), serial_blas:
             yield
     except NoEigenvalues as error:
         raise ValueError(f"The fit failed: {error}. Rescale the columns of X.") from error

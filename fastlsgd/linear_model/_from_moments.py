@@ -15,6 +15,7 @@ from ..moments import Moments
 from ..solvers.factors import EPS, GRAM_CONDITION
 from ..solvers.moments import Sums
 from ..solvers.moments_regression import Options, SurrogateRows, evidence_from, fit_rows
+from ..solvers.serial_blas import serial_blas
 from ..solvers.solution import Solution
 from ._base import LinearRegressor, all_or_nothing, backend_name, overflow_explained
 from ._constraints import constraints_for
@@ -66,7 +67,7 @@ class FromMoments(LinearRegressor):
         >>> model.coef_.round(6).tolist(), round(model.intercept_, 6)
         ([2.0], 1.0)
         """
-        with all_or_nothing(self):
+        with all_or_nothing(self), serial_blas:
             alphas = self._check_parameters()
             check_moments(moments, "moments")
             start = self._start(moments.n_features, moments.n_targets) if self._is_warm() else None
@@ -113,7 +114,7 @@ class FromMoments(LinearRegressor):
         >>> model.coef_.round(6).tolist(), round(model.intercept_, 6)
         ([2.0], 1.0)
         """
-        with all_or_nothing(self):
+        with all_or_nothing(self), serial_blas:
             alphas = self._check_parameters()
             before, first = dict(vars(self)), not hasattr(self, "_moments")
             X, y, s, one_target = self._validate(

@@ -22,7 +22,7 @@ from ..solvers.regression import (
     SOLVERS,
     fit_regression,
 )
-from ..solvers.serial_blas import blas_for_fit
+from ..solvers.serial_blas import serial_blas
 from ..solvers.solution import MostRows, Solution
 from ._base import (
     all_or_nothing,
@@ -222,7 +222,7 @@ class LeastSquaresRegressor(FromStreams, InferringRegressor):
         ImportError
             If `backend` is not installed.
         """
-        with all_or_nothing(self):
+        with all_or_nothing(self), serial_blas:
             return self._fit(X, y, sample_weight)
 
     def _fit(self, X, y, sample_weight):
@@ -263,7 +263,7 @@ class LeastSquaresRegressor(FromStreams, InferringRegressor):
 
     def _solve(self, kernels, problem: Problem, alphas: list[float], start, one_target: bool):
         n_threads = self._n_threads(problem.X, problem.y.shape[1])
-        with overflow_explained(problem.X, problem.y, blas_for_fit):
+        with overflow_explained(problem.X, problem.y):
             solutions = fit_regression(
                 kernels,
                 problem,

@@ -20,6 +20,7 @@ from ..kernels.device import lives_on_device
 from ..moments import Moments
 from ..solvers.least_squares import Request
 from ..solvers.many_classes import FEW_CLASSES, ClassTargets, solve_classes
+from ..solvers.serial_blas import serial_blas
 from ..streaming.collect import Collection, collect
 from ..streaming.source import RowBlock
 from ..streaming.stream import Stream
@@ -191,7 +192,7 @@ class LeastSquaresClassifier(LinearClassifier):
         ImportError
             If `backend` is not installed.
         """
-        with all_or_nothing(self):
+        with all_or_nothing(self), serial_blas:
             return self._fit(X, y, sample_weight)
 
     def _fit(self, X, y, sample_weight):
@@ -322,7 +323,7 @@ class LeastSquaresClassifier(LinearClassifier):
         0.847
         """
         refuse_balanced(self.class_weight)
-        with all_or_nothing(self):
+        with all_or_nothing(self), serial_blas:
             regressor, alphas = self._regressor()
             before, first = dict(vars(self)), not hasattr(self, "_moments")
             if first:

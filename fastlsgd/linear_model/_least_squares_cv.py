@@ -19,7 +19,7 @@ from ..solvers.leave_one_out import leave_one_out
 from ..solvers.moments import Sums
 from ..solvers.moments_regression import all_but_one, squared_errors
 from ..solvers.refits import Task
-from ..solvers.serial_blas import blas_for_decomposition, blas_for_fit
+from ..solvers.serial_blas import serial_blas
 from ..solvers.target_scale import scaled_targets, target_exponents
 from ._base import all_or_nothing, overflow_explained
 from ._constraints import check_alphas
@@ -157,7 +157,7 @@ class LeastSquaresCV(RoutedSplitter, LeastSquaresRegressor):
         ImportError
             If `backend` is not installed.
         """
-        with all_or_nothing(self):
+        with all_or_nothing(self), serial_blas:
             return self._choose_and_fit(X, y, sample_weight, self._split_params(groups, params))
 
     def _choose_and_fit(self, X, y, sample_weight, split_params):
@@ -176,8 +176,7 @@ class LeastSquaresCV(RoutedSplitter, LeastSquaresRegressor):
             exponent = int(target_exponents(targets, s).max())
         y = scaled_targets(problem.y, X, np.full(problem.y.shape[1], exponent))
         normalised, _ = replace(problem, y=y).normalised()
-        blas = blas_for_decomposition if self.cv is None else blas_for_fit
-        with overflow_explained(X, targets, blas):
+        with overflow_explained(X, targets):
             if alphas is None:
                 alphas = default_alphas(kernels, normalised, n_threads).tolist()
             task = Task(kernels, normalised, float(self.tol), int(self.max_iter), n_threads)
@@ -228,7 +227,7 @@ class LeastSquaresCV(RoutedSplitter, LeastSquaresRegressor):
         >>> model.alpha_, model.mse_path_.shape
         (0.001, (3, 3))
         """
-        with all_or_nothing(self):
+        with all_or_nothing(self), serial_blas:
             alphas = None if self.alphas is None else check_alphas(self.alphas, "alphas")
             self._check_other_parameters(alphas is None or any(alphas))
             whole = _whole(moments)

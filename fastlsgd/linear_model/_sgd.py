@@ -9,6 +9,7 @@ import numpy as np
 
 from .._sklearn_compat import with_callbacks
 from ..optimizers import Optimizer, Schedule
+from ..solvers.serial_blas import serial_blas
 from ..solvers.stochastic import EpochReport
 from ._base import LinearRegressor, all_or_nothing
 from ._stochastic import BaseSGD, Call, Start
@@ -316,5 +317,5 @@ class SGDRegressor(StreamedSGD, LinearRegressor, BaseSGD):
             As for `fit`, or if `early_stopping` is on: one epoch leaves nothing to stop.
         """
         self._check_partial_fit()
-        with all_or_nothing(self):
+        with all_or_nothing(self), serial_blas:
             return self._fit(X, y, sample_weight, Call.partial_fit(self))

@@ -26,7 +26,7 @@ from ..solvers.holdout import Holdout
 from ..solvers.plain_descent import PlainDescent, PlainMemory
 from ..solvers.rows import counted_rows, take_rows
 from ..solvers.seen_rows import with_seen
-from ..solvers.serial_blas import blas_for_fit
+from ..solvers.serial_blas import serial_blas
 from ..solvers.stochastic import (
     Descent,
     EpochReport,
@@ -141,7 +141,7 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
             self._check_parameters()
             callbacks = ScikitLearnCallbacks(self, X, y, sample_weight)
         call = Call(start=start, rows=rows, callback=callback, callbacks=callbacks)
-        with all_or_nothing(self):
+        with all_or_nothing(self), serial_blas:
             self._forget()
             self._fit(X, y, sample_weight, call)
         if callbacks is not None:
@@ -171,7 +171,7 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
         if self._automatic:
             visited = counted_rows(weights, visited)
         rows = TrainingRows(X, y, weights, visited, score, one_target, y_exponents)
-        with overflow_explained(X, y, blas_for_fit):
+        with overflow_explained(X, y):
             descent = self._descent(kernels, rows, call, warm, n_threads)
             data = TrainingData(kernels, X, y, weights, n_threads)
             excess = None if weights is None else partial(weighted_excess, data, visited)

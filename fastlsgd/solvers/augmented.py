@@ -26,7 +26,7 @@ from scipy.linalg import qr, solve_triangular
 from . import active_set
 from .active_set import DEPENDENT, Lasso
 from .factors import EPS, TINY, column_scale
-from .interrupt import product
+from .threaded_products import product
 
 # The weight of the rows of E, times the root of the number of columns.
 HEAVY = 1e3

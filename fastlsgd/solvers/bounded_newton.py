@@ -11,7 +11,6 @@ singular to rounding, `augmented.py` continues on a root of H from the best weig
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,10 +20,11 @@ from . import augmented
 from .augmented import Bounded
 from .constraints import Constraints
 from .factors import EPS, LONG, TINY, reciprocal_condition
-from .interrupt import LONG_WORK, interruptible, product
+from .interrupt import LONG_WORK, interruptible
 from .problem import Terms
 from .quadratic import root_of, scaled_factor
 from .serial_blas import serial_blas
+from .threaded_products import product
 
 # The number of guesses: where they end, that takes 5 to 15.
 MOST_SETS = 40
@@ -65,8 +65,7 @@ class BoundedQuadratic:
         self.whole_condition: float | None = None
 
     def minimise(self, terms: Terms, start: np.ndarray | None) -> Found:
-        small = len(self.c) < LONG  # threads of BLAS would wait for each other in each solve
-        with serial_blas if small else nullcontext():
+        with serial_blas:  # threads of BLAS would wait for each other in each solve
             found, best = self._guesses(terms, start)
         return self._searched(terms, best) if found is None else found
 

@@ -19,8 +19,8 @@ from ..kernels.contract import Matrix
 from .factors import SingularFactor, TriangularFactor, solve_upper
 from .inference import Evidence
 from .meats import RobustOptions, WhitenedRows, meat_for
-from .rows import MOST_ROWS_ON_HOST, counted_rows, rows_on_host
-from .serial_blas import blas_of
+from .rows import counted_rows, rows_on_host
+from .serial_blas import serial_blas
 
 
 class NotEstimable(ValueError):
@@ -138,13 +138,12 @@ def whitened_chunks(
     coef = np.array([evidence.coef for evidence in evidences])
     intercept = np.array([evidence.intercept or 0.0 for evidence in evidences])
     start, unit = 0, -2 * first.sigma_exponent
-    blas = _blas_of_chunks(len(T))
     for X, y, s, clusters in blocks:
         counted, at = counted_rows(s), 0
         clusters = tuple(codes if counted is None else codes[counted] for codes in clusters)
         for A, b, weight in rows_on_host(X, y, s, counted):
             own = slice(at, at + len(A))
-            with blas:
+            with serial_blas:
                 residual = b - A @ coef.T - intercept
             if not np.isfinite(residual).all():
                 row = start + int(np.flatnonzero(~np.isfinite(residual).all(axis=1))[0])
@@ -156,20 +155,11 @@ def whitened_chunks(
             if has_intercept:
                 A -= first.centre
                 Q[:, 0] = T[0, 0]
-            with blas:
+            with serial_blas:
                 np.matmul(A, M, out=Q[:, has_intercept:])
             rows, codes = slice(start, start + len(A)), tuple(part[own] for part in clusters)
             yield WhitenedRows(rows, Q, residual, np.ldexp(weight, unit), codes)
             start, at = rows.stop, own.stop
-
-
-def _blas_of_chunks(k: int):
-    """Return the context for the products of a chunk of rows.
-
-    With two threads of OpenBLAS, HC3 of 200,000 x 100 took 5 s of a busy machine's processors, and
-    0.24 with one.
-    """
-    return blas_of(float(MOST_ROWS_ON_HOST) * k * k)
 
 
 def robust_covariances(
@@ -187,7 +177,9 @@ def robust_covariances(
     k = int((np.abs(T).sum(axis=1) > 0.0).sum())
     unit = np.ldexp(1.0, -first.sigma_exponent)
     meat, residuals = meat_for(options, len(T), len(evidences), unit), ResidualsOfFit(evidences)
-    with _blas_of_chunks(len(T)):
+    # HC3 of 200,000 x 100 took 5 s of a busy machine's processors with two threads of OpenBLAS, and
+    # 0.24 with one.
+    with serial_blas:
         for chunk in whitened_chunks(evidences, T, blocks):
             meat.add(chunk)
             residuals.add(chunk)

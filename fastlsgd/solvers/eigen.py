@@ -77,10 +77,8 @@ def _refuse_non_finite(A: np.ndarray) -> None:
 def _first_that_converges(drivers, A: np.ndarray):
     for driver in drivers:
         try:
-            if max(A.shape) >= LONG:
-                return interruptible(driver, A)
             with blas_for_decomposition(A):
-                return driver(A)
+                return interruptible(driver, A) if max(A.shape) >= LONG else driver(A)
         except np.linalg.LinAlgError as error:
             last = error
     raise NoEigenvalues(

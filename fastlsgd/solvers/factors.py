@@ -11,6 +11,7 @@ import numpy as np
 from scipy.linalg import blas, lapack, solve_triangular
 
 from .interrupt import LONG_WORK, interruptible
+from .serial_blas import blas_for_decomposition
 
 TINY = np.finfo(np.float64).tiny
 EPS = np.finfo(np.float64).eps
@@ -174,7 +175,8 @@ def upper_of(A: np.ndarray) -> np.ndarray | None:
         upper, info = potrf(A.T, lower=0, clean=1, overwrite_a=1)
         return upper if info == 0 else None
     try:  # NumPy's routine releases the GIL
-        return interruptible(np.linalg.cholesky, A).T
+        with blas_for_decomposition(A):
+            return interruptible(np.linalg.cholesky, A).T
     except np.linalg.LinAlgError:
         return None
 

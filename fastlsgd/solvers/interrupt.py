@@ -78,9 +78,3 @@ def call_loss_gradient(
     return call_kernel(
         kernels.loss_gradient, 2 * len(w), X, y, w, intercept, sample_weight, n_threads
     )
-
-
-def product(A: np.ndarray, B: np.ndarray) -> np.ndarray:
-    """Return A B of two matrices, computed by `interruptible` if it takes long."""
-    long = float(A.shape[0]) * A.shape[1] * B.shape[1] >= LONG_WORK
-    return interruptible(np.matmul, A, B) if long else A @ B

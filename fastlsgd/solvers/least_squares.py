@@ -36,7 +36,7 @@ from .factors import (
 from .graded import GRADED, is_graded, solve_graded
 from .orthogonal import SKETCH_ROWS, sketch_factor, solve_by_qr
 from .rows import as_dense, as_scipy, random_rows, take_rows
-from .serial_blas import blas_for_fit
+from .serial_blas import serial_blas
 from .small import solve_small
 from .solution import Solution
 from .system import DENSE_NUMBERS, FAR, LEAST_SAMPLE, ORIGIN_ROWS, System
@@ -126,7 +126,7 @@ def solve_least_squares(
     n_targets = data.y.shape[1]
     if is_small(data.X.shape, n_targets):
         data = data._replace(n_threads=1)
-    with blas_for_fit(data.X, n_targets):
+    with serial_blas:
         return _solved(data, alphas, fit_intercept, solver, request)
 
 

@@ -21,11 +21,13 @@ import numpy as np
 
 from .eigen import LONG, eigh, svd
 from .factors import EPS, NotTrustworthy, cholesky_factor
-from .interrupt import interruptible, product
+from .interrupt import interruptible
 from .orthogonal import QR_BLOCK_NUMBERS
 from .refits import ACCURACY, Task, penalties_without, penalty_series, refit_errors, restricted
 from .regression import make_system
+from .serial_blas import blas_for_decomposition
 from .system import DENSE_NUMBERS
+from .threaded_products import product
 from .wide_cross_validation import is_wide, wide_leave_one_out
 
 # Up to the first of these conditions of the scaled columns, a Gram matrix keeps `ACCURACY`. Up to
@@ -113,7 +115,8 @@ def is_trusted(xx: np.ndarray, squares: np.ndarray, penalty: float) -> bool:
 
 def _answering_interrupts(function, xx: np.ndarray, *args):
     """Call the function, with `interruptible` where the columns are so many that it takes long."""
-    return interruptible(function, xx, *args) if len(xx) >= LONG else function(xx, *args)
+    with blas_for_decomposition(xx):
+        return interruptible(function, xx, *args) if len(xx) >= LONG else function(xx, *args)
 
 
 def _n_trusted(xx: np.ndarray, squares: np.ndarray, penalties: np.ndarray) -> int:
@@ -177,9 +180,10 @@ def _turned(W, R, c, base: float, noise: float, *, tells_rank: bool = False) -> 
 
 
 def _upper(rows: np.ndarray) -> np.ndarray:
-    if rows.shape[1] >= LONG:
-        return np.asarray(interruptible(np.linalg.qr, rows, mode="r"))
-    return np.asarray(np.linalg.qr(rows, mode="r"))
+    with blas_for_decomposition(rows):
+        if rows.shape[1] >= LONG:
+            return np.asarray(interruptible(np.linalg.qr, rows, mode="r"))
+        return np.asarray(np.linalg.qr(rows, mode="r"))
 
 
 # ------------------------------------------------------------------------------------ the errors

@@ -15,19 +15,22 @@ Cost: A^T A, d^2 K, and a few passes over X of `COMBINATIONS` targets. Memory: O
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy import sparse
 
+from .._threads import FEW_THREADED_PRODUCTS, is_small
 from ..kernels.contract import CSR, Kernels, Matrix, working_dtype
 from ..kernels.device import lives_on_device
 from .conjugate import ROUNDING
 from .factors import NotTrustworthy
 from .least_squares import FACTOR_FEATURES, ROUGH_CONDITION, Request, from_gram
-from .serial_blas import blas_for
 from .solution import Solution
 from .system import DENSE_NUMBERS, System
+from .threaded_products import in_parts
 from .weights import WEIGHT_EXPONENT
 
 FEW_CLASSES = 16  # up to so many, dense targets are as quick
@@ -187,7 +190,9 @@ def _cancel(terms: np.ndarray, scores: np.ndarray) -> bool:
     return bool((terms[doubtful] > CANCELLED * largest).any())
 
 
-def scores_by_blas(X: Matrix, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray | None:
+def scores_by_blas(
+    X: Matrix, coef: np.ndarray, intercept: np.ndarray, n_threads: int = 1
+) -> np.ndarray | None:
     """Return X w + b of many classes, (n, K), in products of X's own dtype.
 
     BLAS takes half the time of the `predict` kernel for float32 rows, which adds up in float64:
@@ -201,32 +206,50 @@ def scores_by_blas(X: Matrix, coef: np.ndarray, intercept: np.ndarray) -> np.nda
         return None
     if len(coef) < MANY_CLASSES[dtype.name]:
         return None
-    with np.errstate(over="ignore", invalid="ignore"), blas_for(X, len(coef)):
-        if dtype == np.float32:
-            return _float32_scores(X, coef, intercept)
-        out = np.empty((X.shape[0], len(coef)))
-        for rows in _chunks_of_scores(X, coef):
-            np.matmul(X[rows], coef.T, out=out[rows])
-            out[rows] += intercept
-    return out
+    score = _float32_scores(coef, intercept) if dtype == np.float32 else _scores(coef, intercept)
+    out = np.empty((X.shape[0], len(coef)), dtype)
+    spoilt: list[slice] = []
 
+    def part(rows: slice) -> None:
+        if not spoilt and not score(X[rows], out[rows]):
+            spoilt.append(rows)
 
-def _chunks_of_scores(X: np.ndarray, coef: np.ndarray):
+    if is_small(X.shape, len(coef), FEW_THREADED_PRODUCTS):
+        n_threads = 1
     step = max(1, SCORES_AT_A_TIME // max(len(coef), X.shape[1]))
-    return (slice(start, start + step) for start in range(0, X.shape[0], step))
+    starts = range(0, X.shape[0], step)
+    with np.errstate(over="ignore", invalid="ignore"):
+        in_parts([partial(part, slice(start, start + step)) for start in starts], n_threads)
+    return None if spoilt else out
 
 
-def _float32_scores(X: np.ndarray, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray | None:
-    """Return the scores of float32 rows, which are finite; None where terms cancel or are not."""
+Scores = Callable[[np.ndarray, np.ndarray], bool]
+
+
+def _scores(coef: np.ndarray, intercept: np.ndarray) -> Scores:
+    """Return a function that writes the scores of float64 rows to an array."""
+
+    def score(A: np.ndarray, out: np.ndarray) -> bool:
+        np.matmul(A, coef.T, out=out)
+        out += intercept
+        return True
+
+    return score
+
+
+def _float32_scores(coef: np.ndarray, intercept: np.ndarray) -> Scores:
+    """Return a function that writes the scores of float32 rows to an array.
+
+    It returns whether they are finite, and no terms cancel.
+    """
     W, b = coef.T.astype(np.float32), intercept.astype(np.float32)
     longest = float(np.sqrt(np.einsum("kj,kj->k", coef, coef).max()))
     offset = float(np.abs(intercept).max())
-    out = np.empty((X.shape[0], len(coef)), np.float32)
-    for rows in _chunks_of_scores(X, coef):
-        A, scores = X[rows], out[rows]
-        np.matmul(A, W, out=scores)
-        scores += b
+
+    def score(A: np.ndarray, out: np.ndarray) -> bool:
+        np.matmul(A, W, out=out)
+        out += b
         terms = longest * np.sqrt(np.einsum("ij,ij->i", A, A)) + offset
-        if not (terms <= LARGEST_TERM).all() or _cancel(terms, scores[:, :SOME_CLASSES]):
-            return None
-    return out
+        return bool((terms <= LARGEST_TERM).all()) and not _cancel(terms, out[:, :SOME_CLASSES])
+
+    return score

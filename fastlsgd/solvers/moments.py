@@ -33,10 +33,12 @@ from .factors import (
     solve_upper,
     upper_of,
 )
-from .interrupt import LONG_WORK, interruptible, product
+from .interrupt import LONG_WORK, interruptible
 from .orthogonal import rank_tolerance
 from .rows import as_dense, row_slice
+from .serial_blas import blas_for_decomposition
 from .system import System
+from .threaded_products import product
 from .training import TrainingData
 
 # Rows of a block: its targets are copied, and its sums merged with those before it.
@@ -320,7 +322,8 @@ Sums = GramSums | TriangularSums
 def decomposed(A: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return R of A, Q^T y, and the squares of y - Q Q^T y."""
     is_long = float(A.shape[0]) * A.shape[1] ** 2 >= LONG_WORK
-    Q, R = interruptible(np.linalg.qr, A) if is_long else np.linalg.qr(A)
+    with blas_for_decomposition(A):
+        Q, R = interruptible(np.linalg.qr, A) if is_long else np.linalg.qr(A)
     slopes = product(Q.T, y)
     rest = y - product(Q, slopes)
     return R, slopes, np.einsum("ij,ij->j", rest, rest)

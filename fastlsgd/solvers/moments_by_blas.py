@@ -16,16 +16,17 @@ are not the sums that cross-validation and L1 penalties compute with.
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import blas
 
+from .._threads import FEW_THREADED_PRODUCTS
 from ..kernels.contract import CSR, Gram, Matrix, working_dtype
 from ..kernels.device import lives_on_device
+from .threaded_products import add_square
 
 # The number of columns from which BLAS is quicker than the kernel, by the dtype of its products.
 BLAS_COLUMNS = {"float32": 300, "float64": 1000}
 # A block of rows has about as many numbers, or as many rows as BLAS is quick with, and takes at
-# most so many multiply-adds: a call of SciPy's BLAS holds the GIL, and Ctrl-C waits for it.
-BLAS_NUMBERS = 2**18
+# most so many multiply-adds, for which Ctrl-C waits.
+BLAS_NUMBERS, THREADED_NUMBERS = 2**18, 2**21
 GOOD_ROWS, LEAST_ROWS = 256, 32
 MOST_WORK = 1e10
 MIRRORED_ROWS = 64
@@ -48,14 +49,14 @@ def gram_by_blas(
     sample_weight: np.ndarray | None,
     shift: np.ndarray | None,
     dtype: str,
+    n_threads: int = 1,
 ) -> Gram:
     """Return the sums of the `gram` kernel in products of this dtype, which `xx` has too."""
     (n, d), t = X.shape, y.shape[1]
-    syrk = blas.ssyrk if dtype == "float32" else blas.dsyrk
     origin = None if shift is None else shift.astype(dtype)
     xx, xy = np.zeros((d, d), dtype, order="F"), np.zeros((d, t))
     x, y_sum, weight = np.zeros(d), np.zeros(t), 0.0
-    step = max(LEAST_ROWS, min(max(BLAS_NUMBERS // d, GOOD_ROWS), int(MOST_WORK / d**2)))
+    step = _rows_at_a_time(d, n_threads)
     memory = np.empty((min(step, n), d), dtype)  # new pages would take as long as the copies
     for start in range(0, n, step):
         rows = slice(start, min(start + step, n))
@@ -73,8 +74,16 @@ def gram_by_blas(
         weight += float(own.sum())
         if sample_weight is not None:
             B *= np.sqrt(own).astype(dtype)[:, None]
-        xx = syrk(1.0, B.T, beta=1.0, c=xx, overwrite_c=1)
+        add_square(xx, B, n_threads)
     return Gram(_mirrored(xx), xy, x, y_sum, weight)
+
+
+def _rows_at_a_time(d: int, n_threads: int) -> int:
+    """Rows in a block; for several threads, as many as it takes to divide their products."""
+    step = max(BLAS_NUMBERS // d, GOOD_ROWS)
+    if n_threads > 1:
+        step = max(step, min(4 * FEW_THREADED_PRODUCTS // d**2, THREADED_NUMBERS // d))
+    return max(LEAST_ROWS, min(step, int(MOST_WORK / d**2)))
 
 
 def _mirrored(upper: np.ndarray) -> np.ndarray:

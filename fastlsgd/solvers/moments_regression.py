@@ -23,11 +23,11 @@ from .constraints import Constraints
 from .cross_validation import default_alphas
 from .factors import EPS
 from .inference import INVERSE_CONDITION, Evidence
-from .interrupt import product
 from .moments import Sums, about_zero, varying
 from .problem import Problem
 from .regression import fit_regression
 from .solution import Solution
+from .threaded_products import product
 
 # Sums of squares may be off by this many times the rounding of their largest terms.
 ROUNDINGS = 100.0

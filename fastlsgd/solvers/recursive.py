@@ -28,7 +28,7 @@ from .eigen import eigh, svd
 from .metric import RANK_TOLERANCE, ColumnMoments, Metric, factor_metric
 from .problem import Penalty
 from .quadratic import minima
-from .serial_blas import blas_for, serial_blas
+from .serial_blas import blas_for_decomposition, serial_blas
 from .training import Objective
 from .updated_factor import UpdatedFactor, updated
 
@@ -133,7 +133,7 @@ def _with_rows(R: np.ndarray, A: np.ndarray, k: int, kernels: Kernels | None = N
     if len(R) == k:
         return updated(R, A, kernels)
     stacked = np.vstack([R, A])
-    with blas_for(stacked):
+    with blas_for_decomposition(stacked):
         return np.asarray(np.linalg.qr(stacked, mode="r"))[:k]
 
 

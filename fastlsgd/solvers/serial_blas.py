@@ -1,11 +1,15 @@
-"""BLAS and LAPACK on one thread, for work so small that waiting for threads would take longer.
+"""BLAS and LAPACK on one thread in fits, and on as many as they like in long decompositions.
 
-OpenBLAS divides even the eigenvectors of a 50 x 50 matrix among threads. On two processors with one
-busy process beside it, that takes 100 ms in place of 0.6, since each of the many steps waits until
-the other thread runs again.
+OpenBLAS divides even the eigenvectors of a 50 x 50 matrix among threads, which wait for one another
+by spinning in each of many steps. On two processors with one busy process beside it, that takes
+100 ms in place of 0.6; a lasso of 200 x 1,000 took 720 ms in place of 4, a ridge 1,260 in place of
+3, and a default SGDRegressor of 1,000 x 300 410 in place of 6. They also spin after the last step,
+for some 25 ms, and hold up the threads of the kernels. So BLAS has one thread in a fit. Large
+products are divided among threads that sleep while they wait (`threaded_products.py`); only
+decompositions of large matrices get the threads of BLAS back.
 
 threadpoolctl finds the libraries, once. Its context managers take some 100 microseconds, which is
-longer than the work; so the numbers of threads are set through its controllers here. Where they
+longer than a small fit; so the numbers of threads are set through its controllers here. Where they
 belong to the whole process, as in OpenBLAS, BLAS calls that another Python thread makes meanwhile
 have one thread too.
 """
@@ -13,13 +17,18 @@ have one thread too.
 from __future__ import annotations
 
 import threading
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar, Token
 from functools import cache
 from typing import Any
 
-from .._threads import FEW_BLAS_PRODUCTS, FEW_LAPACK_PRODUCTS, is_small
+from .._threads import FEW_LAPACK_PRODUCTS, is_small
 from ..kernels.contract import Matrix
-from .moments_by_blas import BLAS_COLUMNS
+
+# Libraries, and how many threads they had before `serial_blas`. Threads that carry the context of
+# the one that entered it know that too.
+_found: ContextVar[tuple[tuple[Any, int], ...]] = ContextVar("_found", default=())
 
 
 class _SerialBlas(threading.local):
@@ -31,28 +40,40 @@ class _SerialBlas(threading.local):
 
     def __init__(self) -> None:
         self.entered = 0
-        self.before: list[tuple[Any, int]] = []
+        self.before: Token | None = None
 
     def __enter__(self) -> None:
         self.entered += 1
         if self.entered > 1:
             return
+        found = []
         for library in _libraries():
             n_threads = library.get_num_threads()
             if n_threads is not None and n_threads > 1:
-                self.before.append((library, n_threads))
+                found.append((library, n_threads))
                 library.set_num_threads(1)
+        if found:
+            self.before = _found.set(tuple(found))
 
     def __exit__(self, *error: object) -> None:
         self.entered -= 1
-        while self.entered == 0 and self.before:
-            library, n_threads = self.before.pop()
-            library.set_num_threads(n_threads)
+        if self.entered == 0 and self.before is not None:
+            for library, n_threads in _found.get():
+                library.set_num_threads(n_threads)
+                # threadpoolctl (3.8) lets only one thread set OpenBLAS's number.
+                getattr(library, "clear_controlling_thread", _nothing)()
+            _found.reset(self.before)
+            self.before = None
+
+
+def _nothing() -> None:
+    pass
 
 
 @cache
 def _libraries() -> list[Any]:
     """The controllers of the BLAS libraries that NumPy and SciPy have loaded."""
+    import scipy.linalg  # noqa: F401 - loads SciPy's BLAS
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController().select(user_api="blas").lib_controllers
@@ -61,28 +82,25 @@ def _libraries() -> list[Any]:
 serial_blas = _SerialBlas()
 
 
-def blas_for(A: Matrix, n_targets: int = 1) -> AbstractContextManager[None]:
-    """Return the context for products and factors of A: BLAS has one thread where A is small."""
-    return serial_blas if is_small(A.shape, n_targets, FEW_BLAS_PRODUCTS) else nullcontext()
-
-
-def blas_for_fit(A: Matrix, n_targets: int = 1) -> AbstractContextManager[None]:
-    """Return the context for fits of A in which BLAS works on A^T A alone, where that is small.
-
-    Where kernels make the products of rows (`moments_by_blas.py`), factors of 200 x 200 are all
-    that is left to BLAS: 2,000 x 200 took 30 to 80 ms of processor time with two threads of it
-    beside busy processes, and 4 with one.
-    """
-    n, d = A.shape
-    is_left_to_kernels = d <= n and d < min(BLAS_COLUMNS.values())
-    return serial_blas if is_left_to_kernels else blas_for(A, n_targets)
-
-
-def blas_for_decomposition(A: Matrix, n_targets: int = 1) -> AbstractContextManager[None]:
+def blas_for_decomposition(A: Matrix) -> AbstractContextManager[None]:
     """Return the context for QR and eigenvectors of A: BLAS has one thread where they are quick."""
-    return serial_blas if is_small(A.shape, n_targets, FEW_LAPACK_PRODUCTS) else nullcontext()
+    return serial_blas if is_small(A.shape, 1, FEW_LAPACK_PRODUCTS) else _threads_of_before()
 
 
-def blas_of(products: float) -> AbstractContextManager[None]:
-    """Return the context for so many multiply-adds: BLAS has one thread if they are few."""
-    return serial_blas if products <= FEW_BLAS_PRODUCTS else nullcontext()
+def blas_threads() -> int:
+    """How many threads BLAS may have outside `serial_blas`: by its settings, or threadpoolctl's."""
+    found = [n_threads for _, n_threads in _found.get()]
+    return max(found or [library.get_num_threads() or 1 for library in _libraries()], default=1)
+
+
+@contextmanager
+def _threads_of_before() -> Iterator[None]:
+    """Set the numbers of threads that `serial_blas` found, for the block."""
+    found = _found.get()
+    for library, n_threads in found:
+        library.set_num_threads(n_threads)
+    try:
+        yield
+    finally:
+        for library, _ in found:
+            library.set_num_threads(1)

@@ -264,7 +264,7 @@ class System:
             sums = call_gram(self.kernels, X, y, s, origin, self.n_threads)
         else:
             with np.errstate(over="ignore", invalid="ignore"):
-                sums = gram_by_blas(X, y, s, origin, dtype)
+                sums = gram_by_blas(X, y, s, origin, dtype, self.n_threads)
         if not (np.isfinite(sums.xx).all() and np.isfinite(sums.xy).all()):
             raise NotTrustworthy("the Gram matrix overflows")
         return sums

@@ -18,7 +18,7 @@ Cost: K, n^3 / 3, and two or three passes over X. Memory: n^2, and a block of co
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from scipy import sparse
@@ -37,12 +37,13 @@ from .factors import (
     upper_of,
 )
 from .graded import GRADED
-from .interrupt import call_kernel, product
+from .interrupt import call_kernel
 from .orthogonal import rank_tolerance, upper_of_both
 from .row_products import RowProducts, has_row_products
 from .rows import as_dense, as_scipy, row_slice, take_rows
 from .solution import Solution
 from .system import CANCELLATION, System
+from .threaded_products import add_square, cut, in_parts, n_parts_of, square
 
 COLUMN_BLOCK_NUMBERS = 2**20  # of a block of columns: 8 MB
 # K, its factor and intermediate results, of n^2 numbers each, must fit in memory.
@@ -53,6 +54,8 @@ CONDITION = {"float32": 300.0, "float64": 3e6}
 RANGE = {"float32": (1e-18, 1e30), "float64": (1e-200, 1e200)}
 # Rows whose squares differ by less than this factor are of similar size, as in `graded.py`.
 ALIKE_ROWS = GRADED**2
+# Of a number of X, a pass costs as much as products with so many targets.
+PASS_WORK = 16
 REFINEMENTS = 2  # for singular values, which are accurate to eps times the condition number
 # If weights differ by more, the rounding error of the mean becomes large.
 WEIGHT_RANGE = 1e8
@@ -158,10 +161,9 @@ class WideRows:
             K = self._gram_about_zero()
             if K is not None:
                 return K
-        syrk = blas.ssyrk if dtype == "float32" else blas.dsyrk
         K, root = np.zeros((self.n, self.n), dtype, order="F"), self.root.astype(dtype)
         for _, B in self.centred_blocks(dtype, root):
-            K = syrk(1.0, B.T, beta=1.0, c=K, trans=1, overwrite_c=1)
+            add_square(K, B.T, self.system.n_threads)
         return K
 
     @cached_property
@@ -185,7 +187,7 @@ class WideRows:
         """
         X = self.system.X
         assert not isinstance(X, CSR)
-        K = product(X, X.T)
+        K = square(X, self.system.n_threads)
         if self.null is None:
             return K.T  # in the order of LAPACK
         raw = K.diagonal().copy()
@@ -211,7 +213,7 @@ class WideRows:
         centre = self.system.centre.astype(dtype)
         step = max(least, self._step)
         buffer = np.empty(self.n * min(step, self.system.d), dtype)
-        for columns in self._slices(step):
+        for columns in slices(0, self.system.d, step):
             width = columns.stop - columns.start
             B = buffer[: self.n * width].reshape(self.n, width)
             if self.system.fit_intercept and B.dtype == working_dtype(self.system.X):
@@ -227,10 +229,6 @@ class WideRows:
     @property
     def _step(self) -> int:
         return max(8, COLUMN_BLOCK_NUMBERS // self.n)
-
-    def _slices(self, step: int) -> Iterator[slice]:
-        for start in range(0, self.system.d, step):
-            yield slice(start, min(start + step, self.system.d))
 
     def _constant_in(self, columns: slice) -> np.ndarray:
         """Where the constant columns are in this block."""
@@ -265,23 +263,33 @@ class WideRows:
         if isinstance(self.system.X, CSR):
             out = self._sparse_move(coef, u)
         else:
-            out = np.zeros(u.shape)
-            total = u.sum(axis=0)
-            step = max(8, self._step // 4)
-            buffer = np.empty(self.n * min(step, self.system.d))
-            for columns in self._slices(step):
+            out = self._dense_move(coef, u)
+        out -= coef @ self.system.centre
+        out *= self.root
+        return out
+
+    def _dense_move(self, coef: np.ndarray, u: np.ndarray) -> np.ndarray:
+        """`move` before the mean is subtracted; each thread takes blocks of columns."""
+        d, total, step = self.system.d, u.sum(axis=0), max(8, self._step // 4)
+
+        def moved(own: slice, out: np.ndarray) -> None:
+            buffer = np.empty(self.n * min(step, own.stop - own.start))
+            for columns in slices(own.start, own.stop, step):
                 B = self._part(columns)
                 if B.dtype != np.float64:  # into memory that is there: new pages take as long
-                    own = buffer[: B.size].reshape(B.shape)
-                    own[:] = B
-                    B = own
+                    copy = buffer[: B.size].reshape(B.shape)
+                    copy[:] = B
+                    B = copy
                 part = coef[:, columns] + u.T @ B - np.outer(total, self.system.centre[columns])
                 part[:, self._constant_in(columns)] = 0.0
                 coef[:, columns] = part
                 out += B @ part.T
-        out -= coef @ self.system.centre
-        out *= self.root
-        return out
+
+        work = 2.0 * self.n * d * max(u.shape[1], PASS_WORK)
+        parts = cut(d, n_parts_of(d, work, self.system.n_threads))
+        out = np.zeros((len(parts), *u.shape))
+        in_parts([partial(moved, *own) for own in zip(parts, out, strict=True)], len(parts))
+        return out.sum(axis=0)
 
     def move_a_little(self, coef: np.ndarray, u: np.ndarray) -> np.ndarray:
         """Add A^T u to coef; return A (A^T u)^T, (n, t), up to multiples of q.
@@ -388,6 +396,11 @@ class WideRows:
         K *= root
         K *= root.T
         return K
+
+
+def slices(start: int, stop: int, step: int) -> Iterator[slice]:
+    for first in range(start, stop, step):
+        yield slice(first, min(first + step, stop))
 
 
 def refuse_range(squares: np.ndarray, dtype: str) -> None:

@@ -28,9 +28,9 @@ import numpy as np
 from ..kernels.device import lives_on_device
 from .eigen import eigh, svd
 from .factors import EPS, TINY, NotTrustworthy
-from .interrupt import product
 from .refits import ACCURACY, Task, is_division, penalties_without, penalty_series
 from .regression import make_system
+from .threaded_products import product
 from .wide import MOST_DUAL_ROWS, WideRows, row_gram, wide_rows
 
 # The error due to a condition number of K + p I, or of R; it must be below `ACCURACY`.

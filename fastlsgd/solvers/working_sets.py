@@ -48,9 +48,9 @@ from .proximal_newton import (
 )
 from .quadratic import unit_of
 from .rows import as_dense, as_scipy, random_rows, row_slice, stored_numbers, take_rows
-from .serial_blas import blas_of
 from .solution import Solution
 from .system import CANCELLATION, DENSE_NUMBERS, System
+from .threaded_products import product
 
 # Sets of fewer columns than this save nothing.
 LEAST_COLUMNS = 32
@@ -257,8 +257,7 @@ class _Path:
         k, members = len(self.H), self.members
         if k == len(members):
             return
-        with blas_of(float(self.system.n) * len(members) * (len(members) - k)):
-            products = self._products(members, k)
+        products = self._products(members, k)
         self._enlarge(len(members))
         self.H = self._space[: len(members), : len(members)]
         np.multiply(products, 1.0 / self.system.weight, out=self.H[:, k:], dtype=np.float64)
@@ -283,12 +282,13 @@ class _Path:
         if isinstance(system.X, CSR):
             return self._sparse_products(system.X, members, k)
         if self.n_kept == len(members):
-            return self.kept[: self.n_kept] @ self.kept[k : self.n_kept].T
+            kept = self.kept[: self.n_kept]
+            return product(kept, kept[k:].T, system.n_threads)
         out = np.zeros((len(members), len(members) - k))
         step = max(1, DENSE_NUMBERS // len(members))
         for start in range(0, system.n, step):
             A = self._rows(slice(start, start + step), members)
-            out += A.T @ A[:, k:]
+            out += product(A.T, A[:, k:], system.n_threads)
         return out
 
     def _rows(self, rows: slice, columns: np.ndarray) -> np.ndarray:
@@ -351,12 +351,11 @@ class _Path:
         losses: list[float] = []
         guesses, least, condition = 0, np.inf, np.nan
         while True:
-            with blas_of(len(self.members) ** 3 / 3.0):  # a factor, and its condition
-                if self.is_rough:
-                    self._descend(penalty)
-                else:
-                    more, condition = self._minimise(penalty, min(tol, INNER_TOL))
-                    guesses += more
+            if self.is_rough:
+                self._descend(penalty)
+            else:
+                more, condition = self._minimise(penalty, min(tol, INNER_TOL))
+                guesses += more
             squares, shift = self._pass(self.is_rough)
             losses.append(objective_of(self.system.weight, penalty, self.coef, squares))
             falls = True

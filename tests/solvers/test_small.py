@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from fastlsgd.kernels import load_backend
 from fastlsgd.solvers import small
 from fastlsgd.solvers.conjugate import Goal
 from fastlsgd.solvers.factors import solve_upper
-from fastlsgd.solvers.serial_blas import _libraries, blas_for, blas_for_fit, blas_of, serial_blas
+from fastlsgd.solvers.serial_blas import _libraries, blas_for_decomposition, serial_blas
+from fastlsgd.solvers.serial_blas import blas_threads as allowed_threads
 from fastlsgd.solvers.training import TrainingData
 
 GOAL = Goal(0.0, 1000, certify=False)
@@ -202,21 +204,19 @@ def test_blas_gets_its_threads_back_from_threads_that_overlap():
     assert blas_threads() == before
 
 
-def test_blas_is_serial_for_few_numbers_only():
-    n, d = _threads.FEW_NUMBERS // 4, 4
-    assert blas_for(np.empty((n, d))) is serial_blas
-    assert blas_for(np.empty((d, n))) is serial_blas
-    n = _threads.FEW_BLAS_PRODUCTS // d // (d + 4)
-    assert blas_for(np.empty((n, d))) is serial_blas
-    assert blas_for(np.empty((n + 1, d))) is not serial_blas
-    assert blas_for(np.empty((n, d)), n_targets=2) is not serial_blas
-    assert blas_for(np.empty((600, 600))) is not serial_blas
-    # Kernels make the products of tall rows of few columns.
-    assert blas_for_fit(np.empty((10**6, 299))) is serial_blas
-    assert blas_for_fit(np.empty((600, 600))) is not serial_blas
-    assert blas_for_fit(np.empty((200, 2_990)), 99) is not serial_blas
-    assert blas_of(_threads.FEW_BLAS_PRODUCTS) is serial_blas
-    assert blas_of(_threads.FEW_BLAS_PRODUCTS + 1) is not serial_blas
+def test_long_decompositions_get_the_threads_of_blas_back():
+    n = 2 + int(_threads.FEW_LAPACK_PRODUCTS ** (1.0 / 3.0))
+    before = blas_threads()
+    with serial_blas:
+        with blas_for_decomposition(np.empty((n, n))):
+            assert blas_threads() == before
+        assert set(blas_threads()) <= {1, None}
+        with blas_for_decomposition(np.empty((n - 4, n - 4))):
+            assert set(blas_threads()) <= {1, None}
+        # So they do in threads that carry the context of this one.
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(_threads.carried(allowed_threads)).result() == max(before)
+    assert blas_threads() == before
 
 
 def test_small_fits_use_one_thread(monkeypatch):
