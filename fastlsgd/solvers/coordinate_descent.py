@@ -11,6 +11,7 @@ alone would need hundreds of epochs more.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import lapack, solve_triangular
@@ -27,23 +28,51 @@ GUESSES = 3  # of the active set, in each round
 WALKS_AFTER = 2  # rounds, the set changes by single columns
 WALK_WORK = 6e9  # multiply-adds of a walk with a factor per step, about a second
 STEPS_PER_WEIGHT = 20  # of a walk with one factor
+FEW_STEPS = 16  # more than one per weight, of the walk from one penalty of a path to the next
 # Multiply-adds of a call, which takes so long that Ctrl-C must not wait for several.
 LONG_CALL = 1e8
+
+
+@dataclass(frozen=True)
+class _Walked:
+    """Where a walk is: what kernels change in place, and what belongs to it."""
+
+    w: np.ndarray  # (k,)
+    sign: np.ndarray  # (k,)  of the weights in the set, and 0 outside
+    R: np.ndarray  # (k, k)  the factor of the set's scaled columns
+    members: np.ndarray  # (k,)  the set, in the order of R
+    scale: np.ndarray  # (k,)
+    size: int
+    l2: float
 
 
 class DescentQuadratic(Quadratic):
     """The quadratic of a working set, with kernels that may have a compiled coordinate descent."""
 
     def __init__(
-        self, H: np.ndarray, c: np.ndarray, kernels: Kernels, first_epochs: int = FIRST_EPOCHS
+        self,
+        H: np.ndarray,
+        c: np.ndarray,
+        kernels: Kernels,
+        first_epochs: int = FIRST_EPOCHS,
+        *,
+        is_path: bool = False,
     ) -> None:
         # Kernels read rows, which are the columns of a symmetric matrix in Fortran's order.
         super().__init__(H if H.strides[1] == H.itemsize else H.T, c)
-        self.kernels, self.first_epochs = kernels, first_epochs
+        self.kernels, self.first_epochs, self.is_path = kernels, first_epochs, is_path
+        self.last: _Walked | None = None
 
     def minimise(self, penalty: Penalty, start: np.ndarray, tol: float) -> tuple[np.ndarray, int]:
+        """Minimise as `Quadratic` does; along a path, where few columns change, by a walk first."""
         if penalty.l1 == 0.0:  # signs alone: descent has no thresholds that would hold zeros
             return super().minimise(penalty, start, tol)
+        if self.is_path and has_column_kernels(self.kernels):
+            few = FEW_STEPS + int(np.count_nonzero(start))
+            found, done, steps = self._compiled_walk(penalty, start, tol, few)
+            if done:
+                return found, steps
+            start = found
         w, n_solves, epochs = start.copy(), 0, self.first_epochs
         least = tol * float(self.units(penalty).min(initial=np.inf))
         for k in range(ROUNDS):
@@ -80,29 +109,46 @@ class DescentQuadratic(Quadratic):
     def _compiled_walk(
         self, penalty: Penalty, w: np.ndarray, tol: float, most: int
     ) -> tuple[np.ndarray, bool, int]:
-        """Walk by one factor, which LAPACK makes where the first set is not singular."""
-        k, curvature = len(w), self.diagonal + penalty.l2
-        scale = np.where(self.diagonal > 0.0, 1.0 / np.sqrt(np.maximum(curvature, TINY)), 0.0)
-        w, R, members = w.copy(), np.empty((k, k)), np.empty(k, np.int64)
-        where = np.flatnonzero(w)
-        size, sign = 0, np.zeros(k)
-        factor = scaled_factor(self.H, where, penalty.l2) if len(where) else None
-        if factor is not None:
-            size = len(where)
-            R[:size, :size], members[:size], sign[where] = factor[0], where, np.sign(w[where])
-        state, asked = (w, sign, R, members), (penalty.l1, penalty.l2, penalty.positive, tol)
-        units, steps, status = self.units(penalty), 0, 0
-        kernels = self.kernels
+        """Walk by one factor, which LAPACK makes where the first set is not singular.
+
+        That of the last walk goes on along the path of a lasso, where each starts at the last end.
+        """
+        kernels, k, steps, status = self.kernels, len(w), 0, 0
         assert has_column_kernels(kernels)
+        last = self.last
+        if last is None or last.l2 != penalty.l2 or not np.array_equal(last.w, w):
+            last = self._started(penalty, w)
+        self.last = None
+        state, asked = (last.w, last.sign, last.R, last.members), (penalty.positive, tol)
+        units, size = self.units(penalty), last.size
         while status == 0 and steps < most:
-            few = max(1, int(LONG_CALL / (k * max(len(where), size, 1) * 4.0)))
+            few = int(LONG_CALL / (4.0 * k * (np.count_nonzero(last.w) + 1.0))) + 1
+            few = min(few, most - steps)
             more, status, size = kernels.walk_sets(
-                self.H, self.c, state, units, scale, size, *asked, min(few, most - steps)
+                self.H, self.c, state, units, last.scale, size, penalty.l1, penalty.l2, *asked, few
             )
             steps += more
-        used = members[:size]
-        self.condition = condition_of_factor(self.H, used, penalty.l2, scale[used], R[:size, :size])
-        return w, status == 1 and np.isfinite(self.condition), steps
+        used = last.members[:size]
+        self.condition = condition_of_factor(
+            self.H, used, penalty.l2, last.scale[used], last.R[:size, :size]
+        )
+        if status == 1 and np.isfinite(self.condition):
+            self.last = replace(last, size=size)
+        return last.w.copy(), self.last is not None, steps
+
+    def _started(self, penalty: Penalty, w: np.ndarray) -> _Walked:
+        """Return the beginning of a walk: with a factor of all weights, or of none."""
+        k, curvature, where = len(w), self.diagonal + penalty.l2, np.flatnonzero(w)
+        scale = np.where(self.diagonal > 0.0, 1.0 / np.sqrt(np.maximum(curvature, TINY)), 0.0)
+        begun = _Walked(
+            w.copy(), np.zeros(k), np.empty((k, k)), np.empty(k, np.int64), scale, 0, penalty.l2
+        )
+        factor = scaled_factor(self.H, where, penalty.l2) if len(where) else None
+        if factor is None:
+            return begun
+        begun.R[: len(where), : len(where)], begun.members[: len(where)] = factor[0], where
+        begun.sign[where] = np.sign(w[where])
+        return replace(begun, size=len(where))
 
     def _plain_walk(
         self, penalty: Penalty, w: np.ndarray, tol: float, most: int

@@ -372,7 +372,7 @@ def _sparse_fits(task: Task, moments: _FitMoments, squares: np.ndarray, alphas: 
     out = squares == 0.0
     H, c = moments.xx.copy(), moments.xy.T.copy()
     H[out], H[:, out], c[:, out] = 0.0, 0.0, 0.0
-    problems = [DescentQuadratic(H, row, task.kernels) for row in c]
+    problems = [DescentQuadratic(H, row, task.kernels, is_path=True) for row in c]
     coef, coefs, conditions = np.zeros_like(c), [], []
     for alpha in alphas:
         penalty, worst = task.problem.penalty(alpha), np.inf

@@ -113,19 +113,24 @@ class _GramPath:
         self.c[:, self.scale == 0.0] = 0.0
         self.size = np.sqrt(np.diag(self.H))  # root mean square of each column
         self.variance = system.target_squares() / system.weight
+        self.on_path: list[DescentQuadratic] = []
 
     def solution(
         self, penalty: Penalty, coef: np.ndarray, tol: float, max_iter: int, is_path: bool
     ) -> tuple[Solution, bool]:
         """Return a solution, and whether it is good enough without the triangle of the rows."""
         kernels = self.system.kernels
-        problems = [DescentQuadratic(self.H, row, kernels) for row in self.c]
         if is_path:
-            coef, n_iter, condition = solve_all(problems, penalty, coef, tol)
+            if not self.on_path:
+                self.on_path = [
+                    DescentQuadratic(self.H, row, kernels, is_path=True) for row in self.c
+                ]
+            coef, n_iter, condition = solve_all(self.on_path, penalty, coef, tol)
             if condition <= PATH_SUMS_CONDITION:
-                point = self._from_sums(problems, penalty, coef, n_iter)
+                point = self._from_sums(self.on_path, penalty, coef, n_iter)
                 if point.relative_gradient <= max(tol, SLACK):
                     return point, True
+        problems = [DescentQuadratic(self.H, row, kernels) for row in self.c]
         return self._refined(problems, penalty, coef, tol, max_iter)
 
     def _from_sums(self, problems, penalty: Penalty, coef, n_iter: int) -> Solution:

@@ -36,7 +36,7 @@ NUMBERS, WIDE_NUMBERS, WIDE_ROWS = 2**20, 2**18, 512
 # to 11 and 3 to 4. Through NumPy they take 1 to 6 and 4 to 5, by scikit-learn 0.5 to 2 and 3 to 10.
 SUMS_COLUMNS, MORE_SUMS_COLUMNS, ROWS_PER_COLUMN = 64, 192, 12
 # So few numbers of sparse rows are made dense in less time than a pass over them takes in NumPy.
-SPARSE_NUMBERS = 2**16
+MADE_DENSE = 2**16
 # Working sets of each target have products of their own, sums are the same for all.
 SETS_TARGETS = 4
 
@@ -68,11 +68,11 @@ def solve_small_lasso(
     if not has_small_kernels(data.kernels):
         return None
     X = data.X
-    if isinstance(X, CSR) and X.shape[0] * X.shape[1] <= SPARSE_NUMBERS and takes(X):
+    if isinstance(X, CSR) and X.shape[0] * X.shape[1] <= MADE_DENSE and takes(X):
         data = data._replace(X=as_dense(X).astype(X.dtype, copy=False))
     if not _is_ordinary(data):
         return None
-    if _are_sums_cheap(data):
+    if _are_sums_cheap(data, len(penalties)):
         found = _solved(data, penalties, fit_intercept, tol, ROUND_CONDITION, as_sums=True)
         if found is not None:
             return found
@@ -91,9 +91,9 @@ def _is_ordinary(data: TrainingData) -> bool:
     return s is None or bool(2.0**-WEIGHT_EXPONENT < s.max() < 2.0**WEIGHT_EXPONENT)
 
 
-def _are_sums_cheap(data: TrainingData) -> bool:
+def _are_sums_cheap(data: TrainingData, n_penalties: int) -> bool:
     n, d = data.X.shape
-    is_tall = d <= MORE_SUMS_COLUMNS and n >= ROWS_PER_COLUMN * d
+    is_tall = d <= MORE_SUMS_COLUMNS and n_penalties * n >= ROWS_PER_COLUMN * d
     return d <= n and (d <= SUMS_COLUMNS or is_tall)
 
 
