@@ -25,7 +25,10 @@ from ._checked_files import (
 from .solvers.moments import GramSums, Place, Sums, TriangularSums
 
 WHAT = "Files of moments"
-FORMAT, VERSION = "fastlsgd.moments", 1
+FORMAT = "fastlsgd.moments"
+# Version 2 has units, of columns whose squares leave the range of float64; others need none.
+PLAIN, WITH_UNITS = 1, 2
+LARGEST_UNIT = 4096
 KINDS: dict[str, type[GramSums] | type[TriangularSums]] = {
     "gram": GramSums,
     "qr": TriangularSums,
@@ -45,11 +48,14 @@ def described(moments) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     sums: Sums = moments.required_sums()
     place = sums.place
     arrays = {"origin": place.origin, "offset": place.offset, **sums.arrays()}
+    has_units = bool(place.units.any())
+    if has_units:
+        arrays["units"] = place.units.astype(np.float64)
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     names = getattr(moments, "feature_names_in_", None)
     header = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": WITH_UNITS if has_units else PLAIN,
         "factor": moments.factor,
         "n_samples": place.n_rows,
         "n_features": moments.n_features,
@@ -128,6 +134,8 @@ def _checked(header: dict, arrays: dict[str, np.ndarray]) -> Sums:
         shapes |= {"xx": (d, d), "xy": (d, t), "yy": (t,)}
     else:
         shapes |= {"upper": (k, d), "slopes": (k, t), "rest": (t,)}
+    if header["version"] == WITH_UNITS:
+        shapes["units"] = (d + t,)
     if set(arrays) != set(shapes):
         raise WrongFile(f"the arrays must be {sorted(shapes)}, found {sorted(arrays)}.")
     for name, shape in shapes.items():
@@ -143,9 +151,11 @@ def _checked(header: dict, arrays: dict[str, np.ndarray]) -> Sums:
         raise WrongFile("the checksum does not match: the file is damaged or was changed.")
     _check_squares(arrays)
     weight, log_weights = (float.fromhex(header[name]) for name in ("weight", "log_weights"))
-    place = Place(
-        header["n_samples"], weight, log_weights, arrays.pop("origin"), arrays.pop("offset")
-    )
+    units = arrays.pop("units", np.zeros(d + t))
+    if (np.abs(units) > LARGEST_UNIT).any() or (units != np.rint(units)).any():
+        raise WrongFile("units has numbers that are no powers of two of float64.")
+    origin, offset = arrays.pop("origin"), arrays.pop("offset")
+    place = Place(header["n_samples"], weight, log_weights, origin, offset, units.astype(int))
     return kind(place, **arrays)
 
 
@@ -153,8 +163,10 @@ def _check_header(header: dict) -> None:
     if header.get("format") != FORMAT:
         raise WrongFile(f"format must be {FORMAT!r}, found {header.get('format')!r:.40}.")
     version = header.get("version")
-    if version != VERSION:
-        raise WrongFile(f"version {version!r:.40} can't be read: this fastlsgd knows {VERSION}.")
+    if version not in (PLAIN, WITH_UNITS):
+        raise WrongFile(
+            f"version {version!r:.40} can't be read: this fastlsgd knows {PLAIN} and {WITH_UNITS}."
+        )
     d, t, names = (header.get(name) for name in ("n_features", "n_targets", "feature_names"))
     is_right = {
         "factor": isinstance(header.get("factor"), str) and header["factor"] in KINDS,

@@ -40,7 +40,8 @@ class SegmentLstsq:
         The prediction of each row by the window that ends with the row before it.
     n_short, n_singular : int
         Segments without a fit: they have fewer than `min_samples` rows, or columns that depend on
-        each other. So do the rest of the rows beside one of 1e30 times their weight.
+        each other. Beside a row of 1e30 times their weight, rows have a fit but no standard errors,
+        and with `half_life` or `initial` none.
     keys : dict of str to ndarray of shape (n_segments,)
         The labels of the groups; empty if there are none.
     feature_names : list of str

@@ -13,8 +13,8 @@ from ._sklearn_compat import check_feature_names
 from .kernels import resolve
 from .kernels.contract import Kernels, Matrix, working_dtype
 from .kernels.device import lives_on_device, ndim
-from .solvers.factors import NotTrustworthy
-from .solvers.moments import Lost, Sums, read, varying
+from .solvers.factors import TINY, NotTrustworthy
+from .solvers.moments import Lost, Sums, plain_products, read, varying
 from .solvers.training import TrainingData
 
 FACTORS = ("gram", "qr")
@@ -188,7 +188,7 @@ class Moments:
         if s is not None and not float(np.asarray(s.sum(dtype=np.float64))) > 0.0:
             return
         data = TrainingData(kernels, X, y, s, n_threads)
-        origin = None if self.sums is None else self.sums.place.mean
+        origin = None if self.sums is None else self.sums.place.plain_mean
         try:
             with np.errstate(over="ignore", invalid="ignore", under="ignore"):
                 sums = self._read(data, origin)
@@ -205,6 +205,8 @@ class Moments:
     def _take(self, sums: Sums, dtype, target_dtype, one_target: bool) -> None:
         """Add sums whose shape has been checked."""
         if self.sums is not None:
+            if not np.isfinite(self.sums.place.weight + sums.place.weight):
+                raise ValueError("The sum of sample_weight is out of range: rescale sample_weight.")
             sums = self.sums.joined(sums)  # type: ignore[arg-type]
         self.dtype = np.result_type(self.dtype, dtype)
         self.target_dtype = np.result_type(self.target_dtype, target_dtype)
@@ -384,7 +386,7 @@ class Moments:
         """
         sums = self.required_sums()
         columns = varying(sums)
-        return sums.condition(columns, 0.0) if len(columns) else 1.0
+        return sums.condition(columns, np.zeros(len(columns))) if len(columns) else 1.0
 
     def required_sums(self) -> Sums:
         """The sums, where there are rows."""
@@ -410,23 +412,39 @@ class Moments:
 
     @property
     def x_mean(self) -> np.ndarray:
-        return self.required_sums().place.mean[: self.n_features]
+        return self.required_sums().place.plain_mean[: self.n_features]
 
     @property
     def y_mean(self) -> Any:
-        return self._of_targets(self.required_sums().place.mean[self.n_features :])
+        return self._of_targets(self.required_sums().place.plain_mean[self.n_features :])
 
     @property
     def xx(self) -> np.ndarray:
-        return self.required_sums().products()[0].copy()
+        return self._products("xx")
 
     @property
     def xy(self) -> np.ndarray:
-        return self._of_targets(self.required_sums().products()[1].copy())
+        return self._of_targets(self._products("xy"))
 
     @property
     def yy(self) -> Any:
-        return self._of_targets(self.required_sums().products()[2].copy())
+        return self._of_targets(self._products("yy"))
+
+    def _products(self, name: str) -> np.ndarray:
+        """Return a copy of these products, unless float64 cannot hold them."""
+        place = ("xx", "xy", "yy").index(name)
+        sums = self.required_sums()
+        inside = sums.products()[place]
+        if not sums.place.units.any():
+            return inside.copy()
+        found = plain_products(sums)[place]
+        is_lost = ~np.isfinite(found) | ((np.abs(found) < TINY) & (inside != 0.0))
+        if is_lost.any():
+            raise ValueError(
+                f"{name} is out of the range of float64, though fits to the moments are not: "
+                f"rescale X, y or sample_weight to have it as an array."
+            )
+        return found
 
     def _of_targets(self, array: np.ndarray) -> Any:
         if not self.has_one_target:

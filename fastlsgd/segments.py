@@ -20,7 +20,14 @@ from .kernels.contract import (
     SegmentStatus,
 )
 from .kernels.device import handed_back, lives_on_device
-from .solvers.segments import SegmentRows, fit_rows_of_segments, mend_out_of_range, predict_rows
+from .solvers.segments import (
+    SegmentRows,
+    SegmentUnits,
+    fit_rows_of_segments,
+    mend_out_of_range,
+    predict_rows,
+)
+from .solvers.weights import normalised_weights
 
 __all__ = [
     "SegmentLstsq",
@@ -123,14 +130,14 @@ def grouped_lstsq(
     found = find_groups(check.on_host(groups, "groups"), len(task.rows.y), task.skips)
     own = _min_samples(min_samples, task, None)
     segments = task.segments(found, found.bounds[:-1], found.bounds[1:], own)
-    fits = task.fit(segments, backend, n_threads)
+    fits, units = task.fit(segments, backend, n_threads)
     fitted = None
     if check.check_flag(predictions, "predictions"):
         owner = np.repeat(np.arange(len(fits.status)), np.diff(found.bounds))
         at = predict_rows(task.rows.X, found.order, fits, owner)
         fitted = _scattered(at, found.order, len(task.rows.y))
     keys = dict(zip(found.names, found.keys, strict=True))
-    return _result(task, fits, keys, (fitted, None), X)
+    return _result(task, (fits, units), keys, (fitted, None), X)
 
 
 def rolling_lstsq(
@@ -366,6 +373,7 @@ class _Task(NamedTuple):
     skips: bool
     standard_errors: bool
     cov_type: str = "nonrobust"
+    weight_exponent: int = 0  # a power of two, mostly 0, by which the weights were divided
 
     @property
     def n_weights(self) -> int:
@@ -386,7 +394,9 @@ class _Task(NamedTuple):
             KINDS_OF_ERRORS[self.cov_type],
         )
 
-    def fit(self, segments: Segments, backend, n_threads, windows: bool = False) -> SegmentFits:
+    def fit(
+        self, segments: Segments, backend, n_threads, windows: bool = False
+    ) -> tuple[SegmentFits, SegmentUnits]:
         """Call the kernel; refuse what isn't finite before anything is fitted again."""
         found, of_settings = resolve(backend, self.rows.X)
         kernels = cast(SegmentKernels, found)
@@ -402,8 +412,7 @@ class _Task(NamedTuple):
             not self.skips and (status == SegmentStatus.SHORT).any()
         ):
             _refuse_non_finite(self)
-        mend_out_of_range(kernels, self.rows, segments, fits)
-        return fits
+        return fits, mend_out_of_range(kernels, self.rows, segments, fits)
 
 
 def _take(
@@ -433,9 +442,10 @@ def _take(
     wants_errors = check.check_flag(standard_errors, "standard_errors") or cov_type != "nonrobust"
     if wants_errors and alpha > 0.0:
         raise ValueError("standard_errors are those of least squares without a penalty: alpha=0.")
-    penalty = np.full(A.shape[1], alpha) if alpha > 0.0 else None
+    s, exponent = normalised_weights(s, A, alpha)
+    penalty = np.full(A.shape[1], np.ldexp(alpha, -exponent)) if alpha > 0.0 else None
     rows = SegmentRows(A, targets, s)
-    return _Task(rows, penalty, bool(fit_intercept), skips, wants_errors, cov_type)
+    return _Task(rows, penalty, bool(fit_intercept), skips, wants_errors, cov_type, exponent)
 
 
 def _min_samples(min_samples, task: _Task, window: int | None) -> int:
@@ -489,7 +499,7 @@ def _initial_moments(initial, task: _Task) -> np.ndarray:
     out[places, places] = own
     out[places, d] = out[d, places] = own * coef
     out[d, d] = float(own @ coef**2)
-    return out
+    return np.ldexp(out, -task.weight_exponent)
 
 
 def _refuse_non_finite(task: _Task) -> None:
@@ -521,7 +531,8 @@ def _scattered(values: np.ndarray, order: np.ndarray | None, n: int) -> np.ndarr
 def _by_row(task: _Task, segments: Segments, groups: Groups, how, wanted) -> SegmentLstsq:
     """The result of one segment per position, in the order of the rows."""
     (backend, n_threads), (predictions, X) = how, wanted
-    fits, n, order = task.fit(segments, backend, n_threads, True), len(task.rows.y), groups.order
+    fits, units = task.fit(segments, backend, n_threads, True)
+    n, order = len(task.rows.y), groups.order
     made: tuple[np.ndarray | None, np.ndarray | None] = (None, None)
     if check.check_flag(predictions, "predictions"):
         own = np.arange(len(fits.status))
@@ -530,7 +541,7 @@ def _by_row(task: _Task, segments: Segments, groups: Groups, how, wanted) -> Seg
         fitted, ahead = (predict_rows(task.rows.X, order, fits, k) for k in (own, before))
         made = _scattered(fitted, order, n), _scattered(ahead, order, n)
     parts = (None if part is None else _scattered(part, order, n) for part in fits)
-    every = SegmentFits(*cast(Any, parts))
+    every = SegmentFits(*cast(Any, parts)), SegmentUnits(*(_scattered(u, order, n) for u in units))
     kept = None
     if segments.decay is not None:
         kept = _scattered(_remembered(task, fits, groups), order, n)
@@ -557,8 +568,10 @@ def _remembered(task: _Task, fits: SegmentFits, groups: Groups) -> np.ndarray:
 
 
 def _result(
-    task: _Task, fits: SegmentFits, keys, made, like, remembered: np.ndarray | None = None
+    task: _Task, found, keys, made, like, remembered: np.ndarray | None = None
 ) -> SegmentLstsq:
+    """Return what is found, fits and their units, as users see it."""
+    fits, units = found
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         left = (fits.n_rows - task.n_weights).astype(np.float64)
         if remembered is not None:
@@ -566,6 +579,8 @@ def _result(
         r2 = 1.0 - fits.residual / fits.total
         std = np.sqrt(fits.residual / np.where(left > 0, left, np.nan))
         errors = _standard_errors(task, fits, std)
+        errors = None if errors is None else np.ldexp(errors, units.error)
+        std = np.ldexp(std, units.deviation + task.weight_exponent // 2)
     status = fits.status
     own = getattr(like, "columns", None)
     names = [f"x{j}" for j in range(fits.coef.shape[1])] if own is None else list(map(str, own))

@@ -20,7 +20,7 @@ from ..solvers.covariance import (
     whitened_chunks,
     whitening,
 )
-from ..solvers.inference import Evidence, Inference, infer
+from ..solvers.inference import Covariance, Evidence, Inference, infer
 from ..solvers.meats import HETEROSCEDASTIC, LEVERAGE_ONE, RobustOptions
 from ..solvers.rows import counted_rows
 from ..streaming.stream import Stream
@@ -139,8 +139,8 @@ class InferringRegressor(FromMoments):
         blocks = self._blocks_of_fit((X, y, sample_weight, stream), wanted.groups, fitted, cov_type)
         robust, notes = _robust(inferences, evidences, blocks, wanted)
         found = [
-            Summary(inference, names, level, partial(np.asarray, covariance), cov_type, notes)
-            for inference, covariance in robust
+            Summary(inference, names, level, partial(Covariance, *own), cov_type, notes)
+            for inference, own in robust
         ]
         return found if len(found) > 1 else found[0]
 
@@ -317,8 +317,9 @@ def _influence_of(
     inference: Inference, evidence: Evidence, leverage: np.ndarray, residual: np.ndarray
 ) -> Influence:
     """The influence of rows, by their leverages and weighted residuals."""
-    sigma = np.ldexp(inference.sigma, -evidence.sigma_exponent)
     k, df = inference.df_model + (evidence.intercept is not None), inference.df_residual
+    sigma = evidence.residual_norm / np.sqrt(df) if df > 0 else np.nan  # for weights near 1
+    sigma = 0.0 if inference.is_constant else sigma
     with np.errstate(invalid="ignore", divide="ignore"):
         left = np.where(leverage < LEVERAGE_ONE, 1.0 - leverage, np.nan)
         internal = residual / (sigma * np.sqrt(left))
@@ -385,7 +386,7 @@ class _Wanted(NamedTuple):
 
 def _robust(
     inferences: list[Inference], evidences: list[Evidence], blocks, wanted: _Wanted
-) -> tuple[list[tuple[Inference, np.ndarray]], list[str]]:
+) -> tuple[list[tuple[Inference, Covariance]], list[str]]:
     """The statistics by robust covariances, and these, for each target; what to note of them."""
     df, cov_type = inferences[0].df_residual, wanted.options.cov_type
     if df < 1:

@@ -17,10 +17,10 @@ from ..moments import Moments
 from ..solvers.cross_validation import default_alphas, k_fold
 from ..solvers.leave_one_out import leave_one_out
 from ..solvers.moments import Sums
-from ..solvers.moments_regression import all_but_one, squared_errors
+from ..solvers.moments_regression import all_but_one, mean_squared_errors, unit_of_errors
 from ..solvers.refits import Task
 from ..solvers.serial_blas import serial_blas
-from ..solvers.target_scale import scaled_targets, target_exponents
+from ..solvers.target_scale import target_exponents
 from ._base import all_or_nothing, overflow_explained
 from ._constraints import check_alphas
 from ._folds import RoutedSplitter, folds_of
@@ -171,11 +171,8 @@ class LeastSquaresCV(RoutedSplitter, LeastSquaresRegressor):
         # The errors and the last fit share what they need of X.
         problem = replace(self._problem(X, targets, s, x_mean), row_grams={})
         # Squares of y may overflow or vanish; those of errors in units near 1 do not.
-        exponent = 0
-        if problem.is_smooth([1.0]):  # L1 penalties and bounds are in the unit of y
-            exponent = int(target_exponents(targets, s).max())
-        y = scaled_targets(problem.y, X, np.full(problem.y.shape[1], exponent))
-        normalised, _ = replace(problem, y=y).normalised()
+        exponent = int(target_exponents(targets, s).max())
+        normalised, _ = problem.in_unit(exponent).normalised()
         with overflow_explained(X, targets):
             if alphas is None:
                 alphas = default_alphas(kernels, normalised, n_threads).tolist()
@@ -186,7 +183,7 @@ class LeastSquaresCV(RoutedSplitter, LeastSquaresRegressor):
                 cv = 5 if self.cv is None else self.cv
                 errors = k_fold(task, alphas, folds_of(cv, *given, X, split_params))
         means = errors if errors.ndim == 1 else errors.mean(axis=1)
-        _refuse_out_of_range(means, y)
+        _refuse_out_of_range(means, normalised.y)
         self._choose(alphas, errors, exponent)
         return self._solve(kernels, problem, [self.alpha_], None, one_target)
 
@@ -239,9 +236,10 @@ class LeastSquaresCV(RoutedSplitter, LeastSquaresRegressor):
                     alphas = rows.alphas(kernels)
             errors = np.empty((len(alphas), len(moments)))
             parts = [part.required_sums() for part in moments]
+            unit = unit_of_errors(whole.required_sums())
             for k, (part, rest) in enumerate(zip(parts, all_but_one(parts), strict=True)):
-                errors[:, k] = self._errors_of_fold(kernels, part, rest, alphas)
-            self._choose(alphas, errors)
+                errors[:, k] = self._errors_of_fold(kernels, part, rest, alphas, unit)
+            self._choose(alphas, errors, unit)
             return self._solve_moments(whole, [self.alpha_], None)
 
     def _n_folds_of_streams(self) -> int:
@@ -250,12 +248,12 @@ class LeastSquaresCV(RoutedSplitter, LeastSquaresRegressor):
             raise ValueError(f"cv must be a number of folds for fit_stream, got {cv!r}.")
         return check.check_whole(cv, "cv", 2)
 
-    def _errors_of_fold(self, kernels, judged: Sums, fitted: Sums, alphas) -> np.ndarray:
-        """The mean squared errors on a fold of fits to the rest, one for each alpha."""
+    def _errors_of_fold(self, kernels, judged: Sums, fitted: Sums, alphas, unit: int) -> np.ndarray:
+        """The mean squared errors of y times 2^-unit on a fold of fits to the rest, per alpha."""
         solutions = self._fit_rows(kernels, self._rows_of(fitted), alphas, None)
         coefs = np.array([found.coef for found in solutions])
         intercepts = np.array([found.intercept for found in solutions])
-        errors, rounding = squared_errors(judged, coefs, intercepts)
+        errors, rounding = mean_squared_errors(judged, coefs, intercepts, unit)
         if (rounding > MOST_ROUNDING * errors).any():
             warnings.warn(
                 "The errors of rows left out are so small that their rounding shows: they are "
@@ -264,7 +262,7 @@ class LeastSquaresCV(RoutedSplitter, LeastSquaresRegressor):
                 UserWarning,
                 stacklevel=4,
             )
-        return np.maximum(errors, 0.0) / (judged.place.weight * coefs.shape[1])
+        return np.maximum(errors, 0.0)
 
     def _choose(self, alphas: list[float], errors: np.ndarray, y_exponent: int = 0) -> None:
         """Set `alpha_` to that of least mean error, by errors of y times 2^-y_exponent."""

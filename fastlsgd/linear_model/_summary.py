@@ -11,7 +11,10 @@ import numpy as np
 from scipy import stats
 
 from .. import _validation as check
-from ..solvers.inference import Inference, wald_statistic
+from ..solvers.factors import TINY
+from ..solvers.inference import Covariance, Inference, wald_statistic
+
+LARGEST_EXPONENT = 2**14  # beyond those of all numbers and their products
 
 
 class WaldTest(NamedTuple):
@@ -91,7 +94,7 @@ class Summary:
         inference: Inference,
         names: list[str],
         confidence_level: float,
-        covariance: Callable[[], np.ndarray],
+        covariance: Callable[[], Covariance],
         cov_type: str = "nonrobust",
         notes: Sequence[str] = (),
     ) -> None:
@@ -114,8 +117,14 @@ class Summary:
     @property
     def covariance(self) -> np.ndarray:
         """Covariance of the estimates, (n_names, n_names); NaN for columns that are left out."""
-        covariance = self._find_covariance().copy()
-        gone = np.isnan(self.coef)
+        found, gone = self._find_covariance(), np.isnan(self.coef)
+        covariance = found.plain().copy()
+        own = covariance.diagonal()
+        if (np.isinf(own) | ((own < TINY) & (found.core.diagonal() != 0.0))).any():
+            raise ValueError(
+                "The covariance has numbers out of the range of float64, though the standard "
+                "errors and tests are in range: rescale X or y."
+            )
         covariance[gone] = covariance[:, gone] = np.nan
         return covariance
 
@@ -149,15 +158,17 @@ class Summary:
             raise ValueError(
                 f"q must be one finite number, or one for each of the {len(R)} hypotheses."
             )
-        # Powers of two bring each hypothesis near 1, so that its square stays in range.
-        exponents = np.frexp(np.abs(R).max(axis=1))[1]
-        R, q = np.ldexp(R, -exponents[:, None]), np.ldexp(q, -exponents)
-        part = (R != 0.0).any(axis=0)
-        covariance = self.covariance[np.ix_(part, part)]
-        if np.isnan(covariance).any():
+        found, part = self._find_covariance(), (R != 0.0).any(axis=0)
+        core, units = found.core[np.ix_(part, part)], found.exponents[part]
+        if np.isnan(self.coef[part]).any() or np.isnan(core).any():
             raise ValueError("R has a weight that has no estimate.")
-        value = R[:, part] @ self.coef[part] - q
-        f, rank = wald_statistic(value, R[:, part] @ covariance @ R[:, part].T)
+        R = R[:, part]
+        # Powers of two bring each hypothesis near 1, so that its square stays in range.
+        largest = np.where(R != 0.0, np.frexp(R)[1] + units, -LARGEST_EXPONENT)
+        exponents = largest.max(axis=1)
+        R = np.ldexp(R, units - exponents[:, None])
+        value = R @ np.ldexp(self.coef[part], -units) - np.ldexp(q, -exponents)
+        f, rank = wald_statistic(value, R @ core @ R.T)
         if use_f:
             df = self._inference.degrees
             return WaldTest(f, float(stats.f.sf(f, rank, df)), rank, df)

@@ -86,7 +86,8 @@ def read_columns(data: TrainingData, origin: np.ndarray | None) -> DiagonalSums:
     squares = raw - sums * (sums / weight)
     # What is left of a column that does not vary is the rounding of its squares.
     squares = np.where(squares > 64.0 * EPS * raw, squares, 0.0)
-    return DiagonalSums(Place(n_rows, weight, 0.0, origin, sums / weight), squares, d)
+    units = np.zeros(len(origin), dtype=int)
+    return DiagonalSums(Place(n_rows, weight, 0.0, origin, sums / weight, units), squares, d)
 
 
 def _add_dense(X: np.ndarray, s, shift: np.ndarray, first: np.ndarray, second: np.ndarray) -> None:

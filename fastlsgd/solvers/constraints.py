@@ -74,6 +74,19 @@ class Constraints:
         made = cls(lower, upper, E, e, A, b, back, start, rounding)
         return replace(made, start=_feasible(made)) if len(e) else made
 
+    def in_unit(self, exponent: int) -> Constraints:
+        """Return the constraints of weights that are divided by 2^exponent."""
+        with np.errstate(over="ignore", under="ignore"):
+            return replace(
+                self,
+                lower=_bounds_in_unit(self.lower, exponent),
+                upper=_bounds_in_unit(self.upper, exponent),
+                e=np.ldexp(self.e, -exponent),
+                b=np.ldexp(self.b, -exponent),
+                start=_bounds_in_unit(self.start, exponent),
+                rounding=float(np.ldexp(self.rounding, -exponent)),
+            )
+
     @property
     def has_equalities(self) -> bool:
         return len(self.e) > 0
@@ -89,6 +102,12 @@ class Constraints:
         """
         size = np.abs(self.e) + np.abs(self.E) @ np.maximum(np.abs(w), NEGLIGIBLE * typical)
         return 16.0 * len(w) ** 0.5 * (EPS * float(size.max(initial=0.0)) + self.rounding)
+
+
+def _bounds_in_unit(bounds: np.ndarray, exponent: int) -> np.ndarray:
+    """Return bounds divided by 2^exponent; finite ones stay finite."""
+    most = np.finfo(np.float64).max
+    return np.where(np.isfinite(bounds), np.clip(np.ldexp(bounds, -exponent), -most, most), bounds)
 
 
 def _refuse_empty_ranges(lower: np.ndarray, upper: np.ndarray, names: Sequence[str]) -> None:

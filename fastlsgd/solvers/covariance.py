@@ -17,10 +17,11 @@ import numpy as np
 
 from ..kernels.contract import Matrix
 from .factors import SingularFactor, TriangularFactor, solve_upper
-from .inference import Evidence
+from .inference import Covariance, Evidence
 from .meats import RobustOptions, WhitenedRows, meat_for
 from .rows import counted_rows, rows_on_host
 from .serial_blas import serial_blas
+from .target_scale import far_exponents
 
 
 class NotEstimable(ValueError):
@@ -39,7 +40,7 @@ class FittedRows(NamedTuple):
 class RobustCovariances(NamedTuple):
     """What a pass over the rows of a fit found."""
 
-    covariances: list[np.ndarray]  # (k, k) for each target, with the intercept first
+    covariances: list[Covariance]  # for each target, with the intercept first
     fewest_clusters: int  # of the ways of clustering
     n_exact: int  # rows of leverage 1, where the kind looks at leverages
 
@@ -116,13 +117,19 @@ def whitening(evidence: Evidence) -> np.ndarray:
     return T
 
 
-def classical_covariance(evidence: Evidence) -> np.ndarray:
+def classical_covariance(evidence: Evidence) -> Covariance:
     """Return sigma^2 (Z^T S Z)^-1, with the intercept first."""
-    T = whitening(evidence)
+    T, exponents = _near_one(whitening(evidence))
     df = evidence.n_rows - int((np.abs(T).sum(axis=1) > 0.0).sum())
-    scale = evidence.residual_norm / np.sqrt(df) if df > 0 else np.nan
-    T = T * scale
-    return T @ T.T
+    unit = int(far_exponents(np.array([evidence.residual_norm]))[0])
+    T = T * (np.ldexp(evidence.residual_norm, -unit) / np.sqrt(df) if df > 0 else np.nan)
+    return Covariance(T @ T.T, exponents + unit)
+
+
+def _near_one(T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return a whitening whose rows are brought near 1 by powers of two, and these."""
+    exponents = far_exponents(np.abs(T).max(axis=1, initial=0.0))
+    return np.ldexp(T, -exponents[:, None]), exponents
 
 
 def whitened_chunks(
@@ -177,12 +184,20 @@ def robust_covariances(
     k = int((np.abs(T).sum(axis=1) > 0.0).sum())
     unit = np.ldexp(1.0, -first.sigma_exponent)
     meat, residuals = meat_for(options, len(T), len(evidences), unit), ResidualsOfFit(evidences)
+    near, exponents = _near_one(T)
+    units = far_exponents(residuals.expected)
     # HC3 of 200,000 x 100 took 5 s of a busy machine's processors with two threads of OpenBLAS, and
     # 0.24 with one.
     with serial_blas:
         for chunk in whitened_chunks(evidences, T, blocks):
-            meat.add(chunk)
             residuals.add(chunk)
+            if units.any():  # squares of the scores would leave float64
+                chunk = chunk._replace(residual=np.ldexp(chunk.residual, -units))
+            meat.add(chunk)
     residuals.refuse_others()
     total = meat.total(first.n_rows, first.n_rows - k)
-    return RobustCovariances([T @ own @ T.T for own in total], meat.fewest_clusters, meat.n_exact)
+    found = [
+        Covariance(near @ own @ near.T, exponents + unit)
+        for own, unit in zip(total, units, strict=True)
+    ]
+    return RobustCovariances(found, meat.fewest_clusters, meat.n_exact)

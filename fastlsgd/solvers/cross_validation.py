@@ -82,6 +82,7 @@ def default_alphas(
     if problem.l1_ratio > 0.0:
         slope = xy if problem.positive else np.abs(xy)
         largest = float(slope.max(initial=0.0)) / (system.weight * problem.l1_ratio)
+        largest = float(np.ldexp(largest, problem.y_exponent))
         if not np.isfinite(largest):
             raise np.linalg.LinAlgError("penalties that are not finite")
         # Where all weights are zero whatever the penalty, all penalties are equally good.
@@ -129,10 +130,7 @@ def _no_scale(what: str) -> ValueError:
 def _rest_is_constant(system: System, squares: np.ndarray) -> bool:
     """Return whether the columns whose squares are tiny are constant, but for rounding."""
     small = np.flatnonzero(squares < LEAST_MEAN_SQUARE)
-    if len(small) == 0:
-        return True
-    noise = 4.0 * EPS * np.abs(system.centre[small])
-    return not any((np.abs(A) > noise).any() for A in system.column_chunks(small))
+    return len(small) == 0 or not system.varies(small, EPS)
 
 
 def k_fold(

@@ -143,8 +143,10 @@ def _without_scale(scaled: np.ndarray, scale: np.ndarray) -> np.ndarray:
     return np.divide(scaled, scale, out=np.zeros_like(scaled), where=scale > 0.0)
 
 
-def cholesky_factor(xx: np.ndarray, alpha: float, scale: np.ndarray) -> TriangularFactor:
-    """Return the factor of D (A^T A + alpha I) D, where D is the scale.
+def cholesky_factor(
+    xx: np.ndarray, alpha: float | np.ndarray, scale: np.ndarray
+) -> TriangularFactor:
+    """Return the factor of D (A^T A + alpha I) D, where D is the scale; alpha may be (d,).
 
     Its rounding error is eps times the *square* of the condition of A; `condition` tells when that
     is too much.

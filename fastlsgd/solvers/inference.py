@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -61,6 +62,26 @@ class Spread:
     dependent: np.ndarray  # (d,)  others that have no estimate
 
 
+class Covariance(NamedTuple):
+    """A covariance of weights, whose numbers are as large as squares of standard errors.
+
+    Where these leave the range of float64, standard errors and tests do not.
+    """
+
+    core: np.ndarray  # (k, k)  of the weights times 2^-exponents
+    exponents: np.ndarray  # (k,) of int
+
+    def plain(self) -> np.ndarray:
+        """Return the covariance itself, in which numbers may overflow or vanish."""
+        exponents = self.exponents
+        with np.errstate(over="ignore", under="ignore"):
+            return np.ldexp(np.ldexp(self.core, exponents), exponents[:, None])
+
+    def roots(self) -> np.ndarray:
+        """Return the standard errors."""
+        return np.ldexp(np.sqrt(self.core.diagonal()), self.exponents)
+
+
 @dataclass(frozen=True)
 class Inference:
     """The statistics of a fit; arrays hold the intercept, if there is one, then the weights."""
@@ -100,20 +121,20 @@ class Inference:
         """Degrees of freedom of tests."""
         return self.df_residual if self.df_test is None else self.df_test
 
-    def with_covariance(self, covariance: np.ndarray, use_t: bool, df_test: int) -> Inference:
+    def with_covariance(self, covariance: Covariance, use_t: bool, df_test: int) -> Inference:
         """Return the statistics by another covariance of the weights, with its degrees of freedom.
 
         F is that of Wald's test that all weights but the intercept are zero.
         """
         with np.errstate(all="ignore"):
-            squares = np.where(np.isnan(self.standard_error), np.nan, covariance.diagonal())
-            error = np.sqrt(squares)
+            error = np.where(np.isnan(self.standard_error), np.nan, covariance.roots())
             t = self.estimate / error
         found = np.isfinite(self.estimate)
         found[: len(found) - len(self.constant)] = False
         f, f_p = np.nan, np.nan
         if found.any():
-            f, _ = wald_statistic(self.estimate[found], covariance[np.ix_(found, found)])
+            value = np.ldexp(self.estimate[found], -covariance.exponents[found])
+            f, _ = wald_statistic(value, covariance.core[np.ix_(found, found)])
             f_p = float(stats.f.sf(f, int(found.sum()), df_test))
         p = 2.0 * (stats.t.sf(np.abs(t), df_test) if use_t else stats.norm.sf(np.abs(t)))
         return replace(
@@ -154,14 +175,14 @@ def gather_evidence(
         s = problem.sample_weight.astype(np.float64)
         counted = s[s > 0.0]
         n_rows, weight, log_weights = len(counted), float(s.sum()), float(np.log(counted).sum())
-    residual = np.ldexp(solution.residual_norm, -(exponent // 2))
+    residual = solution.residual_norm if solution.near_norm is None else solution.near_norm
     sizes: Sequence[float] | np.ndarray
     if problem.y.shape[1] > 1:
         sizes = _norms_of_targets(solution.coef, factor, residual)
     elif isinstance(problem.y, DeviceArray):
         sizes = [np.sqrt(_squares_on_device(kernels, problem, solution, weight, n_threads))]
     else:
-        sizes = [_norm(problem.y[:, 0].astype(np.float64), s, problem.fit_intercept)]
+        sizes = [weighted_norm(problem.y[:, 0].astype(np.float64), s, problem.fit_intercept)]
     return [
         Evidence(
             coef,
@@ -195,7 +216,7 @@ def _norms_of_targets(
     return np.hypot(residual, unit * np.linalg.norm(explained / unit[:, None], axis=1))
 
 
-def _norm(values: np.ndarray, s: np.ndarray | None, centred: bool) -> float:
+def weighted_norm(values: np.ndarray, s: np.ndarray | None, centred: bool) -> float:
     """Return (sum s y^2)^(1/2), about the mean if `centred`; the values are overwritten.
 
     Rows of zero weight may hold any numbers.

@@ -18,10 +18,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
+from ..kernels.device import placed_beside
 from .eigen import eigh, svd
 from .factors import (
     EPS,
@@ -35,11 +36,13 @@ from .factors import (
 )
 from .interrupt import LONG_WORK, interruptible
 from .orthogonal import rank_tolerance
-from .rows import as_dense, row_slice
+from .rows import as_dense, row_slice, take_rows
 from .serial_blas import blas_for_decomposition
 from .system import System
+from .target_scale import far_exponents
 from .threaded_products import product
 from .training import TrainingData
+from .weights import normalised_weights
 
 # Rows of a block: its targets are copied, and its sums merged with those before it.
 BLOCK_NUMBERS, LEAST_ROWS, MOST_ROWS = 2**24, 2**14, 2**20
@@ -51,6 +54,8 @@ MEAN_CANCELLATION = 30.0
 MOST_LOST = 1e5
 # The squares of a column below this have underflown, unless it is constant.
 LEAST_SQUARE = 1e-250
+# Sums of squares above this get other units before more is added.
+MOST_SQUARE = 1e290
 
 
 class Lost(NotTrustworthy):
@@ -63,17 +68,33 @@ class Lost(NotTrustworthy):
 
 @dataclass(frozen=True)
 class Place:
-    """How many rows there are, what they weigh, and where their mean is."""
+    """How many rows there are, what they weigh, and where their mean is.
+
+    What is said of a column here and in sums is said of the column times 2^-unit.
+    """
 
     n_rows: int  # of positive weight
     weight: float
     log_weights: float  # sum of the logarithms of the weights
     origin: np.ndarray  # (d + t,)  near the mean of X and of y
     offset: np.ndarray  # (d + t,)  of the mean from there
+    units: np.ndarray  # (d + t,) of int, mostly 0
 
     @property
     def mean(self) -> np.ndarray:
+        """The mean of the columns in their units."""
         return self.origin + self.offset
+
+    @property
+    def plain_mean(self) -> np.ndarray:
+        """The mean of the columns as they are."""
+        return np.ldexp(self.mean, self.units)
+
+    def in_units(self, units: np.ndarray) -> Place:
+        by = self.units - units
+        return replace(
+            self, origin=np.ldexp(self.origin, by), offset=np.ldexp(self.offset, by), units=units
+        )
 
     def to(self, other: Place) -> np.ndarray:
         """Return the other mean less this one."""
@@ -89,6 +110,7 @@ class Place:
             self.log_weights + other.log_weights,
             here.origin,
             here.offset + here.to(there) * (there.weight / weight),
+            here.units,
         )
 
     def without(self, other: Place) -> Place:
@@ -99,6 +121,7 @@ class Place:
             self.log_weights - other.log_weights,
             self.origin,
             self.offset - self.to(other) * (other.weight / weight),
+            self.units,
         )
 
     def step(self, other: Place) -> np.ndarray:
@@ -119,7 +142,12 @@ class Place:
 
     def selected(self, columns: np.ndarray) -> Place:
         return Place(
-            self.n_rows, self.weight, self.log_weights, self.origin[columns], self.offset[columns]
+            self.n_rows,
+            self.weight,
+            self.log_weights,
+            self.origin[columns],
+            self.offset[columns],
+            self.units[columns],
         )
 
 
@@ -138,7 +166,23 @@ class GramSums:
     def n_features(self) -> int:
         return len(self.xx)
 
+    def squares(self) -> np.ndarray:
+        """Return the squares of the columns and targets about their means, (d + t,)."""
+        return np.append(np.diag(self.xx), self.yy)
+
+    def in_units(self, units: np.ndarray) -> GramSums:
+        if np.array_equal(units, self.place.units):
+            return self
+        by, d = self.place.units - units, len(self.xx)
+        return GramSums(
+            self.place.in_units(units),
+            np.ldexp(np.ldexp(self.xx, by[:d]), by[:d, None]),
+            np.ldexp(np.ldexp(self.xy, by[d:]), by[:d, None]),
+            np.ldexp(self.yy, 2 * by[d:]),
+        )
+
     def joined(self, other: GramSums) -> GramSums:
+        self, other = alike(self, other)
         xx, xy, yy = self.xx + other.xx, self.xy + other.xy, self.yy + other.yy
         both = GramSums(self.place.joined(other.place), xx, xy, yy)
         return both.with_row(self.place.step(other.place))
@@ -159,6 +203,7 @@ class GramSums:
         NotTrustworthy
             If so little of a column is left that it would be rounding.
         """
+        other = other.in_units(self.place.units)
         d, place = len(self.xx), self.place.without(other.place)
         step = other.place.step(place)
         xx = self.xx - other.xx
@@ -206,8 +251,11 @@ class GramSums:
             q = product(V.T, self.xy * scale[:, None]) / size[:, None]
         return R, q, np.maximum(self.yy - (q * q).sum(axis=0), 0.0)
 
-    def condition(self, columns: np.ndarray, penalty: float) -> float:
-        """Return the condition of these scaled columns; infinite where they depend."""
+    def condition(self, columns: np.ndarray, penalty: np.ndarray) -> float:
+        """Return the condition of these scaled columns; infinite where they depend.
+
+        `penalty` has the penalty of each in its unit.
+        """
         xx = self.xx[np.ix_(columns, columns)]
         try:
             scale = column_scale(np.diag(xx) + penalty)
@@ -231,7 +279,24 @@ class TriangularSums:
     def n_features(self) -> int:
         return self.upper.shape[1]
 
+    def squares(self) -> np.ndarray:
+        """Return the squares of the columns and targets about their means, (d + t,)."""
+        squares = np.einsum("ij,ij->j", self.upper, self.upper)
+        return np.append(squares, self.rest + (self.slopes**2).sum(axis=0))
+
+    def in_units(self, units: np.ndarray) -> TriangularSums:
+        if np.array_equal(units, self.place.units):
+            return self
+        by, d = self.place.units - units, self.upper.shape[1]
+        return TriangularSums(
+            self.place.in_units(units),
+            np.ldexp(self.upper, by[:d]),
+            np.ldexp(self.slopes, by[d:]),
+            np.ldexp(self.rest, 2 * by[d:]),
+        )
+
     def joined(self, other: TriangularSums) -> TriangularSums:
+        self, other = alike(self, other)
         A = np.concatenate([self.upper, other.upper])
         y = np.concatenate([self.slopes, other.slopes])
         both = TriangularSums(self.place.joined(other.place), A, y, self.rest + other.rest)
@@ -255,6 +320,7 @@ class TriangularSums:
         NotTrustworthy
             If so little of the rows is left that it would be rounding.
         """
+        other = other.in_units(self.place.units)
         d, place = self.upper.shape[1], self.place.without(other.place)
         step = other.place.step(place)[None]
         E = np.concatenate([other.upper, step[:, :d]])
@@ -304,11 +370,14 @@ class TriangularSums:
         rest = self.rest + (turned[~keep] ** 2).sum(axis=0)
         return sizes[keep, None] * Vt[keep] * norms, turned[keep], rest
 
-    def condition(self, columns: np.ndarray, penalty: float) -> float:
-        """Return the condition of these scaled columns; infinite where they depend."""
+    def condition(self, columns: np.ndarray, penalty: np.ndarray) -> float:
+        """Return the condition of these scaled columns; infinite where they depend.
+
+        `penalty` has the penalty of each in its unit.
+        """
         A = self.upper[:, columns]
-        if penalty > 0.0:
-            A = np.concatenate([A, np.sqrt(penalty) * np.eye(len(columns))])
+        if penalty.any():
+            A = np.concatenate([A, np.diag(np.sqrt(penalty))])
         scale = column_scale(np.einsum("ij,ij->j", A, A))
         if A.shape[0] < A.shape[1] or not scale.all():
             return np.inf
@@ -317,6 +386,37 @@ class TriangularSums:
 
 
 Sums = GramSums | TriangularSums
+
+
+def alike(one: Sums, other: Sums) -> tuple[Any, Any]:
+    """Return both in units in which each column can be added, of the larger of the two."""
+    places = one.place, other.place
+    squares = np.maximum(one.squares(), other.squares())
+    same = np.array_equal(places[0].units, places[1].units)
+    if same and squares.max(initial=0.0) <= MOST_SQUARE:
+        return one, other
+    known = [(part.squares() > 0.0) | (part.place.mean != 0.0) for part in (one, other)]
+    least = min(int(place.units.min()) for place in places)
+    units = np.max(
+        [np.where(has, place.units, least) for has, place in zip(known, places, strict=True)],
+        axis=0,
+    )
+    units = np.where(known[0] | known[1], units, 0)
+    squares = np.maximum(one.in_units(units).squares(), other.in_units(units).squares())
+    units = units + np.where(squares > MOST_SQUARE, np.frexp(np.sqrt(squares))[1], 0)
+    return one.in_units(units), other.in_units(units)
+
+
+def plain_products(sums: Sums) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the products of the columns as they are, which may leave the range of float64."""
+    d, units = sums.n_features, sums.place.units
+    xx, xy, yy = sums.products()
+    with np.errstate(over="ignore", under="ignore"):
+        return (
+            np.ldexp(xx, units[:d] + units[:d, None]),
+            np.ldexp(xy, units[d:] + units[:d, None]),
+            np.ldexp(yy, 2 * units[d:]),
+        )
 
 
 def decomposed(A: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -346,12 +446,13 @@ def varying(sums: Sums) -> np.ndarray:
 def read(factor: str, data: TrainingData, origin: np.ndarray | None) -> Sums:
     """Return the sums over these rows, of which at least one has weight.
 
-    `origin` (d + t,) is a mean of other rows; None takes one of these.
+    `origin` (d + t,) is a mean of other rows; None takes one of these. Columns whose squares leave
+    the range of float64 get units near their largest numbers.
 
     Raises
     ------
     NotTrustworthy
-        If sums overflow or underflow.
+        If sums overflow or underflow nevertheless.
     """
     n, d = data.X.shape
     if origin is None:
@@ -362,11 +463,8 @@ def read(factor: str, data: TrainingData, origin: np.ndarray | None) -> Sums:
     step = max(least, min(MOST_ROWS, size // d))
     take: Callable[[System, Place], Sums] = _triangle if factor == "qr" else _gram
     for start in range(0, n, step):
-        stop = min(start + step, n)
-        block = _block(data, start, stop, origin[d:])
-        if block is not None:
-            system, place = block
-            part = take(system, _placed(place, origin))
+        part = _read_block(take, _some_rows(data, start, min(start + step, n)), origin)
+        if part is not None:
             found = part if found is None else found.joined(part)  # type: ignore[arg-type]
     assert found is not None
     return found
@@ -382,26 +480,77 @@ def _system(data: TrainingData) -> System:
     return System(kernels, X, y, s, fit_intercept=True, n_threads=n_threads)
 
 
-def _block(
-    data: TrainingData, start: int, stop: int, y_origin: np.ndarray
-) -> tuple[System, Place] | None:
-    """Return some rows with targets less their origin, and what they weigh; None for nothing."""
+def _some_rows(data: TrainingData, start: int, stop: int) -> TrainingData:
     kernels, X, y, s, n_threads = data
-    targets = np.asarray(y[start:stop], np.float64) - y_origin
-    weights, n_rows, log_weights = None, len(targets), 0.0
+    own = None if s is None else s[start:stop]
+    return TrainingData(kernels, row_slice(X, start, stop), y[start:stop], own, n_threads)
+
+
+def _read_block(take, data: TrainingData, origin: np.ndarray) -> Sums | None:
+    """Return the sums of one block, or None if its rows have no weight."""
+    place = _counted(data, origin)
+    if place.n_rows == 0:
+        return None
+    targets = np.asarray(data.y, np.float64) - origin[data.X.shape[1] :]
+    s = data.sample_weight
+    s = None if s is None else np.asarray(s, np.float64)
+    try:
+        return take(_system(data._replace(y=targets, sample_weight=s)), place)
+    except NotTrustworthy:
+        found = _read_in_units(take, data, place)
+        if found is None:
+            raise
+        return found
+
+
+def _counted(data: TrainingData, origin: np.ndarray) -> Place:
+    """Return the place of rows counted from an origin, as far as it is known before their sums."""
+    s, n_rows, log_weights = data.sample_weight, len(data.y), 0.0
     if s is not None:
-        weights = np.asarray(s[start:stop], np.float64)
+        weights = np.asarray(s, np.float64)
         counted = weights[weights > 0.0]
         n_rows, log_weights = len(counted), float(np.log(counted).sum())
-        if n_rows == 0:
-            return None
-    rows = TrainingData(kernels, row_slice(X, start, stop), targets, weights, n_threads)
-    nothing = np.zeros(0)
-    return _system(rows), Place(n_rows, 0.0, log_weights, nothing, nothing)
+    units = np.zeros(len(origin), dtype=int)
+    return Place(n_rows, 0.0, log_weights, origin, np.zeros_like(origin), units)
 
 
-def _placed(place: Place, origin: np.ndarray) -> Place:
-    return Place(place.n_rows, place.weight, place.log_weights, origin, np.zeros_like(origin))
+def _read_in_units(take, data: TrainingData, place: Place) -> Sums | None:
+    """Return the sums of columns, targets and weights that are brought near 1 by powers of two.
+
+    None where they are near 1 already, or not finite. The rows are copied, a chunk at a time.
+    """
+    kernels, X, y, s, n_threads = data
+    d, step = X.shape[1], max(1, QR_NUMBERS // X.shape[1])
+    s, exponent = normalised_weights(None if s is None else np.asarray(s, np.float64), y)
+    rows = np.arange(len(y)) if s is None else np.flatnonzero(s)
+    chunks = [rows[start : start + step] for start in range(0, len(rows), step)]
+
+    def taken(some: np.ndarray) -> np.ndarray:
+        return np.hstack([as_dense(take_rows(X, some)), np.asarray(y[some], np.float64)])
+
+    largest = np.max([np.abs(taken(some)).max(axis=0) for some in chunks], axis=0)
+    if not np.isfinite(largest).all():
+        return None
+    units = far_exponents(largest)
+    if not (units.any() or exponent):
+        return None
+    origin = np.ldexp(place.origin, -units)
+    found: Any = None
+    for some in chunks:
+        A = np.ldexp(taken(some), -units)
+        own = None if s is None else s[some]
+        A, targets = placed_beside(A[:, :d].copy(), X), A[:, d:] - origin[d:]
+        near = TrainingData(kernels, A, targets, own, n_threads)
+        here = replace(_counted(near, origin), units=units)
+        part = take(_system(near), here)
+        found = part if found is None else found.joined(part)
+    whole = found.place.in_units(units + exponent // 2)
+    weight = float(np.ldexp(whole.weight, exponent))
+    if not 0.0 < weight < np.inf:
+        return None
+    n_rows, log_weights = place.n_rows, place.log_weights
+    whole = replace(whole, weight=weight, n_rows=n_rows, log_weights=log_weights)
+    return replace(found, place=whole)
 
 
 def _gram(system: System, place: Place) -> GramSums:
@@ -414,18 +563,9 @@ def _gram(system: System, place: Place) -> GramSums:
     xx -= np.outer(root, root)
     yy = system.target_squares()
     _refuse_range(system, np.diag(xx), yy, place.origin[d:])
-    return GramSums(
-        Place(
-            place.n_rows,
-            sums.weight,
-            place.log_weights,
-            np.append(origin, place.origin[d:]),
-            np.append(x, y),
-        ),
-        xx,
-        xy,
-        yy,
-    )
+    origin, offset = np.append(origin, place.origin[d:]), np.append(x, y)
+    placed = replace(place, weight=sums.weight, origin=origin, offset=offset)
+    return GramSums(placed, xx, xy, yy)
 
 
 def _refuse_range(system: System, squares, y_squares, y_origin) -> None:
@@ -433,8 +573,7 @@ def _refuse_range(system: System, squares, y_squares, y_origin) -> None:
     if not (np.isfinite(squares).all() and np.isfinite(y_squares).all()):
         raise NotTrustworthy("overflow")
     small = np.flatnonzero(squares < LEAST_SQUARE)
-    noise = 4.0 * EPS * np.abs(system.centre[small])
-    if len(small) and any((np.abs(A) > noise).any() for A in system.column_chunks(small)):
+    if len(small) and system.varies(small, EPS):
         raise NotTrustworthy("underflow")
     small = np.flatnonzero(y_squares < LEAST_SQUARE)
     if len(small):
@@ -466,9 +605,9 @@ def _triangle(system: System, place: Place, moved: bool = False) -> TriangularSu
     squares = np.einsum("ij,ij->j", R[1:, 1:], R[1:, 1:])
     if not moved and np.any(R[0, 1:] ** 2 > MEAN_CANCELLATION * squares):
         origin = place.origin + np.append(offset[:d], np.zeros(system.t))
-        return _triangle(system, _placed(place, origin), moved=True)
+        return _triangle(system, replace(place, origin=origin), moved=True)
     system.centre_at(place.origin[:d] + offset[:d], offset[d:])
     y_squares = rest + (slopes[1:] ** 2).sum(axis=0)
     _refuse_range(system, squares, y_squares, place.origin[d:])
-    placed = Place(place.n_rows, float(R[0, 0]) ** 2, place.log_weights, place.origin, offset)
+    placed = replace(place, weight=float(R[0, 0]) ** 2, offset=offset)
     return TriangularSums(placed, R[1:, 1:], slopes[1:], rest)

@@ -23,11 +23,12 @@ from .constraints import Constraints
 from .cross_validation import default_alphas
 from .factors import EPS
 from .inference import INVERSE_CONDITION, Evidence
-from .moments import Sums, about_zero, varying
+from .moments import MOST_SQUARE, Sums, about_zero, varying
 from .problem import Problem
 from .regression import fit_regression
 from .solution import Solution
 from .threaded_products import product
+from .weights import even_exponent
 
 # Sums of squares may be off by this many times the rounding of their largest terms.
 ROUNDINGS = 100.0
@@ -41,6 +42,8 @@ class SurrogateRows:
     problem: Problem
     share: float  # of the weight of the data that falls on each of these rows
     fit_intercept: bool
+    # A power of two, mostly 0, by which the weights of the data were divided.
+    weight_exponent: int = 0
 
     @classmethod
     def of(
@@ -55,8 +58,10 @@ class SurrogateRows:
         sums = sums if fit_intercept else about_zero(sums)
         R, q, rest = sums.root()
         X, y = np.zeros((len(R) + 1, sums.n_features)), np.zeros((len(R) + 1, len(rest)))
-        columns = varying(sums)
+        columns, exponent = varying(sums), even_exponent(sums.place.weight)
+        units = sums.place.units - exponent // 2
         X[:-1, columns], y[:-1], y[-1] = R[:, columns], q, np.sqrt(rest)
+        X, y = np.ldexp(X, units[: sums.n_features]), np.ldexp(y, units[sums.n_features :])
         problem = Problem(
             X,
             y,
@@ -67,7 +72,8 @@ class SurrogateRows:
             constraints=constraints,
             penalty_factor=penalty_factor,
         )
-        return cls(sums, problem, sums.place.weight / len(X), fit_intercept)
+        share = float(np.ldexp(sums.place.weight, -exponent)) / len(X)
+        return cls(sums, problem, share, fit_intercept, exponent)
 
     def alphas(self, kernels: Kernels) -> list[float]:
         """Return the penalties that cross-validation tries by default."""
@@ -75,18 +81,22 @@ class SurrogateRows:
 
     def condition(self, alpha: float, coef: np.ndarray) -> float:
         """Return the condition of the scaled columns that take part in a fit, with its penalty."""
-        penalty = self.problem.penalty(alpha)
-        l2 = penalty.l2 * self.sums.place.weight
-        columns = varying(self.sums)
+        columns, place = varying(self.sums), self.sums.place
+        weight = np.ldexp(place.weight, -self.weight_exponent)
+        l2 = self.problem.penalty(alpha).l2 * weight
+        with np.errstate(over="ignore"):
+            l2 = np.ldexp(l2, self.weight_exponent - 2 * place.units[: self.sums.n_features])
+        l2 = np.minimum(l2, MOST_SQUARE)
         if self.problem.is_smooth([alpha]):
             sets = [columns]
         else:
             sets = [np.intersect1d(np.flatnonzero(w), columns) for w in coef]
-        return max((self.sums.condition(some, l2) for some in sets if len(some)), default=1.0)
+        found = (self.sums.condition(some, l2[some]) for some in sets if len(some))
+        return max(found, default=1.0)
 
     def restored(self, solution: Solution, alpha) -> Solution:
         """Return a solution for these rows as one for the data."""
-        d, mean = self.sums.n_features, self.sums.place.mean
+        d, mean = self.sums.n_features, self.sums.place.plain_mean
         gap, multipliers, condition = solution.dual_gap, solution.multipliers, solution.condition
         if self.problem.constraints is None:
             condition = self.condition(alpha, solution.coef)
@@ -149,45 +159,60 @@ def evidence_from(rows: SurrogateRows, solution: Solution) -> list[Evidence] | N
     rounded = "gram" in (sums.factor, solution.solver) and solution.condition > INVERSE_CONDITION
     if factor is None or rounded:
         return None
-    place, norms = sums.place, np.sqrt(sums.products()[2])
+    place, exponent = sums.place, rows.weight_exponent
+    norms = np.ldexp(np.sqrt(sums.products()[2]), place.units[d:] - exponent // 2)
     found = zip(solution.coef, solution.intercept, solution.residual_norm, norms, strict=True)
     return [
         Evidence(
             coef,
             float(b) if rows.fit_intercept else None,
             factor,
-            place.mean[:d],
+            place.plain_mean[:d],
             place.n_rows,
-            place.weight,
-            place.log_weights,
+            float(np.ldexp(place.weight, -exponent)),
+            place.log_weights - place.n_rows * exponent * float(np.log(2.0)),
             float(residual),
             float(target),
+            exponent // 2,
         )
         for coef, b, residual, target in found
     ]
 
 
-def squared_errors(
-    sums: Sums, coefs: np.ndarray, intercepts: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the squared residuals of weights (k, t, d), summed over rows and targets, (k,).
+def unit_of_errors(sums: Sums) -> int:
+    """Return a power of two near the targets' size where their squares are far from 1, else 0."""
+    return int(sums.place.units[sums.n_features :].max()) - even_exponent(sums.place.weight) // 2
 
-    The second value is the rounding that each of them may have.
+
+def mean_squared_errors(
+    sums: Sums, coefs: np.ndarray, intercepts: np.ndarray, unit: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean squared residuals of weights (k, t, d) over rows and targets, (k,).
+
+    They are those of y times 2^-unit, of which `unit_of_errors` finds one. The second value is the
+    rounding that each of them may have.
     """
+    exponent = even_exponent(sums.place.weight)
+    unit += exponent // 2
     d, place = sums.n_features, sums.place
-    off = intercepts + coefs @ place.mean[:d] - place.mean[d:]
+    mean, by = place.plain_mean, place.units[d:] - unit
+    off = np.sqrt(place.weight) * np.ldexp(intercepts + coefs @ mean[:d] - mean[d:], -unit)
     errors, rounding = np.empty(len(coefs)), np.empty(len(coefs))
     xx, xy, yy = sums.products()
     R, q, rest = sums.root() if sums.factor == "qr" else (xx, xy, yy)
-    for k, w in enumerate(coefs):
+    xy, q, yy, rest = (
+        np.ldexp(*pair) for pair in ((xy, by), (q, by), (yy, 2 * by), (rest, 2 * by))
+    )
+    for k, w in enumerate(np.ldexp(coefs, place.units[:d] - unit)):
         quadratic, cross = np.einsum("td,td->t", w @ xx, w), np.einsum("td,dt->t", w, xy)
         terms = float((quadratic + 2.0 * np.abs(cross) + yy).sum())
         if sums.factor == "qr":  # squares alone, in which nothing cancels
             own, rounding[k] = ((product(R, w.T) - q) ** 2).sum(axis=0) + rest, EPS**2 * terms
         else:
             own, rounding[k] = quadratic - 2.0 * cross + yy, EPS * terms
-        errors[k] = float(own.sum()) + place.weight * float((off[k] ** 2).sum())
-    return errors, ROUNDINGS * rounding
+        errors[k] = float(own.sum()) + float((off[k] ** 2).sum())
+    weight = np.ldexp(place.weight, -exponent) * coefs.shape[1]
+    return errors / weight, ROUNDINGS * rounding / weight
 
 
 def all_but_one(parts: Sequence[Sums]) -> list[Sums]:

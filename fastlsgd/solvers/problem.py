@@ -13,11 +13,15 @@ from ..kernels.contract import Matrix
 from ..kernels.device import placed_beside
 from . import active_set
 from .constraints import Constraints
+from .target_scale import scaled_targets
+from .training import l1_of_scaled
 from .weights import normalised_weights
 
 # The sum of the weights times alpha, a power of two to which squares of columns are added, may
 # have this exponent.
 MOST_EXPONENT = 1000
+# The largest L1 term of targets that were tiny before they were brought near 1.
+MOST_L1 = 1e300
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,8 @@ class Problem:
     penalty_factor: np.ndarray | None = None  # (d,)
     # The mean of the rows, each of weight 1, where it is known.
     x_mean: np.ndarray | None = None
+    # y, and the constraints, are the user's times 2^-y_exponent: L1 penalties have to be, too.
+    y_exponent: int = 0
 
     @cached_property
     def weight(self) -> float:
@@ -108,8 +114,19 @@ class Problem:
         lighter = placed_beside(np.ldexp(s, -exponent), self.X)
         return replace(self, sample_weight=lighter, row_grams=None), exponent
 
+    def in_unit(self, exponent: int) -> Problem:
+        """Return the problem of y times 2^-exponent, whose weights are smaller by this factor."""
+        if exponent == 0:
+            return self
+        constraints = None if self.constraints is None else self.constraints.in_unit(exponent)
+        y = scaled_targets(self.y, self.X, np.full(self.y.shape[1], exponent))
+        return replace(self, y=y, constraints=constraints, y_exponent=exponent)
+
     def penalty(self, alpha: float) -> Penalty:
-        return Penalty(alpha * self.l1_ratio, alpha * (1.0 - self.l1_ratio), self.positive)
+        return Penalty(self._l1(alpha), alpha * (1.0 - self.l1_ratio), self.positive)
+
+    def _l1(self, alpha: float) -> float:
+        return l1_of_scaled(alpha * self.l1_ratio, self.y_exponent, MOST_L1)
 
     def terms(self, alpha: float | np.ndarray, n_targets: int) -> list[Terms]:
         """Return penalty and bounds of each target's weights; alpha may be an array of (t,)."""
@@ -117,7 +134,7 @@ class Problem:
         lower, upper = self.constraints.lower, self.constraints.upper
         factor = np.ones(len(lower)) if self.penalty_factor is None else self.penalty_factor
         return [
-            Terms(own * self.l1_ratio * factor, own * (1.0 - self.l1_ratio) * factor, lower, upper)
+            Terms(self._l1(own) * factor, own * (1.0 - self.l1_ratio) * factor, lower, upper)
             for own in np.broadcast_to(alpha, n_targets)
         ]
 

@@ -129,6 +129,8 @@ class Solution:
     dual_gap: float | None = None  # with L1: of the objective as a mean over rows
     # With linear equalities A w = b: the derivatives of the least objective by b, (t, m).
     multipliers: np.ndarray | None = None
+    # `residual_norm` for sample weights brought near 1, where these were not; it does not overflow.
+    near_norm: np.ndarray | None = None
 
     def intercept_with(self, coef: np.ndarray, most_rows: MostRows | None) -> np.ndarray:
         """Return the intercept that fits these weights, which are `coef` rounded.

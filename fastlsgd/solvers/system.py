@@ -352,6 +352,17 @@ class System:
                 A *= np.sqrt(self.host_weights[start : start + step].astype(np.float64))[:, None]
             yield A
 
+    def varies(self, columns: np.ndarray, eps: float) -> bool:
+        """Return whether any of these columns varies by more than the rounding of its mean."""
+        noise, s = 4.0 * eps * np.abs(self.centre[columns]), self.host_weights
+        step = max(1, DENSE_NUMBERS // self.d)
+        for start in range(0, self.n, step):
+            A = self._some_columns(start, min(start + step, self.n), columns)
+            A = A if s is None else A[s[start : start + step] > 0.0]
+            if (np.abs(A - self.centre[columns]) > noise).any():
+                return True
+        return False
+
     def squares_of(self, columns: np.ndarray) -> np.ndarray:
         """Return the squares of these columns of A."""
         if isinstance(self.X, CSR) and not lives_on_device(self.X):
@@ -461,10 +472,7 @@ class System:
         """Raise NotTrustworthy where a column varies though its square, or float32's product of it
         with a residual, has underflowed. `squares` are those of the columns of A."""
         small = np.flatnonzero(squares < self.underflow)
-        if len(small) == 0:
-            return
-        noise = 4.0 * self.eps * np.abs(self.centre[small])
-        if any((np.abs(A) > noise).any() for A in self.column_chunks(small)):
+        if len(small) and self.varies(small, self.eps):
             raise NotTrustworthy("squares underflow")
 
     def row_sizes(self, scale: np.ndarray) -> np.ndarray:

@@ -42,6 +42,12 @@ def target_exponents(y: Any, sample_weight: np.ndarray | None) -> np.ndarray:
     return exponents if most - least > TARGET_EXPONENT else np.full_like(exponents, most)
 
 
+def far_exponents(largest: np.ndarray) -> np.ndarray:
+    """Return a power of two near each of these sizes whose square is far from 1, else 0."""
+    exponents = np.frexp(largest)[1]
+    return np.where(np.abs(exponents) > TARGET_EXPONENT, exponents, 0)
+
+
 def scaled_targets(y: Any, X: Matrix, exponents: np.ndarray) -> Any:
     """Return y (n, t) times 2^-exponents."""
     if not exponents.any():

@@ -24,6 +24,14 @@ class TrainingData(NamedTuple):
 LARGEST_L1 = 2.0**500
 
 
+def l1_of_scaled(l1: float, y_exponent: int, largest: float) -> float:
+    """Return the L1 term for y times 2^-y_exponent, at most `largest`."""
+    if y_exponent == 0:
+        return l1
+    with np.errstate(over="ignore"):
+        return float(min(np.ldexp(l1, -y_exponent), largest))
+
+
 @dataclass(frozen=True)
 class Objective:
     """Mean of the squared residuals plus alpha (l1_ratio |w|_1 + (1 - l1_ratio)/2 |w|_2^2).
@@ -38,11 +46,7 @@ class Objective:
 
     @property
     def l1(self) -> float:
-        l1 = self.alpha * self.l1_ratio
-        if self.y_exponent == 0:
-            return l1
-        with np.errstate(over="ignore"):
-            return float(min(np.ldexp(l1, -self.y_exponent), LARGEST_L1))
+        return l1_of_scaled(self.alpha * self.l1_ratio, self.y_exponent, LARGEST_L1)
 
     @property
     def l2(self) -> float:

@@ -86,6 +86,12 @@ def equal_counts(sample_weight: Any, y: np.ndarray) -> np.ndarray | None:
     return counts.astype(y.dtype)
 
 
+def even_exponent(weight: float) -> int:
+    """Return an even power of two near a sum of weights that is far from 1, else 0."""
+    exponent = int(np.frexp(weight)[1])
+    return exponent + exponent % 2 if abs(exponent) > 2 * WEIGHT_EXPONENT else 0
+
+
 def power_of_two(value: float) -> float:
     """Return the largest power of two that is not above a positive number."""
     return float(np.ldexp(1.0, int(np.frexp(value)[1]) - 1))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from mmap import mmap
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -36,6 +39,15 @@ class ArraySource:
     def _check_files(self) -> None:
         for file in self.files:
             file.check()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the attributes for a pickle: of arrays that are mapped from files, the places."""
+        own = {name: _unmapped(getattr(self, name)) for name in ("array", "y", "weight")}
+        return self.__dict__ | own
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        own = {name: _mapped(state[name]) for name in ("array", "y", "weight")}
+        self.__dict__.update(state | own)
 
     def divided(self, rows: int) -> ArraySource:
         """Set how many rows a piece has."""
@@ -76,6 +88,30 @@ class ArraySource:
         y = self.array[:, self.y] if isinstance(self.y, int) else self.y
         starts = range(0, self.array.shape[0], self.rows)
         return distinct(np.asarray(y[start : start + self.rows]) for start in starts)
+
+
+class _MapOfFile(NamedTuple):
+    """The arguments of `np.memmap` for the numbers of a file."""
+
+    filename: str
+    dtype: np.dtype
+    mode: str
+    offset: int
+    shape: tuple[int, ...]
+    order: str
+
+
+def _unmapped(array: Any) -> Any:
+    """Return where an array is mapped from, and other arrays, and parts of maps, as they are."""
+    if not isinstance(array, np.memmap) or not isinstance(array.base, mmap):
+        return array
+    order = "C" if array.flags.c_contiguous else "F"
+    path = os.path.abspath(array.filename)
+    return _MapOfFile(path, array.dtype, "r", array.offset, array.shape, order)
+
+
+def _mapped(place: Any) -> Any:
+    return np.memmap(**place._asdict()) if isinstance(place, _MapOfFile) else place
 
 
 def _rows_of(own: Any, part: np.ndarray, rows: slice) -> np.ndarray | None:
@@ -166,6 +202,17 @@ class BatchSource:
 
     def __init__(self, batches: Callable[[], Iterator[Any]]) -> None:
         self.batches = batches
+
+    def __getstate__(self) -> dict[str, Any]:
+        try:
+            if not isinstance(self.batches, partial):  # which has batches, perhaps very many
+                pickle.dumps(self.batches)
+        except Exception as error:
+            raise StreamError(
+                f"A stream of batches can be pickled only if its source can, but {error}: give a "
+                f"list of arrays, files, or a function that can be imported by its name."
+            ) from error
+        return self.__dict__
 
     def pieces(self) -> Sequence[str]:
         return ["batches"]

@@ -1,5 +1,6 @@
 """Tables by PyArrow: Parquet, Arrow and CSV files, folders of them, tables and frames in memory.
 
+Pieces are functions of this module with some of their arguments, so that streams can be pickled.
 Parquet is read a row group at a time, and decoded a batch at a time, so that memory does not depend
 on the size of row groups; other formats are read a file at a time by PyArrow's scanner.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -148,18 +150,21 @@ def _row_groups(dataset, fragment, filters) -> list[Piece]:
     file = Unchanged(getattr(fragment, "path", None))
 
     def piece(part) -> Piece:
-        number = part.row_groups[0].id
-        name = f"{place}, row group {number}"
-
-        def batches(columns: list[str], rows: int):
-            _refuse_missing(columns, stored | keys.keys(), place)
-            if filters is not None:
-                return _scanned(dataset, part, filters, columns, rows)
-            return _decoded(part, number, keys, columns, rows)
-
+        name = f"{place}, row group {part.row_groups[0].id}"
+        batches = partial(_row_group, dataset, part, filters, keys, stored, place)
         return Piece(name, _explained(batches, name, file=file))
 
     return [piece(part) for part in parts if part.row_groups]
+
+
+def _row_group(
+    dataset, part, filters, keys: dict[str, Any], stored, place: str, columns: list[str], rows: int
+):
+    """Yield the batches of a row group, where all its columns are there."""
+    _refuse_missing(columns, stored | keys.keys(), place)
+    if filters is not None:
+        return _scanned(dataset, part, filters, columns, rows)
+    return _decoded(part, part.row_groups[0].id, keys, columns, rows)
 
 
 def _decoded(part, number: int, keys: dict[str, Any], columns: list[str], rows: int):
@@ -182,19 +187,19 @@ def _decoded(part, number: int, keys: dict[str, Any], columns: list[str], rows: 
 
 
 def _whole_fragment(dataset, fragment, filters) -> Piece:
-    place = _place(fragment)
-
-    def batches(columns: list[str], rows: int):
-        keys = arrow().dataset.get_partition_keys(fragment.partition_expression)
-        try:
-            stored = set(fragment.physical_schema.names)
-        except (OSError, arrow().ArrowException) as error:
-            raise StreamError(f"{place}: {reason(error)}") from error
-        _refuse_missing(columns, stored | keys.keys(), place)
-        return _scanned(dataset, fragment, filters, columns, rows)
-
-    file = Unchanged(getattr(fragment, "path", None))
+    place, file = _place(fragment), Unchanged(getattr(fragment, "path", None))
+    batches = partial(_fragment_batches, dataset, fragment, filters, place)
     return Piece(place, _explained(batches, place, file=file))
+
+
+def _fragment_batches(dataset, fragment, filters, place: str, columns: list[str], rows: int):
+    keys = arrow().dataset.get_partition_keys(fragment.partition_expression)
+    try:
+        stored = set(fragment.physical_schema.names)
+    except (OSError, arrow().ArrowException) as error:
+        raise StreamError(f"{place}: {reason(error)}") from error
+    _refuse_missing(columns, stored | keys.keys(), place)
+    return _scanned(dataset, fragment, filters, columns, rows)
 
 
 def _scanned(dataset, fragment, filters, columns: list[str], rows: int):
@@ -215,18 +220,18 @@ def _explained(
     file: Unchanged | None = None,
 ):
     """Have errors of reading name the place; `errors` are those of another library."""
+    return partial(_checked_batches, batches, place, errors, file)
 
-    def explained(columns: list[str], rows: int):
-        try:
-            if file is not None:
-                file.check()
-            yield from batches(columns, rows)
-            if file is not None:
-                file.check()
-        except (OSError, arrow().ArrowException, *errors) as error:
-            raise StreamError(f"{place}: the rows can't be read: {reason(error)}") from error
 
-    return explained
+def _checked_batches(batches, place: str, errors, file, columns: list[str], rows: int):
+    try:
+        if file is not None:
+            file.check()
+        yield from batches(columns, rows)
+        if file is not None:
+            file.check()
+    except (OSError, arrow().ArrowException, *errors) as error:
+        raise StreamError(f"{place}: the rows can't be read: {reason(error)}") from error
 
 
 def _refuse_missing(columns: list[str], stored, place: str) -> None:
@@ -237,11 +242,11 @@ def _refuse_missing(columns: list[str], stored, place: str) -> None:
 
 def pieces_of_table(table) -> list[Piece]:
     """Return a table in memory as one piece."""
+    return [Piece("table", partial(_table_batches, table))]
 
-    def batches(columns: list[str], rows: int):
-        yield from table.select(columns).to_batches(max_chunksize=rows)
 
-    return [Piece("table", batches)]
+def _table_batches(table, columns: list[str], rows: int):
+    yield from table.select(columns).to_batches(max_chunksize=rows)
 
 
 def types_of_pandas(frame) -> dict[str, Any]:
@@ -266,30 +271,29 @@ def types_of_pandas(frame) -> dict[str, Any]:
 
 def pieces_of_pandas(frame) -> list[Piece]:
     """Return a pandas frame as one piece, of which some rows are converted at a time."""
-    pa = arrow()
+    return [Piece("frame", _explained(partial(_pandas_batches, frame), "frame"))]
 
-    def batches(columns: list[str], rows: int):
-        part = frame[columns]
-        for start in range(0, len(frame), rows):
-            chunk = part.iloc[start : start + rows]
-            yield pa.RecordBatch.from_pandas(chunk, preserve_index=False)
 
-    return [Piece("frame", _explained(batches, "frame"))]
+def _pandas_batches(frame, columns: list[str], rows: int):
+    pa, part = arrow(), frame[columns]
+    for start in range(0, len(frame), rows):
+        chunk = part.iloc[start : start + rows]
+        yield pa.RecordBatch.from_pandas(chunk, preserve_index=False)
 
 
 def pieces_of_polars(frame) -> list[Piece]:
     """Return a polars frame, or a lazy one, as one piece."""
-
-    def batches(columns: list[str], rows: int):
-        part = frame.select(columns)
-        if hasattr(part, "collect_batches"):
-            chunks = part.collect_batches(chunk_size=rows, maintain_order=True)
-        else:
-            part = part.collect() if hasattr(part, "collect") else part
-            chunks = part.iter_slices(rows)
-        for chunk in chunks:
-            yield from chunk.to_arrow().to_batches(max_chunksize=rows)
-
     from polars.exceptions import PolarsError
 
-    return [Piece("frame", _explained(batches, "frame", PolarsError))]
+    return [Piece("frame", _explained(partial(_polars_batches, frame), "frame", PolarsError))]
+
+
+def _polars_batches(frame, columns: list[str], rows: int):
+    part = frame.select(columns)
+    if hasattr(part, "collect_batches"):
+        chunks = part.collect_batches(chunk_size=rows, maintain_order=True)
+    else:
+        part = part.collect() if hasattr(part, "collect") else part
+        chunks = part.iter_slices(rows)
+    for chunk in chunks:
+        yield from chunk.to_arrow().to_batches(max_chunksize=rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -249,7 +250,7 @@ def _of_batches(source, target, weight) -> Source:
             "source can be gone through only once: give a list of batches, or a function that "
             "returns an iterator of them."
         )
-    return BatchSource(lambda: iter(source))
+    return BatchSource(partial(iter, source))
 
 
 def table_of(source, filters=None) -> tuple[dict[str, Any], Callable[[], list[Piece]]] | None:
