@@ -18,13 +18,15 @@ from .factors import EPS, NotTrustworthy
 from .interrupt import call_loss_gradient
 from .metric import ColumnMoments
 from .moments import Place
-from .rows import add_column_moments, as_dense, random_rows
+from .rows import add_column_moments, as_dense, random_rows, row_slice
 from .training import TrainingData
 
 # Rows whose targets give an origin near their mean.
 CENTRE_ROWS = 64
 # Numbers of the rows whose distances from an origin are made at a time: 256 KB.
 WORK_NUMBERS = 2**15
+# A sum of squares below this has lost digits to underflow, unless the column is constant.
+LEAST_SUM = 1e-300
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def read_columns(data: TrainingData, origin: np.ndarray | None) -> DiagonalSums:
     Raises
     ------
     NotTrustworthy
-        If sums overflow.
+        If sums overflow or underflow.
     """
     X, s, d = data.X, data.sample_weight, data.X.shape[1]
     y = np.asarray(data.y, np.float64)
@@ -83,11 +85,32 @@ def read_columns(data: TrainingData, origin: np.ndarray | None) -> DiagonalSums:
     raw = np.append(second, np.einsum("it,it->t", weighted, apart))
     if not (np.isfinite(sums).all() and np.isfinite(raw).all()):
         raise NotTrustworthy("overflow")
+    _refuse_vanished(data, origin, raw)
     squares = raw - sums * (sums / weight)
     # What is left of a column that does not vary is the rounding of its squares.
     squares = np.where(squares > 64.0 * EPS * raw, squares, 0.0)
     units = np.zeros(len(origin), dtype=int)
     return DiagonalSums(Place(n_rows, weight, 0.0, origin, sums / weight, units), squares, d)
+
+
+def _refuse_vanished(data: TrainingData, origin: np.ndarray, raw: np.ndarray) -> None:
+    """Raise NotTrustworthy where columns or targets vary though their squares have underflowed."""
+    X, s, d = data.X, data.sample_weight, data.X.shape[1]
+    small, t = np.flatnonzero(raw[:d] < LEAST_SUM), np.flatnonzero(raw[d:] < LEAST_SUM)
+    if len(small) and isinstance(X, CSR):
+        stored = np.asarray(X.indices)[np.asarray(X.data) != 0.0]
+        small = small[np.bincount(stored, minlength=d)[small] > 0]
+    step = max(1, WORK_NUMBERS // d) if len(small) or len(t) else 1
+    for start in range(0, X.shape[0] if len(small) or len(t) else 0, step):
+        rows = slice(start, start + step)
+        part = np.asarray(data.y[rows], np.float64)[:, t]
+        if len(small):
+            A = as_dense(row_slice(X, start, min(start + step, X.shape[0])))[:, small]
+            part = np.hstack([A, part])
+        where = np.concatenate([small, d + t]).astype(int)
+        part = part if s is None else part[np.asarray(s[rows]) > 0.0]
+        if (np.abs(part - origin[where]) > 4.0 * EPS * np.abs(origin[where])).any():
+            raise NotTrustworthy("underflow")
 
 
 def _add_dense(X: np.ndarray, s, shift: np.ndarray, first: np.ndarray, second: np.ndarray) -> None:

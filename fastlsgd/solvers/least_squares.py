@@ -565,6 +565,7 @@ def _sampled_scale(system: System) -> np.ndarray:
     if share < system.n:
         squares = column_squares(system, system.n)
         _refuse_range(system, squares)
+    _refuse_vanished(system, squares)
     counts = system.columns_scale(squares) > 0.0
     return np.where(counts, 1.0 / np.sqrt(squares + system.alpha + ~counts), 0.0)
 
@@ -575,6 +576,16 @@ def _refuse_range(system: System, squares: np.ndarray) -> None:
     if not np.all((squares == 0.0) | ((squares > 1e-240) & (squares < 1e240))):
         raise NotTrustworthy("squares overflow or underflow")
     if not squares.any() and values.any():
+        raise NotTrustworthy("squares underflow")
+
+
+def _refuse_vanished(system: System, squares: np.ndarray) -> None:
+    """Raise NotTrustworthy where the square of a column is zero though the column varies."""
+    gone = np.flatnonzero(squares == 0.0)
+    if len(gone) and isinstance(system.X, CSR):  # a column without a number needs no look at it
+        stored = np.asarray(system.X.indices)[np.asarray(system.X.data) != 0.0]
+        gone = gone[np.bincount(stored, minlength=system.d)[gone] > 0]
+    if len(gone) and system.varies(gone, system.eps):
         raise NotTrustworthy("squares underflow")
 
 
