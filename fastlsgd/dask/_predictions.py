@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from .._config import config_context
+from ..linear_model._base import DRAFT, as_published
 from ._blocks import blocks_of, fitted_columns, is_array, is_lazy
 from ._sums import WorkerSetting, prepared, setting_of, summed, without_index
 
@@ -43,7 +44,8 @@ class LazyModel:
         """
         estimator: Any = self
         model = self._plain(**estimator.get_params(deep=False))
-        model.__dict__.update(vars(self))
+        model.__dict__.update(vars(as_published(self)))
+        model.__dict__.pop(DRAFT, None)
         return model
 
     def _light(self):

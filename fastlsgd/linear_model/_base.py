@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from threading import get_ident
 
 import numpy as np
 import scipy.sparse as sp
@@ -48,6 +49,10 @@ FEW_LOOKED_AT = 2**14
 MANY_LABELS = 10_000
 # Types of missing values: None, pandas.NA and pandas.NaT.
 MISSING_LABELS = ("NoneType", "NAType", "NaTType")
+
+
+# During a fit, the attribute of this name has the thread that fits, and the attributes before.
+DRAFT = "_draft"
 
 
 class VersionWarning(InconsistentVersionWarning):
@@ -107,7 +112,9 @@ class LinearModel(BaseEstimator):
         return check.as_coefficients(self.coef_, self.intercept_, d)
 
     def __getstate__(self):
-        return {**super().__getstate__(), "_fastlsgd_version": __version__}
+        state = super(LinearModel, as_published(self)).__getstate__()
+        state.pop(DRAFT, None)
+        return {**state, "_fastlsgd_version": __version__}
 
     def __setstate__(self, state):
         """Restore a pickle; of another version's, with a warning, only what this one can use."""
@@ -214,8 +221,9 @@ class LinearRegressor(RegressorMixin, LinearModel):
             floats, else float64, so that predictions are as precise as the targets were. On a GPU
             of X's dtype.
         """
-        out = self._decide(X, getattr(self, "_target_dtype", None), self._target_origin())
-        return out[:, 0] if self._has_one_target() else out
+        model = as_published(self)
+        out = model._decide(X, getattr(model, "_target_dtype", None), model._target_origin())
+        return out[:, 0] if model._has_one_target() else out
 
     def score(self, X, y, sample_weight=None) -> float:
         """R2 of the predictions, the mean over targets.
@@ -232,8 +240,9 @@ class LinearRegressor(RegressorMixin, LinearModel):
         score : float
             1 is perfect, 0 what the mean of y gets.
         """
-        predicted = self._decide(X, np.dtype(np.float64), self._target_origin())
-        if self._has_one_target():
+        model = as_published(self)
+        predicted = model._decide(X, np.dtype(np.float64), model._target_origin())
+        if model._has_one_target():
             predicted = predicted[:, 0]
         y = check.as_float_array(check.on_host(y, "y"), "y", np.float64)
         return _judged(r2_score, y, predicted, sample_weight)
@@ -304,7 +313,7 @@ class LinearClassifier(ClassifierMixin, LinearModel):
         scores : ndarray of shape (n_samples,) or (n_samples, n_classes)
             Of X's dtype. With two classes one score, positive where ``classes_[1]`` is predicted.
         """
-        out = self._decide(X)
+        out = as_published(self)._decide(X)
         return out[:, 0] if out.shape[1] == 1 else out
 
     def predict(self, X) -> np.ndarray:
@@ -319,8 +328,9 @@ class LinearClassifier(ClassifierMixin, LinearModel):
         y : ndarray of shape (n_samples,)
             Labels, as in `classes_`. Where X is; strings are on the host.
         """
-        scores = self._decide(X)
-        labels = check.on_host(self.classes_)
+        model = as_published(self)
+        scores = model._decide(X)
+        labels = check.on_host(model.classes_)
         if has_functions(scores) and labels.dtype.kind in NUMBERS:
             return handed_back(labels, scores)[class_numbers(scores)]
         return beside(labels[class_numbers(check.on_host(scores))], scores)
@@ -582,11 +592,33 @@ def overflow_explained(X, y) -> Iterator[None]:
 
 @contextmanager
 def all_or_nothing(estimator) -> Iterator[None]:
-    """Leave the estimator as it was if the block raises anything, even KeyboardInterrupt."""
+    """Leave the estimator as it was if the block raises anything, even KeyboardInterrupt.
+
+    Until the block ends, other threads find it as it was (`as_published`).
+    """
     before = dict(vars(estimator))
+    draft = {DRAFT: (get_ident(), before), **before}  # of a block around this one, if there is one
+    estimator.__dict__ = draft
     try:
         yield
     except BaseException:
         # A single call, so that a second Ctrl-C comes either before or after it.
         estimator.__dict__ = before
         raise
+    if DRAFT not in before:
+        estimator.__dict__.pop(DRAFT, None)
+
+
+def as_published(estimator):
+    """Return the estimator as it is between fits, for a method that reads several attributes.
+
+    While a fit sets them one by one, other threads read those of the fit before. A fit begins with
+    attributes of its own, so that those read here do not change any more.
+    """
+    state = vars(estimator)
+    thread, before = state.get(DRAFT, (None, None))
+    if thread == get_ident():  # callbacks see what the fit has found so far
+        return estimator
+    seen = object.__new__(type(estimator))
+    object.__setattr__(seen, "__dict__", state if before is None else before)
+    return seen

@@ -24,6 +24,7 @@ from ..solvers.inference import Covariance, Evidence, Inference, infer
 from ..solvers.meats import HETEROSCEDASTIC, LEVERAGE_ONE, RobustOptions
 from ..solvers.rows import counted_rows
 from ..streaming.stream import Stream
+from ._base import as_published
 from ._from_moments import FromMoments
 from ._from_streams import check_stream
 from ._rows_of_fit import host_matrix, rows_of_arrays, rows_of_stream
@@ -173,10 +174,11 @@ class InferringRegressor(FromMoments):
         ValueError
             With `return_std`, where `summary` does.
         """
-        out = super().predict(X)
+        model = as_published(self)
+        out = super(InferringRegressor, model).predict(X)
         if not check.check_flag(return_std, "return_std"):
             return out
-        return out, self._prediction_std(X).reshape(out.shape)
+        return out, model._prediction_std(X).reshape(out.shape)
 
     def prediction_interval(self, X, *, level: float = 0.95) -> np.ndarray:
         """Intervals that hold a new target with this probability, for normal errors.
@@ -203,9 +205,9 @@ class InferringRegressor(FromMoments):
         >>> model.prediction_interval([[1.5]]).round(3).tolist()
         [[-0.564, 8.564]]
         """
-        level = _check_level(level, "level")
-        df = infer(self._evidence_for("prediction_interval")[0]).df_residual
-        centre, std = self.predict(X, return_std=True)
+        level, model = _check_level(level, "level"), as_published(self)
+        df = infer(model._evidence_for("prediction_interval")[0]).df_residual
+        centre, std = model.predict(X, return_std=True)
         reach = stats.t.ppf(0.5 * (1.0 + level), df) * std if df > 0 else np.nan * std
         return np.stack([centre - reach, centre + reach], axis=-1)
 

@@ -27,6 +27,7 @@ from ..streaming.stream import Stream
 from ._base import (
     LinearClassifier,
     all_or_nothing,
+    as_published,
     beside,
     check_class_weight,
     check_classes,
@@ -467,11 +468,12 @@ class LeastSquaresClassifier(LinearClassifier):
         y : ndarray of shape (n_samples,) or (n_samples, n_labels)
             Labels, as in `classes_`; or zeros and ones. Where X is; strings are on the host.
         """
-        if not self._is_multilabel():
-            return super().predict(X)
-        scores = self._decide(X)
+        model = as_published(self)
+        if not model._is_multilabel():
+            return super(LeastSquaresClassifier, model).predict(X)
+        scores = model._decide(X)
         signs = np.where(check.on_host(scores) > 0, 1, -1)
-        return beside(self._label_binarizer.inverse_transform(signs), scores)
+        return beside(model._label_binarizer.inverse_transform(signs), scores)
 
     def _is_multilabel(self) -> bool:
         binarizer = getattr(self, "_label_binarizer", None)  # older pickles have one of any kind

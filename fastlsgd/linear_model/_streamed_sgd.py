@@ -22,7 +22,7 @@ from ..streaming.checkpoint import StateCheckpoint, check_path, description
 from ..streaming.collect import Collection, collect
 from ..streaming.source import StreamError, named
 from ..streaming.stream import Meter, Stream
-from ._base import all_or_nothing
+from ._base import DRAFT, all_or_nothing
 from ._from_streams import Report, check_stream, n_features_of
 from ._least_squares import LeastSquaresRegressor
 from ._least_squares_classifier import LeastSquaresClassifier
@@ -109,7 +109,7 @@ class StreamedSGD:
 
 def forget_fit(estimator) -> None:
     """Remove all that a fit has left."""
-    for name in set(vars(estimator)) - set(estimator.get_params(deep=False)):
+    for name in set(vars(estimator)) - {DRAFT, *estimator.get_params(deep=False)}:
         del estimator.__dict__[name]
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -172,11 +173,28 @@ def _basis_of_gram(xx: np.ndarray, xy: np.ndarray, squares: np.ndarray, base: fl
     return Basis(U, np.maximum(shrink, 0.0), U.T @ xy, base, EPS * condition)
 
 
-def _turned(W, R, c, base: float, noise: float, *, tells_rank: bool = False) -> Basis:
+def _turned(W, triangle: _Triangle, base: float, noise: float, *, tells_rank=False) -> Basis:
     """Return the basis W, turned such that W^T W is diagonal too."""
     _, roots, turn = svd(W)
-    U = product(W, turn.T)
-    return Basis(U, roots**2, product(R, U).T @ c, base, noise, tells_rank)
+    U, units = product(W, turn.T), triangle.units[:, None]
+    slopes = product(triangle.R, np.ldexp(U, units)).T @ triangle.c
+    return Basis(U, roots**2, slopes, base, noise, tells_rank)
+
+
+class _Triangle(NamedTuple):
+    """R of [A, y], without the columns of y, whose part of R is c."""
+
+    R: np.ndarray  # (k, d)  of the columns times 2^-units
+    c: np.ndarray  # (k, t)
+    units: np.ndarray  # (d,) of int, 0 unless squares of columns leave float64's range
+
+    def norms(self) -> np.ndarray:
+        """Return the norms of the columns of A."""
+        return np.ldexp(np.linalg.norm(self.R, axis=0), self.units)
+
+    def times(self, scale: np.ndarray) -> np.ndarray:
+        """Return R of the columns times these scales."""
+        return self.R * np.ldexp(scale, self.units)
 
 
 def _upper(rows: np.ndarray) -> np.ndarray:
@@ -248,27 +266,53 @@ class _LeaveOneOut:
         return next(gram_bases(xx, xy, squares, self._least_penalties(alphas)), None)
 
     @cached_property
-    def _triangle(self) -> np.ndarray | None:
-        """R of [A, y], by blocks of rows; None where numbers are too large or too small."""
+    def _triangle(self) -> _Triangle | None:
+        """R of [A, y], by blocks of rows; None where numbers are not finite."""
+        d = self.system.d
+        self.system.find_centre()
+        units = np.zeros(d, dtype=int)
+        upper = self._upper_in(units)
+        squares = np.einsum("ij,ij->j", upper, upper)
+        if not (np.isfinite(upper).all() and in_range(squares[:d])):
+            largest = np.zeros(d)
+            for _, _, A, _ in self.system.chunks():
+                np.maximum(largest, np.abs(A).max(axis=0), out=largest)
+            units = np.frexp(largest)[1]
+            upper = self._upper_in(units)
+        return _Triangle(upper[:, :d], upper[:, d:], units) if np.isfinite(upper).all() else None
+
+    def _upper_in(self, units: np.ndarray) -> np.ndarray:
+        """Return R of [A, y], the columns of A times 2^-units."""
         system = self.system
-        system.find_centre()
         width = system.d + system.t
         upper = np.zeros((0, width))
         for _, _, A, y in system.chunks(numbers=max(2 * system.d * width, QR_BLOCK_NUMBERS)):
+            A = np.ldexp(A, -units) if units.any() else A
             upper = _upper(np.vstack([upper, np.hstack([A, y])]))
-        squares = np.einsum("ij,ij->j", upper, upper)
-        return upper if np.isfinite(upper).all() and in_range(squares[: system.d]) else None
+        return upper
+
+    def _reciprocals(self, norms: np.ndarray, beside: float = 0.0) -> np.ndarray:
+        """Return the reciprocals of the columns' norms, with a penalty's root beside them.
+
+        They are 0 where only rounding varies.
+        """
+        counts = norms > 0.0
+        if self.system.fit_intercept:
+            constant, hidden = self.system.constant_columns(norms)
+            if len(hidden):
+                raise NotTrustworthy("rows differ too much in weight")
+            counts[constant] = False
+        return np.where(counts, 1.0 / np.hypot(np.where(counts, norms, 1.0), beside), 0.0)
 
     def _from_qr(self, alphas: np.ndarray) -> tuple[np.ndarray, Basis] | None:
         """Return a basis from R alone, if R determines the rank of the columns."""
-        system, d = self.system, self.system.d
-        if self._triangle is None:
+        triangle, d = self._triangle, self.system.d
+        if triangle is None:
             return None
-        R, c = self._triangle[:, :d], self._triangle[:, d:]
-        scale = system.columns_scale(np.einsum("ij,ij->j", R, R))
+        scale = self._reciprocals(triangle.norms())
         if np.count_nonzero(self.task.weights) <= d:
             scale = (scale > 0.0) * 1.0  # for the least norm in the columns' own units
-        _, values, Vt = svd(R * scale)
+        _, values, Vt = svd(triangle.times(scale))
         keep = values > NULL * max(d, 50) * values.max(initial=0.0)
         if keep.any() and values[keep][-1] * CLEAR_CONDITION < values[0]:
             return None
@@ -278,28 +322,26 @@ class _LeaveOneOut:
             # The weights of least norm have no component in the null space of A.
             null, _ = np.linalg.qr(scale[:, None] * Vt[~keep].T)
             W -= null @ (null.T @ W)
-        basis = _turned(W, R, c, 0.0, EPS * condition, tells_rank=True)
+        basis = _turned(W, triangle, 0.0, EPS * condition, tells_rank=True)
         which = np.flatnonzero(basis.serves(self._least_penalties(alphas)))
         return (which, basis) if len(which) else None
 
     def _from_penalised_qr(self, alphas: np.ndarray) -> tuple[np.ndarray, Basis] | None:
         """Return a basis from R above the rows of the least penalty, if that is large enough."""
-        d = self.system.d
+        triangle, d = self._triangle, self.system.d
         penalties = self._least_penalties(alphas)
         base = float(penalties[-1])
-        if self._triangle is None or base == 0.0:
+        if triangle is None or base == 0.0:
             return None
-        R, c = self._triangle[:, :d], self._triangle[:, d:]
-        squares = np.einsum("ij,ij->j", R, R)
-        counts = self.system.columns_scale(squares) > 0.0
-        scale = np.where(counts, 1.0 / np.sqrt(squares + base), 0.0)
-        _, values, Vt = svd(np.vstack([R * scale, np.sqrt(base) * np.diag(scale)]))
+        scale = self._reciprocals(triangle.norms(), np.sqrt(base))
+        rows = np.vstack([triangle.times(scale), np.sqrt(base) * np.diag(scale)])
+        _, values, Vt = svd(rows)
         keep = values > NULL * max(d, 50) * values.max(initial=0.0)
         if not keep.any() or values[keep][-1] * CLEAR_CONDITION < values[0]:
             return None
         condition = float(values[0] / values[keep][-1])
         W = scale[:, None] * (Vt[keep].T / values[keep])
-        basis = _turned(W, R, c, base, EPS * condition)
+        basis = _turned(W, triangle, base, EPS * condition)
         return np.flatnonzero(basis.serves(penalties)), basis
 
     def _sums(self, basis: Basis, alphas: np.ndarray, *, by_gram: bool) -> np.ndarray:

@@ -6,13 +6,21 @@ import io
 import pickle
 import re
 import sys
+import threading
 
 import numpy as np
 import pytest
 from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
-from fastlsgd import EpochReport, SGDClassifier, SGDRegressor
+from fastlsgd import (
+    EpochReport,
+    LeastSquaresClassifier,
+    LeastSquaresCV,
+    LeastSquaresRegressor,
+    SGDClassifier,
+    SGDRegressor,
+)
 from fastlsgd.linear_model import _listeners
 from fastlsgd.solvers import plain_descent, stochastic
 
@@ -335,3 +343,68 @@ def test_bad_parameters():
     for name in ("keep_interrupted", "restore_best_weights"):
         with pytest.raises(ValueError, match=f"{name} must be True or False"):
             SGDRegressor(**{name: "yes"}).fit(X, y)
+
+
+TWO_TARGETS = [np.arange(40.0), np.column_stack([np.arange(40.0)] * 2)]
+TWO_LABELS = [np.arange(40) % 2, np.array(list("abc"))[np.arange(40) % 3]]
+
+
+@pytest.mark.parametrize("of_moments", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "options", "problems"),
+    [
+        (LeastSquaresRegressor, {}, TWO_TARGETS),
+        (LeastSquaresCV, {"alphas": [1.0, 0.1]}, TWO_TARGETS),
+        (SGDRegressor, {"random_state": 0}, TWO_TARGETS),
+        (LeastSquaresClassifier, {}, TWO_LABELS),
+        (SGDClassifier, {"random_state": 0}, TWO_LABELS),
+    ],
+)
+def test_another_thread_predicts_by_the_fit_before(kind, options, problems, of_moments):
+    """Labels of one fit were read beside weights of another: IndexError, or wrong shapes."""
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    seen = []
+
+    class Watched(kind):
+        watcher = None
+
+        def __setattr__(self, name, value):
+            super().__setattr__(name, value)
+            if Watched.watcher is not None:
+                thread = threading.Thread(target=Watched.watcher, args=(self,))
+                thread.start()
+                thread.join()
+
+    def watch(model):
+        try:
+            found = model.predict(X)
+        except NotFittedError:
+            found = None
+        seen.append(found)
+
+    Watched.__name__ = kind.__name__
+    model, before = Watched(**options), None
+    fit = model.fit if not of_moments else getattr(model, "partial_fit", model.fit)
+    for y in problems[: 1 if of_moments else 2]:
+        Watched.watcher = watch
+        fit(X, y, **({"classes": np.unique(y)} if of_moments and y.dtype.kind == "i" else {}))
+        Watched.watcher = None
+        assert seen
+        for found in seen:
+            assert found is before or np.array_equal(found, before)
+        seen.clear()
+        before = model.predict(X)
+        assert "_draft" not in vars(model)
+
+
+def test_callbacks_see_the_fit_so_far_and_may_copy_it():
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    copies = []
+
+    def told(report):
+        copies.append(pickle.loads(pickle.dumps(model)))
+
+    model = SGDRegressor(random_state=0, max_iter=2, tol=None, learning_rate="constant")
+    model.fit(X, X[:, 0], callback=told)
+    assert len(copies) == 2
+    assert all("_draft" not in vars(copy) for copy in copies)

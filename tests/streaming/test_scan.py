@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import pickle
 import subprocess
 import sys
 
@@ -123,6 +124,8 @@ def test_every_source_gives_the_same_rows(kind, tmp_path):
     streamed = LeastSquaresRegressor().fit_stream(stream)
     np.testing.assert_allclose(streamed.coef_, model.coef_, rtol=1e-10)
     assert list(streamed.feature_names_in_) == stream.feature_names
+    again = zip(pickle.loads(pickle.dumps(stream)), parts, strict=True)
+    assert all(np.array_equal(a, b) for pair in again for a, b in zip(*pair, strict=True))
 
 
 def test_arrays_npy_and_memmaps(tmp_path):
@@ -141,7 +144,28 @@ def test_arrays_npy_and_memmaps(tmp_path):
         np.testing.assert_array_equal(np.vstack([X for X, _, _ in parts]), table[:, 2:])
         np.testing.assert_array_equal(np.concatenate([y for _, y, _ in parts]), table[:, 0])
         np.testing.assert_array_equal(np.concatenate([s for _, _, s in parts]), table[:, 1])
+        content = pickle.dumps(stream)  # where a file is, but not its numbers
+        assert source is table or table.tobytes()[400:800] not in content
+        again = np.vstack([X for X, _, _ in pickle.loads(content)])
+        np.testing.assert_array_equal(again, table[:, 2:])
     assert scan(table, 3).n_features == 3
+
+
+def batches_of_ones():
+    yield np.ones((3, 2)), np.zeros(3)
+
+
+def test_streams_of_batches_and_svmlight_are_pickled_where_their_source_is(tmp_path):
+    path = tmp_path / "t.svm"
+    dump_svmlight_file(np.eye(3), [1.0, 2.0, 3.0], str(path))
+    for source in ([(np.ones((3, 2)), np.zeros(3))], batches_of_ones, path):
+        stream = scan(source)
+        ((X, y, _),) = pickle.loads(pickle.dumps(stream))
+        ((expected, y_expected, _),) = stream
+        assert X.shape == expected.shape
+        np.testing.assert_array_equal(y, y_expected)
+    with pytest.raises(StreamError, match=r"pickled only if its source can, but .*lambda.* files"):
+        pickle.dumps(scan(lambda: batches_of_ones()))
 
 
 @pytest.mark.parametrize("columns", [None, 6])
