@@ -133,14 +133,15 @@ class LeastSquaresRegressor(FromStreams, InferringRegressor):
     Notes
     -----
     With ``alpha = a / n`` the ridge solution is that of :class:`sklearn.linear_model.Ridge`
-    with ``alpha=a``, since the loss here is a mean. Where columns depend on each other and
-    nothing is penalised, the weights of least norm are returned.
+    with ``alpha=a``, since the loss here is a mean. Where columns depend on each other and nothing
+    is penalised or restricted, the weights of least norm are returned.
 
     Constraints that contradict each other are refused before the fit, by name. Those on weights in
     X's dtype hold to its rounding. Where columns depend on each other, several weights may be
     optimal, of which one is returned: that of least norm, if `bounds` are all that is asked and it
-    is within them. A fit whose certificates are not met warns. `summary` is for
-    weights without constraints, whose standard errors are not those of a bounded fit.
+    is within them; with `positive`, L1 penalties or `constraints` any of them. A fit whose
+    certificates are not met warns. `summary` is for weights without constraints, whose standard
+    errors are not those of a bounded fit.
 
     An interrupted or failed fit leaves the estimator as it was.
 

@@ -14,7 +14,7 @@ from .. import _validation as check
 from ..solvers.factors import TINY
 from ..solvers.inference import Covariance, Inference, wald_statistic
 
-LARGEST_EXPONENT = 2**14  # beyond those of all numbers and their products
+BEYOND_EXPONENTS = 2**14  # beyond those of all numbers and their products
 
 
 class WaldTest(NamedTuple):
@@ -164,7 +164,7 @@ class Summary:
             raise ValueError("R has a weight that has no estimate.")
         R = R[:, part]
         # Powers of two bring each hypothesis near 1, so that its square stays in range.
-        largest = np.where(R != 0.0, np.frexp(R)[1] + units, -LARGEST_EXPONENT)
+        largest = np.where(R != 0.0, np.frexp(R)[1] + units, -BEYOND_EXPONENTS)
         exponents = largest.max(axis=1)
         R = np.ldexp(R, units - exponents[:, None])
         value = R @ np.ldexp(self.coef[part], -units) - np.ldexp(q, -exponents)

@@ -25,6 +25,8 @@ from .system import ORIGIN_ROWS, System
 
 # Rows whose sizes differ by less count as similar: in any order, QR loses at most as many eps.
 GRADED = 1e3
+# Weights so many times as large as those of QR in the rows' own order are looked at twice.
+EXPLODED = 1e6
 # No number of a column in its unit is beyond this power of two.
 UNIT_EXPONENT = 900
 
@@ -62,6 +64,28 @@ def solve_graded(system: System, found: Orthogonal) -> Orthogonal:
         condition=condition,
         rank=rank,
     )
+
+
+def is_rounding(system: System, graded: Orthogonal, found: Orthogonal) -> bool:
+    """Return whether a direction that `graded` sees, and `found` does not, is rounding.
+
+    In rows far smaller than others, the rounding of dependent columns may exceed the row. Weights
+    of 1e15 then leave more of y than the moderate ones of QR in the rows' own order do.
+    """
+    known = found.scale > 0.0
+    if graded.rank <= found.rank or not known.any():
+        return False
+    sizes = [np.abs(one.coef[:, known] / found.scale[known]).max(axis=1) for one in (graded, found)]
+    if not (sizes[0] > EXPLODED * sizes[1]).any():
+        return False
+    left = np.zeros((2, system.t))
+    for start, stop, A, y in system.chunks():
+        s = system.host_weights
+        root = 1.0 if s is None else np.sqrt(s[start:stop].astype(np.float64))[:, None]
+        for own, one in zip(left, (graded, found), strict=True):
+            off = one.intercept + one.coef @ system.centre - system.y_centre
+            own += ((A @ one.coef.T + off * root - y) ** 2).sum(axis=0)
+    return bool((left[1] <= left[0]).all())
 
 
 class _GradedRows:

@@ -33,7 +33,7 @@ from .factors import (
     TriangularFactor,
     cholesky_factor,
 )
-from .graded import GRADED, is_graded, solve_graded
+from .graded import GRADED, is_graded, is_rounding, solve_graded
 from .orthogonal import SKETCH_ROWS, sketch_factor, solve_by_qr
 from .rows import as_dense, as_scipy, random_rows, take_rows
 from .serial_blas import serial_blas
@@ -652,7 +652,8 @@ def _by_qr(system: System, request: Request) -> Solution:
     found = solve_by_qr(system)
     hides = _hides_in_mean(system)
     if (hides or found.condition > GRADED or found.rank < system.d) and is_graded(system, found):
-        found = solve_graded(system, found)
+        graded = solve_graded(system, found)
+        found = found if is_rounding(system, graded, found) else graded
         if hides:
             found = replace(found, factor=None, singular=None)
     relative, losses = 0.0, []

@@ -173,7 +173,7 @@ def _basis_of_gram(xx: np.ndarray, xy: np.ndarray, squares: np.ndarray, base: fl
     return Basis(U, np.maximum(shrink, 0.0), U.T @ xy, base, EPS * condition)
 
 
-def _turned(W, triangle: _Triangle, base: float, noise: float, *, tells_rank=False) -> Basis:
+def _turned(W, triangle: _RowsFactor, base: float, noise: float, *, tells_rank=False) -> Basis:
     """Return the basis W, turned such that W^T W is diagonal too."""
     _, roots, turn = svd(W)
     U, units = product(W, turn.T), triangle.units[:, None]
@@ -181,7 +181,7 @@ def _turned(W, triangle: _Triangle, base: float, noise: float, *, tells_rank=Fal
     return Basis(U, roots**2, slopes, base, noise, tells_rank)
 
 
-class _Triangle(NamedTuple):
+class _RowsFactor(NamedTuple):
     """R of [A, y], without the columns of y, whose part of R is c."""
 
     R: np.ndarray  # (k, d)  of the columns times 2^-units
@@ -266,7 +266,7 @@ class _LeaveOneOut:
         return next(gram_bases(xx, xy, squares, self._least_penalties(alphas)), None)
 
     @cached_property
-    def _triangle(self) -> _Triangle | None:
+    def _triangle(self) -> _RowsFactor | None:
         """R of [A, y], by blocks of rows; None where numbers are not finite."""
         d = self.system.d
         self.system.find_centre()
@@ -279,7 +279,7 @@ class _LeaveOneOut:
                 np.maximum(largest, np.abs(A).max(axis=0), out=largest)
             units = np.frexp(largest)[1]
             upper = self._upper_in(units)
-        return _Triangle(upper[:, :d], upper[:, d:], units) if np.isfinite(upper).all() else None
+        return _RowsFactor(upper[:, :d], upper[:, d:], units) if np.isfinite(upper).all() else None
 
     def _upper_in(self, units: np.ndarray) -> np.ndarray:
         """Return R of [A, y], the columns of A times 2^-units."""

@@ -28,9 +28,9 @@ from .training import TrainingData
 # Rows whose predictions are made at a time.
 PREDICTED_ROWS = 2**15
 # Squares of standard errors beyond this or its inverse have lost digits.
-LEAST_VARIANCE = 1e-280
+LEAST_ERROR_SQUARE = 1e-280
 # Sums still show 13 digits of rows beside others of so many times their weight.
-HEAVY = 1e20
+HEAVIER = 1e20
 
 
 class SegmentRows(NamedTuple):
@@ -88,7 +88,7 @@ def _is_heavy(rows: SegmentRows, segments: Segments) -> np.ndarray:
     if s is None or not len(found):
         return found
     s = np.asarray(s, np.float64)
-    if not s.max() > HEAVY * s.min(initial=np.inf, where=s > 0.0):
+    if not s.max() > HEAVIER * s.min(initial=np.inf, where=s > 0.0):
         return found
     heaviest = s if segments.order is None else s[segments.order]
     lightest = np.where(heaviest > 0.0, heaviest, np.inf)
@@ -97,7 +97,7 @@ def _is_heavy(rows: SegmentRows, segments: Segments) -> np.ndarray:
         own = np.flatnonzero((lengths >= span) & (lengths < 2 * span))
         first, last = segments.start[own], segments.stop[own] - span
         most = np.maximum(heaviest[first], heaviest[last])
-        found[own] = most > HEAVY * np.minimum(lightest[first], lightest[last])
+        found[own] = most > HEAVIER * np.minimum(lightest[first], lightest[last])
         if not (lengths >= 2 * span).any():
             return found
         heaviest = np.maximum(heaviest[:-span], heaviest[span:])
@@ -111,7 +111,7 @@ def _has_lost_errors(fits: SegmentFits) -> np.ndarray:
         return np.zeros(len(fits.status), dtype=bool)
     own = fits.robust[:, :-1]
     with np.errstate(invalid="ignore"):
-        far = ~((own >= LEAST_VARIANCE) & (own <= 1.0 / LEAST_VARIANCE)).all(axis=1)
+        far = ~((own >= LEAST_ERROR_SQUARE) & (own <= 1.0 / LEAST_ERROR_SQUARE)).all(axis=1)
         return far & (fits.status == SegmentStatus.FITTED) & (fits.residual > 0.0)
 
 

@@ -241,8 +241,10 @@ def test_units_near_the_ends_of_a_double(unit):
         LeastSquaresCV(alphas=[1.0]).fit(X, y * unit).coef_ / unit,
         LeastSquaresCV(alphas=[1.0]).fit(X, y).coef_,
     )
-    with pytest.raises(ValueError, match="rescale"):  # an L1 penalty is in the unit of y
-        LeastSquaresCV(alphas=[1.0], l1_ratio=1.0).fit(X, y * unit)
+    agree(  # an L1 penalty is in the unit of y
+        LeastSquaresCV(alphas=[0.1 * unit], l1_ratio=1.0).fit(X, y * unit).coef_ / unit,
+        LeastSquaresCV(alphas=[0.1], l1_ratio=1.0).fit(X, y).coef_,
+    )
 
 
 @pytest.mark.parametrize("kind", [np.asarray, sp.csr_array])

@@ -425,3 +425,21 @@ def test_a_column_that_is_zero_but_in_huge_rows():
         wanted, _ = exact(A, np.append(y, [0.0, 0.0]), s, False)
         model = LeastSquaresRegressor(alpha=alpha, solver="qr").fit(X, y)
         np.testing.assert_allclose(model.coef_, wanted[:-1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_row_far_smaller_than_the_rounding_of_dependent_columns(seed, dtype):
+    """Weights of 2e15 were returned without a word, since rounding passed for a direction."""
+    rng = np.random.default_rng(seed)
+    X = rng.integers(-3, 4, size=(8, 6)).astype(dtype)
+    X[:, 5], X[:, 4] = X[:, 0] + X[:, 1], X[:, 2]
+    X[2] *= dtype(2.0**-17)
+    y = rng.normal(size=8).astype(dtype)
+    s = np.where(np.arange(8) == 3, dtype(1.6e9), dtype(1.0)) if seed % 2 else None
+    found = LeastSquaresRegressor(solver="qr").fit(X, y, s)
+    A, root = X.astype(np.float64), np.sqrt(np.ones(8) if s is None else s)[:, None]
+    mean = np.average(A, axis=0, weights=s)
+    right = (y - np.average(y.astype(np.float64), weights=s))[:, None]
+    expected = np.linalg.lstsq((A - mean) * root, right * root, rcond=1e-9)[0][:, 0]
+    np.testing.assert_allclose(found.coef_, expected, rtol=0.0, atol=1e-4 * abs(expected).max())
