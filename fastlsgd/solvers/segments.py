@@ -167,7 +167,7 @@ def _rows_of(rows: SegmentRows, segments: Segments, k: int) -> SegmentRows:
     s = None if s is None else np.asarray(s[at], np.float64)
     if s is not None:
         at, s = at[s > 0.0], s[s > 0.0]
-    return SegmentRows(X[at].astype(np.float64), y[at].astype(np.float64), s)
+    return SegmentRows(np.asarray(X[at], np.float64), np.asarray(y[at], np.float64), s)
 
 
 def _fit_in_other_units(
