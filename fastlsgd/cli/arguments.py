@@ -121,7 +121,7 @@ def _check_memory(megabytes: int) -> None:
 
 def _check_sources(paths: Sequence[str]) -> None:
     for path in paths:
-        if "://" not in path and not Path(path).exists():
+        if "://" not in path and not (path and Path(path).exists()):
             raise CommandError(f"there is no file or folder {path!r}", EXIT_FAILED)
     if len(paths) > 1 and any(path.endswith(".npy") for path in paths):
         raise CommandError("only one .npy file can be read at a time", EXIT_USAGE)

@@ -15,6 +15,7 @@ import numpy as np
 from .._checked_files import file_in_place_of
 from ..streaming import StreamError
 from ..streaming.arrow import arrow
+from ..streaming.encoding import plain
 from ..streaming.prefetch import prefetched
 from ..streaming.source import RowBlock, named
 from ..streaming.stream import Meter
@@ -134,7 +135,11 @@ def _array_writer(file, suffix: str) -> Iterator[Any]:
 
 @contextmanager
 def _table_writer(file, suffix: str) -> Iterator[Any]:
-    """Write tables by PyArrow, whose writer is made when the first columns tell their types."""
+    """Write tables by PyArrow, whose writer is made when the first columns tell their types.
+
+    Columns of dictionaries are written as their values, since files of Arrow can have one
+    dictionary for all rows only, and those of a folder may each have another.
+    """
     pa = arrow()
     from pyarrow.csv import CSVWriter
 
@@ -173,4 +178,4 @@ def _arrow_array(pa, values):
     """Return a column as PyArrow has it; strings of fixed length as strings."""
     if isinstance(values, np.ndarray):
         return pa.array(values.astype(object) if values.dtype.kind == "U" else values)
-    return values
+    return plain(values)

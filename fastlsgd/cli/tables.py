@@ -205,6 +205,11 @@ def stream_for(model: TableModel, source, memory: int, target=None, weight=None)
     for name, option in ((target, "target"), (weight, "weight")):
         if name is not None and name not in reading.types:
             raise StreamError(f"{source}: the column {name!r} of the {option} is missing.")
+    kind = reading.types[target]
+    if not (model.is_classifier or is_numeric(kind)):
+        raise StreamError(
+            f"{source}: column {target!r} has type {kind}, but the model predicts numbers."
+        )
     made = TableSource(reading.pieces, reading.encoding, target, weight, reading.rows)
     return Stream(made, memory=memory)
 

@@ -19,6 +19,7 @@ from .._sklearn_compat import CallbackSupportMixin, SparseCoefMixin, has_callbac
 from ..kernels import resolve_backend
 from ..kernels.contract import Kernels, Matrix, working_dtype
 from ..kernels.device import placed_beside
+from ..kernels.optional import has_order_kernels
 from ..solvers.automatic import AutomaticMemory
 from ..solvers.automatic_choice import automatic_descent
 from ..solvers.divergence import Diverged, divergence_explained, weighted_excess
@@ -175,7 +176,7 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
             descent = self._descent(kernels, rows, call, warm, n_threads)
             data = TrainingData(kernels, X, y, weights, n_threads)
             excess = None if weights is None else partial(weighted_excess, data, visited)
-            result = self._descended(descent, rows, call, excess)
+            result = self._descended(kernels, descent, rows, call, excess)
         result = result_unscaled(result, y_exponents)
         self._record(result, rows, call)
         self.backend_ = backend_name(kernels)
@@ -346,7 +347,7 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
         return memory._replace(sums=None)
 
     def _descended(
-        self, descent: Descent, rows: TrainingRows, call: Call, excess
+        self, kernels: Kernels, descent: Descent, rows: TrainingRows, call: Call, excess
     ) -> StochasticResult:
         """Run the descent to its end; if it fails, the error names the cause.
 
@@ -355,7 +356,8 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
         s = rows.largest_weights
         shuffles = descent.shuffles and self._shuffles(call.partial)
         random_state = check_random_state(self.random_state) if shuffles else None
-        visits = Visits(len(rows.y), rows.visited, random_state)
+        permute = kernels.permute if has_order_kernels(kernels) else None
+        visits = Visits(len(rows.y), rows.visited, random_state, permute)
         is_heard = self.verbose or call.callback is not None or call.callbacks is not None
         max_iter = 1 if call.partial else self.max_iter
         progress = Progress(max_iter, self.verbose) if self.verbose else None
@@ -375,7 +377,7 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
                     descent,
                     visits,
                     self._stopping(call.partial, rows),
-                    zero_loss=loss_at_zero(rows.y, s, rows.visited),
+                    zero_loss=partial(loss_at_zero, rows.y, s, rows.visited),
                     weighted_excess=excess,
                     listeners=listeners,
                 )

@@ -213,17 +213,12 @@ class _StreamedFit:
     """Passes over a stream with a copy of an estimator."""
 
     def __init__(self, estimator, stream: Stream, classes) -> None:
-        self.stream, self.model = stream, clone(estimator)
+        self.stream, self.estimator, self.model = stream, estimator, clone(estimator)
         self.rng = check_random_state(estimator.random_state)
         self.model.random_state = self.rng
         self.more: dict[str, Any] = {}
         if hasattr(estimator, "decision_function"):
             self.more["classes"] = stream.source.labels() if classes is None else classes
-        self.told = description(
-            stream,
-            model=repr(estimator),
-            classes=None if not self.more else [str(label) for label in self.more["classes"]],
-        )
         self.losses: list[float] = []  # of complete passes
         self.start = (0, 0)
         self.order: list[int] | None = None
@@ -233,7 +228,7 @@ class _StreamedFit:
         """Make the passes, and return the attributes of the fitted model."""
         file = None
         if checkpoint is not None:
-            file = StateCheckpoint(checkpoint, self.told)
+            file = StateCheckpoint(checkpoint, self._told())
             state = file.load()
             if state is not None:
                 vars(self.model).update(state.pop("fitted"))
@@ -247,6 +242,12 @@ class _StreamedFit:
         self.model.n_iter_ = len(self.losses)
         return vars(self.model)
 
+    def _told(self) -> dict[str, Any]:
+        """Return what makes the stream and the fit, for checkpoints."""
+        labels = self.more.get("classes")
+        classes = None if labels is None else [str(label) for label in labels]
+        return description(self.stream, model=repr(self.estimator), classes=classes)
+
     def _pass(self, file: StateCheckpoint | None, meter: Meter) -> None:
         if self.order is None:
             n_pieces = len(self.stream.source.pieces())
@@ -259,6 +260,7 @@ class _StreamedFit:
             rows = rows_of_weight(len(block.y), block.sample_weight)
             self.loss = loss_after(self.loss, self.model, rows)
             self.rows += rows
+            self.model.loss_curve_ = []  # else each block would copy those of all blocks before
             self.start = block.position, block.number + 1
             if file is not None:
                 file.save(self._state())

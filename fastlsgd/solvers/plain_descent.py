@@ -25,7 +25,6 @@ from ..kernels.contract import (
     rows_per_group,
     working_dtype,
 )
-from ..kernels.optional import has_order_kernels
 from ..optimizers import Course, Optimizer, Schedule
 from .interrupt import call_long
 from .rows import row_slice
@@ -166,8 +165,7 @@ class PlainDescent:
         data, n_visits = self.data, visits.n_visits
         n_updates = -(-n_visits // self.steps.batch_size)
         rates = self._next_rates(count * n_updates, n_visits)
-        kernels = data.kernels
-        order = visits.orders(count, kernels.permute if has_order_kernels(kernels) else None)
+        order = visits.orders(count)
         epoch = self._options(order, rates.reshape(count, n_updates))
         arrays = data.X, data.y, self.coef, self.intercept, data.sample_weight
         done = data.kernels.sgd_epochs(*arrays, epoch, self.state, data.n_threads)

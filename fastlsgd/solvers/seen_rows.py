@@ -27,7 +27,9 @@ from .weights import power_of_two
 
 # How many rows are kept at most, and how many numbers.
 MOST_ROWS, MOST_NUMBERS = 64, 2**20
-KEYS_AT_ONCE = 2**13
+KEYS_AT_ONCE = 2**14
+STEP = 0x9E3779B97F4A7C15  # of splitmix64, modulo 2^64
+_STEPS = np.arange(1, KEYS_AT_ONCE + 1, dtype=np.uint64) * np.uint64(STEP)
 
 
 @dataclass(frozen=True)
@@ -90,10 +92,8 @@ def with_seen(
     else:
         limit = 1.0 if before is None or len(before.keys) < most else float(before.keys.max())
         places, keys = _random_numbers_below(limit, 0 if before is None else before.rows, n)
-        best = np.argsort(keys, kind="stable")[:most]
+        best = _smallest(keys, most)
         places, keys = places[best], keys[best]
-        in_order = np.argsort(places)
-        places, keys = places[in_order], keys[in_order]
     if before is not None and len(places) == 0:  # mostly so for calls of few rows
         return replace(before, rows=before.rows + n, weight=before.weight + weight)
     numbers = places if counted is None else counted[places]
@@ -104,8 +104,15 @@ def with_seen(
         return SeenRows(n, weight, rows, s, keys)
     total = before.rows + n, before.weight + weight
     s, keys = np.concatenate([before.s, s]), np.concatenate([before.keys, keys])
-    best = np.sort(np.argsort(keys, kind="stable")[:most])
+    best = _smallest(keys, most)
     return SeenRows(*total, _one_below_another(before.X, rows)[best], s[best], keys[best])
+
+
+def _smallest(keys: np.ndarray, count: int) -> np.ndarray | slice:
+    """Return the places of so many of the smallest numbers, in the order of the numbers."""
+    if len(keys) <= count:
+        return slice(None)
+    return np.sort(np.argsort(keys, kind="stable")[:count])
 
 
 def _one_below_another(A, B) -> np.ndarray | csr_array:
@@ -118,22 +125,25 @@ def _random_numbers_below(limit: float, start: int, count: int) -> tuple[np.ndar
     """Return which of so many numbers in [0, 1) are less than a limit, and these.
 
     They belong to start, start + 1, ... (splitmix64, Steele 2014), and are made in parts that fit
-    into cache: 1 ms for 250,000, where arrays of that length took 4.
+    into cache: 0.6 ms for 250,000, where arrays of that length took 4.
     """
     # No number that is less than the limit is left out by what rounding adds here.
-    most = np.uint64(min(int(limit * 2.0**64) + 2**12, 2**64 - 1))
+    most = min(int(limit * 2.0**64) + 2**12, 2**64 - 1)
+    # The last step leaves the upper 31 bits as they are, so that few numbers have to take it.
+    upper = np.uint64(most | (2**33 - 1))
+    buffers = np.empty((2, min(KEYS_AT_ONCE, count)), dtype=np.uint64)
     places, keys = [], []
     for first in range(0, count, KEYS_AT_ONCE):
-        stop = min(first + KEYS_AT_ONCE, count)
-        z = np.arange(start + first + 1, start + stop + 1, dtype=np.uint64)
-        z *= np.uint64(0x9E3779B97F4A7C15)
-        z ^= z >> np.uint64(30)
-        z *= np.uint64(0xBF58476D1CE4E5B9)
-        z ^= z >> np.uint64(27)
-        z *= np.uint64(0x94D049BB133111EB)
-        z ^= z >> np.uint64(31)
-        near = np.flatnonzero(z <= most)
-        numbers = z[near].astype(np.float64) / 2.0**64
+        z, shifted = buffers[:, : count - first]
+        np.add(_STEPS[: len(z)], np.uint64((start + first) * STEP % 2**64), out=z)
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+            np.right_shift(z, np.uint64(shift), out=shifted)
+            z ^= shifted
+            z *= np.uint64(factor)
+        near = np.flatnonzero(z <= upper)
+        last = z[near]
+        last ^= last >> np.uint64(31)
+        numbers = last.astype(np.float64) / 2.0**64
         below = numbers < limit
         places.append(near[below] + first)
         keys.append(numbers[below])

@@ -92,6 +92,8 @@ class Visits:
     n_rows: int  # of X
     rows: np.ndarray | None = None  # numbers of the rows to visit; None: all
     random_state: np.random.RandomState | None = None  # shuffles the rows; None: no shuffling
+    # A backend's, which shuffles as a RandomState does; None: there is none.
+    permute: Callable[[np.random.BitGenerator, np.ndarray], None] | None = None
 
     @property
     def n_visits(self) -> int:
@@ -99,29 +101,24 @@ class Visits:
 
     def order(self) -> np.ndarray | None:
         """Return the order of the next epoch; None stands for all rows as they are stored."""
-        return self.rows if self.random_state is None else self._shuffled(self.random_state)
+        if self.random_state is None:
+            return self.rows
+        orders = self.orders(1)
+        return None if orders is None else orders[0]
 
-    def _shuffled(self, random_state: np.random.RandomState) -> np.ndarray:
-        shuffled = random_state.permutation(self.n_rows if self.rows is None else self.rows)
-        return shuffled.astype(np.int64, copy=False)
-
-    def orders(
-        self, count: int, permute: Callable[[np.random.BitGenerator, np.ndarray], None] | None
-    ) -> np.ndarray | None:
-        """Return the orders (count, n_visits) of the next epochs, as `order` would one by one.
-
-        `permute` is a backend's, which shuffles as a RandomState does; None: there is none.
-        """
+    def orders(self, count: int) -> np.ndarray | None:
+        """Return the orders (count, n_visits) of the next epochs, as `order` would one by one."""
         if self.random_state is None and self.rows is None:
             return None
         orders = np.empty((count, self.n_visits), dtype=np.int64)
-        if self.random_state is not None and permute is None:
-            for k in range(count):
-                orders[k] = self._shuffled(self.random_state)
-            return orders
         orders[:] = np.arange(self.n_rows) if self.rows is None else self.rows
-        if self.random_state is not None and permute is not None:
-            permute(self.random_state._bit_generator, orders)
+        if self.random_state is None:
+            return orders
+        if self.permute is not None:
+            self.permute(self.random_state._bit_generator, orders)
+            return orders
+        for order in orders:
+            self.random_state.shuffle(order)
         return orders
 
 
@@ -208,7 +205,7 @@ def fit_stochastic(
     visits: Visits,
     stopping: Stopping,
     *,
-    zero_loss: float = math.inf,
+    zero_loss: Callable[[], float] = lambda: math.inf,
     weighted_excess: Callable[[np.ndarray, np.ndarray], float] | None = None,
     listeners: Listeners | None = None,
 ) -> StochasticResult:
@@ -225,8 +222,9 @@ def fit_stochastic(
     descent : Descent
     visits : Visits
     stopping : Stopping
-    zero_loss : float
-        The mean loss of predicting zero (`loss_at_zero`), against which a runaway fit is judged.
+    zero_loss : callable, optional
+        Returns the mean loss of predicting zero (`loss_at_zero`), against which a runaway fit is
+        judged.
     weighted_excess : callable, optional
         From coef and intercept to their weighted loss, divided by that of predicting zero. Losses
         of epochs are not weighted, and the best weights may leave a light row of huge numbers with
@@ -249,8 +247,8 @@ def fit_stochastic(
             if not (stopping.keep_interrupted and fit.scored):
                 raise
             ended = "interrupted"
-    limit = RUNAWAY * zero_loss
-    runs_away = fit.curve[-1] > (limit if from_zero else max(limit, RUNAWAY * fit.curve[0]))
+    last, first = fit.curve[-1], 0.0 if from_zero else fit.curve[0]
+    runs_away = last > RUNAWAY * first and last > RUNAWAY * zero_loss()
     if runs_away and not (weighted_excess and weighted_excess(*fit.weights) <= RUNAWAY):
         raise fit.diverged()
     return fit.result(ended)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import sparse
 
+from .._validation import refuse_masked
 from .source import StreamError, distinct
 from .unchanged import Unchanged
 
@@ -30,6 +31,14 @@ class ArraySource:
         # would count as memory of this process for as long as it lives.
         self.file: Path | None = None
         self.files: list[Unchanged] = []  # of the caller's paths: those of a map are his own
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether blocks are views of arrays in memory."""
+        parts = [part for part in (self.array, self.y, self.weight) if hasattr(part, "shape")]
+        return isinstance(_as_slice(self.columns), slice) and not any(
+            isinstance(part, np.memmap) for part in parts
+        )
 
     def watch(self, *paths: Any) -> None:
         """Refuse to read on once one of these is another file; what is no path is left out."""
@@ -188,6 +197,7 @@ def _column_or_array(value, n: int, d: int, name: str, place: str):
     if isinstance(value, (str, os.PathLike)) and not os.path.exists(value):
         raise FileNotFoundError(f"{name}: there is no file {os.fspath(value)}.")
     array = mapped_file(value) if isinstance(value, (str, os.PathLike)) else value
+    refuse_masked(array, name)
     array = np.asarray(array) if not hasattr(array, "shape") else array
     if array.shape[:1] != (n,):
         raise StreamError(f"{name} must have {n} rows as {place} has, got shape {array.shape}.")
@@ -200,8 +210,8 @@ class BatchSource:
     names: list[str] | None = None
     n_features: int | None = None
 
-    def __init__(self, batches: Callable[[], Iterator[Any]]) -> None:
-        self.batches = batches
+    def __init__(self, batches: Callable[[], Iterator[Any]], is_ready: bool = False) -> None:
+        self.batches, self.is_ready = batches, is_ready
 
     def __getstate__(self) -> dict[str, Any]:
         try:
@@ -259,6 +269,7 @@ class SvmlightSource:
     """A text file of sparse rows, read some bytes at a time by scikit-learn."""
 
     names: list[str] | None = None
+    is_ready = False
 
     def __init__(self, path: Path, n_features: int | None, n_bytes: int) -> None:
         self.path, self.n_bytes = path, n_bytes

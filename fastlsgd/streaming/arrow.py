@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .encoding import Encoding, has_nulls, numbers_of
+from .encoding import Encoding, has_nulls, is_text, numbers_of, plain
 from .source import StreamError, distinct
 from .unchanged import Unchanged
 
@@ -44,6 +44,12 @@ def reason(error: Exception) -> str:
     return (own.splitlines() or [type(error).__name__])[0][:MOST_REASON]
 
 
+def file_of(error: Exception) -> str | None:
+    """Return the file that an error of PyArrow names, if it names one."""
+    found = re.search(r"input source '(.*?)': ", str(error), flags=re.DOTALL)
+    return None if found is None else found[1]
+
+
 class Piece(NamedTuple):
     """A part of a table, by its place and how to read some of its columns."""
 
@@ -63,6 +69,8 @@ class TableSource:
     rows : int
         Of a block, at most.
     """
+
+    is_ready = False
 
     def __init__(
         self,
@@ -103,10 +111,10 @@ class TableSource:
         """Return numbers, or labels where the column has none."""
         types = arrow().types
         kind = column.type.value_type if types.is_dictionary(column.type) else column.type
-        if types.is_string(kind) or types.is_large_string(kind) or types.is_boolean(kind):
+        if is_text(kind) or types.is_boolean(kind):
             if column.null_count:
                 raise StreamError(f"{has_nulls(column, name, place)}: leave out their rows.")
-            labels = column.cast(kind) if kind != column.type else column
+            labels = plain(column)
             values = labels.to_numpy(zero_copy_only=False)
             return values if types.is_boolean(kind) else np.asarray(values, dtype=object)
         return numbers_of(column, name, place)
@@ -126,7 +134,12 @@ class TableSource:
 def pieces_of_dataset(dataset, filters) -> list[Piece]:
     """Return the row groups of Parquet files, and the files of other formats."""
     found: list[Piece] = []
-    for fragment in dataset.get_fragments(filters):
+    try:
+        fragments = list(dataset.get_fragments(filters))
+    except arrow().ArrowException as error:
+        columns = ", ".join(map(repr, dataset.schema.names[:20]))
+        raise StreamError(f"filter: {reason(error)}; there are {columns}.") from error
+    for fragment in fragments:
         if isinstance(fragment, arrow().dataset.ParquetFileFragment):
             found += _row_groups(dataset, fragment, filters)
         else:
@@ -259,12 +272,12 @@ def types_of_pandas(frame) -> dict[str, Any]:
 
     try:
         return types(frame)
-    except pa.ArrowException:
+    except (pa.ArrowException, TypeError):  # TypeError: of sparse columns
         found: dict[str, Any] = {}
     for name in frame.columns:
         try:
             found |= types(frame[[name]])
-        except pa.ArrowException as error:
+        except (pa.ArrowException, TypeError) as error:
             found[name] = f"{frame[name].dtype} ({reason(error)})"
     return found
 
@@ -279,6 +292,17 @@ def _pandas_batches(frame, columns: list[str], rows: int):
     for start in range(0, len(frame), rows):
         chunk = part.iloc[start : start + rows]
         yield pa.RecordBatch.from_pandas(chunk, preserve_index=False)
+
+
+def types_of_polars(frame) -> dict[str, Any]:
+    """Return the types of the columns of a frame of polars, or a lazy one."""
+    from polars.exceptions import PolarsError
+
+    try:
+        schema = frame.head(0).lazy().collect().to_arrow().schema
+    except (PolarsError, arrow().ArrowException) as error:
+        raise StreamError(f"frame: its columns can't be read: {reason(error)}.") from error
+    return dict(zip(schema.names, schema.types, strict=True))
 
 
 def pieces_of_polars(frame) -> list[Piece]:

@@ -48,10 +48,10 @@ def collect(
         If rows are not allowed; the message names their place.
     """
     check_path(task.checkpoint)
-    told = description(stream, factor=task.factor, n_folds=task.n_folds, kind=task.kind)
     parts = [Moments(factor=task.factor) for _ in range(task.n_folds)]
     start, file = (0, 0), None
     if task.checkpoint is not None:
+        told = description(stream, factor=task.factor, n_folds=task.n_folds, kind=task.kind)
         file = MomentsCheckpoint(task.checkpoint, told)
         start, parts = file.load(task.factor, task.n_folds)
     meter = Meter(task.progress)

@@ -103,14 +103,19 @@ def is_numeric(kind) -> bool:
 
 def is_category(kind) -> bool:
     """Return whether columns of this type are encoded: strings, and dictionaries of anything."""
-    text = str(kind)
-    return text.startswith("dictionary") or text in ("string", "large_string", "string_view")
+    return str(kind).startswith("dictionary") or is_text(kind)
+
+
+def is_text(kind) -> bool:
+    return str(kind) in ("string", "large_string", "string_view")
 
 
 def plain(values):
-    """Return a column of a dictionary as its values."""
+    """Return a column of a dictionary as its values, and views of strings as strings."""
     kind = values.type
-    return values.cast(kind.value_type) if str(kind).startswith("dictionary") else values
+    if str(kind).startswith("dictionary"):
+        values = values.cast(kind.value_type)
+    return values.cast("large_string") if str(values.type) == "string_view" else values
 
 
 def _codes(values, column: Column, place: str) -> np.ndarray:

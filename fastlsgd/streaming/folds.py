@@ -23,6 +23,8 @@ class FoldSource:
         Whether the rows of the fold are read, or the others.
     """
 
+    is_ready = False
+
     def __init__(self, source: Source, fold: int, n_folds: int, held: bool) -> None:
         self.source, self.fold, self.n_folds, self.held = source, fold, n_folds, held
         self.names, self.n_features = source.names, source.n_features

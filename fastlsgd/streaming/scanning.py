@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
 from functools import partial
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +19,16 @@ from .arrow import (
     Piece,
     TableSource,
     arrow,
+    file_of,
     pieces_of_dataset,
     pieces_of_pandas,
     pieces_of_polars,
     pieces_of_table,
     reason,
     types_of_pandas,
+    types_of_polars,
 )
-from .encoding import encoding_of, is_category, plain
+from .encoding import encoding_of, is_category, is_numeric, is_text, plain
 from .pandas_labels import Chosen, has_text_labels, with_text_labels
 from .source import Source, StreamError, rows_per_block
 from .stream import DEFAULT_MEMORY, Stream
@@ -85,7 +89,8 @@ def scan(
         How many bytes the blocks may take that are in memory at a time; 256 MB by default.
     filter : pyarrow.dataset.Expression, optional
         Rows to read of files and datasets, such as ``pyarrow.dataset.field("year") > 2020``; it may
-        use columns that X does not have. What the statistics of a file exclude is not read.
+        use columns that X does not have. What the statistics of a file exclude is not read. Other
+        sources refuse it.
     categories : dict of str to list, optional
         The values of columns of strings and dictionaries; each has a column of zeros and ones,
         named ``"color=red"``. Default: those that a first pass over these columns finds, sorted.
@@ -121,17 +126,22 @@ def scan(
     if batch_rows is not None:
         batch_rows = check.check_whole(batch_rows, "batch_rows", 1)
     memory = DEFAULT_MEMORY if memory is None else check.check_whole(memory, "memory", 1)
+    _check_filter(filter, source)
+    of_tables = {"categories": categories, "impute": impute}
     if isinstance(source, (str, os.PathLike)) and not _is_url(source):
         path = Path(source)
         if not path.exists():
             raise FileNotFoundError(f"There is no file or folder {path}.")
         if path.suffix == ".npy":
+            _refuse_options("an array", of_tables)
             return _of_array(mapped_file(path), target, weight, columns, path, batch_rows, memory)
         if path.suffix in SVMLIGHT:
+            _refuse_options("a file of svmlight", of_tables)
             _refuse_target(target, weight, "a file of svmlight")
             d = None if columns is None else check.check_whole(columns, "columns", 1)
             return Stream(SvmlightSource(path, d, max(memory // 12, 1)), memory=memory)
     if isinstance(source, np.ndarray):
+        _refuse_options("an array", of_tables)
         return _of_array(source, target, weight, columns, "array", batch_rows, memory)
     is_renamed = _is_pandas(source) and not has_text_labels(source)
     if is_renamed:
@@ -141,26 +151,59 @@ def scan(
     if found is None:
         if not (callable(source) or isinstance(source, Iterable)):
             raise StreamError(f"source can't be a {type(source).__name__}.")
-        told = {"batches": _told_of_batches(source)}
+        _refuse_options("batches of (X, y)", of_tables | {"columns": columns})
+        told = {"batches": partial(_told_of_batches, source)}
         return Stream(_of_batches(source, target, weight), told, memory)
     types, make_pieces = found
     chosen = _chosen(types, target, weight, columns)
     pieces = make_pieces()
+    _check_imputed(types, chosen, impute or {})
     values = _categories(types, chosen, categories or {}, pieces, impute or {})
-    _refuse_unknown(impute or {}, chosen, "impute")
     encoding = encoding_of(types, chosen, values, impute or {}, bool(drop_first))
-    if not encoding.names:
-        raise StreamError("There are no columns for X beside the target.")
-    if len(set(encoding.names)) < len(encoding.names):
-        twice = next(name for name in encoding.names if encoding.names.count(name) > 1)
-        raise StreamError(f"X would have two columns {twice!r}: rename one, or leave it out.")
+    _check_names(encoding.names)
     size = (len(encoding.names) + 1) * encoding.dtype.itemsize
     rows = rows_per_block(batch_rows, memory, size)
     made = TableSource(pieces, encoding, _targets(target), weight, rows)
     if is_renamed and not values:
         made.names = None  # as estimators have it for such frames in memory
     own = {"filter": str(filter), "encoding": hashlib.sha256(repr(encoding).encode()).hexdigest()}
-    return Stream(made, _selection(target, weight, frame=_told_of_frame(source), **own), memory)
+    frame = partial(_told_of_frame, source)
+    return Stream(made, _selection(target, weight, frame=frame, **own), memory)
+
+
+def _check_names(names: list[str]) -> None:
+    """Refuse columns of X that are none, or of which two have a name."""
+    if not names:
+        raise StreamError("There are no columns for X beside the target.")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise StreamError(f"X would have two columns {twice!r}: rename one, or leave it out.")
+
+
+def _check_filter(filter, source) -> None:
+    """Refuse what is no expression of PyArrow, and sources of which all rows are read."""
+    if filter is None:
+        return
+    if type(filter).__module__.partition(".")[0] != "pyarrow":
+        raise StreamError(
+            f"filter must be an expression such as pyarrow.dataset.field('year') > 2020, got "
+            f"{check.shown(filter)}."
+        )
+    is_path = isinstance(source, (str, os.PathLike))
+    is_file = is_path and not str(source).endswith((".npy", *SVMLIGHT))
+    if not (is_file or _are_paths(source) or hasattr(source, "get_fragments")):
+        what = f"the file {source}" if is_path else f"a {type(source).__name__}"
+        raise StreamError(
+            f"filter is for files of tables and datasets of PyArrow, not for {what}: leave out its "
+            f"rows before."
+        )
+
+
+def _refuse_options(what: str, options: Mapping[str, Any]) -> None:
+    """Refuse options that another kind of source has."""
+    for name, value in options.items():
+        if value:
+            raise StreamError(f"{name} is for columns of tables, not for {what}.")
 
 
 def _is_pandas(source) -> bool:
@@ -178,14 +221,17 @@ def _of_array(array, target, weight, columns, place, batch_rows, memory) -> Stre
         if array.flags.c_contiguous:
             source.file = place
     size = len(source.columns) * array.dtype.itemsize
-    own = {"columns": source.columns.tolist(), "array": _told_of_rows(array)}
+    own = {"columns": source.columns.tolist(), "array": partial(_told_of_rows, array)}
     rows = rows_per_block(batch_rows, memory, size)
     return Stream(source.divided(rows), _selection(target, weight, **own), memory)
 
 
 def _selection(target, weight, **more) -> dict[str, Any]:
-    """Return what was chosen from a source, for comparison with that of a checkpoint."""
-    return {"target": _told(target), "weight": _told(weight), **more}
+    """Return what was chosen from a source, for comparison with that of a checkpoint.
+
+    What takes a look at rows is a function, for only a fit with a checkpoint asks for it.
+    """
+    return {"target": partial(_told, target), "weight": partial(_told, weight), **more}
 
 
 def _told(value):
@@ -245,12 +291,14 @@ def _of_batches(source, target, weight) -> Source:
     _refuse_target(target, weight, "batches of (X, y)")
     if callable(source):
         return BatchSource(source)
+    if hasattr(source, "tocsr"):
+        raise StreamError("A sparse matrix is a batch: scan([(X, y)]).")
     if iter(source) is source:
         raise StreamError(
             "source can be gone through only once: give a list of batches, or a function that "
             "returns an iterator of them."
         )
-    return BatchSource(partial(iter, source))
+    return BatchSource(partial(iter, source), is_ready=isinstance(source, (list, tuple)))
 
 
 def table_of(source, filters=None) -> tuple[dict[str, Any], Callable[[], list[Piece]]] | None:
@@ -259,13 +307,15 @@ def table_of(source, filters=None) -> tuple[dict[str, Any], Callable[[], list[Pi
     if _is_pandas(source):
         return types_of_pandas(source), lambda: pieces_of_pandas(source)
     if module == "polars":
-        schema = source.head(0).lazy().collect().to_arrow().schema
-        return _types(schema), lambda: pieces_of_polars(source)
+        return types_of_polars(source), lambda: pieces_of_polars(source)
+    if module == "pyarrow" and type(source).__name__ == "RecordBatch":
+        source = arrow().Table.from_batches([source])
     if module == "pyarrow" and hasattr(source, "to_batches") and hasattr(source, "select"):
         return _types(source.schema), lambda: pieces_of_table(source)
-    if not (module == "pyarrow" or isinstance(source, (str, os.PathLike)) or _are_paths(source)):
+    is_dataset = hasattr(source, "get_fragments")
+    if not (is_dataset or isinstance(source, (str, os.PathLike)) or _are_paths(source)):
         return None
-    dataset = source if hasattr(source, "get_fragments") else _dataset(source)
+    dataset = source if is_dataset else _dataset(source)
     return _types(dataset.schema), lambda: pieces_of_dataset(dataset, filters)
 
 
@@ -286,6 +336,8 @@ def _dataset(source):
     pa = arrow()
     paths = source if isinstance(source, (list, tuple)) else [source]
     paths = [os.fspath(path) for path in paths]
+    for path in paths:
+        _check_path(path)
     first = paths[0]
     if os.path.isdir(first):
         inside = sorted(str(path) for path in Path(first).rglob("*") if path.is_file())
@@ -298,13 +350,22 @@ def _dataset(source):
             format=_format(first) or "parquet",
             partitioning="hive" if len(paths) == 1 else None,
         )
-    except FileNotFoundError:
-        raise
     except (OSError, pa.ArrowException) as error:
-        known = "" if _format(first) else f" Names of other formats end with {ENDINGS}."
+        wrong = file_of(error) or first
+        known = "" if _format(wrong) else f". Names of other formats end with {ENDINGS}."
         raise StreamError(
-            f"{first}: this can't be read as {_format(first) or 'parquet'}: {reason(error)}{known}"
+            f"{wrong}: this can't be read as {_format(first) or 'parquet'}: {reason(error)}{known}"
         ) from error
+
+
+def _check_path(path: str) -> None:
+    """Refuse what is neither a file nor a folder: of a pipe, rows could be read only once."""
+    if _is_url(path):
+        return
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"There is no file or folder {path}.")
+    if not (os.path.isfile(path) or os.path.isdir(path)):
+        raise StreamError(f"{path}: this is neither a file nor a folder.")
 
 
 def _format(path: str) -> str | None:
@@ -347,6 +408,20 @@ def _refuse_unknown(names, known, what: str) -> None:
             raise StreamError(f"{what}: there is no column {name!r} among {listed}.")
 
 
+def _check_imputed(types, chosen: list[str], impute: Mapping[str, Any]) -> None:
+    """Refuse values of another kind than those of their column."""
+    _refuse_unknown(impute, chosen, "impute")
+    for name, value in impute.items():
+        kind = getattr(types[name], "value_type", types[name])
+        wanted = "a string" if is_text(kind) else "a number" if is_numeric(kind) else None
+        expected = str if is_text(kind) else (Real, Decimal, np.number, np.bool_)
+        if wanted is not None and not isinstance(value, expected):
+            raise StreamError(
+                f"impute: column {name!r} has type {types[name]} and takes {wanted}, got "
+                f"{check.shown(value)}."
+            )
+
+
 def _categories(types, chosen, given, pieces: list[Piece], impute) -> dict[str, list[Any]]:
     """Return the categories of columns that have them, by a pass over those that are not given."""
     _refuse_unknown(given, chosen, "categories")
@@ -365,8 +440,10 @@ def _categories(types, chosen, given, pieces: list[Piece], impute) -> dict[str, 
     for place, batches in pieces if open_names else ():
         for batch in batches(open_names, 2**20):
             for name in open_names:
-                values = plain(batch.column(name).unique())
-                found[name].update(value for value in values.to_pylist() if value is not None)
+                values = plain(batch.column(name).unique()).to_pylist()
+                if any(value != value for value in values):
+                    raise StreamError(f"{place}: column {name!r} has NaN, which is no category.")
+                found[name].update(value for value in values if value is not None)
                 if len(found[name]) > MOST_CATEGORIES:
                     raise StreamError(
                         f"{place}: column {name!r} has more than {MOST_CATEGORIES} categories."

@@ -67,6 +67,11 @@ class Source(Protocol):
     names: list[str] | None  # of the columns of X
     n_features: int | None  # None where only the first block tells
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether blocks are arrays in memory, so that nothing is gained by reading ahead."""
+        ...
+
     def pieces(self) -> Sequence[str]:
         """Return the places of all pieces, in the order of the rows."""
         ...

@@ -93,6 +93,9 @@ class Stream:
     ) -> Iterator[RowBlock]:
         """Yield the blocks; the next one is read while the caller works on the last.
 
+        Blocks that are in memory are yielded as they are: of 10,000 x 100 float32, a thread for
+        each took as long as a tenth of an epoch of stochastic gradient descent.
+
         Parameters
         ----------
         order : sequence of int, optional
@@ -100,7 +103,8 @@ class Stream:
         start : (int, int)
             The position in this order, and the number of the block there, to begin with.
         """
-        return prefetched(self._read(order, start))
+        blocks = self._read(order, start)
+        return blocks if self.source.is_ready else prefetched(blocks)
 
     def _read(self, order: Sequence[int] | None, start: tuple[int, int]) -> Iterator[RowBlock]:
         pieces = range(len(self.source.pieces())) if order is None else order

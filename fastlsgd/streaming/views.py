@@ -25,6 +25,8 @@ class ViewSource:
         the parts of the new block.
     """
 
+    is_ready = False
+
     def __init__(self, source: Source, change: Callable[[int, int, Parts], Parts]) -> None:
         self.source, self.change = source, change
         self.names, self.n_features = source.names, source.n_features

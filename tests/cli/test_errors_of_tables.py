@@ -128,6 +128,7 @@ def test_files_that_are_damaged(tmp_path, table, model, capsys):
     (tmp_path / "folder").mkdir()
     fails_to_fit(capsys, str(tmp_path / "folder"), "folder: there are no files", folder=tmp_path)
     fails_to_fit(capsys, str(tmp_path / "no.csv"), "no file or folder", "no.csv", folder=tmp_path)
+    fails_to_fit(capsys, "", "no file or folder ''", folder=tmp_path)
     for content in (b"", b"{}", of_model[:-5]):
         (tmp_path / "bad.json").write_bytes(content)
         for command in (["predict", str(tmp_path / "bad.json"), table],
@@ -155,6 +156,9 @@ def test_tables_that_are_not_those_of_the_fit(tmp_path, model, capsys):
     assert main(["predict", model, numbers, "--output", str(tmp_path / "out.csv")]) == 0
     fails = ["evaluate", model, written(tmp_path / "other.parquet", price=None)]
     assert_fails(capsys, 1, "'price' of the target is missing", arguments=fails)
+    fails = ["evaluate", model, numbers, "--target", "kind"]
+    message = "column 'kind' has type string, but the model predicts numbers"
+    assert_fails(capsys, 1, message, arguments=fails)
     keep = ["predict", model, numbers, "--keep", "colour"]
     assert_fails(capsys, 1, "--keep: there is no column 'colour'", arguments=keep)
     mean = ["predict", model, numbers, "--mean"]
@@ -220,9 +224,16 @@ def test_constant_columns_are_named(tmp_path, capsys):
 def test_dictionaries_of_other_values(tmp_path, model, capsys):
     kinds = pa.array(COLUMNS["kind"].tolist())
     encoded = pa.table({**COLUMNS, "kind": kinds.dictionary_encode()})
-    parquet.write_table(encoded, tmp_path / "d.parquet")
-    assert main(["predict", model, str(tmp_path / "d.parquet")]) == 0
-    capsys.readouterr()
+    (tmp_path / "d").mkdir()
+    parquet.write_table(encoded, tmp_path / "d" / "1.parquet")
+    other = encoded[:7].set_column(
+        encoded.schema.get_field_index("kind"), "kind", kinds[:7][::-1].dictionary_encode()
+    )
+    parquet.write_table(other, tmp_path / "d" / "2.parquet")
+    out = str(tmp_path / "out.arrow")
+    assert main(["predict", model, str(tmp_path / "d"), "--keep", "kind", "--output", out]) == 0
+    kept = pa.ipc.open_file(out).read_all()["kind"].to_pylist()
+    assert kept == [*kinds.to_pylist(), *kinds[:7][::-1].to_pylist()]
 
 
 def test_tables_in_model_files_that_lie(tmp_path, model, capsys):

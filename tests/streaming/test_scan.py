@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pickle
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -76,6 +78,11 @@ def two_files(table, folder):
     return paths
 
 
+def views_of_strings(table, folder):
+    found = as_table(table)
+    return found.set_column(2, "colour", found.column("colour").cast(pa.string_view()))
+
+
 def dictionary(table, folder):
     found = as_table(table)
     return found.set_column(2, "colour", found.column("colour").dictionary_encode())
@@ -92,8 +99,9 @@ def lazy(table, folder):
 SOURCES = {
     "parquet": parquet, "csv": csv, "feather": feather, "partitions": partitions,
     "two_files": two_files, "table": lambda table, folder: as_table(table),
-    "dictionary": dictionary, "polars": polars, "lazy": lazy,
+    "views_of_strings": views_of_strings, "dictionary": dictionary, "polars": polars, "lazy": lazy,
     "pandas": lambda table, folder: table,
+    "record_batch": lambda table, folder: as_table(table).to_batches()[0],
     "dataset": lambda table, folder: pa.dataset.dataset(parquet(table, folder)),
 }  # fmt: skip
 
@@ -345,6 +353,23 @@ def another_format(folder):
     return folder / "0.npz", r"Names of other formats end with .arrow, .*\.npy"
 
 
+def no_file(folder):
+    os.mkfifo(folder / "fifo")
+    return folder / "fifo", "fifo: this is neither a file nor a folder"
+
+
+def column_of_a_filter(folder):
+    parquet(frame().rename(columns={"size": "a", "price": "y"}), folder)
+    stream = partial(scan, folder, "y", columns=["a"], filter=pa.dataset.field("zz") > 0)
+    return stream, r"filter: No match for FieldRef.Name\(zz\) in [^\n]*; there are 'a', 'rooms'"
+
+
+def damage_beside_an_intact_file(folder):
+    parquet(frame(), folder)
+    (folder / "z.parquet").write_bytes(b"cut")
+    return [folder / "z.parquet", folder / "t.parquet"], "z.parquet: this can't be read as parquet"
+
+
 def mixed_frame(folder):
     return pd.DataFrame({"a": [1.0, "x"], "y": [1.0, 2.0]}), r"Column 'a' has type object \(Could"
 
@@ -356,19 +381,27 @@ def lazy_frame_that_fails(folder):
     return lazy, "frame: the rows can't be read: conversion from `str` to `f64` failed"
 
 
+def lazy_frame_without_a_column(folder):
+    polars = pytest.importorskip("polars")
+    lazy = polars.DataFrame({"y": [1.0, 2.0]}).lazy().with_columns(a=polars.col("b"))
+    return lazy, 'frame: its columns can.t be read: unable to find column "b"'
+
+
 @pytest.mark.parametrize(
     "make",
     [
         broken_schema, changed_type, truncated, damaged, not_a_number, text_in_csv, no_values,
         no_values_in_a_second_file,
         fewer_columns_in_a_row, no_files, another_format, mixed_frame, lazy_frame_that_fails,
+        no_file, column_of_a_filter, damage_beside_an_intact_file, lazy_frame_without_a_column,
     ],
 )  # fmt: skip
 def test_errors_name_the_place(make, tmp_path):
     source, message = make(tmp_path)
     model = LeastSquaresRegressor()
+    make_stream = source if callable(source) else partial(scan, source, "y", columns=["a"])
     with pytest.raises(StreamError, match=message):
-        model.fit_stream(scan(source, "y", columns=["a"]))
+        model.fit_stream(make_stream())
     assert not hasattr(model, "coef_")
 
 
@@ -393,6 +426,8 @@ def test_a_damaged_array_file_is_named(content, message, tmp_path):
 def test_arguments_are_checked(tmp_path):
     table = frame()
     labelled = pd.DataFrame(np.ones((3, 2)))
+    sparse_column = table.assign(s=pd.arrays.SparseArray(np.zeros(N)))
+    nan_category = pa.table({"a": pa.array([1.0, np.nan]).dictionary_encode(), "y": [1.0, 2.0]})
     for call, message in (
         (lambda: scan(table), "target must be the name of a column"),
         (lambda: scan(table, "cost"), "no column 'cost' among 'size'"),
@@ -402,9 +437,19 @@ def test_arguments_are_checked(tmp_path):
         (lambda: scan(table, "price", columns=[]), "no columns for X"),
         (lambda: scan(table, "price", weight="w"), "no column 'w'"),
         (lambda: scan(table, "price", impute={"w": 1}), "no column 'w'"),
+        (lambda: scan(table, "price", impute={"size": "u"}), "'size' .*takes a number, got 'u'"),
+        (lambda: scan(table, "price", impute={"colour": 7}), "'colour' .*takes a string, got 7"),
+        (lambda: scan(table, "price", filter="a > 0"), "filter must be an expression"),
+        (lambda: scan(table, "price", filter=pa.dataset.field("a") > 0), "filter .* a DataFrame"),
+        (lambda: scan(np.ones((3, 2)), 0, impute={"a": 1}), "impute is for columns of tables"),
+        (lambda: scan([], columns=["a"]), "columns is for columns of tables, not for batches"),
+        (lambda: scan(np.ones((3, 2)), np.ma.masked_equal([1.0, 2.0, 3.0], 2.0)), "target .*mask"),
+        (lambda: scan(sp.eye_array(3).tocsr()), "sparse matrix is a batch"),
         (lambda: scan(table, "price", batch_rows=0), "batch_rows must be"),
         (lambda: scan(table, "price", memory=0.5), "memory must be"),
         (lambda: scan(table.assign(t=pd.Timestamp(0)), "price"), "'t' has type timestamp"),
+        (lambda: scan(sparse_column, "price"), "'s' has type Sparse"),
+        (lambda: scan(nan_category, "y"), "table: column 'a' has NaN, which is no category"),
         (lambda: scan(np.ones(3), 0), "two dimensions"),
         (lambda: scan(np.ones((3, 2))), "target must be the number"),
         (lambda: scan(np.ones((3, 2)), 2), "target=2 is no column"),
@@ -425,6 +470,8 @@ def test_arguments_are_checked(tmp_path):
             call()
     with pytest.raises(FileNotFoundError):
         scan(tmp_path / "none.parquet", "y")
+    with pytest.raises(FileNotFoundError, match=r"no file or folder .*none.parquet"):
+        scan([parquet(table, tmp_path), tmp_path / "none.parquet"], "price")
     with pytest.raises(FileNotFoundError, match=r"target: there is no file none.npy"):
         scan(np.ones((3, 2)), "none.npy")
     lists = scan([([], []), ([[1.0], [2.0]], [3.0, 5.0])])
