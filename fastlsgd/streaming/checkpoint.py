@@ -33,14 +33,11 @@ Position = tuple[int, int]
 def description(stream: Stream, **fit: Any) -> dict[str, Any]:
     """Return what makes a stream and a fit, as JSON has it, for comparison with a checkpoint's."""
     pieces = stream.source.pieces()
-    chosen = {
-        name: value() if callable(value) else value for name, value in stream.selection.items()
-    }
     told = {
         "pieces": hashlib.sha256("\n".join(pieces).encode()).hexdigest(),
         "rows": getattr(stream.source, "rows", None),
         "columns": stream.feature_names,
-        **chosen,
+        **stream.told(),
         **fit,
     }
     return json.loads(json.dumps(told, default=str))

@@ -84,6 +84,15 @@ class Stream:
     def n_features(self) -> int | None:
         return self.source.n_features
 
+    def told(self) -> dict[str, Any]:
+        """Return what was chosen from the source, with all that takes a look at its rows."""
+        return {
+            name: value() if callable(value) else value for name, value in self.selection.items()
+        }
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "selection": self.told()}  # not the rows that have to be looked at
+
     def __iter__(self) -> Iterator[tuple[Any, np.ndarray, np.ndarray | None]]:
         for block in self.blocks():
             yield block.X, block.y, block.sample_weight
