@@ -266,8 +266,8 @@ def _told_of_frame(source) -> str | None:
     some: Any
     if hasattr(source, "iloc"):
         some = source.iloc[rows].astype(object).to_numpy().tolist()
-    elif hasattr(source, "take"):
-        some = source.take(rows).to_pylist()
+    elif hasattr(source, "to_pylist"):  # `take` of PyArrow is not for views of strings
+        some = [source.slice(row, 1).to_pylist()[0] for row in rows.tolist()]
     else:
         some = source[rows].rows()
     return f"{source.shape} {hashlib.sha256(str(some).encode()).hexdigest()}"
