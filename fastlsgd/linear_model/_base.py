@@ -615,10 +615,12 @@ def as_published(estimator):
     While a fit sets them one by one, other threads read those of the fit before. A fit begins with
     attributes of its own, so that those read here do not change any more.
     """
-    state = vars(estimator)
-    thread, before = state.get(DRAFT, (None, None))
-    if thread == get_ident():  # callbacks see what the fit has found so far
-        return estimator
-    seen = object.__new__(type(estimator))
-    object.__setattr__(seen, "__dict__", state if before is None else before)
+    state = estimator.__dict__
+    if DRAFT in state:
+        thread, before = state.get(DRAFT, (None, state))  # the fit may end just now
+        if thread == get_ident():  # callbacks see what the fit has found so far
+            return estimator
+        state = before
+    seen = object.__new__(estimator.__class__)
+    object.__setattr__(seen, "__dict__", state)
     return seen

@@ -174,10 +174,10 @@ class InferringRegressor(FromMoments):
         ValueError
             With `return_std`, where `summary` does.
         """
+        if return_std is False or not check.check_flag(return_std, "return_std"):
+            return super().predict(X)
         model = as_published(self)
         out = super(InferringRegressor, model).predict(X)
-        if not check.check_flag(return_std, "return_std"):
-            return out
         return out, model._prediction_std(X).reshape(out.shape)
 
     def prediction_interval(self, X, *, level: float = 0.95) -> np.ndarray:

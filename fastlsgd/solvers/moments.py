@@ -170,6 +170,10 @@ class GramSums:
         """Return the squares of the columns and targets about their means, (d + t,)."""
         return np.append(np.diag(self.xx), self.yy)
 
+    def most(self) -> float:
+        """Return the largest of these squares."""
+        return max(float(self.xx.diagonal().max()), float(self.yy.max()))
+
     def in_units(self, units: np.ndarray) -> GramSums:
         if np.array_equal(units, self.place.units):
             return self
@@ -284,6 +288,10 @@ class TriangularSums:
         squares = np.einsum("ij,ij->j", self.upper, self.upper)
         return np.append(squares, self.rest + (self.slopes**2).sum(axis=0))
 
+    def most(self) -> float:
+        """Return the largest of these squares."""
+        return float(self.squares().max())
+
     def in_units(self, units: np.ndarray) -> TriangularSums:
         if np.array_equal(units, self.place.units):
             return self
@@ -391,9 +399,8 @@ Sums = GramSums | TriangularSums
 def alike(one: Sums, other: Sums) -> tuple[Any, Any]:
     """Return both in units in which each column can be added, of the larger of the two."""
     places = one.place, other.place
-    squares = np.maximum(one.squares(), other.squares())
-    same = np.array_equal(places[0].units, places[1].units)
-    if same and squares.max(initial=0.0) <= MOST_SQUARE:
+    same = bool((places[0].units == places[1].units).all())
+    if same and max(one.most(), other.most()) <= MOST_SQUARE:
         return one, other
     known = [(part.squares() > 0.0) | (part.place.mean != 0.0) for part in (one, other)]
     least = min(int(place.units.min()) for place in places)
