@@ -16,6 +16,7 @@ from fastlsgd import LeastSquaresCV, LeastSquaresRegressor, config_context
 from fastlsgd.kernels import available_backends, load_backend
 from fastlsgd.kernels.contract import CSR
 from fastlsgd.solvers import coordinate_descent, working_sets
+from fastlsgd.solvers.factors import NotTrustworthy
 from fastlsgd.solvers.problem import Penalty
 
 KINDS = ("plain", "copies", "one direction", "many units", "far from zero", "zeros")
@@ -188,6 +189,28 @@ def test_what_sets_cannot_solve_is_solved_as_before(solved_by_sets):
     assert solved_by_sets == [1, 0, 0]
     np.testing.assert_allclose(hurried.coef_, expected, atol=1e-10)
     np.testing.assert_allclose(tiny.coef_ * unit, expected, atol=1e-9)
+
+
+def test_a_stage_that_fails_while_columns_join_leaves_nothing_behind(solved_by_sets, monkeypatch):
+    """Otherwise, numbers of `np.empty` stood for the products of the columns that had joined."""
+    X, y = wide("plain", n=8, d=40)
+    alpha = 1e-4 * strongest(X, y, 1.0)
+    expected = LeastSquaresRegressor(alpha=alpha, l1_ratio=1.0).fit(X, y)
+    products, calls, failing = working_sets._Path._products, [], 0
+
+    def fails_once(*args):
+        calls.append(args)
+        if len(calls) == failing:
+            raise NotTrustworthy("as where means outweigh columns")
+        return products(*args)
+
+    monkeypatch.setattr(working_sets._Path, "_products", fails_once)
+    while failing <= len(calls):
+        calls.clear()
+        failing += 1
+        model = LeastSquaresRegressor(alpha=alpha, l1_ratio=1.0).fit(sparse.csr_array(X), y)
+        np.testing.assert_allclose(model.loss_curve_[-1], expected.loss_curve_[-1], rtol=1e-8)
+    assert solved_by_sets
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
