@@ -14,6 +14,8 @@ import numpy as np
 from sklearn import get_config
 from sklearn.utils.validation import validate_data
 
+from .._sparse_structure import check_structure
+
 logger = logging.getLogger("fastlsgd.sklearn")
 
 KEPT_DTYPES = [np.float64, np.float32]
@@ -35,13 +37,15 @@ def require_no_metadata(params) -> None:
     )
 
 
-def fit_or_fall_back(estimator, ours: Callable[[], None], theirs: Callable[[], Any]):
+def fit_or_fall_back(estimator, X, ours: Callable[[], None], theirs: Callable[[], Any]):
     """Fit by fastlsgd, or by scikit-learn if `ours` cannot, and log which.
 
     A ValueError of `ours` says that fastlsgd or the validation refuses the data. scikit-learn then
     fits them or explains what is wrong in its own words. A failed attempt leaves no attributes
-    behind.
+    behind. Of a sparse X whose indices are wrong, scikit-learn's code would end the process.
     """
+    if hasattr(X, "tocsr"):
+        check_structure(X)
     name, before = type(estimator).__name__, dict(vars(estimator))
     try:
         require(not get_config()["array_api_dispatch"], "array_api_dispatch is on")

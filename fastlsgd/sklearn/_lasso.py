@@ -86,6 +86,7 @@ class ElasticNet(linear_model.ElasticNet):
         """Fit the model; as scikit-learn's method."""
         return fit_or_fall_back(
             self,
+            X,
             lambda: _fit_elastic_net(self, X, y, sample_weight, check_input),
             lambda: super(ElasticNet, self).fit(X, y, sample_weight, check_input),
         )
@@ -113,6 +114,7 @@ class Lasso(linear_model.Lasso):
         """Fit the model; as scikit-learn's method."""
         return fit_or_fall_back(
             self,
+            X,
             lambda: _fit_elastic_net(self, X, y, sample_weight, check_input),
             lambda: super(Lasso, self).fit(X, y, sample_weight, check_input),
         )
@@ -204,6 +206,7 @@ class ElasticNetCV(linear_model.ElasticNetCV):
         """Fit the model; as scikit-learn's method."""
         return fit_or_fall_back(
             self,
+            X,
             lambda: _fit_cv(self, X, y, sample_weight, params),
             lambda: super(ElasticNetCV, self).fit(X, y, sample_weight, **params),
         )
@@ -230,6 +233,7 @@ class LassoCV(linear_model.LassoCV):
         """Fit the model; as scikit-learn's method."""
         return fit_or_fall_back(
             self,
+            X,
             lambda: _fit_cv(self, X, y, sample_weight, params),
             lambda: super(LassoCV, self).fit(X, y, sample_weight, **params),
         )

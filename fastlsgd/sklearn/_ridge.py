@@ -46,6 +46,7 @@ class LinearRegression(linear_model.LinearRegression):
         """Fit the model; as scikit-learn's method."""
         return fit_or_fall_back(
             self,
+            X,
             lambda: self._fit_by_fastlsgd(X, y, sample_weight),
             lambda: super(LinearRegression, self).fit(X, y, sample_weight),
         )
@@ -124,6 +125,7 @@ class Ridge(linear_model.Ridge):
         """Fit the model; as scikit-learn's method."""
         return fit_or_fall_back(
             self,
+            X,
             lambda: self._fit_by_fastlsgd(X, y, sample_weight),
             lambda: super(Ridge, self).fit(X, y, sample_weight),
         )
@@ -155,6 +157,7 @@ class RidgeClassifier(linear_model.RidgeClassifier):
         """Fit the model; as scikit-learn's method."""
         return fit_or_fall_back(
             self,
+            X,
             lambda: self._fit_by_fastlsgd(X, y, sample_weight),
             lambda: super(RidgeClassifier, self).fit(X, y, sample_weight),
         )
@@ -222,6 +225,7 @@ class RidgeCV(linear_model.RidgeCV):
         """Fit the model; as scikit-learn's method."""
         return fit_or_fall_back(
             self,
+            X,
             lambda: self._fit_by_fastlsgd(X, y, sample_weight, params),
             lambda: super(RidgeCV, self).fit(X, y, sample_weight, **params),
         )
@@ -256,6 +260,7 @@ class RidgeClassifierCV(linear_model.RidgeClassifierCV):
         """Fit the model; as scikit-learn's method."""
         return fit_or_fall_back(
             self,
+            X,
             lambda: self._fit_by_fastlsgd(X, y, sample_weight, params),
             lambda: super(RidgeClassifierCV, self).fit(X, y, sample_weight, **params),
         )

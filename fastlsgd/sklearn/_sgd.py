@@ -91,6 +91,7 @@ class SGDRegressor(linear_model.SGDRegressor):
         starts = coef_init, intercept_init
         return fit_or_fall_back(
             self,
+            X,
             lambda: self._fit_by_fastlsgd(X, y, starts, sample_weight),
             lambda: super(SGDRegressor, self).fit(X, y, *starts, sample_weight),
         )
@@ -134,6 +135,7 @@ class SGDClassifier(linear_model.SGDClassifier):
         starts = coef_init, intercept_init
         return fit_or_fall_back(
             self,
+            X,
             lambda: self._fit_by_fastlsgd(X, y, starts, sample_weight),
             lambda: super(SGDClassifier, self).fit(X, y, *starts, sample_weight),
         )

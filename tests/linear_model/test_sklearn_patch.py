@@ -448,3 +448,12 @@ def test_metadata_routing_falls_back(log):
     with sklearn.config_context(enable_metadata_routing=True):
         ours_module.RidgeCV().fit(X, y)
     assert "metadata" in reason_of(log)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_sparse_structure_that_lies_is_refused_not_handed_on(name):
+    """scikit-learn's code follows the indices, and ended the process."""
+    X = sparse.csr_array(np.random.default_rng(0).normal(size=(20, 3)))
+    X.indices[0] = 10**9
+    with pytest.raises(ValueError, match="CSR column indices must lie in"):
+        getattr(ours_module, name)().fit(X, np.arange(20) % 2)
