@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse import csc_array
 
-from ._validation import shown
+from ._validation import as_array, shown
 from .kernels import load_backend
 from .kernels.optional import has_order_kernels
 
@@ -160,7 +160,7 @@ def _columns(groups, n: int) -> tuple[list[np.ndarray], list[str], list[np.ndarr
             raise ValueError(
                 f"groups must have a label for each of the {n} rows of X, got shape {column.shape}."
             )
-        if column.dtype.kind == "c" or column.dtype.names:
+        if column.dtype.kind == "c" or column.dtype.kind == "V":
             raise ValueError(f"groups can't have dtype {column.dtype}.")
     columns = [c.astype(object) if c.dtype.kind == "T" else c for c in columns]
     return columns, names, categories
@@ -180,7 +180,7 @@ def _as_labels(groups) -> np.ndarray:
         labels = groups.data.astype(object)
         labels[np.ma.getmaskarray(groups)] = None
         return labels
-    array = np.asarray(groups)
+    array = as_array(groups, "groups")
     if array.dtype.kind in "US" and not hasattr(groups, "dtype"):
         # NumPy writes the numbers of a list with strings as strings, and NaN as "nan".
         own = np.array(groups, dtype=object)

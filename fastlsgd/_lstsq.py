@@ -148,6 +148,7 @@ def lstsq(
     alpha = check.check_real(alpha, "alpha", 0.0)
     check.check_choice(solver, "solver", DIRECT_SOLVERS)
     tol = 0.0 if tol is None else check.check_real(tol, "tol", 0.0)
+    return_info = check.check_flag(return_info, "return_info")
     check.check_same_place(X, b=y, sample_weight=s)
     kernels = resolve_backend(backend, X)
     request = Request(tol=tol, max_iter=MOST_PASSES, certify=False)

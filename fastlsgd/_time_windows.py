@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from ._group_labels import Groups
-from ._validation import as_float_array, check_real, shown
+from ._validation import as_array, as_float_array, check_real, shown
 
 # The codes of NumPy for the units that pandas and polars write.
 UNITS = {
@@ -72,7 +72,7 @@ def as_times(times, length, name: str, n: int) -> tuple[np.ndarray, float | int]
     """
     if times is None:
         raise ValueError(f"{name}={shown(length)} needs times, a time for each row.")
-    array = np.asarray(_without_zone(times))
+    array = as_array(_without_zone(times), "times")
     if array.shape != (n,):
         raise ValueError(f"times must have shape ({n},), got shape {array.shape}.")
     if array.dtype.kind == "O":

@@ -67,20 +67,28 @@ def as_real_array(value, name: str) -> np.ndarray:
 
     Objects that hold numbers pass too, and become float64 where `value` was not an array.
     """
-    if hasattr(value, "toarray"):
-        raise ValueError(f"{name} must be a dense array, got a sparse {type(value).__name__}.")
-    refuse_masked(value, name)
-    try:
-        array = np.asarray(value)
-    except MemoryError:
-        raise
-    except Exception as error:  # a foreign __array__ may raise anything
-        raise ValueError(f"{name} must be an array of numbers: {error}") from error
+    array = as_array(value, name, "an array of numbers")
     if array.dtype.kind == "O":
         _check_objects(array, name, getattr(value, "columns", None))
         return array if isinstance(value, np.ndarray) else array.astype(np.float64)
     _check_real_dtype(array.dtype, name)
     return array
+
+
+def as_array(value, name: str, what: str = "an array") -> np.ndarray:
+    """`value` as an array of any dtype, which is not copied if it is one; otherwise ValueError.
+
+    It must be dense and have no masked elements.
+    """
+    if hasattr(value, "toarray"):
+        raise ValueError(f"{name} must be a dense array, got a sparse {type(value).__name__}.")
+    refuse_masked(value, name)
+    try:
+        return np.asarray(value)
+    except MemoryError:
+        raise
+    except Exception as error:  # a foreign __array__ may raise anything
+        raise ValueError(f"{name} must be {what}: {error}") from error
 
 
 def refuse_masked(value, name: str) -> None:

@@ -321,6 +321,7 @@ def sgd_epoch(
     rates = _rates(learning_rate, -(-n_rows // batch_size))
     alpha = check.check_real(alpha, "alpha", 0.0)
     l1_ratio = check.check_real(l1_ratio, "l1_ratio", 0.0, 1.0)
+    fit_intercept = check.check_flag(fit_intercept, "fit_intercept")
     state = contract.SGDState(l1_paid=np.zeros_like(w) if alpha * l1_ratio > 0 else None)
     kernels, n_threads = resolve(backend, X)
     total = call_kernel(
@@ -331,7 +332,7 @@ def sgd_epoch(
         w,
         b,
         s,
-        contract.Epoch(visit, rates, batch_size, alpha, l1_ratio, bool(fit_intercept)),
+        contract.Epoch(visit, rates, batch_size, alpha, l1_ratio, fit_intercept),
         state,
         n_threads,
     )
@@ -382,9 +383,8 @@ def _problem(X, y, coef, intercept, sample_weight):
 def _order(order, n: int) -> np.ndarray | None:
     if order is None:
         return None
-    check.refuse_masked(order, "order")
     # A copy, and checked as such: another thread may change the caller's array meanwhile.
-    rows = np.array(check.on_host(order))
+    rows = np.array(check.as_array(check.on_host(order, "order"), "order"))
     if rows.ndim != 1 or rows.dtype.kind not in "iu" or len(rows) == 0:
         raise ValueError(
             f"order must be whole row numbers of shape (n_visits,), got dtype {rows.dtype} "

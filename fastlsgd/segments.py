@@ -438,6 +438,7 @@ def _take(
     if targets.shape[1] != 1:
         raise ValueError(f"y must have one target, got {targets.shape[1]}: call once for each.")
     alpha = check.check_real(alpha, "alpha", 0.0)
+    fit_intercept = check.check_flag(fit_intercept, "fit_intercept")
     check.check_choice(cov_type, "cov_type", tuple(KINDS_OF_ERRORS))
     wants_errors = check.check_flag(standard_errors, "standard_errors") or cov_type != "nonrobust"
     if wants_errors and alpha > 0.0:
@@ -445,7 +446,7 @@ def _take(
     s, exponent = normalised_weights(s, A, alpha)
     penalty = np.full(A.shape[1], np.ldexp(alpha, -exponent)) if alpha > 0.0 else None
     rows = SegmentRows(A, targets, s)
-    return _Task(rows, penalty, bool(fit_intercept), skips, wants_errors, cov_type, exponent)
+    return _Task(rows, penalty, fit_intercept, skips, wants_errors, cov_type, exponent)
 
 
 def _min_samples(min_samples, task: _Task, window: int | None) -> int:

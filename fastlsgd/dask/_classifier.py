@@ -39,12 +39,12 @@ def labels_of_block(X, y, s) -> LabelCounts | None:
     y, _ = prepared(X, y, s, None)
     if len(y) == 0:
         return None
+    check_labels(y, "y")
     y = np.asarray(y)
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim != 1:
         raise ValueError(f"y must have one label per row, got shape {y.shape}.")
-    check_labels(y, "y")
     return LabelCounts(*np.unique(y, return_counts=True))
 
 

@@ -10,8 +10,9 @@ import dask.array as da
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from .. import _validation as check
 from .._config import config_context
-from ..linear_model._base import DRAFT, as_published
+from ..linear_model._base import DRAFT, as_published, check_labels
 from ._blocks import blocks_of, fitted_columns, is_array, is_lazy
 from ._sums import WorkerSetting, prepared, setting_of, summed, without_index
 
@@ -126,14 +127,24 @@ def squares_of_block(X, y, s, model) -> Squares | None:
     if X.shape[0] == 0:
         return None
     y, s = prepared(X, y, s, None)
-    y = np.asarray(y, np.float64).reshape(X.shape[0], -1)
+    y = check.as_targets(y, X.shape[0], np.float64)
+    check.explain_non_finite(y=y)
     out = model.predict(X).reshape(y.shape)
-    weights = np.ones(len(y)) if s is None else np.asarray(s, np.float64)
+    weights = _weights(s, len(y))
     weight = float(weights.sum())
     if not weight > 0.0:
         return None
     mean = weights @ y / weight
     return Squares(len(y), weight, mean, weights @ (y - mean) ** 2, weights @ (y - out) ** 2)
+
+
+def _weights(s, n: int) -> np.ndarray:
+    weights = check.as_sample_weight(s, n, np.float64, some_weight=False)
+    if weights is None:
+        return np.ones(n)
+    if not np.isfinite(weights.sum()):
+        raise ValueError("The sum of sample_weight overflows: rescale the weights.")
+    return weights
 
 
 def r2_of(total: Squares | None) -> np.ndarray:
@@ -160,8 +171,9 @@ def hits_of_block(X, y, s, model) -> Hits | None:
     if X.shape[0] == 0:
         return None
     y, s = prepared(X, y, s, None)
+    check_labels(y, "y")
     right = model.predict(X) == np.asarray(y)
-    weights = np.ones(len(right)) if s is None else np.asarray(s, np.float64)
+    weights = _weights(s, len(right))
     return Hits(float(weights.sum()), float(weights @ right))
 
 

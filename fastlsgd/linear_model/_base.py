@@ -40,6 +40,7 @@ from ..solvers.many_classes import scores_by_blas
 from ..solvers.rows import stored_numbers
 from ..solvers.serial_blas import serial_blas
 from ..solvers.solution import weights_underflow
+from ..solvers.weights import normalised_weights
 
 # Float32 predictions of which none is larger than this have lost digits, or soon will.
 LEAST_PREDICTION = 1e-25
@@ -245,6 +246,7 @@ class LinearRegressor(RegressorMixin, LinearModel):
         if model._has_one_target():
             predicted = predicted[:, 0]
         y = check.as_float_array(check.on_host(y, "y"), "y", np.float64)
+        check.as_targets(y, len(predicted), np.float64)
         return _judged(r2_score, y, predicted, sample_weight)
 
     def _target_origin(self):
@@ -384,11 +386,22 @@ class LinearClassifier(ClassifierMixin, LinearModel):
         if hasattr(y, "tocsr"):
             check_structure(y, "y")
         check_labels(y, "y")
-        if isinstance(y, np.ndarray) and y.dtype.isbuiltin == 2:
-            y = y.astype(np.float64)  # a dtype of ml_dtypes, which scikit-learn does not support
-        y = check_y(y, multi_output=multi_output, estimator=self)
+        try:
+            y = check_y(_for_sklearn(y), multi_output=multi_output, estimator=self)
+        except TypeError as error:  # of what can't be labels
+            raise check.NotNumbers(str(error)) from error
         check_consistent_length(X, y)
         return X, y
+
+
+def _for_sklearn(labels):
+    """Labels of a dtype that scikit-learn does not support as one that it does."""
+    dtype = getattr(labels, "dtype", None)
+    if isinstance(dtype, np.dtype) and dtype.isbuiltin == 2:  # of ml_dtypes
+        return np.asarray(labels, np.float64)
+    if isinstance(dtype, np.dtype) and dtype.kind == "T":  # strings of any length
+        return np.asarray(labels, object)
+    return labels
 
 
 def check_y_is_there(estimator, y) -> None:
@@ -423,7 +436,12 @@ def check_labels(labels, name: str) -> None:
     check.refuse_masked(labels, name)
     if hasattr(labels, "tocsr"):
         return
-    array = np.asarray(labels)
+    array = check.as_array(labels, name)
+    if array.dtype.kind in "SV" and array.dtype.isbuiltin != 2:
+        raise check.NotNumbers(
+            f"{name} must hold labels, got dtype {array.dtype}"
+            + (f": use {name}.astype(str)." if array.dtype.kind == "S" else ".")
+        )
     if array.dtype.kind in "mM" and np.isnat(array).any():
         raise ValueError(f"{name} has missing labels (NaT): fill them, or leave their rows out.")
     if array.dtype.kind == "O":
@@ -456,6 +474,7 @@ def _judged(metric, y, predicted, sample_weight) -> float:
     s = check.on_host(sample_weight, "sample_weight")
     if s is not None:
         s = check.as_sample_weight(s, len(predicted), np.float64)
+        s, _ = normalised_weights(s, predicted)  # their sum may overflow
     return float(metric(y, check.on_host(predicted), sample_weight=s))
 
 

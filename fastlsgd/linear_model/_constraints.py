@@ -15,7 +15,8 @@ from ..solvers.least_squares import FACTOR_FEATURES
 
 def bounds_of(value) -> tuple[np.ndarray, np.ndarray]:
     """The lower and upper bounds, each of shape () or (d,)."""
-    if not isinstance(value, (tuple, list, np.ndarray)) or len(value) != 2:
+    is_sequence = isinstance(value, (tuple, list, np.ndarray)) and getattr(value, "ndim", 1) > 0
+    if not is_sequence or len(value) != 2:
         raise ValueError(
             f"bounds must be a pair (lower, upper) of numbers or arrays, got {check.shown(value)}. "
             f"A pair for each feature, as SciPy has them, becomes one by tuple(zip(*bounds))."

@@ -23,6 +23,7 @@ from ..kernels.device import DeviceArray, lives_on_device
 from ..solvers.refits import COPIED_NUMBERS, PIECE_NUMBERS
 from ..solvers.rows import take_rows
 from ..solvers.target_scale import target_exponents
+from ..solvers.weights import normalised_weights
 from ._base import LinearRegressor, all_or_nothing
 from ._folds import RoutedSplitter, folds_of
 from ._sgd import SGDRegressor
@@ -169,7 +170,9 @@ class SGDRegressorCV(StreamedSGDCV, RoutedSplitter, LinearRegressor):
         if model.n_jobs is None:
             path.set_params(n_jobs=max(1, resolve_threads() // n_workers))
         # A callable need not accept weights.
-        s_judged = None if callable(self.scoring) else check.on_host(s)
+        s_judged = None if callable(self.scoring) or s is None else check.on_host(s)
+        if s_judged is not None:
+            s_judged, _ = normalised_weights(s_judged, s_judged)  # their sum may overflow
         data = _Data(rows, targets, s, y_judged, s_judged)
         columns = Parallel(n_jobs=n_workers, require="sharedmem")(
             delayed(carried(_scores_of_path))(clone(path), data, alphas, fold, score)

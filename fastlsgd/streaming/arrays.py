@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import sparse
 
-from .._validation import refuse_masked
+from .._validation import as_array
 from .source import StreamError, distinct
 from .unchanged import Unchanged
 
@@ -197,8 +197,8 @@ def _column_or_array(value, n: int, d: int, name: str, place: str):
     if isinstance(value, (str, os.PathLike)) and not os.path.exists(value):
         raise FileNotFoundError(f"{name}: there is no file {os.fspath(value)}.")
     array = mapped_file(value) if isinstance(value, (str, os.PathLike)) else value
-    refuse_masked(array, name)
-    array = np.asarray(array) if not hasattr(array, "shape") else array
+    if not isinstance(array, np.memmap):
+        array = as_array(array, name)
     if array.shape[:1] != (n,):
         raise StreamError(f"{name} must have {n} rows as {place} has, got shape {array.shape}.")
     return array

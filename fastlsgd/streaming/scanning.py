@@ -125,6 +125,7 @@ def scan(
     """
     if batch_rows is not None:
         batch_rows = check.check_whole(batch_rows, "batch_rows", 1)
+    drop_first = check.check_flag(drop_first, "drop_first")
     memory = DEFAULT_MEMORY if memory is None else check.check_whole(memory, "memory", 1)
     _check_filter(filter, source)
     of_tables = {"categories": categories, "impute": impute}
@@ -159,7 +160,7 @@ def scan(
     pieces = make_pieces()
     _check_imputed(types, chosen, impute or {})
     values = _categories(types, chosen, categories or {}, pieces, impute or {})
-    encoding = encoding_of(types, chosen, values, impute or {}, bool(drop_first))
+    encoding = encoding_of(types, chosen, values, impute or {}, drop_first)
     _check_names(encoding.names)
     size = (len(encoding.names) + 1) * encoding.dtype.itemsize
     rows = rows_per_block(batch_rows, memory, size)

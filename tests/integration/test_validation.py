@@ -20,6 +20,7 @@ from fastlsgd import functional
 from fastlsgd._sparse_structure import has_duplicates
 from fastlsgd.kernels.contract import working_dtype
 from fastlsgd.linear_model._folds import as_row_numbers
+from fastlsgd.streaming import scan
 
 X, Y, W = problem()
 with_all = pytest.mark.parametrize("entry", ENTRIES)
@@ -489,3 +490,58 @@ def test_what_overflows_is_named():
         fastlsgd.sgd_epoch(X, Y, W, learning_rate=0.01, sample_weight=np.full(len(Y), 1e300))
     with pytest.raises(ValueError, match="l1_ratio"):
         fastlsgd.LeastSquaresCV(l1_ratio=5e-324).fit(X, Y)
+
+
+class _Broken:
+    """An array whose conversion fails, as that of PyTorch's sparse tensors does."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("no array")
+
+
+GROUPS = np.repeat([0, 1], len(Y) // 2)
+ARGUMENTS = {
+    "order": lambda: fastlsgd.sgd_epoch(X, Y, W, learning_rate=0.1, order=_Broken()),
+    "groups": lambda: fastlsgd.grouped_lstsq(X, Y, _Broken()),
+    "groups, void": lambda: fastlsgd.grouped_lstsq(X, Y, np.zeros(len(Y), "V8")),
+    "times": lambda: fastlsgd.rolling_lstsq(X, Y, "3s", times=_Broken()),
+    "target": lambda: scan(X, _Broken()),
+    "target, masked": lambda: scan(X, np.ma.masked_array(Y, Y > 1.0)),
+    "target, sparse": lambda: scan(X, sp.csr_array(Y[:, None])),
+    "y": lambda: fastlsgd.LeastSquaresClassifier().fit(X, _Broken()),
+    "y, void": lambda: fastlsgd.LeastSquaresClassifier().fit(X, np.zeros(len(Y), "f8,f8")),
+    "y, number": lambda: fastlsgd.SGDClassifier().fit(X, 3.0),
+    "y, bytes": lambda: fastlsgd.SGDClassifier().fit(X, (Y > 1.0).astype("S")),
+    "score": lambda: fastlsgd.LeastSquaresRegressor().fit(X, Y).score(X, 3.0),
+    "bounds": lambda: fastlsgd.LeastSquaresRegressor(bounds=np.array(1.0)).fit(X, Y),
+    "return_info": lambda: fastlsgd.lstsq(X, Y, return_info="no"),
+    "fit_intercept": lambda: fastlsgd.grouped_lstsq(X, Y, GROUPS, fit_intercept="no"),
+    "intercept": lambda: fastlsgd.sgd_epoch(X, Y, W, learning_rate=0.1, fit_intercept=np.nan),
+    "drop_first": lambda: scan(X, Y, drop_first=None),
+}
+
+
+@pytest.mark.parametrize("case", ARGUMENTS)
+def test_every_argument_goes_by_the_same_rules(case):
+    with pytest.raises(ValueError, match=r"must|masked|bytes|dtype|should be"):
+        ARGUMENTS[case]()
+
+
+def test_strings_of_any_length_are_labels():
+    y = np.where(np.median(Y) < Y, "yes", "no")
+    dtypes = pytest.importorskip("numpy.dtypes")
+    if not hasattr(dtypes, "StringDType"):
+        pytest.skip("NumPy before 2.0 has no such strings")
+    model = fastlsgd.LeastSquaresClassifier().fit(X, y.astype(dtypes.StringDType()))
+    assert model.classes_.tolist() == ["no", "yes"]
+    assert (model.predict(X) == fastlsgd.LeastSquaresClassifier().fit(X, y).predict(X)).all()
+
+
+def test_scores_whatever_the_scale_of_the_weights():
+    s = np.random.default_rng(0).uniform(0.5, 2.0, len(Y))
+    for name in ("LeastSquaresRegressor", "LeastSquaresClassifier", "SGDRegressorCV"):
+        y = np.median(Y) < Y if name.endswith("Classifier") else Y
+        with np.errstate(over="ignore"):  # partial_fit would need their sum, which is kept
+            model = MODELS[name]().fit(X, y, sample_weight=s * 2.0**1022)
+        score = model.score(X, y, sample_weight=s * 2.0**1022)
+        np.testing.assert_allclose(score, model.score(X, y, sample_weight=s), rtol=1e-12)
