@@ -568,6 +568,8 @@ def _gram(system: System, place: Place) -> GramSums:
     xx, xy = sums.xx, sums.xy - np.outer(sums.x, y)
     root = sums.x / np.sqrt(sums.weight)
     xx -= np.outer(root, root)
+    xx = 0.5 * xx
+    xx += xx.T  # weighted products by BLAS are symmetric but for rounding, and files are checked
     yy = system.target_squares()
     _refuse_range(system, np.diag(xx), yy, place.origin[d:])
     origin, offset = np.append(origin, place.origin[d:]), np.append(x, y)

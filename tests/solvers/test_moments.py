@@ -118,7 +118,9 @@ def test_dtypes_and_formats(factor, kind):
 def test_all_backends(backend):
     X, y, s = data(2, 60, t=2, far=5.0)
     with config_context(backend=backend[0]):
-        assert off(Moments.from_data(X, y, s), *truth(X, y, s)) < 1e-12
+        moments = Moments.from_data(X, y, s)
+        assert off(moments, *truth(X, y, s)) < 1e-12
+        np.testing.assert_array_equal(moments.xx, moments.xx.T)  # as files are checked
         assert off(Moments.from_data(X, y, s, factor="qr"), *truth(X, y, s)) < 1e-12
 
 
