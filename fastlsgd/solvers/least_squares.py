@@ -636,7 +636,9 @@ def _hides_in_mean(system: System) -> bool:
     s = system.host_weights
     if s is None or not system.fit_intercept:
         return False
-    return bool(s.max() > HEAVIEST * s[s > 0.0].min())
+    least = s.max() / HEAVIEST
+    is_beside = bool((s[s > 0.0] < least).any())
+    return is_beside and int(np.count_nonzero(s >= least)) <= system.d  # more decide by themselves
 
 
 def _by_qr(system: System, request: Request) -> Solution:
