@@ -64,7 +64,9 @@ def _check_bsr(X, name: str) -> None:
 
 def _check_compressed(X, kind: str, what: str, shape, n_stored: int, name: str) -> None:
     """Check indptr and indices of CSR, CSC or BSR; `shape` is (slices, entries of a slice)."""
-    indices, indptr = np.asarray(X.indices), np.asarray(X.indptr)
+    indices, indptr = X.indices, X.indptr
+    if not (isinstance(indices, np.ndarray) and isinstance(indptr, np.ndarray)):
+        raise ValueError(f"{name}: {kind} indices and indptr must be arrays of integers.")
     check_indptr(indptr, shape[0], min(n_stored, indices.size), name, kind)
     if indices.dtype.kind not in "iu" or indices.ndim != 1:
         raise ValueError(f"{name}: {kind} indices and indptr must be integers.")

@@ -292,6 +292,7 @@ def as_csr(X, name: str = "X") -> CSR:
 def _converted_to_csr(X, name: str):
     """A matrix of another format as CSR, after its structure has been checked."""
     stored = getattr(X, "data", None)
+    refuse_masked(stored, name)
     if isinstance(stored, np.ndarray) and stored.dtype != object:
         _check_real_dtype(stored.dtype, name)
     if X.dtype in FLOATS or X.dtype.kind in "biu":

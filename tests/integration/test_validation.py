@@ -411,6 +411,17 @@ def test_sparse_data_that_is_a_list_is_refused(entry, make):
         call(entry, damaged)
 
 
+@pytest.mark.parametrize("make", [sp.csc_matrix, sp.bsr_matrix, sp.csr_matrix])
+def test_masked_numbers_and_lists_of_rows_are_refused_in_sparse_formats(make):
+    masked, listed = make(X), make(X)
+    masked.data = np.ma.masked_array(masked.data, masked.data > 1.0)
+    with pytest.raises(ValueError, match="X has masked elements"):
+        call("LeastSquaresRegressor.fit", masked)
+    listed.indptr = listed.indptr.tolist()
+    with pytest.raises(ValueError, match="arrays of integers"):
+        call("LeastSquaresRegressor.fit", listed)
+
+
 def test_coo_without_coordinates_is_refused():
     damaged = sp.coo_matrix(X)
     if not hasattr(damaged, "coords"):
