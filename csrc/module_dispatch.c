@@ -96,10 +96,10 @@ double fastlsgd_set_condition(const double *G, const double *scale, const double
   return fastlsgd_moments_functions()->set_condition(G, scale, T, d, alpha);
 }
 
-void fastlsgd_update_triangle(fastlsgd_triangle *triangle, double *rows, int64_t m, double *v) {
+void fastlsgd_update_triangle(fastlsgd_triangle *triangle, double *rows, int64_t m) {
   for (int64_t i = 0; i < m; i += FASTLSGD_ROWS) {
     const int64_t some = m - i < FASTLSGD_ROWS ? m - i : FASTLSGD_ROWS;
-    fastlsgd_triangle_functions()->update(triangle, rows + i * triangle->stride, some, v);
+    fastlsgd_triangle_functions()->update(triangle, rows + i * triangle->stride, some);
   }
 }
 

@@ -23,8 +23,8 @@ typedef struct {
 } fastlsgd_triangle_steps;
 
 /* Brings R and Q^T Y up to date with m rows [C, Y] (m, stride), which are overwritten. Rows are added
- * FASTLSGD_ROWS at a time; v has space for so many numbers. */
-void fastlsgd_update_triangle(fastlsgd_triangle *triangle, double *rows, int64_t m, double *v);
+ * FASTLSGD_ROWS at a time. */
+void fastlsgd_update_triangle(fastlsgd_triangle *triangle, double *rows, int64_t m);
 
 enum { FASTLSGD_ROWS = 48 };
 
@@ -33,7 +33,7 @@ void fastlsgd_solve_triangle(double *u, const fastlsgd_triangle *triangle,
                              const fastlsgd_triangle_steps *steps, double *work);
 
 typedef struct {
-  void (*update)(fastlsgd_triangle *, double *, int64_t, double *);
+  void (*update)(fastlsgd_triangle *, double *, int64_t);
   void (*solve)(double *, const fastlsgd_triangle *, const fastlsgd_triangle_steps *, double *);
 } fastlsgd_triangle_table;
 

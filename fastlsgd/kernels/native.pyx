@@ -175,7 +175,6 @@ cdef extern from "small_batch.h":
 cdef extern from "updated_triangle.h":
     enum:
         FASTLSGD_PADDING
-        FASTLSGD_ROWS
 
     ctypedef struct fastlsgd_triangle:
         double *joint
@@ -187,7 +186,7 @@ cdef extern from "updated_triangle.h":
         int64_t most_steps
         int has_intercept
 
-    void fastlsgd_update_triangle(fastlsgd_triangle *, double *, int64_t, double *) nogil
+    void fastlsgd_update_triangle(fastlsgd_triangle *, double *, int64_t) nogil
     void fastlsgd_solve_triangle(double *, const fastlsgd_triangle *,
                                  const fastlsgd_triangle_steps *, double *) nogil
 
@@ -904,13 +903,11 @@ def update_triangle(cnp.ndarray joint, cnp.ndarray rows):
     cdef fastlsgd_triangle triangle
     cdef cnp.ndarray out = _padded(joint), scratch = _padded(rows)
     cdef int64_t used = cnp.PyArray_DIM(joint, 1), m = cnp.PyArray_DIM(rows, 0)
-    cdef cnp.ndarray v = _empty(FASTLSGD_ROWS, -1, cnp.NPY_FLOAT64)
     cdef double *rows_p = <double *>_data(scratch)
-    cdef double *v_p = <double *>_data(v)
     triangle.joint, triangle.k = <double *>_data(out), cnp.PyArray_DIM(joint, 0)
     triangle.t, triangle.stride = used - triangle.k, cnp.PyArray_DIM(out, 1)
     with nogil:
-        fastlsgd_update_triangle(&triangle, rows_p, m, v_p)
+        fastlsgd_update_triangle(&triangle, rows_p, m)
     return out[:, :used]
 
 

@@ -590,23 +590,31 @@ def cast_coef(coef: np.ndarray, dtype) -> np.ndarray:
     return coef
 
 
-@contextmanager
-def overflow_explained(X, y) -> Iterator[None]:
+class overflow_explained:
     """Where sums overflow, say so instead of naming the factorisation that failed on them.
 
     BLAS has one thread in the block.
     """
-    try:
-        with np.errstate(over="ignore", invalid="ignore"), serial_blas:
-            yield
-    except NoEigenvalues as error:
-        raise ValueError(f"The fit failed: {error}. Rescale the columns of X.") from error
-    except (np.linalg.LinAlgError, NotTrustworthy) as error:
-        check.explain_non_finite(X=X, y=y)
-        raise ValueError(
-            f"Sums of squares of X or y, or those that alpha and l1_ratio penalise, overflow or "
-            f"vanish ({error}): rescale X or y, or choose another alpha or l1_ratio."
-        ) from error
+
+    def __init__(self, X, y) -> None:
+        self.X, self.y = X, y
+        self.state = np.errstate(over="ignore", invalid="ignore")
+
+    def __enter__(self) -> None:
+        serial_blas.__enter__()
+        self.state.__enter__()
+
+    def __exit__(self, kind, error, traceback) -> None:
+        self.state.__exit__(kind, error, traceback)
+        serial_blas.__exit__(kind, error, traceback)
+        if isinstance(error, NoEigenvalues):
+            raise ValueError(f"The fit failed: {error}. Rescale the columns of X.") from error
+        if isinstance(error, np.linalg.LinAlgError | NotTrustworthy):
+            check.explain_non_finite(X=self.X, y=self.y)
+            raise ValueError(
+                f"Sums of squares of X or y, or those that alpha and l1_ratio penalise, overflow "
+                f"or vanish ({error}): rescale X or y, or choose another alpha or l1_ratio."
+            ) from error
 
 
 @contextmanager

@@ -79,7 +79,7 @@ class SGDParameters:
     @property
     def _automatic(self) -> bool:
         """Whether rates come from the data, as they do unless a rate or an optimizer is given."""
-        if not (self._left_to_us and self.eta0 is None):
+        if self.eta0 is not None or not self._left_to_us:
             return False
         name = self.optimizer
         return (type(name) is str and name == "sgd") or self._optimizer.rule == "sgd"

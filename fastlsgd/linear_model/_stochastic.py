@@ -241,7 +241,8 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
         )
         X, y, weights = rows.X, rows.y, rows.weights
         shared = weights is None or np.ndim(weights) < 2
-        is_apart = isinstance(memory, list) or np.ptp(rows.y_exponents) > 0
+        exponents = rows.y_exponents
+        is_apart = isinstance(memory, list) or bool((exponents != exponents[0]).any())
         if self._automatic and is_apart and shared:
             # The rows so far had weights for each target (class_weight), which these have not, or
             # the targets differ too much in scale.

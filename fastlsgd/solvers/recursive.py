@@ -19,11 +19,12 @@ kept as it was there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from ..kernels.contract import Kernels
+from ..kernels.optional import has_triangle_kernels
 from .eigen import eigh, svd
 from .metric import RANK_TOLERANCE, ColumnMoments, Metric, factor_metric
 from .problem import Penalty
@@ -38,8 +39,7 @@ FLAT_NOISE = 1e-9
 FLAT_CURVATURE = 1e-8
 
 
-@dataclass(frozen=True)
-class Triangle:
+class Triangle(NamedTuple):
     """R, (1 + d, 1 + d + t), and sums that distinguish ordinary rows from a few large ones."""
 
     R: np.ndarray  # of the rows [1, x, y]; it has at most 1 + d rows
@@ -59,7 +59,7 @@ class Triangle:
     def of_target(self, t: int) -> Triangle:
         """Return the triangle of the rows [1, x, y_t]."""
         k = 1 + self.n_features
-        return replace(self, R=np.hstack([self.R[:, :k], self.R[:, [k + t]]]))
+        return self._replace(R=np.hstack([self.R[:, :k], self.R[:, [k + t]]]))
 
     def ordinary_scale(self, centred: bool) -> np.ndarray:
         """Return the reciprocal of each column's spread; 0 where it never varied.
@@ -105,17 +105,27 @@ def _with_sums(
     triangle: Triangle, R: np.ndarray, X: np.ndarray, y: np.ndarray, s: np.ndarray
 ) -> Triangle:
     """Return the triangle with these rows in its sums, and R, which has them already."""
-    before = triangle.last[None] if triangle.rows else X[:1]
-    steps = np.abs(np.diff(X, axis=0, prepend=before))
+    apart = np.empty_like(X)
+    np.subtract(X[:1], triangle.last if triangle.rows else X[0], out=apart[:1])
+    np.subtract(X[1:], X[:-1], out=apart[1:])
+    roughness = triangle.roughness + _fourth_roots(apart).sum(axis=0)
+    apart[:] = X
     return Triangle(
         R,
         triangle.rows + len(y),
         triangle.weight + float(s.sum()),
         X[-1].copy(),
-        triangle.roughness + np.sqrt(np.sqrt(steps)).sum(axis=0),
+        roughness,
         triangle.weight_roots + float(np.sqrt(np.sqrt(s)).sum()),
-        triangle.sizes + np.sqrt(np.sqrt(np.abs(X))).sum(axis=0),
+        triangle.sizes + _fourth_roots(apart).sum(axis=0),
     )
+
+
+def _fourth_roots(A: np.ndarray) -> np.ndarray:
+    """Return the fourth roots of |A|, in its place."""
+    np.abs(A, out=A)
+    np.sqrt(A, out=A)
+    return np.sqrt(A, out=A)
 
 
 def _joint(X: np.ndarray, y: np.ndarray, s: np.ndarray) -> np.ndarray:
@@ -130,6 +140,8 @@ def _joint(X: np.ndarray, y: np.ndarray, s: np.ndarray) -> np.ndarray:
 
 def _with_rows(R: np.ndarray, A: np.ndarray, k: int, kernels: Kernels | None = None) -> np.ndarray:
     """Return the first k rows of the triangle of R and A; those below hold residuals of y alone."""
+    if has_triangle_kernels(kernels) and len(R) < k <= len(R) + len(A):  # LAPACK's QR takes longer
+        R, A = np.zeros((k, A.shape[1])), np.vstack([R, A])
     if len(R) == k:
         return updated(R, A, kernels)
     stacked = np.vstack([R, A])
@@ -137,8 +149,7 @@ def _with_rows(R: np.ndarray, A: np.ndarray, k: int, kernels: Kernels | None = N
         return np.asarray(np.linalg.qr(stacked, mode="r"))[:k]
 
 
-@dataclass(frozen=True)
-class _Waiting:
+class _Waiting(NamedTuple):
     """The rows that are not in R."""
 
     X: np.ndarray  # (m, d)
@@ -146,12 +157,12 @@ class _Waiting:
     s: np.ndarray  # (m,)
     Z: np.ndarray  # (m, k): the rows in the coordinates of the solution
 
-    def __len__(self) -> int:
+    @property
+    def rows(self) -> int:
         return len(self.s)
 
 
-@dataclass(frozen=True)
-class _Solution:
+class _Solution(NamedTuple):
     """The weights at the last border, and coordinates in which the Hessian of J is 1 there."""
 
     metric: Metric
@@ -159,8 +170,7 @@ class _Solution:
     intercept: np.ndarray  # (t,)
 
 
-@dataclass(frozen=True)
-class RecursiveMemory:
+class RecursiveMemory(NamedTuple):
     """What is kept of a stream. The arrays are never written to."""
 
     start: tuple[np.ndarray, np.ndarray]  # weights before the first row
@@ -175,18 +185,17 @@ class RecursiveMemory:
 
     @property
     def is_new(self) -> bool:
-        return self.triangle.rows == 0 and len(self.waiting) == 0
+        return self.triangle.rows == 0 and self.waiting.rows == 0
 
     def of_target(self, t: int) -> RecursiveMemory:
         """Return the memory of a stream of target t alone."""
         solution = self.solution
         if solution is not None:
-            solution = replace(solution, coef=solution.coef[[t]], intercept=solution.intercept[[t]])
-        return replace(
-            self,
+            solution = solution._replace(coef=solution.coef[[t]], intercept=solution.intercept[[t]])
+        return self._replace(
             start=_of_target(self.start, t),
             triangle=self.triangle.of_target(t),
-            waiting=replace(self.waiting, y=self.waiting.y[:, [t]]),
+            waiting=self.waiting._replace(y=self.waiting.y[:, [t]]),
             coef=self.coef[[t]],
             intercept=self.intercept[[t]],
             solution=solution,
@@ -250,11 +259,11 @@ class RecursiveLeastSquares:
     ) -> None:
         if memory.objective != objective:
             waiting = _without_coordinates(memory.waiting)
-            memory = replace(
-                memory, objective=objective, waiting=waiting, solution=None, factor=None
+            memory = memory._replace(
+                objective=objective, waiting=waiting, solution=None, factor=None
             )
         self.memory, self.kernels = memory, kernels
-        self.total = memory.triangle.rows + len(memory.waiting) + n_rows
+        self.total = memory.triangle.rows + memory.waiting.rows + n_rows
 
     def add(self, X: np.ndarray, y: np.ndarray, s: np.ndarray) -> None:
         """Add a block of rows, which are float64."""
@@ -263,39 +272,37 @@ class RecursiveLeastSquares:
             self._add_to_both(X, y, s)
             return
         self._add(X, y, s)
-        if len(self.memory.waiting) > most_waiting(X.shape[1]):
+        if self.memory.waiting.rows > most_waiting(X.shape[1]):
             self.memory = self._settled()
 
     def _add(self, X: np.ndarray, y: np.ndarray, s: np.ndarray) -> None:
         memory = self.memory
-        waiting, factor = _joined(memory, X, y, s), memory.factor
+        waiting, factor = _joined(memory.waiting, memory.solution, X, y, s), memory.factor
         if factor is not None:
             rows = _as_regression(memory, _joint(X, y, s))
             factor = factor.with_rows(rows, float(s.sum()), self.kernels)
-        self.memory = replace(memory, waiting=waiting, factor=factor)
+        self.memory = memory._replace(waiting=waiting, factor=factor)
 
     def _add_to_both(self, X: np.ndarray, y: np.ndarray, s: np.ndarray) -> None:
         """Add rows to a factor that is R, of which the triangle is as it was at the last border."""
-        memory = self.memory
-        seen = memory.triangle.rows + len(memory.waiting)
+        memory, A = self.memory, _joint(X, y, s)
+        triangle, waiting, factor = memory.triangle, memory.waiting, memory.factor
+        border, solution, seen = memory.border, memory.solution, triangle.rows + waiting.rows
+        assert factor is not None
         last, following = self._last_border()
         share = last - seen if seen < last <= seen + len(s) else 0
         if share:
-            self._add(X[:share], y[:share], s[:share])
-            memory = self.memory
-            assert memory.factor is not None
-            X_waiting, y_waiting, s_waiting, _ = _parts(memory.waiting)
-            self.memory = replace(
-                memory,
-                triangle=_with_sums(
-                    memory.triangle, memory.factor.joint, X_waiting, y_waiting, s_waiting
-                ),
-                waiting=_emptied(memory.waiting),
-                border=following,
-                solution=None,
-            )
-        if share < len(s):
-            self._add(X[share:], y[share:], s[share:])
+            factor = factor.with_rows(A[:share], float(s[:share].sum()), self.kernels)
+            settled = _joined(waiting, solution, X[:share], y[:share], s[:share])
+            triangle = _with_sums(triangle, factor.joint, settled.X, settled.y, settled.s)
+            waiting, border, solution = _emptied(waiting), following, None
+            X, y, s, A = X[share:], y[share:], s[share:], A[share:]
+        if len(s):
+            factor = factor.with_rows(A, float(s.sum()), self.kernels)
+            waiting = _joined(waiting, solution, X, y, s)
+        self.memory = memory._replace(
+            triangle=triangle, waiting=waiting, border=border, solution=solution, factor=factor
+        )
 
     def _last_border(self) -> tuple[int, int]:
         """Return the last border among all rows that will have come, and the one after it."""
@@ -308,7 +315,7 @@ class RecursiveLeastSquares:
         """Return the memory with all rows up to the last border in R, of those that have come."""
         memory = self.memory
         triangle, waiting = memory.triangle, memory.waiting
-        share = min(self._last_border()[0] - triangle.rows, len(waiting))
+        share = min(self._last_border()[0] - triangle.rows, waiting.rows)
         if share == 0:
             return memory
         X, y, s, _ = _parts(waiting)
@@ -317,7 +324,7 @@ class RecursiveLeastSquares:
         while border <= triangle.rows:
             border = next_border(border, triangle.n_features)
         left = _Waiting(X[share:].copy(), y[share:], s[share:], np.zeros((len(s) - share, 0)))
-        return replace(memory, triangle=triangle, waiting=left, border=border, solution=None)
+        return memory._replace(triangle=triangle, waiting=left, border=border, solution=None)
 
     def finish(self) -> None:
         """Find the weights of all rows so far."""
@@ -333,13 +340,13 @@ class RecursiveLeastSquares:
                 assert memory.factor is not None
                 factor = memory.factor.examined()
                 if factor is not None:
-                    memory = replace(memory, factor=factor)
                     coef, intercept = _separated(memory, factor.solution(self.kernels))
-                else:
-                    memory = self._settled()
-                    memory = memory if memory.solution is not None else _solved(memory)
-                    coef, intercept = _corrected(memory)
-        self.memory = replace(memory, coef=coef, intercept=intercept)
+                    self.memory = memory._replace(coef=coef, intercept=intercept, factor=factor)
+                    return
+                memory = self._settled()
+                memory = memory if memory.solution is not None else _solved(memory)
+                coef, intercept = _corrected(memory)
+        self.memory = memory._replace(coef=coef, intercept=intercept)
 
 
 def _as_regression(memory: RecursiveMemory, A: np.ndarray) -> np.ndarray:
@@ -365,34 +372,38 @@ def _up_to_date(memory: RecursiveMemory, kernels: Kernels | None) -> RecursiveMe
         return memory
     has_intercept, l2 = objective.fit_intercept, objective.l2
     k = memory.triangle.n_features + has_intercept
+    rows = memory.triangle.rows + waiting.rows
     weight = memory.triangle.weight + float(waiting.s.sum())
     # An R that is made of fewer rows would hardly ever do without the penalty.
-    may_be_of_rows = has_intercept and memory.triangle.rows + len(waiting) >= 2 * k
-    A = _joint(waiting.X, waiting.y, waiting.s)
+    may_be_of_rows = has_intercept and rows >= 2 * k
+    A = None
     if factor is not None and factor.is_of_rows:
         A = factor.joint
     elif may_be_of_rows:
-        A = _with_rows(memory.triangle.R, A, k, kernels)
-    else:
-        A = np.vstack([memory.triangle.R, A])
+        A = _with_rows(memory.triangle.R, _joint(*waiting[:3]), k, kernels)
     if may_be_of_rows:
         of_rows = UpdatedFactor.without_penalty(A, l2, weight, has_intercept=True)
         if of_rows is not None:
-            return replace(memory, factor=of_rows)
+            return memory._replace(factor=of_rows)
+    if factor is not None and not factor.is_of_rows and 3 * rows > k:
+        return memory._replace(factor=factor.with_penalty(kernels))
+    if A is None:
+        A = np.vstack([memory.triangle.R, _joint(*waiting[:3])])
     factor = UpdatedFactor.of_rows(
         _as_regression(memory, A), l2, weight, k, has_intercept=has_intercept, kernels=kernels
     )
-    return replace(memory, factor=factor)
+    return memory._replace(factor=factor)
 
 
-def _joined(memory: RecursiveMemory, X, y, s) -> _Waiting:
-    waiting = memory.waiting
+def _joined(waiting: _Waiting, solution: _Solution | None, X, y, s) -> _Waiting:
+    """Return the waiting rows and these, in the coordinates of the solution where there is one."""
     Z = np.zeros((len(s), 0))
-    if memory.solution is not None:
-        metric = memory.solution.metric
-        Z = (X - metric.shift) @ metric.transform.T
+    if solution is not None:
+        Z = (X - solution.metric.shift) @ solution.metric.transform.T
+    if waiting.rows == 0:
+        return _Waiting(X, y, s, Z)
     parts = ((waiting.X, X), (waiting.y, y), (waiting.s, s), (waiting.Z, Z))
-    return _Waiting(*(np.concatenate(both) if len(both[0]) else both[1] for both in parts))
+    return _Waiting(*map(np.concatenate, parts))
 
 
 def _split(triangle: Triangle, objective: Objective, intercept: np.ndarray):
@@ -419,11 +430,11 @@ def _solved(memory: RecursiveMemory) -> RecursiveMemory:
     change = basis.T @ target[: len(basis)]
     coef = start + change.T @ metric.transform
     intercept = y_mean - coef @ x_mean if objective.fit_intercept else b
-    memory = replace(memory, solution=_Solution(metric, coef, intercept))
+    memory = memory._replace(solution=_Solution(metric, coef, intercept))
     waiting = memory.waiting
-    if len(waiting):
-        empty = replace(memory, waiting=_emptied(waiting))
-        memory = replace(memory, waiting=_joined(empty, waiting.X, waiting.y, waiting.s))
+    if waiting.rows:
+        rows = waiting.X, waiting.y, waiting.s
+        memory = memory._replace(waiting=_joined(_emptied(waiting), memory.solution, *rows))
     return memory
 
 
@@ -482,7 +493,7 @@ def _emptied(waiting: _Waiting) -> _Waiting:
 
 
 def _without_coordinates(waiting: _Waiting) -> _Waiting:
-    return replace(waiting, Z=np.zeros((len(waiting), 0)))
+    return waiting._replace(Z=np.zeros((waiting.rows, 0)))
 
 
 def _corrected(memory: RecursiveMemory) -> tuple[np.ndarray, np.ndarray]:
@@ -493,7 +504,7 @@ def _corrected(memory: RecursiveMemory) -> tuple[np.ndarray, np.ndarray]:
     """
     waiting, solution, objective = memory.waiting, memory.solution, memory.objective
     assert solution is not None
-    if len(waiting) == 0:
+    if waiting.rows == 0:
         return solution.coef, solution.intercept
     metric, weight = solution.metric, memory.triangle.weight
     share = float(waiting.s.sum()) / weight

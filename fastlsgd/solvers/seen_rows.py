@@ -10,8 +10,8 @@ Which rows are kept depends on their numbers in order of arrival, not on how cal
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -32,8 +32,7 @@ STEP = 0x9E3779B97F4A7C15  # of splitmix64, modulo 2^64
 _STEPS = np.arange(1, KEYS_AT_ONCE + 1, dtype=np.uint64) * np.uint64(STEP)
 
 
-@dataclass(frozen=True)
-class SeenRows:
+class SeenRows(NamedTuple):
     """The arrays are never written to."""
 
     rows: int  # that have been seen
@@ -95,23 +94,44 @@ def with_seen(
         best = _smallest(keys, most)
         places, keys = places[best], keys[best]
     if before is not None and len(places) == 0:  # mostly so for calls of few rows
-        return replace(before, rows=before.rows + n, weight=before.weight + weight)
+        return before._replace(rows=before.rows + n, weight=before.weight + weight)
+    total = n, weight
+    if before is not None:
+        total = before.rows + n, before.weight + weight
+        places, keys, before = _without_largest(before, places, keys, most)
     numbers = places if counted is None else counted[places]
     s = np.ones(len(numbers)) if sample_weight is None else each[numbers]
     kept = take_rows(X, numbers)
     rows = as_scipy(kept) if isinstance(kept, CSR) else as_dense(kept)
     if before is None:
-        return SeenRows(n, weight, rows, s, keys)
-    total = before.rows + n, before.weight + weight
-    s, keys = np.concatenate([before.s, s]), np.concatenate([before.keys, keys])
-    best = _smallest(keys, most)
-    return SeenRows(*total, _one_below_another(before.X, rows)[best], s[best], keys[best])
+        return SeenRows(*total, rows, s, keys)
+    return SeenRows(
+        *total,
+        _one_below_another(before.X, rows),
+        np.concatenate([before.s, s]),
+        np.concatenate([before.keys, keys]),
+    )
 
 
-def _smallest(keys: np.ndarray, count: int) -> np.ndarray | slice:
+def _without_largest(
+    before: SeenRows, places: np.ndarray, keys: np.ndarray, most: int
+) -> tuple[np.ndarray, np.ndarray, SeenRows]:
+    """Return new rows, their keys and those before that have the smallest keys of all."""
+    old = len(before.keys)
+    if old + len(keys) <= most:
+        return places, keys, before
+    best = _smallest(np.concatenate([before.keys, keys]), most)
+    first = int(np.searchsorted(best, old))
+    new, best = best[first:] - old, best[:first]
+    if first < old:
+        before = before._replace(X=before.X[best], s=before.s[best], keys=before.keys[best])
+    return places[new], keys[new], before
+
+
+def _smallest(keys: np.ndarray, count: int) -> np.ndarray:
     """Return the places of so many of the smallest numbers, in the order of the numbers."""
     if len(keys) <= count:
-        return slice(None)
+        return np.arange(len(keys))
     return np.sort(np.argsort(keys, kind="stable")[:count])
 
 
@@ -122,6 +142,25 @@ def _one_below_another(A, B) -> np.ndarray | csr_array:
 
 
 def _random_numbers_below(limit: float, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return which of so many numbers in [0, 1) are less than a limit, and these.
+
+    They belong to start, start + 1, ..., and calls of few rows find them made.
+    """
+    first = start // KEYS_AT_ONCE * KEYS_AT_ONCE
+    if start + count > first + KEYS_AT_ONCE:
+        return _made_below(limit, start, count)
+    numbers = _made(first)[start - first : start - first + count]
+    places = np.flatnonzero(numbers < limit)
+    return places, numbers[places]
+
+
+@lru_cache(maxsize=4)  # 128 KB each
+def _made(start: int) -> np.ndarray:
+    """Return `KEYS_AT_ONCE` numbers in [0, 1), which must not be written to."""
+    return _made_below(2.0, start, KEYS_AT_ONCE)[1]
+
+
+def _made_below(limit: float, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return which of so many numbers in [0, 1) are less than a limit, and these.
 
     They belong to start, start + 1, ... (splitmix64, Steele 2014), and are made in parts that fit

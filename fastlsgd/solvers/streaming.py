@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -50,8 +51,7 @@ CENTRED_SHARE = 0.25
 PENALTIES = 16
 
 
-@dataclass(frozen=True)
-class StreamMemory:
+class StreamMemory(NamedTuple):
     """What `partial_fit` keeps between calls."""
 
     weight_unit: float  # a power of two, near the weight of the first row
@@ -59,7 +59,7 @@ class StreamMemory:
 
     def of_target(self, t: int) -> StreamMemory:
         """Return the memory of a stream of target t alone."""
-        return replace(self, part=self.part.of_target(t))
+        return self._replace(part=self.part.of_target(t))
 
 
 class StreamingDescent:

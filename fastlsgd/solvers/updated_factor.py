@@ -8,7 +8,8 @@ multiply-adds per row, however few come at a time. The native backend has them, 
 microseconds for 20 rows of 200 columns; elsewhere LAPACK's dtpqrt is used, which takes 150. The
 penalty grows with the total weight S of the rows. So only the penalty p_0 of an earlier S is in R,
 and the rest is left to fixed-point steps, each of which reduces the error by (p - p_0) / p or more.
-Whenever that exceeds a third, R is made anew, at d^3, which happens a logarithmic number of times.
+Whenever that exceeds a third, the rest is added to R, at d^3 / 3 (`with_penalty`), or R is made
+anew of fewer rows than that, which happens a logarithmic number of times.
 
 Where the rows alone curve the objective far more than the penalty does, R holds none of it
 (`without_penalty`), and each step reduces the error by p |D R^-1|^2. Such an R is that of the rows,
@@ -19,7 +20,7 @@ so that a stream which keeps that one too need not update both.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import blas, lapack
@@ -29,6 +30,7 @@ from ..kernels.optional import has_triangle_kernels
 from .factors import EPS, reciprocal_condition, solve_upper
 
 BLOCK = 16  # columns of a block reflection: of 8, 16 and 32 the quickest for most shapes
+PENALTY_ROWS = 48  # of a diagonal matrix, which are added to R at a time
 # The weight may grow by this share before the penalty in R is brought up to date.
 MOST_UNPENALISED = 0.5
 # By how much a fixed-point step may fall short of removing the error, by an estimate that is rarely
@@ -41,8 +43,7 @@ MOST_STEPS = 40
 TOLERANCE = 4.0 * EPS  # of the steps, relative to the weights
 
 
-@dataclass(frozen=True)
-class UpdatedFactor:
+class UpdatedFactor(NamedTuple):
     """R, in which k = d columns of x follow one of ones where an intercept is fitted.
 
     The arrays are never written to.
@@ -119,6 +120,25 @@ class UpdatedFactor:
             self.inverse,
         )
 
+    def with_penalty(self, kernels: Kernels | None = None) -> UpdatedFactor:
+        """Return the factor with all of the penalty in R, at k^3 / 3.
+
+        What is missing is a diagonal matrix, of which each block of rows is zero up to its own
+        columns. The least singular value grows, so that what is trusted stays so.
+        """
+        joint, k = self.joint.copy(), len(self.joint)
+        missing = np.full(k, self.l2 * (self.weight - self.penalised))
+        if self.has_intercept:
+            missing[0] = 0.0
+        rows = np.zeros_like(joint)
+        rows.flat[:: joint.shape[1] + 1] = np.sqrt(missing)
+        for start in range(0, k, PENALTY_ROWS):
+            block = rows[start : start + PENALTY_ROWS, start:]
+            joint[start:, start:] = updated(joint[start:, start:], block, kernels)
+        return self._replace(
+            joint=joint, squares=self.squares + missing, penalised=self.weight, inverse=None
+        )
+
     @property
     def is_current(self) -> bool:
         """Whether few fixed-point steps account for the penalty that is not in R."""
@@ -142,7 +162,7 @@ class UpdatedFactor:
             return None
         if not 0.5 * WORST_CONDITION * reciprocal_condition(self.upper / size) >= 1.0:
             return None
-        return replace(self, trusted=self.squares)
+        return self._replace(trusted=self.squares)
 
     def solution(self, kernels: Kernels | None = None) -> np.ndarray:
         """Return u of all targets, (t, k); `kernels` may have a compiled `solve_triangle`."""
@@ -184,6 +204,7 @@ def _inverse_square(R: np.ndarray, has_intercept: bool) -> float:
     """Return |D R^-1|^2, which the power method estimates from below; infinity for a singular R."""
     if not (np.isfinite(R).all() and R.diagonal().all()):
         return np.inf
+    R = np.asfortranarray(R)  # as BLAS takes it without a copy
     z = np.random.default_rng(0).standard_normal(len(R))
     z[0] *= not has_intercept
     size = float(np.linalg.norm(z))
