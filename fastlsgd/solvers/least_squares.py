@@ -174,9 +174,11 @@ def _solved(
             plain.alpha = alpha
             solutions.append(_by_qr(plain, request))
         else:
-            request = replace(request, start=solution.coef)
+            if len(alphas) > 1:
+                request = replace(request, start=solution.coef)
             solution = _times_powers_of_two(solution, exponents)
-            solutions.append(replace(solution, intercept=solution.intercept + shift))
+            solution.intercept = solution.intercept + shift
+            solutions.append(solution)
     return [weights_undone(found, weight_exponent, weight_exponent) for found in solutions]
 
 
@@ -190,6 +192,8 @@ def _shift_of_targets(system: System) -> np.ndarray:
         return shift
     rows = random_rows(system.n, ORIGIN_ROWS, system.host_weights)
     sample = np.asarray(system.y[rows], np.float64)
+    if (sample.min(axis=0) <= 0.0).all() and (sample.max(axis=0) >= 0.0).all():
+        return shift  # the mean of so few numbers is then at most 23 times their spread
     with np.errstate(over="ignore", invalid="ignore"):
         mean, spread = sample.mean(axis=0), sample.std(axis=0)
         far = np.isfinite(spread) & (np.abs(mean) > FAR * spread)

@@ -102,7 +102,7 @@ class Problem:
 
     def lightened(self, alphas: Sequence[Any]) -> tuple[Problem, int]:
         """Return the problem with weights whose sum times each alpha is a float64, as above."""
-        largest = float(np.max(alphas))
+        largest = float(max(map(np.max, alphas)))
         if self.penalty_factor is not None:
             largest *= max(1.0, float(self.penalty_factor.max()))
         exponent = int(np.frexp(self.weight)[1] + np.frexp(largest)[1]) - MOST_EXPONENT

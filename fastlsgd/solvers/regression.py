@@ -114,7 +114,9 @@ def _constrained(
 def _means(solutions: list[Solution], weight: float) -> list[Solution]:
     """Return the solutions with losses that are means over rows instead of sums."""
     scale = 1.0 / weight
-    return [replace(s, losses=[loss * scale for loss in s.losses]) for s in solutions]
+    for found in solutions:
+        found.losses = [loss * scale for loss in found.losses]
+    return solutions
 
 
 def _nonsmooth(

@@ -99,8 +99,9 @@ def _clipped(values: np.ndarray, at: np.ndarray) -> np.ndarray:
     """
     tenth = len(values) // 10
     own = at.astype(values.dtype) if values.dtype == np.float32 else at
-    below = np.add.reduce(values <= own, axis=0, dtype=np.uint8)
-    above = np.add.reduce(values >= own, axis=0, dtype=np.uint8)
+    # As bytes: truth values would first be converted.
+    below = np.add.reduce((values <= own).view(np.uint8), axis=0, dtype=np.uint8)
+    above = np.add.reduce((values >= own).view(np.uint8), axis=0, dtype=np.uint8)
     outside = np.flatnonzero((below <= tenth) | (above <= tenth))
     out = at.copy()
     ordered = np.sort(values[:, outside].astype(np.float64), axis=0)
