@@ -381,7 +381,7 @@ def _up_to_date(memory: RecursiveMemory, kernels: Kernels | None) -> RecursiveMe
         A = factor.joint
     elif may_be_of_rows:
         A = _with_rows(memory.triangle.R, _joint(*waiting[:3]), k, kernels)
-    if may_be_of_rows:
+    if may_be_of_rows and A is not None:
         of_rows = UpdatedFactor.without_penalty(A, l2, weight, has_intercept=True)
         if of_rows is not None:
             return memory._replace(factor=of_rows)

@@ -46,6 +46,7 @@ from .system import CANCELLATION, NAME_OF, System
 from .threaded_products import add_square, cut, in_parts, n_parts_of, square
 
 COLUMN_BLOCK_NUMBERS = 2**20  # of a block of columns: 8 MB
+MOVED_NUMBERS = 2**17  # of a block that is converted: 1 MB, which takes less than a larger one
 CACHED_NUMBERS = 2**15  # of a block that is read and written several times
 # K, its factor and intermediate results, of n^2 numbers each, must fit in memory.
 MOST_DUAL_ROWS = 16384
@@ -279,7 +280,7 @@ class WideRows:
 
     def _dense_move(self, coef: np.ndarray, u: np.ndarray) -> np.ndarray:
         """`move` before the mean is subtracted; each thread takes blocks of columns."""
-        d, total, step = self.system.d, u.sum(axis=0), max(8, self._step // 4)
+        d, total, step = self.system.d, u.sum(axis=0), max(8, MOVED_NUMBERS // self.n)
 
         def moved(own: slice, out: np.ndarray) -> None:
             buffer = np.empty(self.n * min(step, own.stop - own.start))
