@@ -30,8 +30,10 @@ def target_exponents(y: Any, sample_weight: np.ndarray | None) -> np.ndarray:
     judged, counted = np.asarray(y), counted_rows(sample_weight)
     judged = judged if counted is None else judged[counted]
     largest = np.maximum(judged.max(axis=0, initial=0.0), -judged.min(axis=0, initial=0.0))
-    known = np.isfinite(largest) & (largest > 0.0)
     exponents = np.zeros(len(largest), dtype=int)
+    if (largest > 2.0**-TARGET_EXPONENT).all() and (largest < 2.0**TARGET_EXPONENT).all():
+        return exponents  # as those of most are
+    known = np.isfinite(largest) & (largest > 0.0)
     if not known.any():
         return exponents
     exponents[known] = np.frexp(largest[known])[1]

@@ -4,7 +4,7 @@
 
 R and Q^T Y of the rows [C; sqrt(p) D], where D leaves the intercept out, are updated by Householder
 reflections that know that R is triangular (Golub and Van Loan 2013, section 6.5): 2 d^2
-multiply-adds per row, however few come at a time. The native backend has them, which take 35
+multiply-adds per row, however few come at a time. The native backend has them, which take 50
 microseconds for 20 rows of 200 columns; elsewhere LAPACK's dtpqrt is used, which takes 150. The
 penalty grows with the total weight S of the rows. So only the penalty p_0 of an earlier S is in R,
 and the rest is left to fixed-point steps, each of which reduces the error by (p - p_0) / p or more.
