@@ -196,16 +196,11 @@ class WideRows:
         raw = K.diagonal().copy()
         mean = np.add.reduce(K, axis=0) / K.dtype.type(self.n)
         mean -= 0.5 * mean.mean()
-        for part in self._row_blocks():  # a block stays in cache
+        for part in slices(0, self.n, max(1, CACHED_NUMBERS // self.n)):  # a block stays in cache
             block = K[part]
             block -= mean
             block -= mean[part, None]
         return K.T if (raw <= NEAR_ZERO * K.diagonal()).all() else None
-
-    def _row_blocks(self) -> Iterator[slice]:
-        """Ranges of rows of K, of few numbers each."""
-        step = max(1, CACHED_NUMBERS // self.n)
-        return (slice(start, start + step) for start in range(0, self.n, step))
 
     def triangle(self) -> np.ndarray:
         """R of a QR decomposition of A^T without its component along q; 2 n^2 d flops."""
@@ -485,8 +480,7 @@ class CholeskyFactor(RowFactor):
         scale = 1.0 / np.sqrt(squares + alpha)
         own = scale.astype(K.dtype)
         M, step = np.empty_like(K), max(1, CACHED_NUMBERS // len(K))  # in the order of LAPACK
-        for start in range(0, len(K), step):
-            part = slice(start, start + step)
+        for part in slices(0, len(K), step):
             np.multiply(K[:, part], own[part], out=M[:, part])
             M[:, part] *= own[:, None]
         M.flat[:: len(M) + 1] = 1.0
