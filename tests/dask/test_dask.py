@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.utils.class_weight import compute_class_weight
+from small_problems import random_csr
 
 import fastlsgd
 from fastlsgd.streaming import scan
@@ -158,7 +159,7 @@ def test_sparse_blocks(solver):
 
 def test_wide_data_are_fitted_by_passes():
     rng = np.random.default_rng(0)
-    X = sp.random_array((400, 6000), density=0.01, format="csr", rng=rng)
+    X = random_csr((400, 6000), 0.01, 0)
     y = X @ rng.normal(size=6000)
     rows = [da.from_delayed(dask.delayed(X[a : a + 100]), (100, 6000), meta=sp.csr_matrix((0, 0)))
             for a in range(0, 400, 100)]  # fmt: skip

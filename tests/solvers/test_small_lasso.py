@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import sparse
+from small_problems import random_csr
 
 from fastlsgd import LeastSquaresRegressor
 from fastlsgd.kernels import load_backend
@@ -74,7 +75,7 @@ def test_answers_are_those_of_the_general_path(
 @pytest.mark.parametrize("l1_ratio", [0.5, 1.0])
 def test_sparse_rows_and_many_dense_ones_meet_the_optimality_conditions(dtype, l1_ratio):
     rng = np.random.default_rng(0)
-    wide = sparse.random_array((90, 40), density=0.3, rng=rng, format="csr").astype(dtype)
+    wide = random_csr((90, 40), 0.3, 0).astype(dtype)
     tall = (rng.normal(size=(700, 300)) + 1.0).astype(dtype)
     for X, n_weights in ((wide, 5), (tall, 3), (tall, 200)):
         w = np.zeros(X.shape[1])

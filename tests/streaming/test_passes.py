@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from sklearn.base import clone
+from small_problems import random_csr
 
 from fastlsgd import (
     LeastSquaresClassifier,
@@ -66,7 +67,7 @@ def test_passes_end_at_the_fit_to_the_rows(model, kind):
 
 def test_many_sparse_columns_need_no_matrix():
     rng = np.random.default_rng(0)
-    X = sp.random_array((600, 5000), density=0.01, format="csr", rng=rng)
+    X = random_csr((600, 5000), 0.01, 0)
     y = X @ rng.normal(size=5000)
     model = LeastSquaresRegressor(alpha=1e-3)
     streamed = clone(model).fit_stream(scan([(X[:250], y[:250]), (X[250:], y[250:])]))
