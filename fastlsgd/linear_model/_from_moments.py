@@ -57,7 +57,7 @@ class FromMoments(LinearRegressor):
         -----
         The weights are those of `fit` to the rows: to 1e-10 where the columns are well-conditioned.
         For ``factor="gram"`` the relative error is some 1e-16 times the square of the condition,
-        and a warning names it if it is above 1e-8.
+        for "qr" times the condition, and a warning names it if it is above 1e-8.
 
         Examples
         --------
@@ -182,8 +182,17 @@ class FromMoments(LinearRegressor):
             solutions = fit_rows(kernels, rows, alphas, start, options)
             if not all(np.isfinite(found.coef).all() for found in solutions):
                 raise np.linalg.LinAlgError("weights that are not finite")
+        condition = max(found.condition for found in solutions)
         if rows.sums.factor == "gram":
-            _judge_condition(max(found.condition for found in solutions), refuse)
+            _judge_condition(condition, refuse)
+        elif QUIET_ERROR < EPS * condition < 1.0:  # beyond, they depend: weights of least norm
+            warnings.warn(
+                f"The weights may be off by {EPS * condition:.0e} of their size, since the "
+                f"condition of the columns is {condition:.2g}: penalise the weights (alpha), or "
+                f"leave columns out.",
+                ConvergenceWarning,
+                stacklevel=5,
+            )
         return solutions
 
 

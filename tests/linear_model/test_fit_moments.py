@@ -148,6 +148,9 @@ def test_what_a_gram_matrix_cannot_tell_is_refused():
     some = np.column_stack([X, X[:, 0] + 1e-5 * X[:, 0].std() * rng.normal(size=200)])
     with pytest.warns(ConvergenceWarning, match="may be off by"):
         LeastSquaresRegressor().fit_moments(Moments.from_data(some, y))
+    nearer = np.column_stack([X, X[:, 0] * (1.0 + 1e-12 * np.arange(200.0))])
+    with pytest.warns(ConvergenceWarning, match=r"may be off by [^:]*: penalise the weights"):
+        LeastSquaresRegressor().fit_moments(Moments.from_data(nearer, y, factor="qr"))
 
 
 def test_dependent_columns_have_least_norm_by_qr():
