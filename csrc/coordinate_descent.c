@@ -108,7 +108,7 @@ static double visit_four(const fastlsgd_columns *p, double *w, float *r, int64_t
   for (int64_t c = 0; c < 4 && j + c < p->k; ++c) {
     const double diagonal = H[5 * c];
     if (!(diagonal > 0.0)) continue;
-    double u = w[j + c] * diagonal - q[c] / p->weight;
+    double u = w[j + c] * diagonal - q[c] / p->weight - (p->offset ? p->offset[j + c] : 0.0);
     for (int64_t e = 0; e < c; ++e) u -= steps[e] * H[4 * c + e];
     const double to = threshold(u, p->l1, diagonal + p->l2, p->positive);
     steps[c] = to - w[j + c], w[j + c] = to;

@@ -18,9 +18,10 @@ typedef struct {
 int64_t fastlsgd_coordinate_descent(double *w, double *q, const fastlsgd_quadratic *problem,
                                     double tol, int64_t n_epochs);
 
-/* 1/(2 S) |A w - y|^2 + l1 |w|_1 + l2/2 |w|^2, and w >= 0 where `positive`. */
+/* 1/(2 S) |A w - y|^2 + offset^T w + l1 |w|_1 + l2/2 |w|^2, and w >= 0 where `positive`. */
 typedef struct {
-  const float *A; /* (k, n): columns */
+  const float *A;       /* (k, n): columns */
+  const double *offset; /* (k,), or NULL for zeros */
   int64_t k, n;
   double weight, l1, l2; /* S */
   int positive;

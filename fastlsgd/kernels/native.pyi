@@ -76,6 +76,7 @@ def coordinate_descent(
 ) -> int: ...
 def column_descent(
     A: np.ndarray,
+    offset: np.ndarray | None,
     w: np.ndarray,
     r: np.ndarray,
     weight: float,

@@ -83,6 +83,7 @@ cdef extern from "coordinate_descent.h":
                                         double tol, int64_t n_epochs) nogil
     ctypedef struct fastlsgd_columns:
         const float *A
+        const double *offset
         int64_t k, n
         double weight, l1, l2
         int positive
@@ -633,10 +634,10 @@ def coordinate_descent(cnp.ndarray H, cnp.ndarray w, cnp.ndarray q, double l1, d
     return done
 
 
-def column_descent(cnp.ndarray A, cnp.ndarray w, cnp.ndarray r, double weight, double l1, double l2,
-                   bint positive, double tol, int64_t n_epochs):
+def column_descent(cnp.ndarray A, cnp.ndarray offset, cnp.ndarray w, cnp.ndarray r, double weight,
+                   double l1, double l2, bint positive, double tol, int64_t n_epochs):
     cdef fastlsgd_columns problem
-    problem.A = <const float *>_data(A)
+    problem.A, problem.offset = <const float *>_data(A), <const double *>_data(offset)
     problem.k, problem.n = cnp.PyArray_DIM(A, 0), cnp.PyArray_DIM(A, 1)
     problem.weight, problem.l1, problem.l2, problem.positive = weight, l1, l2, positive
     cdef double *w_p = <double *>_data(w)

@@ -25,8 +25,10 @@ SmallLeastSquares = Callable[
 SmallLasso = Callable[
     [Array, Array, Array | None, bool, Numbers, Array, Array, bool, float, bool], SmallLassos | None
 ]
-# A, w, r, weight, l1, l2, positive, tol and n_epochs.
-ColumnDescent = Callable[[Array, Array, Array, float, float, float, bool, float, int], int]
+# A, offset, w, r, weight, l1, l2, positive, tol and n_epochs.
+ColumnDescent = Callable[
+    [Array, Array | None, Array, Array, float, float, float, bool, float, int], int
+]
 # H, c, state, unit, scale, size, l1, l2, positive, tol and most_steps.
 WalkSets = Callable[
     [Array, Array, tuple[Array, ...], Array, Array, int, float, float, bool, float, int],
@@ -82,7 +84,11 @@ class ColumnKernels(Protocol):
 
     @property
     def column_descent(self) -> ColumnDescent:
-        """Descent on columns, the rows of A (k, n), float32; r = w A - y (n,) changes with w."""
+        """Descent on columns, the rows of A (k, n), float32; r = w A - y (n,) changes with w.
+
+        To their gradient, `offset` (k,) is added: with r = 0 and the gradient at w as offset, it is
+        that of a correction of w, of which float32 has seven digits.
+        """
 
     def coordinate_descent(
         self,

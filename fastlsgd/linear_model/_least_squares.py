@@ -111,7 +111,7 @@ class LeastSquaresRegressor(FromStreams, InferringRegressor):
         Passes over X after the set-up; of a path with L1, guesses of the active set.
     condition_ : float
         Estimated condition number of the scaled, centred columns, of fewer rows than columns that
-        of the rows; NaN where not known.
+        of the rows; a bound of it for some elastic nets, and NaN where not known.
     residual_norm_ : float or ndarray of shape (n_targets,)
         Square root of the weighted sum of squared residuals.
     loss_curve_ : list of float

@@ -46,7 +46,6 @@ from .proximal_newton import (
     refuse_target_range,
     solve_all,
 )
-from .quadratic import unit_of
 from .rows import as_dense, as_scipy, random_rows, row_slice, stored_numbers, take_rows
 from .solution import Solution
 from .system import CANCELLATION, DENSE_NUMBERS, System
@@ -74,11 +73,17 @@ CLOSE, CLOSE_EPOCHS, CLOSE_ROUNDS, CLOSE_COST = 1e-3, 100, 3, 24.0
 NEAR_L1, NEAR_OFF = 0.02, 4.0
 # Visits of a set before its first guess, which is near: 32 took as long as half of a guess.
 FEW_EPOCHS = 8
+# Corrections by descent, the share of a violation that each leaves, its epochs, and what it has to
+# reach. Slower ones cost more than a factor.
+CORRECTIONS, CORRECTED, CORRECTION_EPOCHS, CORRECTED_AT_LEAST = 8, 1e-4, 24, 0.1
+NEAR_EXACT = 0.1  # the share of the tolerance at which they end, where rounding lets them
+# More epochs of the rough descent before show that they would be slow: independent columns took
+# 13 to 19, and neighbours that correlate by 0.95 took 69.
+MOST_ROUGH_EPOCHS = 24
 # When no larger share of the set is new, the next solution is exact.
 ALMOST = 0.005
-# Descent reads float32 columns in place of their products from so many members per row on, to this
-# share of the largest gradient, of which rounding leaves no more.
-COLUMNS_PER_ROW, FLOOR = 0.33, 1e-6
+# Descent reads float32 columns in place of their products from so many members per row on.
+COLUMNS_PER_ROW = 0.33
 # Columns of A are kept in this space, as long as it is enough for all members.
 KEPT_BYTES = 2**25
 # Stored numbers of sparse rows in one call, and multiply-adds.
@@ -154,7 +159,7 @@ class _Path:
         if not np.isfinite(system.centre).all():
             raise NotTrustworthy("means overflow")
         self.size, self.scale = self._columns()
-        self.is_rough = True
+        self.is_rough, self.n_epochs = True, 0
         self._start_over(self._quick_dtype())
         self.variance = system.target_squares() / system.weight
         self.c = -self._gradient(np.zeros_like(coef))
@@ -377,14 +382,65 @@ class _Path:
             elif stalls:
                 raise NotTrustworthy("rounding stalls the corrections")
             if self.is_rough and n_new <= ALMOST * len(self.members):
+                corrected = self._corrected(penalty, tol, max_iter, losses)
+                if corrected is not None:
+                    point, condition = corrected, corrected.condition
+                    break
                 self._end_descent(penalty)
-        most = SET_SUMS_CONDITION if is_cheap(self.system) else GRAM_CONDITION
-        if condition > most or self._hides_more(penalty, optimality):
+        if not self.is_rough and (
+            condition > self._most_condition or self._hides_more(penalty, optimality)
+        ):
             raise NotTrustworthy("the columns are too ill-conditioned")
         self.last_l1, point.condition = penalty.l1, condition
         point.losses = losses[-1:] if is_path else losses
         point.n_iter = guesses if is_path else len(losses)
         return point
+
+    @property
+    def _most_condition(self) -> float:
+        return SET_SUMS_CONDITION if is_cheap(self.system) else GRAM_CONDITION
+
+    def _corrected(
+        self, penalty: Penalty, tol: float, max_iter: int, losses: list[float]
+    ) -> Solution | None:
+        """Return the solution by descent on columns and the gradients of the data, or None.
+
+        Each descent starts from the gradient, so that its float32 products are those of a
+        correction. That is quicker than H and its factor where it converges at once; that the
+        columns are well-conditioned is known from an L2 penalty, without a factor.
+        """
+        is_slow = self.n_epochs > MOST_ROUGH_EPOCHS * self.system.t
+        if not self._descends_on_columns or is_slow or penalty.l2 == 0.0:
+            return None
+        A = self.kept[: self.n_kept]
+        self.size[self.members] = np.sqrt(np.einsum("ij,ij->i", A, A) / self.system.weight)
+        largest = float(self.size[self.members].max()) ** 2 + penalty.l2
+        condition = float(np.sqrt(len(self.members) * largest / penalty.l2))
+        if not condition <= self._most_condition:
+            return None
+        least = float(self._violation(penalty).max(initial=0.0))
+        for _ in range(CORRECTIONS):
+            if not self._descends_on_columns or len(losses) >= max_iter:
+                return None
+            self._descend(penalty, CORRECTED, CORRECTION_EPOCHS)
+            squares, shift = self._pass(is_rough=False)
+            losses.append(objective_of(self.system.weight, penalty, self.coef, squares))
+            point, optimality = self._certified(penalty, tol, squares, shift)
+            left = float(self._violation(penalty).max(initial=0.0))
+            falls = left <= CORRECTED_AT_LEAST * least
+            is_rounding = optimality.holds and not self._is_exceeded(penalty, optimality)
+            is_rounding = is_rounding and optimality.relative <= self.system.eps
+            is_exact = optimality.is_tight and (
+                optimality.relative <= NEAR_EXACT * tol or not falls
+            )
+            if is_exact or is_rounding:
+                point.condition = condition
+                return point
+            if not falls:
+                return None
+            least = left
+            self._grow(penalty)
+        return None
 
     def is_dear(self, penalty: Penalty) -> bool:
         """Return whether sums of all columns, if there is space for them, are the quicker way.
@@ -478,6 +534,7 @@ class _Path:
     def _descend(self, penalty: Penalty, share: float = ROUGH, epochs: int = ROUGH_EPOCHS) -> None:
         """Move the weights of the members towards their minimum."""
         tol = share * float(self._violation(penalty, self.members).max(initial=0.0))
+        self.n_epochs = 0
         w = np.ascontiguousarray(self.coef[:, self.members])
         for t, row in enumerate(w):
             if self._descends_on_columns:
@@ -489,17 +546,21 @@ class _Path:
         self._set_weights(w)
 
     def _descend_on_columns(self, penalty: Penalty, t: int, w, tol: float, epochs: int) -> None:
-        """Move the weights w of the members for target t, in place, in float32 products."""
+        """Move the weights w of the members for target t, in place, in float32 products.
+
+        Their changes have float32's digits, since the gradient at w is known, and r begins at zero.
+        """
         system, A, kernels = self.system, self.kept[: self.n_kept], self.system.kernels
         assert has_column_kernels(kernels)
-        y = np.asarray(system.y[:, t], np.float64) - system.y_centre[t]
-        r = w.astype(np.float32) @ A - y.astype(np.float32)
-        asked = penalty.l1, penalty.l2, penalty.positive, max(tol, FLOOR * unit_of(penalty, self.c))
-        in_short_calls(
-            lambda most: kernels.column_descent(A, w, r, system.weight, *asked, most),
-            2.0 * A.size,
-            epochs,
-        )
+        offset, r = self.gradient[t, self.members], np.zeros(system.n, np.float32)
+        asked = penalty.l1, penalty.l2, penalty.positive, tol
+
+        def visit(most: int) -> int:
+            done = kernels.column_descent(A, offset, w, r, system.weight, *asked, most)
+            self.n_epochs += done
+            return done
+
+        in_short_calls(visit, 2.0 * A.size, epochs)
 
     def _end_descent(self, penalty: Penalty) -> None:
         """Prepare for exact solutions: complete H, of members that have weights or should have."""

@@ -271,13 +271,16 @@ def test_compiled_descent_on_columns_is_that_on_their_products(n, k, positive):
         for isa in kernels.isas():
             kernels.set_isa(isa)
             w, r, v = np.zeros(k), -y, np.zeros(k)
-            done = kernels.column_descent(A, w, r, float(n), 0.02, 0.1, positive, 0.0, 7)
+            done = kernels.column_descent(A, None, w, r, float(n), 0.02, 0.1, positive, 0.0, 7)
             coordinate_descent.coordinate_descent(H, v, -c, 0.02, 0.1, positive, 0.0, 7)
             assert done == 7
             assert v.any()
             np.testing.assert_allclose(w, v, atol=1e-5)
             np.testing.assert_allclose(r, w @ A - y, atol=1e-5)
-            assert kernels.column_descent(A, w, r, float(n), 0.02, 0.1, positive, 1.0, 7) == 1
+            assert kernels.column_descent(A, None, w, r, float(n), 0.02, 0.1, positive, 1.0, 7) == 1
+            u, apart = np.zeros(k), np.zeros(n, np.float32)  # from the gradient, in place of y
+            kernels.column_descent(A, -c, u, apart, float(n), 0.02, 0.1, positive, 0.0, 7)
+            np.testing.assert_allclose(u, v, atol=1e-5)
     finally:
         kernels.set_isa(before)
 
@@ -333,6 +336,33 @@ def test_compiled_walks_end_at_the_minimum(kind, l2, positive):
                 assert 0.2 * expected <= problem.condition <= 10.0 * expected
     finally:
         kernels.set_isa(before)
+
+
+@native
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("t", [1, 2])
+def test_elastic_nets_of_many_weights_need_no_factor(dtype, t, monkeypatch):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(550, 700)).astype(dtype)
+    Y = (X[:, :40] @ rng.normal(size=(40, t)) + rng.normal(size=(550, t))).astype(dtype)
+    Y = Y[:, 0] if t == 1 else Y
+    alpha = 0.05 * strongest(X.astype(float), Y.reshape(550, -1)[:, 0].astype(float), 0.3)
+    model = LeastSquaresRegressor(alpha=alpha, l1_ratio=0.3)
+
+    def refused(*args):
+        raise AssertionError("no factor is needed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(working_sets._Path, "_end_descent", refused)
+        found = vars(model.fit(X, Y)).copy()
+    monkeypatch.setattr(working_sets, "MOST_ROUGH_EPOCHS", 0)
+    exact = model.fit(X, Y)
+    assert np.count_nonzero(exact.coef_) > 100 * t
+    atol = (1e-5 if dtype == "float32" else 1e-8) * np.abs(exact.coef_).max()
+    np.testing.assert_allclose(found["coef_"], exact.coef_, atol=atol)
+    np.testing.assert_allclose(found["loss_curve_"][-1], exact.loss_curve_[-1], rtol=1e-10)
+    assert abs(found["dual_gap_"]) <= (1e-5 if dtype == "float32" else 1e-8) * exact.loss_curve_[-1]
+    assert exact.condition_ <= found["condition_"] <= 300.0
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
