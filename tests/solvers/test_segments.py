@@ -167,7 +167,8 @@ def test_windows_of_time_are_those_of_pandas():
     times = np.datetime64("2026-01-01") + np.sort(rng.integers(0, 60, 120))
     labels = rng.integers(0, 3, 120)
     result = rolling_lstsq(X, y, "7D", times=times, groups=labels)
-    frame = pd.DataFrame({"x": X[:, 0], "y": y, "xy": X[:, 0] * y, "xx": X[:, 0] ** 2, "t": times})
+    frame = pd.DataFrame({"x": X[:, 0], "y": y, "xy": X[:, 0] * y, "xx": X[:, 0] ** 2})
+    frame["t"] = times.astype("datetime64[ns]")  # in other units, pandas 2.0 has other windows
     for key in range(3):
         part = frame[labels == key].set_index("t")
         window = part.rolling("7D")
