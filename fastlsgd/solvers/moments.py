@@ -389,7 +389,10 @@ class TriangularSums:
         scale = column_scale(np.einsum("ij,ij->j", A, A))
         if A.shape[0] < A.shape[1] or not scale.all():
             return np.inf
-        reciprocal = reciprocal_condition(np.asarray(np.linalg.qr(A * scale, mode="r")))
+        A = A * scale
+        is_long = float(A.shape[0]) * A.shape[1] ** 2 >= LONG_WORK
+        R = interruptible(np.linalg.qr, A, mode="r") if is_long else np.linalg.qr(A, mode="r")
+        reciprocal = reciprocal_condition(np.asarray(R))
         return 1.0 / reciprocal if reciprocal > 0.0 else np.inf
 
 
