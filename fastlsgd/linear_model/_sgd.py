@@ -158,10 +158,11 @@ class SGDRegressor(StreamedSGD, LinearRegressor, BaseSGD):
       instead of limiting the residuals to 1e12.
     - With learning_rate="auto" the weights of the rows count beside each other: they are divided
       by their mean, so that weights of 2 are rows that stand there twice.
-    - With learning_rate="auto" and an L1 penalty, some rows count for less than their weights say,
-      if a column's root mean square is more than 1e3 times its spread in ordinary rows, or the mean
-      weight more than 1e6 times the median: a row that is k > 10 spreads from the others counts
-      with a share (10 / k)^2 of its weight. Without L1, rows count in full up to 1e8 spreads.
+    - With learning_rate="auto", an L1 penalty and more than 512 features (or X that is mostly
+      zeros), some rows count for less than their weights say, if a column's root mean square is
+      more than 1e3 times its spread in ordinary rows, or the mean weight more than 1e6 times the
+      median: a row that is k > 10 spreads from the others counts with a share (10 / k)^2 of its
+      weight. Without L1, rows count in full up to 1e8 spreads, and of up to 512 features always.
     - The stopping rule takes the penalty at the weights after each epoch, not its mean over
       the epoch, and R2 on held-out rows is that of the weights that would be reported.
     - Shuffling uses another generator, so the weights differ with ``shuffle=True``.

@@ -169,7 +169,8 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
         weights = self._weights(y, s)
         if not call.partial and weights is not None and not np.any(weights, axis=0).all():
             raise ValueError("class_weight and sample_weight are zero together in all rows.")
-        if self._automatic:
+        if self._automatic or (call.partial and weights is not None and not np.any(weights)):
+            # Momentum and penalty would move the weights even in rows of zero weight.
             visited = counted_rows(weights, visited)
         rows = TrainingRows(X, y, weights, visited, score, one_target, y_exponents)
         with overflow_explained(X, y):

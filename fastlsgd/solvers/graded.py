@@ -33,7 +33,7 @@ UNIT_EXPONENT = 900
 
 def is_graded(system: System, found: Orthogonal) -> bool:
     """Return whether rows, in the columns' scales, differ so much in size that QR may be wrong."""
-    sizes = _GradedRows(system, found.scale > 0.0).sizes
+    sizes = GradedRows(system, found.scale > 0.0).sizes
     return float(sizes.max(initial=0.0)) > GRADED * float(sizes[sizes > 0.0].min(initial=np.inf))
 
 
@@ -43,8 +43,8 @@ def solve_graded(system: System, found: Orthogonal) -> Orthogonal:
     `found` is the result of QR with the rows in their own order; the columns that it found constant
     are left out here too.
     """
-    rows = _GradedRows(system, found.scale > 0.0)
-    triangle = _Triangle(rows.width, system.t)
+    rows = GradedRows(system, found.scale > 0.0)
+    triangle = GradedTriangle(rows.width, system.t)
     for block in rows.blocks():
         triangle.append(*rows.take(block))
     v, condition = triangle.solve(rows)
@@ -88,7 +88,7 @@ def is_rounding(system: System, graded: Orthogonal, found: Orthogonal) -> bool:
     return bool((left[1] <= left[0]).all())
 
 
-class _GradedRows:
+class GradedRows:
     """[A, S^(1/2)] and y, with columns scaled near 1 by powers of two, above the penalty's rows.
 
     Attributes
@@ -208,7 +208,7 @@ class _GradedRows:
         return out, right
 
 
-class _Triangle:
+class GradedTriangle:
     """R of the rows so far, whose own rows are sorted from the largest to the smallest."""
 
     def __init__(self, width: int, targets: int) -> None:
@@ -221,7 +221,7 @@ class _Triangle:
         sizes = np.abs(rows).max(axis=1)
         order = np.argsort(-sizes, kind="stable")
         rows, right, sizes = rows[order], right[order], sizes[order]
-        upper, pivots, right = interruptible(_pivoted, rows, right)
+        upper, pivots, right = interruptible(pivoted, rows, right)
         k = len(upper)
         noise = rank_tolerance(rows.shape[1]) * np.sqrt(len(rows)) * sizes[:k]
         keep = _norms(upper.T) > noise
@@ -237,12 +237,12 @@ class _Triangle:
         less = np.maximum(self.dropped - penalty, 0.0)
         return np.sqrt(less) * np.sqrt(self.dropped + penalty)
 
-    def solve(self, rows: _GradedRows) -> tuple[np.ndarray, float]:
+    def solve(self, rows: GradedRows) -> tuple[np.ndarray, float]:
         """Return v (width, t), and an estimate of the condition of columns scaled to norm 1."""
         if len(self.upper) < self.upper.shape[1]:
             sizes = _norms(self.upper.T)[:, None]
             return _least_norm(self.upper / sizes, self.right / sizes, rows), np.inf
-        R, pivots, c = interruptible(_pivoted, self.upper, self.right)
+        R, pivots, c = interruptible(pivoted, self.upper, self.right)
         v = np.zeros_like(c)
         v[pivots] = solve_triangular(R, c, check_finite=False)
         reciprocal = reciprocal_condition(np.asfortranarray(R / _norms(R)))
@@ -256,8 +256,10 @@ def _norms(rows: np.ndarray) -> np.ndarray:
     return largest * np.linalg.norm(rows / unit, axis=0)
 
 
-def _pivoted(rows: np.ndarray, right: np.ndarray):
+def pivoted(rows: np.ndarray, right: np.ndarray):
     """Return R (k, width), the order of the columns in it, and Q^T right."""
+    if rows.shape[1] == 0:
+        return np.zeros((0, 0)), np.zeros(0, dtype=int), right
     packed, pivots, tau, _, info = lapack.dgeqp3(rows)
     if info != 0:
         raise np.linalg.LinAlgError("QR failed")
@@ -269,7 +271,7 @@ def _pivoted(rows: np.ndarray, right: np.ndarray):
     return np.triu(packed[: len(tau)]), pivots - 1, turned
 
 
-def _least_norm(upper: np.ndarray, right: np.ndarray, rows: _GradedRows) -> np.ndarray:
+def _least_norm(upper: np.ndarray, right: np.ndarray, rows: GradedRows) -> np.ndarray:
     """Return the weights of least norm, in their own units; the intercept does not count in it."""
     d = len(rows.columns)
     common = rows.units.max(initial=0)

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .._threads import is_small
-from ..kernels.contract import CSR, Matrix
+from ..kernels.contract import CSR, Matrix, working_dtype
 from ..kernels.device import lives_on_device
 from .conjugate import CG_CONDITION, Goal, Iterate, descend
 from .conjugate_rows import solve_by_rows
@@ -39,7 +39,7 @@ from .rows import as_dense, as_scipy, random_rows, take_rows
 from .serial_blas import serial_blas
 from .small import solve_small
 from .solution import Solution
-from .system import DENSE_NUMBERS, FAR, LEAST_SAMPLE, ORIGIN_ROWS, System
+from .system import DENSE_NUMBERS, FAR, LEAST_SAMPLE, ORIGIN_ROWS, System, hides_spread
 from .training import TrainingData
 from .weights import normalised_weights
 from .wide import MOST_DUAL_ROWS, solve_dual, solve_rows_by_qr
@@ -74,8 +74,6 @@ NORM_SAMPLE_NUMBERS = 2**22
 # 3e3, weights of 4,000 x 15 noisy rows of condition 2e3 were 3e-4 off. Estimates in the 1-norm grow
 # with the columns: this many times the root of their number is as much, if it is more.
 COARSE_CONDITION, COARSE_PER_ROOT = 300.0, 75.0
-# Weights that differ by less than this leave the mean among the rows.
-LIKE_WEIGHTS = 1e3
 # Beside a row of so many times their weight, QR about the mean leaves others 12 digits.
 HEAVIEST = 1e40
 # Rows further from zero than this, in weighted spreads, are left to QR about one of them. The mean
@@ -257,38 +255,13 @@ def _first_to_be_trusted(system: System, request: Request, solver: str) -> Solut
 def _only_qr_sees_light_rows(system: System) -> bool:
     """Return whether heavy rows hide how the others differ from all solvers but QR.
 
-    Where they only hide it from kernels, which count rows from zero, gradients read the rows about
-    their mean from now on.
+    Where they only hide it from kernels, gradients read the rows about their mean.
     """
-    spreads = _spreads_from_zero(system)
-    if not system.is_far_by(spreads):
+    spreads = system.weighted_spreads
+    if not hides_spread(spreads, working_dtype(system.X)):
         return False
-    if isinstance(system.X, CSR) or spreads > HIDDEN_SPREADS:
-        return True
-    system.is_far, system.precision, system.is_centred = True, "float64", False
-    system.find_centre()
-    return False
-
-
-def _spreads_from_zero(system: System) -> float:
-    """Return how many weighted spreads a column is from zero, at most; 0 where weights are alike.
-
-    The mean is that of the heaviest rows. Kernels round the residuals of these to eps of their
-    size: with a weight of 1e20 that is more than all that the other rows say. Of 75 problems with
-    such a weight, 14 to 20 had weights up to 50 times too large in float32, 13 to 30 were off by up
-    to 1 percent in float64.
-    """
-    s = system.host_weights
-    if s is None or not system.fit_intercept or lives_on_device(system.X):
-        return 0.0
-    if not s.max() > LIKE_WEIGHTS * s[s > 0.0].min():
-        return 0.0
-    system.find_centre()
-    rows = random_rows(system.n, max(LEAST_SAMPLE, DENSE_NUMBERS // system.d), s)
-    A = as_dense(take_rows(system.X, rows)) - system.centre
-    squares = np.einsum("i,ij,ij->j", s[rows].astype(np.float64), A, A) * (system.n / len(rows))
-    size = np.sqrt(system.weight) * np.abs(system.centre[squares > 0.0])
-    return float((size / np.sqrt(squares[squares > 0.0])).max(initial=0.0))
+    system.precision = "float64"
+    return isinstance(system.X, CSR) or spreads > HIDDEN_SPREADS
 
 
 def _plan(system: System, is_warm: bool) -> list[Callable[[System, Request], Solution]]:

@@ -130,8 +130,11 @@ class Problem:
 
     def terms(self, alpha: float | np.ndarray, n_targets: int) -> list[Terms]:
         """Return penalty and bounds of each target's weights; alpha may be an array of (t,)."""
-        assert self.constraints is not None
-        lower, upper = self.constraints.lower, self.constraints.upper
+        d = self.X.shape[1]
+        if self.constraints is not None:
+            lower, upper = self.constraints.lower, self.constraints.upper
+        else:
+            lower, upper = np.full(d, 0.0 if self.positive else -np.inf), np.full(d, np.inf)
         factor = np.ones(len(lower)) if self.penalty_factor is None else self.penalty_factor
         return [
             Terms(self._l1(own) * factor, own * (1.0 - self.l1_ratio) * factor, lower, upper)

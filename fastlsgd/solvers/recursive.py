@@ -227,15 +227,6 @@ def recursive_memory(coef, intercept, objective, triangle=None) -> RecursiveMemo
     return RecursiveMemory(start, triangle, border, waiting, *start, objective)
 
 
-def weights_of(
-    triangle: Triangle, coef: np.ndarray, intercept: np.ndarray, objective: Objective
-) -> tuple[Metric, np.ndarray, np.ndarray]:
-    """Return the metric of these rows, and their best weights; parameters as above."""
-    solution = _solved(recursive_memory(coef, intercept, objective, triangle)).solution
-    assert solution is not None
-    return solution.metric, solution.coef, solution.intercept
-
-
 class RecursiveLeastSquares:
     """Takes rows, however they are cut; `memory` is what the next call continues from.
 

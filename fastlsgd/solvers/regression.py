@@ -20,6 +20,7 @@ from ..kernels.device import lives_on_device
 from .constrained import fit_constrained
 from .factors import NotTrustworthy
 from .full_batch import FullBatchResult, fit_full_batch
+from .graded_sets import with_light_rows
 from .least_squares import (
     DIRECT_SOLVERS,
     Request,
@@ -108,7 +109,8 @@ def _constrained(
         )
     except NotTrustworthy as error:
         raise np.linalg.LinAlgError(str(error)) from error
-    return _means(solutions, problem.weight)
+    solutions = _means(solutions, problem.weight)
+    return with_light_rows(make_system(kernels, problem, n_threads), problem, alphas, solutions)
 
 
 def _means(solutions: list[Solution], weight: float) -> list[Solution]:
@@ -122,8 +124,7 @@ def _means(solutions: list[Solution], weight: float) -> list[Solution]:
 def _nonsmooth(
     kernels, problem: Problem, alphas, request: Request, solver: str, n_threads: int
 ) -> list[Solution]:
-    """Solve by the first of these that can: few numbers in one call, working sets, and the rest."""
-    points: list[Solution] = []
+    """Solve few numbers in one call, and others in ways that see to rows which others hide."""
     if solver in ("auto", "gram"):
         data = TrainingData(kernels, problem.X, problem.y, problem.sample_weight, 1)
         found = solve_small_lasso(
@@ -134,6 +135,15 @@ def _nonsmooth(
         )
         if found is not None:
             return _means(found, problem.weight)
+    found = _nonsmooth_of_any_size(kernels, problem, alphas, request, solver, n_threads)
+    return with_light_rows(make_system(kernels, problem, n_threads), problem, alphas, found)
+
+
+def _nonsmooth_of_any_size(
+    kernels, problem: Problem, alphas, request: Request, solver: str, n_threads: int
+) -> list[Solution]:
+    """Solve by working sets where they pay, and by the Gram matrix or descent where not."""
+    points: list[Solution] = []
     if solver == "auto" and working_sets_pay(problem, alphas):
         points, start = fit_working_sets(
             make_system(kernels, problem, n_threads),

@@ -210,7 +210,7 @@ def test_automatic_rates_leave_x_on_the_device(
     device = on_device(host, send)
     monkeypatch.setattr(module_of("centred_rows"), "CHUNK_BYTES", 8 * 70 * d)
     if how == "centred rows":
-        monkeypatch.setattr(newton_epochs, "FAR_FROM_ZERO", 0.0)
+        monkeypatch.setattr(newton_epochs, "hides_spread", lambda spreads, dtype: True)
     if how == "column moments":
         monkeypatch.setattr(metric, "FULL_METRIC_FEATURES", d - 1)
     results = []

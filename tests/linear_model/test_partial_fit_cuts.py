@@ -397,9 +397,19 @@ def test_weights_that_are_all_zero_change_nothing():
     model.partial_fit(X, y, nothing)
     np.testing.assert_array_equal(model.coef_, before[0])
     assert model.loss_curve_ == before[2]
-    plain = SGDRegressor(learning_rate="constant", penalty=None).partial_fit(X / 100.0, y)
-    before = plain.coef_.copy()
-    np.testing.assert_array_equal(plain.partial_fit(X / 100.0, y, nothing).coef_, before)
+    X = X / 100.0
+    for parameters in (
+        {"penalty": None},
+        {"alpha": 0.1, "average": 3},
+        {"optimizer": "adam", "eta0": 0.1},
+        {"learning_rate": "invscaling", "penalty": "l1", "alpha": 0.1},
+    ):  # momentum, penalties and the number of updates went on
+        plain = SGDRegressor(**{"learning_rate": "constant", "shuffle": False} | parameters)
+        other = clone(plain).partial_fit(X, y).partial_fit(X, y)
+        plain.partial_fit(X, y).partial_fit(X, y, nothing).partial_fit(X, y)
+        np.testing.assert_array_equal(plain.coef_, other.coef_)
+        assert plain.t_ == other.t_
+        assert plain.loss_curve_ == other.loss_curve_
     labels = y > y.mean()
     model = SGDClassifier().partial_fit(X, labels, [False, True], nothing)
     assert not model.coef_.any()
