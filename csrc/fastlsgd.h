@@ -84,7 +84,8 @@ FASTLSGD_API int fastlsgd_predict(void *out, const fastlsgd_matrix *X, const dou
 
 /* out (m, m), m = d + t + 1: sum_i s_i z_i z_i^T of z_i = [x_i - shift, y_i, 1].
  * shift (d,) or NULL for zero. Allocates 8 bytes x m^2 for the sums, of each thread where m <= 512
- * and once otherwise, and two blocks of rows per thread, as above. */
+ * and once otherwise, and two blocks of rows per thread, as above. Where CSR rows have few numbers,
+ * each thread has such sums if those of all take at most 32 MB, and there are no blocks. */
 FASTLSGD_API int fastlsgd_gram(double *out, const fastlsgd_matrix *X, const fastlsgd_targets *y,
                                const void *sample_weight, const double *shift, int n_threads);
 

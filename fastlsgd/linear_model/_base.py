@@ -170,7 +170,7 @@ class LinearModel(BaseEstimator):
         n, d = X.shape
         targets = np.broadcast_to(np.full(1, -1.0, working_dtype(X)), (n, 1))
         w, b = np.zeros((1, d)), np.zeros(1)
-        n_threads = pass_threads(n * d, self._n_threads(X))
+        n_threads = pass_threads(stored_numbers(X), self._n_threads(X))
         at_zero = call_loss_gradient(kernels, X, targets, w, b, None, n_threads)
         if not np.isfinite(at_zero.loss[0]):
             check.explain_non_finite(X=X)

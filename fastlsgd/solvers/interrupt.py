@@ -14,9 +14,9 @@ from typing import TypeVar
 import numpy as np
 
 from .._threads import FEW_GRAM_PRODUCTS, interruptible, is_small
-from ..kernels.contract import Gram, Kernels, Matrix, TargetGradients
+from ..kernels.contract import CSR, Gram, Kernels, Matrix, TargetGradients
 from ..kernels.device import lives_on_device
-from .rows import stored_numbers
+from .rows import gram_products, stored_numbers
 
 T = TypeVar("T")
 
@@ -56,11 +56,17 @@ def call_gram(
 ) -> Gram:
     """Return the sums of `kernels.gram`, which takes (d + t)^2 multiply-adds per dense row.
 
-    Few of them are made by one thread.
+    Few of them are made by one thread. Of sparse rows, it takes those of the stored numbers.
     """
     d, t = X.shape[1], y.shape[1]
-    n_threads = 1 if is_small(X.shape, t, FEW_GRAM_PRODUCTS) else n_threads
     per_number = (d + t) * (d + t) // d
+    if isinstance(X, CSR):
+        stored, products = max(stored_numbers(X), 1), gram_products(X)
+        per_number = t + int(2.0 * products / stored)
+        few = products + t * stored <= FEW_GRAM_PRODUCTS
+    else:
+        few = is_small(X.shape, t, FEW_GRAM_PRODUCTS)
+    n_threads = 1 if few else n_threads
     return call_kernel(kernels.gram, per_number, X, y, sample_weight, shift, n_threads)
 
 

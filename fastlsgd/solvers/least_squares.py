@@ -35,7 +35,7 @@ from .factors import (
 )
 from .graded import GRADED, is_graded, is_rounding, solve_graded
 from .orthogonal import SKETCH_ROWS, sketch_factor, solve_by_qr
-from .rows import as_dense, as_scipy, random_rows, take_rows
+from .rows import as_dense, as_scipy, random_rows, sparse_gram_passes, take_rows
 from .serial_blas import serial_blas
 from .small import solve_small
 from .solution import Solution
@@ -53,8 +53,8 @@ ROUGH_CONDITION = 300.0
 GRAM_PASSES = 0.045
 # fewer where a pass has many targets: each adds this much to it, since a pass of one waits for X;
 PASS_PER_TARGET = 0.3
-# and this many for CSR, whose rows it makes dense, times d^2 over the stored numbers per row.
-SPARSE_GRAM_PASSES = 0.015
+# and of CSR its factor takes so long for each of d^3, of a stored number.
+FACTOR_SHARE = 0.0055
 # The factor of A A^T for sparse rows costs this many passes, times n^3 over the stored numbers, and
 # the product so many for each stored number of a column.
 DUAL_PASSES, SPARSE_DUAL_PASSES = 0.007, 3.0
@@ -320,8 +320,9 @@ def _by_dual(system: System, request: Request) -> Solution:
 def _gram_passes(system: System) -> float:
     """Return the cost of a Gram matrix, in passes of the gradients of all targets."""
     if isinstance(system.X, CSR):
-        per_row = max(system.stored, 1) / system.n
-        return SPARSE_GRAM_PASSES * system.d**2 / per_row
+        factor = FACTOR_SHARE * float(system.d) ** 3 / max(system.stored, 1)
+        passes = sparse_gram_passes(system.X) + factor
+        return passes / (1.0 + PASS_PER_TARGET * (system.t - 1))
     return GRAM_PASSES * system.d / (1.0 + PASS_PER_TARGET * (system.t - 1))
 
 

@@ -23,6 +23,10 @@ from ..kernels.contract import (
 )
 from ..kernels.device import lives_on_device
 
+# Nanoseconds of a multiply-add of dense rows, of each of the d^2 sums of a Gram matrix, and of a
+# stored number in a pass.
+PRODUCT, SQUARE, STORED = 0.045, 5.0, 2.0
+COUNTED_ROWS = 4096  # rows whose numbers are counted to estimate a cost
 FEW_DRAWN = 1024  # rows whose numbers are remembered
 CHUNK_NUMBERS = 2**17  # numbers in a chunk of rows: a megabyte, which stays in cache
 MOST_ROWS_ON_HOST = 1024  # in a chunk of `rows_on_host`
@@ -44,6 +48,29 @@ def stored_numbers(X: Matrix) -> int:
         X.indptr[:: max(X.shape[0], 1)]
     ).tolist()  # copies at most two numbers from a GPU
     return ends[-1] - ends[0]
+
+
+def gram_products(X: CSR) -> float:
+    """Estimate the cost of X^T X for a sparse X, in multiply-adds of dense rows.
+
+    A product of two stored numbers takes as long as 13 of these with AVX-512, and a stored number
+    as long as 65 (csrc/gram_sparse.inc).
+    """
+    n, d = X.shape
+    if lives_on_device(X):  # whose kernels make the rows dense
+        return 0.5 * n * float(d) * d
+    ends = np.asarray(X.indptr)
+    step = max(1, n // COUNTED_ROWS)
+    counts = (ends[1::step] - ends[:-1:step]).astype(np.float64)
+    share = stored_numbers(X) / max(counts.sum(), 1.0)
+    sparse = share * (6.5 * float(counts @ counts) + 65.0 * float(counts.sum()))
+    return min(0.5 * n * float(d) * d, sparse)
+
+
+def sparse_gram_passes(X: CSR) -> float:
+    """Estimate the cost of X^T X for a sparse X, in passes over its stored numbers."""
+    sums = PRODUCT * gram_products(X) + SQUARE * float(X.shape[1]) ** 2
+    return sums / (STORED * max(stored_numbers(X), 1))
 
 
 def take_rows(X: Matrix, rows: np.ndarray) -> Matrix:

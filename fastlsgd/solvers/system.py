@@ -130,7 +130,7 @@ class System:
         self.X, self.y, self.sample_weight = X, y, sample_weight
         self.alpha, self.fit_intercept = alpha, fit_intercept
         self.n, self.d, self.t = X.shape[0], X.shape[1], y.shape[1]
-        self.pass_threads = pass_threads(self.n * self.d * self.t, n_threads)
+        self.pass_threads = pass_threads(stored_numbers(X) * self.t, n_threads)
         if sample_weight is None:
             self.weight = float(self.n)
         else:

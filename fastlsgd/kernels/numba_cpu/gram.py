@@ -12,31 +12,83 @@ from .threads import add_up, chunk_bounds, in_chunks
 
 GRAM_ROWS = 32  # a panel of 32 rows and 64 columns of float64 is 16 KiB
 GRAM_COLUMNS = 64
+DENSE_SHARE = 4  # rows are made dense that store more than one in so many numbers
+MOST_SUMS = 2**22  # in the sums of all threads, where d may be large
+_FULL_COLUMNS = [read(types.int64, 1, "C"), read(types.intp, 1, "C")]
 
 
 def gram(X, y, sample_weight, shift, n_threads) -> Gram:
     """The contract's `gram`: the upper triangle by chunks of rows, mirrored at the end."""
+    if isinstance(X, CSR):
+        found = _gram_of_numbers(X, y, sample_weight, shift, n_threads)
+        if found is not None:
+            return found
     (n, d), t = X.shape, y.shape[1]
     s = weights_or_none(sample_weight, y.dtype)
     c = np.zeros(d) if shift is None else shift
     matrix: tuple
     if isinstance(X, CSR):
-        # Products of entries alone where they are few and c = 0. Taking c off afterwards, as
-        # in xx - x c^T - c x^T + S c c^T, would cancel the digits that a shift is there to save.
-        entries = int(X.indptr[-1] - X.indptr[0])
-        sparse = shift is None and entries < n * d // 4
-        compiled = (csr_gram if sparse else csr_dense_gram)[X.dtype, X.indices.dtype, y.dtype]
-        matrix, work = (X.data, X.indices, X.indptr), entries // n if sparse else d
+        compiled = csr_dense_gram[X.dtype, X.indices.dtype, y.dtype]
+        matrix, work = (X.data, X.indices, X.indptr), d
     else:
         compiled, matrix, work = dense_gram[X.dtype, y.dtype], dense(X), d
 
     def chunk(low, high):
-        xx, sides, sums = np.zeros((d, d)), np.zeros((t + 1, d)), np.zeros(t + 1)
-        compiled(*matrix, y, s, c, low, high, xx, sides, sums)
-        return xx, sides, sums
+        sums = _zero_sums(d, t)
+        compiled(*matrix, y, s, c, low, high, *sums)
+        return sums
 
     n_threads = min(n_threads, n // GRAM_ROWS)  # each has d^2 sums of its own
-    xx, sides, sums = add_up(in_chunks(chunk, chunk_bounds(X, max(1, work), n_threads)))
+    return _mirrored(*add_up(in_chunks(chunk, chunk_bounds(X, max(1, work), n_threads))))
+
+
+def _gram_of_numbers(X: CSR, y, sample_weight, shift, n_threads) -> Gram | None:
+    """`gram` from products of stored numbers alone; None where dense rows are quicker.
+
+    What becomes of the shift, and why, is said in csrc/gram_sparse.inc.
+    """
+    (n, d), t = X.shape, y.shape[1]
+    entries = int(X.indptr[-1] - X.indptr[0])
+    if entries >= n * d // DENSE_SHARE:
+        return None
+    later, full = np.zeros(0), np.zeros(0, np.int64)
+    if shift is not None:
+        weights = np.ones(n) if sample_weight is None else sample_weight.astype(np.float64)
+        of_rows = np.repeat(weights, np.diff(X.indptr))
+        indices = X.indices[int(X.indptr[0]) : int(X.indptr[-1])]
+        stored = np.bincount(indices, of_rows, minlength=d)
+        is_full = (shift != 0.0) & (2.0 * stored > weights.sum())
+        full, later = np.flatnonzero(is_full), np.where(is_full, 0.0, shift)
+        if entries + n * len(full) >= n * d // DENSE_SHARE:
+            return None
+    place, own = np.full(d, -1), np.zeros(0) if shift is None else shift[full]
+    place[full] = np.arange(len(full))
+    compiled = csr_gram[X.dtype, X.indices.dtype, y.dtype]
+    s = weights_or_none(sample_weight, y.dtype)
+
+    def chunk(low, high):
+        sums = _zero_sums(d, t)
+        compiled(*X[:3], y, s, own, low, high, *sums, full, place)
+        return sums
+
+    n_threads = max(1, min(n_threads, n // GRAM_ROWS, MOST_SUMS // d**2))
+    bounds = chunk_bounds(X, max(1, entries // n + len(full)), n_threads)
+    xx, sides, sums = add_up(in_chunks(chunk, bounds))
+    if len(later):
+        xx -= np.outer(later, sides[t])
+        xx -= np.outer(sides[t] - sums[t] * later, later)
+        xx = np.triu(xx)
+        sides -= np.outer(sums, later)
+    return _mirrored(xx, sides, sums)
+
+
+def _zero_sums(d: int, t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The sums of a chunk of rows: xx (d, d), sides (t + 1, d), and those of y and 1 (t + 1,)."""
+    return np.zeros((d, d)), np.zeros((t + 1, d)), np.zeros(t + 1)
+
+
+def _mirrored(xx: np.ndarray, sides: np.ndarray, sums: np.ndarray) -> Gram:
+    t = len(sums) - 1
     xx += np.triu(xx, 1).T
     return Gram(xx, np.ascontiguousarray(sides[:t].T), sides[t], sums[:t], float(sums[t]))
 
@@ -114,26 +166,54 @@ def _fill_panels_sparse(data, indices, indptr, first, rows, shift, panels):
             panels[j // GRAM_COLUMNS, i, j % GRAM_COLUMNS] += data[k]
 
 
-@kernel(lambda f, i, g: [*csr_types(f, i), *_common_types(g)])
-def csr_gram(data, indices, indptr, y, s, shift, low, high, xx, sides, sums):
-    """`dense_gram` of CSR rows for c = 0: products of entries alone, nnz^2 flops per row."""
-    K = np.zeros((1, sums.size))
+@kernel(lambda f, i, g: [*csr_types(f, i), *_common_types(g), *_FULL_COLUMNS])
+def csr_gram(data, indices, indptr, y, s, shift, low, high, xx, sides, sums, full, place):
+    """`dense_gram` of CSR rows without making them dense: k^2 flops per row of k numbers.
+
+    Only the columns `full` (k,) are less their shift (k,), in every row; `place` (d,) is where a
+    column is among them, or -1.
+    """
+    K, longest = np.zeros((1, sums.size)), 0
+    for i in range(low, high):
+        longest = max(longest, indptr[i + 1] - indptr[i])
+    columns, values = np.empty(longest + full.size, np.int64), np.empty(longest + full.size)
+    for k in range(full.size):
+        columns[k] = full[k]
     for i in range(low, high):
         _gram_factors(y, s, i, 1, K, sums)
-        _add_products(data, indices, indptr[i], indptr[i + 1], K, xx, sides)
+        if K[0, sums.size - 1] == 0.0:  # the products of its numbers may be infinite
+            continue
+        count = _fill_row(data, indices, indptr[i], indptr[i + 1], shift, place, columns, values)
+        _add_products(columns, values, count, K, xx, sides)
 
 
 @helper
-def _add_products(data, indices, begin, end, K, xx, sides):
+def _fill_row(data, indices, begin, end, shift, place, columns, values):
+    """The numbers of a row, of full columns first and less their shift; returns their count."""
+    count = shift.size
+    for k in range(count):
+        values[k] = -shift[k]
+    for q in range(begin, end):
+        j = indices[q]
+        if place[j] >= 0:
+            values[place[j]] += data[q]
+        else:
+            columns[count], values[count] = j, data[q]
+            count += 1
+    return count
+
+
+@helper
+def _add_products(columns, values, count, K, xx, sides):
     """xx += s x x^T, upper triangle, and sides += K[0] x^T for one row."""
-    for k in range(begin, end):
-        x, j = np.float64(data[k]), indices[k]
+    for k in range(count):
+        x, j = values[k], columns[k]
         for c in range(sides.shape[0]):
             sides[c, j] += K[0, c] * x
         x *= K[0, sides.shape[0] - 1]
-        for other in range(k, end):  # in any order: rows need not be sorted
-            j2 = indices[other]
-            xx[min(j, j2), max(j, j2)] += x * data[other]
+        for other in range(k, count):  # in any order: rows need not be sorted
+            j2 = columns[other]
+            xx[min(j, j2), max(j, j2)] += x * values[other]
 
 
 @helper
