@@ -26,7 +26,7 @@ from ..kernels.device import lives_on_device
 # Nanoseconds of a multiply-add of dense rows, of each of the d^2 sums of a Gram matrix, and of a
 # stored number in a pass.
 PRODUCT, SQUARE, STORED = 0.045, 5.0, 2.0
-COUNTED_ROWS = 4096  # rows whose numbers are counted to estimate a cost
+ESTIMATE_ROWS = 4096  # rows whose numbers are counted to estimate a cost
 FEW_DRAWN = 1024  # rows whose numbers are remembered
 CHUNK_NUMBERS = 2**17  # numbers in a chunk of rows: a megabyte, which stays in cache
 MOST_ROWS_ON_HOST = 1024  # in a chunk of `rows_on_host`
@@ -60,7 +60,7 @@ def gram_products(X: CSR) -> float:
     if lives_on_device(X):  # whose kernels make the rows dense
         return 0.5 * n * float(d) * d
     ends = np.asarray(X.indptr)
-    step = max(1, n // COUNTED_ROWS)
+    step = max(1, n // ESTIMATE_ROWS)
     counts = (ends[1::step] - ends[:-1:step]).astype(np.float64)
     share = stored_numbers(X) / max(counts.sum(), 1.0)
     sparse = share * (6.5 * float(counts @ counts) + 65.0 * float(counts.sum()))
