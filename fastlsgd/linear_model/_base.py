@@ -599,14 +599,15 @@ class overflow_explained:
     def __init__(self, X, y) -> None:
         self.X, self.y = X, y
         self.state = np.errstate(over="ignore", invalid="ignore")
+        self.blas = serial_blas()
 
     def __enter__(self) -> None:
-        serial_blas.__enter__()
+        self.blas.__enter__()
         self.state.__enter__()
 
     def __exit__(self, kind, error, traceback) -> None:
         self.state.__exit__(kind, error, traceback)
-        serial_blas.__exit__(kind, error, traceback)
+        self.blas.__exit__(kind, error, traceback)
         if isinstance(error, NoEigenvalues):
             raise ValueError(f"The fit failed: {error}. Rescale the columns of X.") from error
         if isinstance(error, np.linalg.LinAlgError | NotTrustworthy):

@@ -67,7 +67,7 @@ class FromMoments(LinearRegressor):
         >>> model.coef_.round(6).tolist(), round(model.intercept_, 6)
         ([2.0], 1.0)
         """
-        with all_or_nothing(self), serial_blas:
+        with all_or_nothing(self), serial_blas():
             alphas = self._check_parameters()
             check_moments(moments, "moments")
             start = self._start(moments.n_features, moments.n_targets) if self._is_warm() else None
@@ -114,7 +114,7 @@ class FromMoments(LinearRegressor):
         >>> model.coef_.round(6).tolist(), round(model.intercept_, 6)
         ([2.0], 1.0)
         """
-        with all_or_nothing(self), serial_blas:
+        with all_or_nothing(self), serial_blas():
             alphas = self._check_parameters()
             before, first = dict(vars(self)), not hasattr(self, "_moments")
             X, y, s, one_target = self._validate(

@@ -223,7 +223,7 @@ class LeastSquaresRegressor(FromStreams, InferringRegressor):
         ImportError
             If `backend` is not installed.
         """
-        with all_or_nothing(self), serial_blas:
+        with all_or_nothing(self), serial_blas():
             return self._fit(X, y, sample_weight)
 
     def _fit(self, X, y, sample_weight):

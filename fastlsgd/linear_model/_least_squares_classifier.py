@@ -193,7 +193,7 @@ class LeastSquaresClassifier(LinearClassifier):
         ImportError
             If `backend` is not installed.
         """
-        with all_or_nothing(self), serial_blas:
+        with all_or_nothing(self), serial_blas():
             return self._fit(X, y, sample_weight)
 
     def _fit(self, X, y, sample_weight):
@@ -324,7 +324,7 @@ class LeastSquaresClassifier(LinearClassifier):
         0.847
         """
         refuse_balanced(self.class_weight)
-        with all_or_nothing(self), serial_blas:
+        with all_or_nothing(self), serial_blas():
             regressor, alphas = self._regressor()
             before, first = dict(vars(self)), not hasattr(self, "_moments")
             if first:

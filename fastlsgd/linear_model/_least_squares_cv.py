@@ -157,7 +157,7 @@ class LeastSquaresCV(RoutedSplitter, LeastSquaresRegressor):
         ImportError
             If `backend` is not installed.
         """
-        with all_or_nothing(self), serial_blas:
+        with all_or_nothing(self), serial_blas():
             return self._choose_and_fit(X, y, sample_weight, self._split_params(groups, params))
 
     def _choose_and_fit(self, X, y, sample_weight, split_params):
@@ -224,7 +224,7 @@ class LeastSquaresCV(RoutedSplitter, LeastSquaresRegressor):
         >>> model.alpha_, model.mse_path_.shape
         (0.001, (3, 3))
         """
-        with all_or_nothing(self), serial_blas:
+        with all_or_nothing(self), serial_blas():
             alphas = None if self.alphas is None else check_alphas(self.alphas, "alphas")
             self._check_other_parameters(alphas is None or any(alphas))
             whole = _whole(moments)

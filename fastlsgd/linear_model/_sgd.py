@@ -318,5 +318,5 @@ class SGDRegressor(StreamedSGD, LinearRegressor, BaseSGD):
             As for `fit`, or if `early_stopping` is on: one epoch leaves nothing to stop.
         """
         self._check_partial_fit()
-        with all_or_nothing(self), serial_blas:
+        with all_or_nothing(self), serial_blas():
             return self._fit(X, y, sample_weight, Call.partial_fit(self))

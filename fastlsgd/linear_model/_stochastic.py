@@ -142,7 +142,7 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
             self._check_parameters()
             callbacks = ScikitLearnCallbacks(self, X, y, sample_weight)
         call = Call(start=start, rows=rows, callback=callback, callbacks=callbacks)
-        with all_or_nothing(self), serial_blas:
+        with all_or_nothing(self), serial_blas():
             self._forget()
             self._fit(X, y, sample_weight, call)
         if callbacks is not None:

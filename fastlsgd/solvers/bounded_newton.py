@@ -65,7 +65,7 @@ class BoundedQuadratic:
         self.whole_condition: float | None = None
 
     def minimise(self, terms: Terms, start: np.ndarray | None) -> Found:
-        with serial_blas:  # threads of BLAS would wait for each other in each solve
+        with serial_blas():  # threads of BLAS would wait for each other in each solve
             found, best = self._guesses(terms, start)
         return self._searched(terms, best) if found is None else found
 

@@ -150,7 +150,7 @@ def whitened_chunks(
         clusters = tuple(codes if counted is None else codes[counted] for codes in clusters)
         for A, b, weight in rows_on_host(X, y, s, counted):
             own = slice(at, at + len(A))
-            with serial_blas:
+            with serial_blas():
                 residual = b - A @ coef.T - intercept
             if not np.isfinite(residual).all():
                 row = start + int(np.flatnonzero(~np.isfinite(residual).all(axis=1))[0])
@@ -162,7 +162,7 @@ def whitened_chunks(
             if has_intercept:
                 A -= first.centre
                 Q[:, 0] = T[0, 0]
-            with serial_blas:
+            with serial_blas():
                 np.matmul(A, M, out=Q[:, has_intercept:])
             rows, codes = slice(start, start + len(A)), tuple(part[own] for part in clusters)
             yield WhitenedRows(rows, Q, residual, np.ldexp(weight, unit), codes)
@@ -188,7 +188,7 @@ def robust_covariances(
     units = far_exponents(residuals.expected)
     # HC3 of 200,000 x 100 took 5 s of a busy machine's processors with two threads of OpenBLAS, and
     # 0.24 with one.
-    with serial_blas:
+    with serial_blas():
         for chunk in whitened_chunks(evidences, T, blocks):
             residuals.add(chunk)
             if units.any():  # squares of the scores would leave float64

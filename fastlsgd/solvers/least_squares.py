@@ -126,7 +126,7 @@ def solve_least_squares(
     n_targets = data.y.shape[1]
     if is_small(data.X.shape, n_targets):
         data = data._replace(n_threads=1)
-    with serial_blas:
+    with serial_blas():
         return _solved(data, alphas, fit_intercept, solver, request)
 
 

@@ -326,7 +326,7 @@ class RecursiveLeastSquares:
             memory = self._settled()
             coef, intercept = _sparse_weights(memory)
         else:
-            with serial_blas:  # threads would wait for each other in such small steps
+            with serial_blas():  # threads would wait for each other in such small steps
                 self.memory = memory = _up_to_date(memory, self.kernels)
                 assert memory.factor is not None
                 factor = memory.factor.examined()

@@ -19,9 +19,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from functools import cache
 from typing import Any
+from weakref import ReferenceType, ref
 
 from .._threads import FEW_LAPACK_PRODUCTS, is_small
 from ..kernels.contract import Matrix
@@ -31,39 +32,77 @@ from ..kernels.contract import Matrix
 _found: ContextVar[tuple[tuple[Any, int], ...]] = ContextVar("_found", default=())
 
 
-class _SerialBlas(threading.local):
-    """A context manager that may be entered again before it has been left, in each thread.
+class _Outermost(threading.local):
+    """The thread's `serial_blas` that is not within another one."""
+
+    found: ReferenceType[serial_blas] | None = None
+
+
+_outermost = _Outermost()
+
+
+class serial_blas:
+    """A context manager that may be within another one, of the same or of another thread.
 
     Whichever thread finds more than one sets them to one, and sets them back. So it does not matter
     whether a library counts for each thread (OpenMP) or for the process, nor how threads overlap.
+
+    Ctrl-C may come while it is entered or left, even before the first line of `__exit__`. Python
+    then lets go of the object, which sets the numbers back. A count of those entered stayed wrong
+    after one in 20 interrupted small fits.
     """
 
+    __slots__ = ("__weakref__", "before", "found")
+
     def __init__(self) -> None:
-        self.entered = 0
-        self.before: Token | None = None
+        self.found: list[tuple[Any, int]] = []
+        self.before: tuple[tuple[Any, int], ...] = ()
 
     def __enter__(self) -> None:
-        self.entered += 1
-        if self.entered > 1:
+        outermost = _outermost.found
+        if outermost is not None and outermost() is not None:
             return
-        found = []
-        for library in _libraries():
-            n_threads = library.get_num_threads()
-            if n_threads is not None and n_threads > 1:
-                found.append((library, n_threads))
-                library.set_num_threads(1)
-        if found:
-            self.before = _found.set(tuple(found))
+        _outermost.found, self.before = ref(self), _found.get()
+        try:
+            for library in _libraries():
+                n_threads = library.get_num_threads()
+                if n_threads is not None and n_threads > 1:
+                    self.found.append((library, n_threads))
+                    library.set_num_threads(1)
+            if self.found:
+                _found.set(tuple(self.found))
+        except BaseException:
+            self._leave()
+            raise
 
     def __exit__(self, *error: object) -> None:
-        self.entered -= 1
-        if self.entered == 0 and self.before is not None:
-            for library, n_threads in _found.get():
-                library.set_num_threads(n_threads)
-                # threadpoolctl (3.8) lets only one thread set OpenBLAS's number.
-                getattr(library, "clear_controlling_thread", _nothing)()
-            _found.reset(self.before)
-            self.before = None
+        outermost = _outermost.found
+        if outermost is None or outermost() is not self:
+            return
+        try:
+            self._leave()
+        except BaseException:
+            self._leave()
+            raise
+
+    def __del__(self) -> None:
+        if self.found:
+            self._set_back()
+
+    def _leave(self) -> None:
+        if self.found:
+            self._set_back()
+        _outermost.found = None
+
+    def _set_back(self) -> None:
+        for library, n_threads in self.found:
+            library.set_num_threads(n_threads)
+        # threadpoolctl (3.8) lets only one thread set OpenBLAS's numbers. It is let go of after the
+        # last of them: before, another thread that found the rest at one kept them there.
+        for library, _ in self.found:
+            getattr(library, "clear_controlling_thread", _nothing)()
+        _found.set(self.before)
+        self.found = []
 
 
 def _nothing() -> None:
@@ -79,12 +118,9 @@ def _libraries() -> list[Any]:
     return ThreadpoolController().select(user_api="blas").lib_controllers
 
 
-serial_blas = _SerialBlas()
-
-
 def blas_for_decomposition(A: Matrix) -> AbstractContextManager[None]:
     """Return the context for QR and eigenvectors of A: BLAS has one thread where they are quick."""
-    return serial_blas if is_small(A.shape, 1, FEW_LAPACK_PRODUCTS) else _threads_of_before()
+    return serial_blas() if is_small(A.shape, 1, FEW_LAPACK_PRODUCTS) else _threads_of_before()
 
 
 def blas_threads() -> int:

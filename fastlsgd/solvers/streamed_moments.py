@@ -213,13 +213,13 @@ class MomentStream:
             self.recent.append(part)
             self.n_recent += len(part)
             if settled + self.n_recent == self.border:
-                with serial_blas:  # threads of a busy machine would wait for one another
+                with serial_blas():  # threads of a busy machine would wait for one another
                     self._settle()
         self.recent = [each.dense() for each in self.recent]
 
     def finish(self) -> None:
         """Find the weights of all rows so far."""
-        with serial_blas:
+        with serial_blas():
             self._finish()
 
     def _finish(self) -> None:

@@ -121,7 +121,7 @@ def in_parts(calls: Calls, n_threads: int) -> None:
     left = deque(calls)
 
     def some() -> None:
-        with serial_blas:  # an OpenMP library counts for each thread
+        with serial_blas():  # an OpenMP library counts for each thread
             while True:
                 try:
                     call = left.popleft()
@@ -129,7 +129,7 @@ def in_parts(calls: Calls, n_threads: int) -> None:
                     return
                 call()
 
-    with serial_blas:  # OpenBLAS counts for the process
+    with serial_blas():  # OpenBLAS counts for the process
         call_all([some, *(carried(some) for _ in range(min(n_threads, len(calls)) - 1))])
 
 

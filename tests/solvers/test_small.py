@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import numpy as np
 import pytest
 
 from fastlsgd import LeastSquaresRegressor, SGDRegressor, _threads, lstsq
 from fastlsgd.kernels import load_backend
+from fastlsgd.solvers import serial_blas as serial_blas_module
 from fastlsgd.solvers import small
 from fastlsgd.solvers.conjugate import Goal
 from fastlsgd.solvers.factors import solve_upper
@@ -175,14 +177,49 @@ def blas_threads():
 
 def test_blas_gets_its_threads_back():
     before = blas_threads()
-    with serial_blas:
-        with serial_blas:
+    with serial_blas():
+        with serial_blas():
             assert set(blas_threads()) <= {1, None}
         assert set(blas_threads()) <= {1, None}
     assert blas_threads() == before
-    with pytest.raises(np.linalg.LinAlgError), serial_blas:
+    with pytest.raises(np.linalg.LinAlgError), serial_blas():
         np.linalg.inv(np.zeros((2, 2)))
     assert blas_threads() == before
+
+
+class Library:
+    """A controller of threadpoolctl, of which a call may be interrupted by Ctrl-C."""
+
+    n_threads, interrupted, counts = 2, -1, []
+
+    def get_num_threads(self):
+        return self.n_threads
+
+    def set_num_threads(self, n_threads):
+        Library.interrupted -= 1
+        if Library.interrupted == -1:
+            raise KeyboardInterrupt
+        self.n_threads = n_threads
+
+    def clear_controlling_thread(self):
+        self.counts.append([library.n_threads for library in _libraries()])
+
+
+@pytest.mark.parametrize("interrupted", range(5))
+def test_blas_gets_its_threads_back_after_ctrl_c(interrupted, monkeypatch):
+    libraries = [Library(), Library()]
+    monkeypatch.setattr(serial_blas_module, "_libraries", lambda: libraries)
+    monkeypatch.setitem(globals(), "_libraries", lambda: libraries)
+    monkeypatch.setattr(Library, "interrupted", interrupted)
+    monkeypatch.setattr(Library, "counts", [])
+    with suppress(KeyboardInterrupt), serial_blas():
+        pass
+    for _ in range(2):
+        assert blas_threads() == [2, 2]
+        with serial_blas():
+            assert blas_threads() == [1, 1]
+    # Another thread that may set them from here on has to find all of them as they were.
+    assert all(counts == [2, 2] for counts in Library.counts)
 
 
 def test_blas_gets_its_threads_back_from_threads_that_overlap():
@@ -190,7 +227,7 @@ def test_blas_gets_its_threads_back_from_threads_that_overlap():
     after = []
 
     def work(first_to_leave):
-        with serial_blas:
+        with serial_blas():
             both.wait()
             if not first_to_leave:
                 other.join()
@@ -207,7 +244,7 @@ def test_blas_gets_its_threads_back_from_threads_that_overlap():
 def test_long_decompositions_get_the_threads_of_blas_back():
     n = 2 + int(_threads.FEW_LAPACK_PRODUCTS ** (1.0 / 3.0))
     before = blas_threads()
-    with serial_blas:
+    with serial_blas():
         with blas_for_decomposition(np.empty((n, n))):
             assert blas_threads() == before
         assert set(blas_threads()) <= {1, None}
