@@ -5,6 +5,7 @@
 #include "coordinate_descent.h"
 #include "fastlsgd.h"
 #include "isas.h"
+#include "light_rows.h"
 #include "row_products.h"
 #include "segments.h"
 #include "small_moments.h"
@@ -23,6 +24,7 @@
   }
 
 DISPATCH(fastlsgd_descents, fastlsgd_descent_functions)
+DISPATCH(fastlsgd_hides_function, fastlsgd_hides_functions)
 DISPATCH(fastlsgd_walk_function, fastlsgd_walk_functions)
 DISPATCH(fastlsgd_row_kernels, fastlsgd_row_functions)
 DISPATCH(fastlsgd_segments_table, fastlsgd_segments_functions)
@@ -114,4 +116,11 @@ int fastlsgd_wide_lasso(fastlsgd_small_lasso_fit *out, const fastlsgd_matrix *X,
                         const fastlsgd_small_penalties *penalties) {
   return (*fastlsgd_wide_lasso_functions())(out, X, y, sample_weight, fit_intercept, ordinary,
                                             penalties);
+}
+
+int fastlsgd_hides_numbers(const fastlsgd_matrix *X, const void *sample_weight,
+                           fastlsgd_dtype weight_dtype, const fastlsgd_row_sample *sample,
+                           const double *size, double weight, int centred) {
+  return (*fastlsgd_hides_functions())(X, sample_weight, weight_dtype, sample, size, weight,
+                                       centred);
 }

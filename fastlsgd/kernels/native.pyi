@@ -126,6 +126,8 @@ def small_lasso(
     positive: bool,
     most_condition: float,
     as_sums: bool,
+    sample: np.ndarray,
+    hidden: tuple[float, int],
 ) -> SmallLassos | None: ...
 def solve_small_batch(
     A: np.ndarray,

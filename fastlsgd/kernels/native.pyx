@@ -222,6 +222,16 @@ cdef extern from "wide_lasso.h":
                             const fastlsgd_targets *, const void *, int,
                             const fastlsgd_ordinary *, const fastlsgd_small_penalties *) nogil
 
+cdef extern from "light_rows.h":
+    ctypedef struct fastlsgd_row_sample:
+        const int64_t *rows
+        int64_t n_rows
+        double share
+        int64_t few
+
+    int fastlsgd_hides_numbers(const fastlsgd_matrix *, const void *, fastlsgd_dtype,
+                               const fastlsgd_row_sample *, const double *, double, int) nogil
+
 cdef extern from "column_products.h":
     int fastlsgd_column_products(double *out, const fastlsgd_matrix *X, const double *s,
                                  const int64_t *place, int64_t k, int64_t first) nogil
@@ -841,14 +851,17 @@ def solve_small_batch(cnp.ndarray A, cnp.ndarray b, ordinary, limits, int n_thre
 
 def small_lasso(X, cnp.ndarray y, cnp.ndarray sample_weight, bint fit_intercept, ordinary,
                 cnp.ndarray l1, cnp.ndarray l2, bint positive, double most_condition,
-                bint as_sums):
+                bint as_sums, cnp.ndarray sample, hidden):
     cdef fastlsgd_matrix matrix
     cdef fastlsgd_targets targets
     cdef fastlsgd_ordinary usual
     cdef fastlsgd_small_penalties penalties
     cdef fastlsgd_small_lasso_fit out
+    cdef fastlsgd_row_sample some
     _matrix(X, &matrix)
     _targets(y, &targets)
+    some.rows, some.n_rows = <const int64_t *>_data(sample), cnp.PyArray_DIM(sample, 0)
+    some.share, some.few = hidden
     usual.least_square, usual.most_square, usual.far, usual.noise = ordinary
     cdef int64_t k = cnp.PyArray_DIM(l1, 0), d = matrix.n_cols, t = targets.n_targets
     penalties.l1, penalties.l2 = <const double *>_data(l1), <const double *>_data(l2)
@@ -869,6 +882,9 @@ def small_lasso(X, cnp.ndarray y, cnp.ndarray sample_weight, bint fit_intercept,
         else:
             status = fastlsgd_wide_lasso(&out, &matrix, &targets, s_p, fit_intercept, &usual,
                                          &penalties)
+        if status > 0 and fastlsgd_hides_numbers(&matrix, s_p, targets.dtype, &some, out.size,
+                                                 out.weight, fit_intercept):
+            status = 0
     if status < 0:
         _fail(FASTLSGD_NO_MEMORY, "small_lasso: no memory for sums.")
     return fits._replace(weight=out.weight) if status else None

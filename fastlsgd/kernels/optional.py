@@ -21,9 +21,24 @@ SmallLeastSquares = Callable[
     [Array, Array, Array | None, Sequence[float], bool, Numbers, Numbers, float, int, bool],
     list[tuple] | None,
 ]
-# X, y, sample_weight, fit_intercept, ordinary, l1, l2, positive, most_condition and as_sums.
+# X, y, sample_weight, fit_intercept, ordinary, l1, l2, positive, most_condition, as_sums, sample
+# and hidden.
 SmallLasso = Callable[
-    [Array, Array, Array | None, bool, Numbers, Array, Array, bool, float, bool], SmallLassos | None
+    [
+        Array,
+        Array,
+        Array | None,
+        bool,
+        Numbers,
+        Array,
+        Array,
+        bool,
+        float,
+        bool,
+        Array,
+        tuple[float, int],
+    ],
+    SmallLassos | None,
 ]
 # A, offset, w, r, weight, l1, l2, positive, tol and n_epochs.
 ColumnDescent = Callable[
@@ -49,7 +64,11 @@ class SmallKernels(Protocol):
 
     @property
     def small_lasso(self) -> SmallLasso:
-        """Solutions for each pair of penalties, l1 (k,) and l2 (k,), by sums or by working sets."""
+        """Solutions for each pair of penalties, l1 (k,) and l2 (k,), by sums or by working sets.
+
+        None, too, where sums over all rows hide numbers of the rows `sample`, of which `hidden` has
+        `HIDDEN` and `FEW_HIDDEN` (`solvers/light_rows.py`).
+        """
 
     def small_weights(
         self,

@@ -100,7 +100,7 @@ def random_rows(n: int, count: int, sample_weight: np.ndarray | None, seed: int 
     counted = None if sample_weight is None else np.flatnonzero(sample_weight)
     available = n if counted is None else len(counted)
     if available <= count:
-        return np.arange(n) if counted is None else counted
+        return np.arange(n, dtype=np.int64) if counted is None else counted
     if count > FEW_DRAWN:
         drawn = _drawn(available, count, seed)
     else:  # a copy, since callers may change it

@@ -3,10 +3,10 @@
 For 20 rows of 3 columns, the general path (`proximal_newton.py`) makes some 200 calls of NumPy and
 LAPACK, which took 540 microseconds of a lasso's 640; scikit-learn's takes 370. Here the backend
 finds the weights and their gradient, and they are certified as elsewhere. Only solutions that meet
-the tolerance, with columns so well-conditioned that their sums suffice, are returned; all others
-are left to the general path. Where sums of all columns would be dear, among others of fewer rows
-than columns, the backend finds the weights by working sets, as `working_sets.py` does with larger
-problems.
+the tolerance, with columns so well-conditioned that their sums suffice, and of rows that sums do
+not hide, are returned; all others are left to the general path. Where sums of all columns would be
+dear, among others of fewer rows than columns, the backend finds the weights by working sets, as
+`working_sets.py` does with larger problems.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from ..kernels.blocks import takes
 from ..kernels.contract import CSR, SmallLassos
 from ..kernels.optional import has_small_kernels
-from .light_rows import LIGHT_ROWS, hidden_by_sums
+from .light_rows import FEW_HIDDEN, HIDDEN, LIGHT_ROWS
 from .problem import Penalty
 from .proximal_newton import ROUND_CONDITION, judged, objective_of, optimality_of
 from .rows import as_dense, random_rows
@@ -131,8 +131,10 @@ def _solved(
         penalties[0].positive,
         most_condition,
         as_sums,
+        random_rows(len(data.y), LIGHT_ROWS, data.sample_weight),
+        (HIDDEN, FEW_HIDDEN),
     )
-    if fits is None or _hide_rows(data, fits, fit_intercept):
+    if fits is None:
         return None
     sums, points = _FoundSums(fits, EPS_OF[X.dtype]), []
     for k, penalty in enumerate(penalties):
@@ -142,16 +144,6 @@ def _solved(
         point.n_iter = int(fits.n_solves[k]) if len(penalties) > 1 else 1
         points.append(point)
     return points
-
-
-def _hide_rows(data: TrainingData, fits: SmallLassos, fit_intercept: bool) -> bool:
-    """Return whether sums hold nothing of some rows: `graded_sets.py` then corrects the weights."""
-    n = len(data.y)
-    rows = random_rows(n, LIGHT_ROWS, data.sample_weight)
-    s = None if data.sample_weight is None else data.sample_weight[rows]
-    squares = fits.size**2 * fits.weight
-    few = np.asarray(data.X)[rows]
-    return hidden_by_sums(few, s, squares, n, fit_intercept).numbers
 
 
 def _certified(sums: _FoundSums, k: int, penalty: Penalty, tol: float) -> Solution | None:

@@ -10,7 +10,9 @@ from small_problems import random_csr
 from fastlsgd import LeastSquaresRegressor
 from fastlsgd.kernels import load_backend
 from fastlsgd.solvers import regression
+from fastlsgd.solvers.light_rows import FEW_HIDDEN, HIDDEN, LIGHT_ROWS, hidden_by_sums
 from fastlsgd.solvers.problem import Penalty
+from fastlsgd.solvers.rows import random_rows
 from fastlsgd.solvers.small_lasso import solve_small_lasso
 from fastlsgd.solvers.training import TrainingData
 
@@ -30,6 +32,29 @@ def data_of(n=60, d=8, t=1, dtype="float64", weighted=False, seed=0):
 def short(X, y, l1=0.1, tol=1e-10):
     data = TrainingData(load_backend("auto"), X, y, None, 1)
     return solve_small_lasso(data, [Penalty(l1, 0.0)], fit_intercept=True, tol=tol)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("fit_intercept", [False, True])
+@pytest.mark.parametrize(("n", "d", "order"), [(20, 3, "C"), (60, 8, "F"), (90, 130, "C")])
+def test_hidden_numbers_are_those_that_numpy_finds(dtype, weighted, fit_intercept, n, d, order):
+    kernels, seen = load_backend("native"), set()
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        X, y, s = data_of(n, d, 1, dtype, weighted, seed)
+        some = rng.random((n, d)) < rng.choice([0.1, 0.2, 0.3])  # of columns, 1 in 16 is a limit
+        X = np.array(np.where(some, X, 1e-6 * X), dtype, order=order)
+        rows = random_rows(n, LIGHT_ROWS, s)
+        asked = (X, y, s, fit_intercept, (0.0, np.inf, 1e6, 0.0), np.ones(1), np.zeros(1))
+        ends = (False, np.inf, d < n, rows)
+        fits = kernels.small_lasso(*asked, *ends, (0.0, FEW_HIDDEN))
+        squares = fits.size**2 * fits.weight
+        found = hidden_by_sums(X[rows], None if s is None else s[rows], squares, n, fit_intercept)
+        seen.add(found.numbers)
+        hides = kernels.small_lasso(*asked, *ends, (HIDDEN, FEW_HIDDEN)) is None
+        assert hides == found.numbers
+    assert True in seen
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
