@@ -13,7 +13,7 @@ import numpy as np
 from ..kernels.contract import CSR
 from ..kernels.device import lives_on_device
 from .rows import as_dense, random_rows, range_of_stored, take_rows
-from .system import System
+from .system import EPS_OF, System
 
 LIGHT_ROWS = 32  # a sample, which shows whether others hide it
 # Rows hide numbers of less than this share of a column's root mean square, if these are more than
@@ -62,7 +62,8 @@ def hidden_in(system: System) -> Hidden:
             return Hidden(False, False)
     rows = random_rows(system.n, LIGHT_ROWS, s)
     with np.errstate(over="ignore", invalid="ignore"):
-        if isinstance(X, np.ndarray) and s is None:  # about zero, they are at least as large
+        # About zero, squares are at least as large. Those of small integers would overflow.
+        if isinstance(X, np.ndarray) and X.dtype in EPS_OF and s is None:
             found = _hidden_by(system, rows, np.einsum("ij,ij->j", X, X))
             if not found.numbers:
                 return found
