@@ -13,7 +13,7 @@
 #define PASTE_(a, b) a##_##b
 #define PASTE(a, b) PASTE_(a, b)
 
-enum { COLUMNS = 128 };
+enum { COLUMNS = 256 };
 
 static void load(double *out, const fastlsgd_matrix *X, int64_t row, int64_t first, int64_t k) {
   const int64_t step = X->col_stride, at = row * X->row_stride + first * step;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from numbers import Real
 from typing import Any, Self
 
@@ -232,12 +233,14 @@ class LeastSquaresRegressor(FromStreams, InferringRegressor):
         self.__dict__.pop("_moments", None)
         X, y, s, one_target = self._validate(X, y, sample_weight, reset=not warm)
         kernels = resolve_backend(self.backend, X)
-        x_mean = self._refuse_non_finite(kernels, X)
+        # Of few numbers, L1 penalties and signs are solved for by a call that looks at X itself.
+        waits = float(self.l1_ratio) > 0.0 or self.positive
+        look = partial(self._refuse_non_finite, kernels, X)
         start = self._start(X.shape[1], y.shape[1]) if warm else None
-        problem = self._problem(X, y, s, x_mean)
+        problem = self._problem(X, y, s, None if waits else look(), look if waits else None)
         return self._solve(kernels, problem, alphas, start, one_target)
 
-    def _problem(self, X, y, s, x_mean: np.ndarray | None = None) -> Problem:
+    def _problem(self, X, y, s, x_mean: np.ndarray | None = None, look=None) -> Problem:
         names = getattr(self, "feature_names_in_", None)
         n_targets = y.shape[1] if y.ndim == 2 else 1
         constraints, factor = constraints_for(self, X.shape[1], n_targets, names)
@@ -251,6 +254,7 @@ class LeastSquaresRegressor(FromStreams, InferringRegressor):
             constraints=constraints,
             penalty_factor=factor,
             x_mean=x_mean,
+            look=look,
         )
 
     def _start(self, d: int, n_targets: int):

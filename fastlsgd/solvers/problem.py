@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -87,11 +87,23 @@ class Problem:
     x_mean: np.ndarray | None = None
     # y, and the constraints, are the user's times 2^-y_exponent: L1 penalties have to be, too.
     y_exponent: int = 0
+    # Raises ValueError for NaN and infinity in X, else returns x_mean; None after the call.
+    look: Callable[[], np.ndarray | None] | None = None
 
     @cached_property
     def weight(self) -> float:
         s = self.sample_weight
         return float(self.X.shape[0] if s is None else s.sum(dtype=np.float64))
+
+    def looked_at(self) -> Problem:
+        """Return the problem with an X that is known to be finite.
+
+        Raises
+        ------
+        ValueError
+            If X has NaN or infinity.
+        """
+        return self if self.look is None else replace(self, x_mean=self.look(), look=None)
 
     def normalised(self) -> tuple[Problem, int]:
         """Return the problem with sample weights near 1, and the power of two taken from them."""

@@ -66,7 +66,11 @@ def fit_regression(
     ------
     numpy.linalg.LinAlgError
         If sums overflow, or X or y hold NaN or infinity.
+    ValueError
+        If `problem.look` finds NaN or infinity in X.
     """
+    if problem.look is not None and problem.is_smooth(alphas):
+        problem = problem.looked_at()
     problem, exponent = problem.normalised()
     problem, lightened_by = problem.lightened(alphas)
     exponent += lightened_by
@@ -79,7 +83,7 @@ def fit_regression(
         x_mean=problem.x_mean,
     )
     if problem.constraints is not None:
-        solutions = _constrained(kernels, problem, alphas, request, solver, n_threads)
+        solutions = _constrained(kernels, problem.looked_at(), alphas, request, solver, n_threads)
     elif solver != "nesterov" and problem.is_smooth(alphas):
         solutions = solve_least_squares(
             TrainingData(kernels, problem.X, problem.y, problem.sample_weight, n_threads),
@@ -135,6 +139,8 @@ def _nonsmooth(
         )
         if found is not None:
             return _means(found, problem.weight)
+    problem = problem.looked_at()
+    request = replace(request, x_mean=problem.x_mean)
     found = _nonsmooth_of_any_size(kernels, problem, alphas, request, solver, n_threads)
     return with_light_rows(make_system(kernels, problem, n_threads), problem, alphas, found)
 

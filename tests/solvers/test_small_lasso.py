@@ -171,3 +171,18 @@ def test_ill_conditioned_columns_and_strict_tolerances_are_left_to_the_general_p
     assert short(X, y, l1=1e-5) is None
     X, y, _ = data_of()
     assert short(X, y, tol=0.0) is None
+
+
+@pytest.mark.parametrize("is_small", [False, True])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize(("n", "d"), [(60, 8), (60, 300), (300, 100)])
+def test_x_that_is_not_finite_is_refused_where_it_is(n, d, bad, is_small, monkeypatch):
+    if not is_small:
+        monkeypatch.setattr(regression, "solve_small_lasso", lambda *args, **kwargs: None)
+    X, y, _ = data_of(n, d)
+    X[3, d - 1] = bad
+    s = np.ones(n)
+    s[3] = 0.0  # which hides it from sums that leave such rows out
+    for weights in (None, s):
+        with pytest.raises(ValueError, match=f"row 3, column {d - 1}"):
+            LeastSquaresRegressor(alpha=0.1, l1_ratio=1.0).fit(X, y, sample_weight=weights)
