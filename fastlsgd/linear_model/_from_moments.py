@@ -21,7 +21,7 @@ from ._base import LinearRegressor, all_or_nothing, backend_name, overflow_expla
 from ._constraints import constraints_for
 
 # Relative errors that sums may cause in weights of float64 without a warning.
-QUIET_ERROR = 1e-8
+QUIET_ERROR = 2e-9
 
 
 def _has_partial_fit(estimator) -> bool:
@@ -57,7 +57,7 @@ class FromMoments(LinearRegressor):
         -----
         The weights are those of `fit` to the rows: to 1e-10 where the columns are well-conditioned.
         For ``factor="gram"`` the relative error is some 1e-16 times the square of the condition,
-        for "qr" times the condition, and a warning names it if it is above 1e-8.
+        for "qr" times the condition, and a warning names it if it is above 2e-9.
 
         Examples
         --------

@@ -48,6 +48,8 @@ from .weights import normalised_weights
 BLOCK_NUMBERS, LEAST_ROWS, MOST_ROWS = 2**24, 2**14, 2**20
 # Numbers of a block that is decomposed by QR: 8 MB.
 QR_NUMBERS = 2**20
+# Numbers that are copied before Ctrl-C is looked for.
+NUMBERS_AT_ONCE = 2**22
 # A column that loses more than this to the square of its mean is summed again about its mean.
 MEAN_CANCELLATION = 30.0
 # What is left of a column by a subtraction has lost as many digits as this number has.
@@ -603,13 +605,7 @@ def _triangle(system: System, place: Place, moved: bool = False) -> TriangularSu
     origin.
     """
     d = system.d
-    rows = as_dense(system.X) - place.origin[:d]
-    ones, y = np.ones((system.n, 1)), system.y
-    if system.sample_weight is not None:
-        counts = system.sample_weight > 0.0
-        roots = np.sqrt(system.sample_weight[counts])[:, None]
-        rows, ones, y = rows[counts] * roots, roots, y[counts] * roots
-    A = np.concatenate([ones, rows], axis=1)
+    A, y = _with_ones(system, place.origin[:d])
     if not np.isfinite(A).all():
         raise NotTrustworthy("overflow")
     R, slopes, rest = decomposed(A, y)
@@ -623,3 +619,24 @@ def _triangle(system: System, place: Place, moved: bool = False) -> TriangularSu
     _refuse_range(system, squares, y_squares, place.origin[d:])
     placed = replace(place, weight=float(R[0, 0]) ** 2, offset=offset)
     return TriangularSums(placed, R[1:, 1:], slopes[1:], rest)
+
+
+def _with_ones(system: System, origin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows about an origin after a column of ones, and y, both times weights' roots.
+
+    They are copied some at a time, so that Ctrl-C is handled in between: the pages of a fresh
+    block of 500 MB take seconds to clear on a machine under load.
+    """
+    n, s = system.n, system.sample_weight
+    counted = np.arange(n) if s is None else np.flatnonzero(s > 0.0)
+    A, step = np.empty((len(counted), system.d + 1)), max(1, NUMBERS_AT_ONCE // (system.d + 1))
+    for start in range(0, len(counted), step):
+        part = slice(start, start + step)
+        rows = row_slice(system.X, start, min(start + step, n)) if s is None else None
+        rows = take_rows(system.X, counted[part]) if rows is None else rows
+        A[part, 0] = 1.0
+        A[part, 1:] = as_dense(rows) - origin
+        if s is not None:
+            A[part] *= np.sqrt(s[counted[part]])[:, None]
+    y = system.y if s is None else system.y[counted] * np.sqrt(s[counted])[:, None]
+    return A, y

@@ -55,8 +55,13 @@ class SurrogateRows:
         constraints: Constraints | None = None,
         penalty_factor: np.ndarray | None = None,
     ) -> SurrogateRows:
-        sums = sums if fit_intercept else about_zero(sums)
+        d = sums.n_features
         R, q, rest = sums.root()
+        if not fit_intercept:
+            # The mean is a row of its own: sums about zero would hold little of how columns vary.
+            mean = np.sqrt(sums.place.weight) * sums.place.mean
+            R, q = np.vstack([R, mean[:d]]), np.vstack([q, mean[d:]])
+            sums = about_zero(sums)
         X, y = np.zeros((len(R) + 1, sums.n_features)), np.zeros((len(R) + 1, len(rest)))
         columns, exponent = varying(sums), even_exponent(sums.place.weight)
         units = sums.place.units - exponent // 2
@@ -186,23 +191,26 @@ def unit_of_errors(sums: Sums) -> int:
 
 def mean_squared_errors(
     sums: Sums, coefs: np.ndarray, intercepts: np.ndarray, unit: int
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the mean squared residuals of weights (k, t, d) over rows and targets, (k,).
 
-    They are those of y times 2^-unit, of which `unit_of_errors` finds one. The second value is the
-    rounding that each of them may have.
+    They are those of y times 2^-unit, of which `unit_of_errors` finds one. The second value is what
+    the rounding of sums may add to each of them, the third what that of predictions may.
     """
     exponent = even_exponent(sums.place.weight)
     unit += exponent // 2
     d, place = sums.n_features, sums.place
     mean, by = place.plain_mean, place.units[d:] - unit
     off = np.sqrt(place.weight) * np.ldexp(intercepts + coefs @ mean[:d] - mean[d:], -unit)
-    errors, rounding = np.empty(len(coefs)), np.empty(len(coefs))
+    errors, rounding, predicted = (np.empty(len(coefs)) for _ in range(3))
     xx, xy, yy = sums.products()
     R, q, rest = sums.root() if sums.factor == "qr" else (xx, xy, yy)
     xy, q, yy, rest = (
         np.ldexp(*pair) for pair in ((xy, by), (q, by), (yy, 2 * by), (rest, 2 * by))
     )
+    # Terms of predictions that are as large as y are rounded in any fit; these may be far larger.
+    cancelled = np.abs(intercepts) + np.abs(coefs) @ np.abs(mean[:d]) + np.abs(mean[d:])
+    cancelled = np.sqrt(place.weight) * np.ldexp(cancelled, -unit)
     for k, w in enumerate(np.ldexp(coefs, place.units[:d] - unit)):
         quadratic, cross = np.einsum("td,td->t", w @ xx, w), np.einsum("td,dt->t", w, xy)
         terms = float((quadratic + 2.0 * np.abs(cross) + yy).sum())
@@ -211,8 +219,10 @@ def mean_squared_errors(
         else:
             own, rounding[k] = quadratic - 2.0 * cross + yy, EPS * terms
         errors[k] = float(own.sum()) + float((off[k] ** 2).sum())
+        size = EPS * float(np.linalg.norm(np.maximum(cancelled[k] - 4.0 * np.sqrt(yy), 0.0)))
+        predicted[k] = size * (2.0 * np.sqrt(max(errors[k], 0.0)) + size)
     weight = np.ldexp(place.weight, -exponent) * coefs.shape[1]
-    return errors / weight, ROUNDINGS * rounding / weight
+    return errors / weight, ROUNDINGS * rounding / weight, predicted / weight
 
 
 def all_but_one(parts: Sequence[Sums]) -> list[Sums]:

@@ -250,6 +250,28 @@ def test_small_errors_of_folds_are_told_by_qr_only():
     assert 1e-19 < model.mse_path_.max() < 1e-16
 
 
+def test_errors_of_folds_that_cancelling_terms_of_predictions_hide_are_told():
+    X, _, _ = data(n=90)
+    X = (X - X.mean(axis=0)) / X.std(axis=0) + 1e7
+    y = (X - 1e7) @ np.arange(1.0, 6.0) + 1e-3 * np.random.default_rng(0).normal(size=90)
+    for factor in ("gram", "qr"):
+        with pytest.warns(UserWarning, match="predictions themselves are rounded|told apart only"):
+            LeastSquaresCV(alphas=[1e-9]).fit_moments(parts(X, y, factor=factor))
+
+
+def test_a_lasso_without_an_intercept_sees_how_columns_far_from_zero_vary():
+    """A Gram matrix about zero would hold 2 digits of that, and choose one column for all."""
+    X, _, _ = data(n=90)
+    X = (X - X.mean(axis=0)) / X.std(axis=0) + 1e7
+    y = (X - 1e7) @ [2.0, -1.0, 3.0, -3.0, -1.0]
+    model = LeastSquaresRegressor(alpha=0.01, l1_ratio=0.5, fit_intercept=False)
+    with pytest.raises(ValueError, match="depend on each other as far as"):
+        model.fit_moments(Moments.from_data(X, y))
+    with pytest.warns(ConvergenceWarning, match="may be off"):
+        model.fit_moments(Moments.from_data(X, y, factor="qr"))
+    assert np.abs(model.predict(X) - y).max() < 0.2
+
+
 def test_what_needs_rows_says_so():
     X, y, _ = data()
     moments = Moments.from_data(X, y)
