@@ -14,7 +14,13 @@ from ..kernels.contract import Kernels
 from ..moments import Moments
 from ..solvers.factors import EPS, GRAM_CONDITION
 from ..solvers.moments import Sums
-from ..solvers.moments_regression import Options, SurrogateRows, evidence_from, fit_rows
+from ..solvers.moments_regression import (
+    Options,
+    SurrogateRows,
+    evidence_from,
+    fit_rows,
+    has_one_direction,
+)
 from ..solvers.serial_blas import serial_blas
 from ..solvers.solution import Solution
 from ._base import LinearRegressor, all_or_nothing, backend_name, overflow_explained
@@ -183,13 +189,24 @@ class FromMoments(LinearRegressor):
             if not all(np.isfinite(found.coef).all() for found in solutions):
                 raise np.linalg.LinAlgError("weights that are not finite")
         condition = max(found.condition for found in solutions)
+        may_hide = EPS * condition >= 1.0
         if rows.sums.factor == "gram":
             _judge_condition(condition, refuse)
+            # With L1 penalties, the condition is that of columns which a large row may have chosen.
+            may_hide = condition <= GRAM_CONDITION and not rows.problem.is_smooth(alphas)
         elif QUIET_ERROR < EPS * condition < 1.0:  # beyond, they depend: weights of least norm
             warnings.warn(
                 f"The weights may be off by {EPS * condition:.0e} of their size, since the "
                 f"condition of the columns is {condition:.2g}: penalise the weights (alpha), or "
                 f"leave columns out.",
+                ConvergenceWarning,
+                stacklevel=5,
+            )
+        if may_hide and has_one_direction(rows.sums):
+            warnings.warn(
+                "Columns are multiples of each other as far as the sums can tell. Where one row is "
+                "far larger or heavier than the others, this is since the sums hold nothing of "
+                "these: fit the rows themselves, or leave that one out.",
                 ConvergenceWarning,
                 stacklevel=5,
             )

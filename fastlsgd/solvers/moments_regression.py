@@ -30,6 +30,8 @@ from .solution import Solution
 from .threaded_products import product
 from .weights import even_exponent
 
+# Three columns whose correlations are this close to 1 differ by few digits of a Gram matrix.
+LEAST_APART = 1e-9
 # Sums of squares may be off by this many times the rounding of their largest terms.
 ROUNDINGS = 100.0
 
@@ -182,6 +184,22 @@ def evidence_from(rows: SurrogateRows, solution: Solution) -> list[Evidence] | N
         )
         for coef, b, residual, target in found
     ]
+
+
+def has_one_direction(sums: Sums) -> bool:
+    """Return whether all columns, or three of them, have one direction as far as sums can tell.
+
+    It is so beside a row so large that its square holds no digits of those of the others. Two
+    columns among others may well be multiples of each other, as a dummy and its opposite are.
+    """
+    columns = varying(sums)
+    if sums.place.n_rows <= 2 or len(columns) < 2:
+        return False
+    xx = sums.products()[0][np.ix_(columns, columns)]
+    norms = np.sqrt(np.diag(xx))
+    least = LEAST_APART if sums.factor == "gram" else 4.0 * EPS * len(xx)
+    alike = np.abs(xx) / norms / norms[:, None] >= 1.0 - least
+    return int(alike.sum(axis=0).max()) >= min(len(columns), 3)
 
 
 def unit_of_errors(sums: Sums) -> int:

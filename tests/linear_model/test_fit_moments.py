@@ -272,6 +272,21 @@ def test_a_lasso_without_an_intercept_sees_how_columns_far_from_zero_vary():
     assert np.abs(model.predict(X) - y).max() < 0.2
 
 
+@pytest.mark.parametrize(
+    ("factor", "size", "options"),
+    [("qr", 1e18, {}), ("gram", 1e10, {"alpha": 1.0, "l1_ratio": 1.0})],
+)
+def test_a_row_that_hides_the_others_is_told(factor, size, options):
+    X, y, _ = data(n=90)
+    model = LeastSquaresRegressor(**options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.fit_moments(Moments.from_data(X, y, factor=factor))
+    X[7] *= size
+    with pytest.warns(ConvergenceWarning, match="multiples of each other as far as"):
+        model.fit_moments(Moments.from_data(X, y, factor=factor))
+
+
 def test_what_needs_rows_says_so():
     X, y, _ = data()
     moments = Moments.from_data(X, y)
