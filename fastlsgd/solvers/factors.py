@@ -24,6 +24,8 @@ LONG_CHOLESKY = 2500
 SMALL_RIGHT_SIDE = 10_000
 # Up to this condition a float64 Gram matrix is a good metric: eps times its square is small.
 GRAM_CONDITION = 3e6
+# The inverse of a Gram matrix has errors of eps times the squared condition: 8 digits up to here.
+INVERSE_CONDITION = 3e3
 
 
 class NotTrustworthy(ArithmeticError):

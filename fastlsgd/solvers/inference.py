@@ -18,7 +18,7 @@ from scipy import stats
 from ..kernels.contract import Kernels
 from ..kernels.device import DeviceArray
 from .eigen import svd
-from .factors import EPS, TINY, SingularFactor, TriangularFactor, solve_upper
+from .factors import EPS, INVERSE_CONDITION, TINY, SingularFactor, TriangularFactor, solve_upper
 from .interrupt import call_loss_gradient
 from .many_classes import ClassTargets
 from .orthogonal import rank_tolerance
@@ -31,8 +31,6 @@ CONSTANT = 8.0 * EPS
 PERFECT = 32.0 * EPS
 # A weight (of columns of norm 1) with more than this share in the null space has no estimate.
 NOT_ESTIMABLE = 1e-6
-# The inverse of a Gram matrix has errors of eps times the squared condition: 8 digits up to here.
-INVERSE_CONDITION = 3e3
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,11 @@
 1. `cg`, for many columns or sparse rows: conjugate gradients in the columns' own scales, as long as
    their rate of convergence promises an end before a Gram matrix would be ready;
 2. `gram`: one pass for A^T A, whose Cholesky factor is the metric of a descent on the true
-   residual, which most often takes two passes; good for conditions up to some 1e6;
+   residual, which most often takes two passes; good for conditions up to some 1e6. Where columns
+   of many rows depend on each other beyond doubt, its eigenvectors are (`row_space.py`);
 3. `sketch`: descent by conjugate gradients, with R of a random sketch as the metric, for any
    condition short of rank deficiency;
-4. `qr`: LAPACK's QR, for linearly dependent columns and units whose squares overflow.
+4. `qr`: LAPACK's QR, for other dependent columns and units whose squares overflow.
 
 For fewer rows than columns it takes the dual and QR of wide.py; of sparse rows, `cg` first where
 that is cheaper. For few numbers, `small.py` does what `gram` does in fewer calls.
@@ -22,7 +23,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .._threads import is_small
-from ..kernels.contract import CSR, Matrix, working_dtype
+from ..kernels.contract import CSR, working_dtype
 from ..kernels.device import lives_on_device
 from .conjugate import CG_CONDITION, Goal, Iterate, descend
 from .conjugate_rows import solve_by_rows
@@ -35,11 +36,13 @@ from .factors import (
 )
 from .graded import GRADED, is_graded, is_rounding, solve_graded
 from .orthogonal import SKETCH_ROWS, sketch_factor, solve_by_qr
-from .rows import as_dense, as_scipy, random_rows, sparse_gram_passes, take_rows
+from .row_grades import grade_of, hidden_grade, refuse_graded
+from .row_space import RowSpaceFactor, row_space
+from .rows import as_dense, random_rows, sparse_gram_passes, take_rows
 from .serial_blas import serial_blas
 from .small import solve_small
 from .solution import Solution
-from .system import DENSE_NUMBERS, FAR, LEAST_SAMPLE, ORIGIN_ROWS, System, hides_spread
+from .system import DENSE_NUMBERS, FAR, ORIGIN_ROWS, System, hides_spread
 from .training import TrainingData
 from .weights import normalised_weights
 from .wide import MOST_DUAL_ROWS, solve_dual, solve_rows_by_qr
@@ -336,25 +339,58 @@ def _by_gram(system: System, request: Request) -> Solution:
             return from_gram(system, request, *system.centred_gram(rough=True), most)
         except NotTrustworthy:
             pass
-    return from_gram(system, request, *system.centred_gram(), GRAM_CONDITION)
+    xx, xy = system.centred_gram()
+    try:
+        return from_gram(system, request, xx, xy, GRAM_CONDITION)
+    except NotTrustworthy:
+        if not _may_take_row_space(system):
+            raise
+    return _by_row_space(system, request, xx, xy)
 
 
 def from_gram(
     system: System, request: Request, xx: np.ndarray, xy: np.ndarray, most: float
 ) -> Solution:
+    factor = cholesky_factor(xx, system.alpha, _gram_scale(system, xx))
+    if factor.condition > most:
+        raise NotTrustworthy("the condition's square exceeds what rounding leaves")
+    return _refined(system, factor, request, xy)
+
+
+def _gram_scale(system: System, xx: np.ndarray) -> np.ndarray:
+    """Return the reciprocals of the columns' norms, the penalty included, from A^T A."""
     squares = np.diag(xx).astype(np.float64)
     scale = system.columns_scale(squares)
     system.refuse_underflow(squares)
-    scale = np.where(scale > 0.0, 1.0 / np.sqrt(squares + system.alpha + (scale == 0.0)), 0.0)
-    factor = cholesky_factor(xx, system.alpha, scale)
-    if factor.condition > most:
-        raise NotTrustworthy("the condition's square exceeds what rounding leaves")
+    return np.where(scale > 0.0, 1.0 / np.sqrt(squares + system.alpha + (scale == 0.0)), 0.0)
+
+
+def _refined(
+    system: System, factor: TriangularFactor | RowSpaceFactor, request: Request, xy: np.ndarray
+) -> Solution:
+    """Return the weights that a factor of A^T A gives, corrected by the residuals."""
     _read_in_float64(system, factor.condition)
     z = factor.whiten(xy.T)
     coef = factor.unwhiten(z)
     start = Iterate(coef, system.intercept_for(coef), relative_gradient=1.0)
     unit = np.sqrt((z * z).sum(axis=1))
     return _descended("gram", system, factor, start, unit, request.goal(), sharp=True)
+
+
+def _may_take_row_space(system: System) -> bool:
+    """Return whether there may be a row space to find, in less time than QR takes."""
+    is_tall = system.n >= SKETCH_ROWS * system.d
+    return is_tall and system.alpha == 0.0 and not lives_on_device(system.X)
+
+
+def _by_row_space(system: System, request: Request, xx: np.ndarray, xy: np.ndarray) -> Solution:
+    """Solve where columns depend on each other, for the weights of least norm."""
+    found = row_space(system, xx, _gram_scale(system, xx))
+    refuse_graded(system, found.factor.scale)
+    if system.precision == "float32":  # in columns of unlike units, weights were up to 5e-6 off
+        system.is_far, system.precision = True, "float64"
+    solution = _refined(system, found.factor, request, xy)
+    return replace(solution, rank=found.rank, singular=found.singular)
 
 
 def _read_in_float64(system: System, condition: float) -> None:
@@ -381,7 +417,7 @@ def _by_sketch(system: System, request: Request) -> Solution:
         raise NotTrustworthy("QR of so few rows costs no more than its sketch, and rounds less")
     is_ill = sketch.factor.condition > GRADED
     scale = sketch.factor.scale
-    if is_ill and max(_grade(system.row_sizes(scale), 0.0), _hidden_grade(system, scale)) > GRADED:
+    if is_ill and max(grade_of(system.row_sizes(scale), 0.0), hidden_grade(system, scale)) > GRADED:
         raise NotTrustworthy("rows differ too much in size")
     _read_in_float64(system, sketch.factor.condition)
     coef = sketch.factor.unwhiten(sketch.start)
@@ -405,8 +441,8 @@ def _by_quick_cg(system: System, request: Request) -> Solution:
 def _by_cg(system: System, request: Request, budget: int | None = None) -> Solution:
     system.find_centre()
     factor = DiagonalFactor(_sampled_scale(system))
-    grade = _grade(system.row_sizes(factor.scale), LIGHT_SHARE)
-    grade = max(grade, _hidden_grade(system, factor.scale))
+    grade = grade_of(system.row_sizes(factor.scale), LIGHT_SHARE)
+    grade = max(grade, hidden_grade(system, factor.scale))
     if grade > GRADED and _has_factor(system):
         raise NotTrustworthy("rows differ too much in size")
     coef = np.zeros((system.t, system.d)) if request.start is None else request.start
@@ -433,7 +469,7 @@ def _unit_at_zero(system: System, factor: DiagonalFactor) -> np.ndarray:
 def _descended(
     name: str,
     system: System,
-    factor: TriangularFactor | DiagonalFactor,
+    factor: TriangularFactor | DiagonalFactor | RowSpaceFactor,
     start: Iterate,
     unit: np.ndarray | None,
     goal: Goal,
@@ -473,55 +509,7 @@ def _has_factor(system: System) -> bool:
 
 def is_ruled_by_few_rows(system: System) -> bool:
     """Return whether a few rows are so large that the gradient tells nothing of the others."""
-    return _grade(system.row_sizes(_sampled_scale(system)), LIGHT_SHARE) > GRADED
-
-
-def _grade(sizes: np.ndarray, share: float) -> float:
-    """Return the rows' root mean square over the size that all but this share of them exceed.
-
-    Rows of zeros do not count.
-    """
-    sizes = sizes[sizes > 0.0]
-    if len(sizes) == 0:
-        return 1.0
-    sizes /= sizes.max()
-    least = np.partition(sizes, k := int(share * (len(sizes) - 1)))[k]
-    return float(np.sqrt(np.mean(sizes * sizes)) / least)
-
-
-def _hidden_grade(system: System, scale: np.ndarray) -> float:
-    """Return how much larger a column's root mean square is than its spread in ordinary rows.
-
-    Where large rows move the mean, all ordinary rows are about equally far from it, so that their
-    sizes about it tell nothing of how they differ.
-    """
-    if not system.fit_intercept:
-        return 1.0
-    count = max(LEAST_SAMPLE, min(ORIGIN_ROWS, DENSE_NUMBERS // system.d))
-    rows = random_rows(system.n, count, system.host_weights)
-    A, scale = _often_stored(take_rows(system.X, rows), scale)
-    A = np.abs(A - np.median(A, axis=0))
-    counted = (A > 0.0) & (scale > 0.0)
-    logs = np.log(A, out=np.zeros_like(A), where=counted).sum(axis=0)
-    counts = np.count_nonzero(counted, axis=0)
-    known = 4 * counts > len(A)
-    if not known.any():
-        return 1.0
-    typical = np.exp(logs[known] / counts[known]) * scale[known]
-    return float(1.0 / (typical.min() * np.sqrt(system.weight)))
-
-
-def _often_stored(rows: Matrix, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows, dense, and the scale, of columns that have numbers in a quarter of them.
-
-    The median of any other column is zero, and it has too few numbers to tell of ordinary rows. For
-    295 x 3,319 sparse numbers, the medians of all columns took as long as the rest of the descent.
-    """
-    if not isinstance(rows, CSR):
-        return as_dense(rows), scale
-    stored = as_scipy(rows)
-    often = np.flatnonzero(4 * np.bincount(stored.indices, minlength=len(scale)) > rows.shape[0])
-    return stored[:, often].toarray(), scale[often]
+    return grade_of(system.row_sizes(_sampled_scale(system)), LIGHT_SHARE) > GRADED
 
 
 def _sampled_scale(system: System) -> np.ndarray:

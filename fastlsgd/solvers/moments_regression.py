@@ -21,8 +21,8 @@ import numpy as np
 from ..kernels.contract import Kernels
 from .constraints import Constraints
 from .cross_validation import default_alphas
-from .factors import EPS
-from .inference import INVERSE_CONDITION, Evidence
+from .factors import EPS, INVERSE_CONDITION
+from .inference import Evidence
 from .moments import MOST_SQUARE, Sums, about_zero, varying
 from .problem import Problem
 from .regression import fit_regression

@@ -597,10 +597,13 @@ class System:
         slope -= np.outer(self.weight * mean, self.centre)
         return Gradient(squares, slope + self.alpha * coef, mean)
 
-    def apply(self, coef: np.ndarray) -> np.ndarray:
-        """Return (A^T A + alpha I) w for each row w of `coef`, of which there may be any number."""
+    def apply(self, coef: np.ndarray, *, is_exact: bool = False) -> np.ndarray:
+        """Return (A^T A + alpha I) w for each row w of `coef`, of which there may be any number.
+
+        Where it is to be exact, the rows are read in float64 about their mean.
+        """
         zeros = repeated(0.0, (self.n, len(coef)), self.y)
-        if self.is_far:
+        if self.is_far or is_exact:
             out = self._about(self.centre, zeros, coef, np.zeros(len(coef))).coef
             out *= self.weight
         else:

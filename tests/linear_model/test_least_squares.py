@@ -84,6 +84,59 @@ def test_dependent_columns_have_weights_of_least_norm():
     close(wide.predict(X[:5]), y[:5])
 
 
+def with_dependent_columns(seed):
+    """One-hot columns, multiples and sums of columns, all in units of their own, and weights."""
+    rng = np.random.default_rng(seed)
+    n = 3000
+    codes = [np.eye(k)[rng.integers(0, k, n)] for k in (3, 5)]
+    B = rng.normal(size=(n, 6)) * (rng.random((n, 6)) < 0.5) + rng.integers(0, 4)
+    B = np.round(64.0 * B) / 64.0  # so that sums are exact in float32 too
+    X = np.hstack([*codes, B, 1.75 * B[:, :1], B[:, 1:3].sum(axis=1)[:, None]])
+    X = X[:, rng.permutation(X.shape[1])] * 2.0 ** rng.integers(-9, 10, X.shape[1])
+    Y = X / np.linalg.norm(X, axis=0) @ rng.normal(size=(X.shape[1], 2)) * 50
+    s = rng.choice([0.0, 0.5, 1.0, 2.0], n) if seed % 2 else None
+    return X, Y + rng.normal(size=Y.shape), s
+
+
+@pytest.mark.parametrize("kind", [np.array, sp.csr_array])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_dependent_columns_of_many_rows_as_by_qr(kind, dtype):
+    for seed in range(6):
+        X, Y, s = with_dependent_columns(seed)
+        fit_intercept = bool(seed % 3)
+        auto, qr = (
+            LeastSquaresRegressor(solver=solver, fit_intercept=fit_intercept).fit(
+                kind(X.astype(dtype)), Y, sample_weight=s
+            )
+            for solver in ("auto", "qr")
+        )
+        assert auto.solver_ == "gram"
+        close(auto.coef_, qr.coef_, 1e-8 if dtype == np.float64 else 1e-6)
+        close(auto.intercept_, qr.intercept_, 1e-8 if dtype == np.float64 else 1e-6)
+    auto, qr = (
+        LeastSquaresRegressor(solver=solver).fit(kind(X.astype(dtype)), Y[:, 0], sample_weight=s)
+        for solver in ("auto", "qr")
+    )
+    assert str(auto.summary()) == str(qr.summary())
+
+
+@pytest.mark.parametrize("kind", [np.array, sp.csr_array])
+def test_columns_that_only_seem_to_be_dependent_keep_their_own_weights(kind):
+    """A Gram matrix shows nothing of a direction of 1e-9, or of one that a light row has."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(3000, 8))
+    X[:, 7] = X[:, 0] + 1e-9 * X[:, 7]
+    y = X @ np.ones(8) + 1e-3 * (X[:, 7] - X[:, 0]) * 1e9
+    close(LeastSquaresRegressor().fit(kind(X), y).predict(X), y, 1e-9)
+    X[:, 7] = X[:, 0]
+    X[0, 7] += 1.0
+    s = np.ones(len(X))
+    s[0] = 1e-24
+    y = X @ np.arange(8.0)
+    model = LeastSquaresRegressor().fit(kind(X), y, sample_weight=s)
+    np.testing.assert_allclose(model.coef_, np.arange(8.0), atol=1e-3)
+
+
 def test_float32_with_columns_and_targets_off_centre():
     """scikit-learn's issue 33032: there, sums of float32 squares go wrong."""
     rng = np.random.default_rng(0)
