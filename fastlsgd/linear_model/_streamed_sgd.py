@@ -180,7 +180,8 @@ def loss_after(loss: float, model, n_rows: int) -> float:
     StreamError
         If they overflow.
     """
-    loss += n_rows * model.loss_curve_[-1]
+    if n_rows:  # else there was no epoch, and perhaps never one
+        loss += n_rows * model.loss_curve_[-1]
     if not math.isfinite(loss):
         raise StreamError("Squares of y overflow, by which passes are judged: rescale y.")
     return loss

@@ -217,7 +217,8 @@ def range_of_stored(X: CSR) -> tuple[float, float]:
     least, largest = np.inf, 0.0
     first, last = np.asarray(X.indptr[:: X.shape[0]]).tolist()
     for start in range(first, last, CHUNK_NUMBERS):
-        size = np.abs(np.asarray(X.data[start : min(start + CHUNK_NUMBERS, last)]))
+        span = slice(start, min(start + CHUNK_NUMBERS, last))
+        size = np.abs(np.asarray(X.data[span], dtype=np.float64))  # that of int8's -128 is negative
         largest = max(largest, float(size.max()))
         smallest = float(size.min())
         if smallest == 0.0:
