@@ -189,11 +189,12 @@ class FromMoments(LinearRegressor):
             if not all(np.isfinite(found.coef).all() for found in solutions):
                 raise np.linalg.LinAlgError("weights that are not finite")
         condition = max(found.condition for found in solutions)
-        may_hide = EPS * condition >= 1.0
+        may_hide = bool(EPS * condition >= 1.0)
         if rows.sums.factor == "gram":
             _judge_condition(condition, refuse)
             # With L1 penalties, the condition is that of columns which a large row may have chosen.
-            may_hide = condition <= GRAM_CONDITION and not rows.problem.is_smooth(alphas)
+            is_smooth = rows.problem.is_smooth(alphas)
+            may_hide = bool(condition <= GRAM_CONDITION) and not is_smooth
         elif QUIET_ERROR < EPS * condition < 1.0:  # beyond, they depend: weights of least norm
             warnings.warn(
                 f"The weights may be off by {EPS * condition:.0e} of their size, since the "

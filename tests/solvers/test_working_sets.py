@@ -381,3 +381,20 @@ def test_correlated_columns_of_several_targets(backend):
     for y, w in zip(Y.T, model.coef_, strict=True):
         best = objective(X, y, peer(X, y, alpha=alpha, l1_ratio=1.0), alpha, 1.0)
         assert objective(X, y, w, alpha, 1.0) <= best * (1.0 + 1e-10)
+
+
+def test_float32_descent_is_for_targets_whose_weights_float32_holds(monkeypatch):
+    kernels, calls = load_backend("native"), []
+    descent = kernels.column_descent
+    monkeypatch.setattr(
+        kernels, "column_descent", lambda *given: calls.append(given) or descent(*given)
+    )
+    X, y = wide("plain", n=100, d=12_000)
+    found = []
+    for unit in (0, -330):
+        calls.clear()
+        alpha = 0.1 * np.ldexp(strongest(X, y, 1.0), unit)
+        model = LeastSquaresRegressor(l1_ratio=1.0, alpha=alpha).fit(X, np.ldexp(y, unit))
+        assert bool(calls) == (unit == 0)
+        found.append(np.ldexp(model.coef_, -unit))
+    np.testing.assert_allclose(found[1], found[0], rtol=0.0, atol=1e-9)
