@@ -41,6 +41,16 @@ class SegmentRows(NamedTuple):
     sample_weight: np.ndarray | None
 
 
+class _FitsAgain(NamedTuple):
+    """What a segment is fitted again from, and where its results go."""
+
+    kernels: SegmentKernels
+    rows: SegmentRows
+    segments: Segments
+    fits: SegmentFits
+    units: SegmentUnits
+
+
 def fit_rows_of_segments(
     kernels: SegmentKernels, rows: SegmentRows, segments: Segments, n_threads: int
 ) -> SegmentFits:
@@ -75,10 +85,11 @@ def mend_out_of_range(
         if len(beyond):
             _fit_all_in_other_units(kernels, rows, segments, fits, units)
         return units
+    again = _FitsAgain(kernels, rows, segments, fits, units)
     for k in beyond:
-        _fit_in_other_units(kernels, rows, segments, int(k), fits, units)
+        _fit_in_other_units(again, int(k))
     for k in np.flatnonzero(_is_heavy(rows, segments) & (fits.status != SegmentStatus.SHORT)):
-        _fit_beside_heavy_rows(kernels, rows, segments, int(k), fits, units)
+        _fit_beside_heavy_rows(again, int(k))
     return units
 
 
@@ -170,15 +181,9 @@ def _rows_of(rows: SegmentRows, segments: Segments, k: int) -> SegmentRows:
     return SegmentRows(np.asarray(X[at], np.float64), np.asarray(y[at], np.float64), s)
 
 
-def _fit_in_other_units(
-    kernels: SegmentKernels,
-    rows: SegmentRows,
-    segments: Segments,
-    k: int,
-    fits: SegmentFits,
-    units: SegmentUnits,
-) -> None:
+def _fit_in_other_units(again: _FitsAgain, k: int) -> None:
     """Fit segment k again, columns and weights divided by powers of two, and write its results."""
+    kernels, rows, segments, fits, units = again
     A, b, s = _rows_of(rows, segments, k)
     of_columns, of_target = _exponents(A), _exponents(b)
     if of_columns is None or of_target is None:
@@ -210,18 +215,12 @@ def _fit_in_other_units(
     units.error[k] = of_target - np.append(of_columns, 0)
 
 
-def _fit_beside_heavy_rows(
-    kernels: SegmentKernels,
-    rows: SegmentRows,
-    segments: Segments,
-    k: int,
-    fits: SegmentFits,
-    units: SegmentUnits,
-) -> None:
+def _fit_beside_heavy_rows(again: _FitsAgain, k: int) -> None:
     """Fit segment k by QR of its rows, and write the result; errors may be NaN beside 1e40.
 
     Beside a row of 1e30 times their weight, sums leave the others 3 digits.
     """
+    kernels, rows, segments, fits, units = again
     X, y, s = _rows_of(rows, segments, k)
     assert s is not None
     known = np.isfinite(X).all(axis=1) & np.isfinite(y[:, 0])
