@@ -29,6 +29,29 @@ static void permute(int64_t *rows, int64_t n, bitgen_t *generator) {
   }
 }
 
+int64_t fastlsgd_keys_below(int64_t *places, double *keys, double limit, uint64_t start,
+                            int64_t n) {
+  /* Rounding takes no number above this one below the limit, so that few have to be rounded. */
+  const double most = limit * 0x1p64 + 0x1p12;
+  const uint64_t upper = most < 0x1p64 ? (uint64_t)most : UINT64_MAX;
+  const uint64_t step = 0x9E3779B97F4A7C15u;
+  uint64_t next = start * step;
+  int64_t count = 0;
+  for (int64_t k = 0; k < n; ++k) {
+    uint64_t z = next += step;
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
+    z ^= z >> 31;
+    if (z <= upper) {
+      const double key = (double)z * 0x1p-64;
+      places[count] = k;
+      keys[count] = key;
+      count += key < limit;
+    }
+  }
+  return count;
+}
+
 void fastlsgd_permute(int64_t *orders, int64_t n_orders, int64_t n, void *generator) {
   for (int64_t k = 0; k < n_orders; ++k) permute(orders + k * n, n, generator);
 }

@@ -74,7 +74,8 @@ def learned_from_rows(X, y, s, learned: Learned, more: dict[str, Any]) -> Learne
     y, s = prepared(X, y, s, None)
     model.partial_fit(X, y, sample_weight=s, **more)
     n = rows_of_weight(X.shape[0], s)
-    return Learned(model, loss_after(learned.loss, model, n), learned.n_rows + n)
+    mean_loss = model.loss_curve_[-1] if n else 0.0  # without a row, there may be none yet
+    return Learned(model, loss_after(learned.loss, mean_loss, n), learned.n_rows + n)
 
 
 class Chain:

@@ -12,14 +12,14 @@ import numpy as np
 
 cimport numpy as cnp
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
 
 from .contract import CSR, Epochs, Gram, TargetGradients, empty_fits, empty_small_lassos
 
 cnp.import_array()
 
-__all__ = ["MAKES_WINDOWS", "SUMS_ARE_SPLIT", "column_descent", "column_products", "coordinate_descent", "descend_rows", "fit_segments", "gram", "isa", "label_bounds", "loss_gradient", "permute", "predict", "row_dots", "row_squares", "row_sums", "sgd_epoch", "sgd_epochs", "small_lasso", "small_least_squares", "small_weights", "solve_small_batch", "solve_triangle", "sort_codes", "update_triangle", "walk_sets"]
+__all__ = ["MAKES_WINDOWS", "SUMS_ARE_SPLIT", "column_descent", "column_products", "coordinate_descent", "descend_rows", "fit_segments", "gram", "isa", "keys_below", "label_bounds", "loss_gradient", "permute", "predict", "row_dots", "row_squares", "row_sums", "sgd_epoch", "sgd_epochs", "small_lasso", "small_least_squares", "small_weights", "solve_small_batch", "solve_triangle", "sort_codes", "update_triangle", "walk_sets"]
 
 MAKES_WINDOWS = True
 SUMS_ARE_SPLIT = False
@@ -246,6 +246,7 @@ cdef extern from "label_bounds.h" nogil:
 
 cdef extern from "permutations.h" nogil:
     void fastlsgd_permute(int64_t *orders, int64_t n_orders, int64_t n, void *generator)
+    int64_t fastlsgd_keys_below(int64_t *places, double *keys, double limit, uint64_t start, int64_t n)
 
 
 cdef extern from "row_products.h" nogil:
@@ -554,6 +555,18 @@ def permute(bit_generator, cnp.ndarray orders):
     with bit_generator.lock:
         with nogil:
             fastlsgd_permute(orders_p, k, n, generator)
+
+
+def keys_below(double limit, uint64_t start, int64_t n):
+    """Which of n rows have a random key below a limit, and their keys; `start` is the first's number.
+    """
+    cdef cnp.ndarray places = np.empty(n, np.int64), keys = np.empty(n)
+    cdef int64_t *places_p = <int64_t *>_data(places)
+    cdef double *keys_p = <double *>_data(keys)
+    cdef int64_t count
+    with nogil:
+        count = fastlsgd_keys_below(places_p, keys_p, limit, start, n)
+    return places[:count].copy(), keys[:count].copy()
 
 
 def label_bounds(cnp.ndarray labels):

@@ -182,10 +182,13 @@ class TriangleKernels(Protocol):
 
 
 class OrderKernels(Protocol):
-    """Orders of rows: shuffled for epochs of SGD, or by the labels of groups."""
+    """Orders of rows: shuffled for epochs of SGD, or by the labels of groups; samples of rows."""
 
     def permute(self, bit_generator: np.random.BitGenerator, orders: Array) -> None:
         """Shuffle each of the orders (k, n), int64, as RandomState does with this generator."""
+
+    def keys_below(self, limit: float, start: int, n: int) -> tuple[Array, Array]:
+        """Which of n rows have a key below `limit`, and these keys (`solvers/seen_rows.py`)."""
 
     def label_bounds(self, labels: Array) -> Array | None:
         """Where each of the sorted labels begins and the last ends; None if they aren't sorted."""

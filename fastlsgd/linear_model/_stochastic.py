@@ -185,7 +185,7 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
         # knows of the rows of a fit is, whichever epoch's weights were kept.
         of_rows = self._automatic and not call.partial
         before = getattr(self, "_seen", None) if call.go_on else None
-        self._seen = with_seen(before, X, weights, visited)
+        self._seen = with_seen(kernels, before, X, weights, visited)
         self._memory = descent.memory if result.is_last or of_rows else None
         self._y_exponents = y_exponents
         if not call.partial:
@@ -360,26 +360,21 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
         random_state = check_random_state(self.random_state) if shuffles else None
         permute = kernels.permute if has_order_kernels(kernels) else None
         visits = Visits(len(rows.y), rows.visited, random_state, permute)
+        zero_loss = partial(loss_at_zero, rows.y, s, rows.visited)
         is_heard = self.verbose or call.callback is not None or call.callbacks is not None
         max_iter = 1 if call.partial else self.max_iter
         progress = Progress(max_iter, self.verbose) if self.verbose else None
-        fitted = partial(
-            self._as_if_fitted, dtype=working_dtype(rows.X), one_target=rows.one_target
-        )
-        begin_epoch = None if call.callbacks is None else call.callbacks.begin_epoch
-        tell = None
-        if is_heard:
-            tell = listener_unscaled(partial(_tell, progress, call, fitted), rows.y_exponents)
-        listeners = Listeners(begin_epoch, tell)
         try:
-            if call.partial and self._automatic and not is_heard:
-                return one_pass(descent, visits)
+            if call.partial and not is_heard:
+                judged = {} if self._automatic else {"zero_loss": zero_loss}
+                return one_pass(descent, visits, weighted_excess=excess, **judged)
+            listeners = self._listeners(progress, rows, call) if is_heard else None
             with progress or nullcontext():
                 return fit_stochastic(
                     descent,
                     visits,
                     self._stopping(call.partial, rows),
-                    zero_loss=partial(loss_at_zero, rows.y, s, rows.visited),
+                    zero_loss=zero_loss,
                     weighted_excess=excess,
                     listeners=listeners,
                 )
@@ -387,6 +382,14 @@ class BaseSGD(SGDParameters, SparseCoefMixin, CallbackSupportMixin, LinearModel)
             check.explain_non_finite(X=rows.X, y=rows.y, sample_weight=s)
             data = rows.X, rows.y, s, bool(self.fit_intercept)
             raise divergence_explained(diverged, *data, self._rates_in_words()) from diverged
+
+    def _listeners(self, progress: Progress | None, rows: TrainingRows, call: Call) -> Listeners:
+        fitted = partial(
+            self._as_if_fitted, dtype=working_dtype(rows.X), one_target=rows.one_target
+        )
+        tell = listener_unscaled(partial(_tell, progress, call, fitted), rows.y_exponents)
+        begin_epoch = None if call.callbacks is None else call.callbacks.begin_epoch
+        return Listeners(begin_epoch, tell)
 
     def _stopping(self, is_partial: bool, rows: TrainingRows) -> Stopping:
         return Stopping(

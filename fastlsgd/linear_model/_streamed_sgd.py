@@ -23,6 +23,7 @@ from ..streaming.collect import Collection, collect
 from ..streaming.source import StreamError, named
 from ..streaming.stream import Meter, Stream
 from ._base import DRAFT, all_or_nothing
+from ._block_epochs import BlockEpochs
 from ._from_streams import Report, check_stream, n_features_of
 from ._least_squares import LeastSquaresRegressor
 from ._least_squares_classifier import LeastSquaresClassifier
@@ -172,8 +173,8 @@ def _take_data(estimator, moments: Moments, regressor, labels) -> None:
         estimator.classes_ = labels
 
 
-def loss_after(loss: float, model, n_rows: int) -> float:
-    """Return the losses of a pass so far, with those of the last call of `partial_fit`.
+def loss_after(loss: float, mean_loss: float, n_rows: int) -> float:
+    """Return the sum of the losses of a pass so far, with those of so many rows.
 
     Raises
     ------
@@ -181,7 +182,7 @@ def loss_after(loss: float, model, n_rows: int) -> float:
         If they overflow.
     """
     if n_rows:  # else there was no epoch, and perhaps never one
-        loss += n_rows * model.loss_curve_[-1]
+        loss += n_rows * mean_loss
     if not math.isfinite(loss):
         raise StreamError("Squares of y overflow, by which passes are judged: rescale y.")
     return loss
@@ -235,8 +236,10 @@ class _StreamedFit:
                 vars(self.model).update(state.pop("fitted"))
                 vars(self).update(state)
                 self.model.random_state = self.rng
+        epochs = BlockEpochs(self.model, self.more)
         while not passes_have_ended(self.model, self.losses):
-            self._pass(file, meter)
+            self._pass(epochs, file, meter)
+        epochs.publish()
         if file is not None:
             file.remove()
         self.model.loss_curve_ = list(self.losses)
@@ -249,21 +252,19 @@ class _StreamedFit:
         classes = None if labels is None else [str(label) for label in labels]
         return description(self.stream, model=repr(self.estimator), classes=classes)
 
-    def _pass(self, file: StateCheckpoint | None, meter: Meter) -> None:
+    def _pass(self, epochs: BlockEpochs, file: StateCheckpoint | None, meter: Meter) -> None:
         if self.order is None:
             n_pieces = len(self.stream.source.pieces())
             self.order = order_of_pass(self.model, self.rng, n_pieces)
         for block in self.stream.blocks(self.order, self.start):
             with named(block, self.stream.feature_names):
-                self.model.partial_fit(
-                    block.X, block.y, sample_weight=block.sample_weight, **self.more
-                )
+                mean_loss = epochs.visit(block.X, block.y, block.sample_weight)
             rows = rows_of_weight(len(block.y), block.sample_weight)
-            self.loss = loss_after(self.loss, self.model, rows)
+            self.loss = loss_after(self.loss, mean_loss, rows)
             self.rows += rows
-            self.model.loss_curve_ = []  # else each block would copy those of all blocks before
             self.start = block.position, block.number + 1
             if file is not None:
+                epochs.publish()
                 file.save(self._state())
             meter.count(block, len(self.losses))
         if self.rows == 0:

@@ -248,24 +248,43 @@ def fit_stochastic(
                 raise
             ended = "interrupted"
     last, first = fit.curve[-1], 0.0 if from_zero else fit.curve[0]
-    runs_away = last > RUNAWAY * first and last > RUNAWAY * zero_loss()
-    if runs_away and not (weighted_excess and weighted_excess(*fit.weights) <= RUNAWAY):
+    if _runs_away(last, first, fit.weights, zero_loss, weighted_excess):
         raise fit.diverged()
     return fit.result(ended)
 
 
-def one_pass(descent: Descent, visits: Visits) -> StochasticResult:
+def _runs_away(last: float, first: float, weights, zero_loss, weighted_excess) -> bool:
+    """Return whether a fit ends with huge losses, which `fit_stochastic` describes."""
+    if not (last > RUNAWAY * first and last > RUNAWAY * zero_loss()):
+        return False
+    return not (weighted_excess and weighted_excess(*weights) <= RUNAWAY)
+
+
+def one_pass(
+    descent: Descent,
+    visits: Visits,
+    *,
+    zero_loss: Callable[[], float] = lambda: math.inf,
+    weighted_excess: Callable[[np.ndarray, np.ndarray], float] | None = None,
+) -> StochasticResult:
     """Run a single epoch without stopping rule and listeners, as `partial_fit` does.
+
+    It ends as `fit_stochastic` with a single epoch does, without what that prepares for the next.
 
     Raises
     ------
     Diverged
-        If the loss or a weight is no longer finite.
+        As `fit_stochastic` does.
     """
+    coef, intercept = descent.weights()
+    from_zero = not (coef.any() or intercept.any())
     with np.errstate(over="ignore", invalid="ignore"):
         loss = descent.epoch(visits.order())
     coef, intercept = descent.weights()
     if not (math.isfinite(loss) and np.isfinite(coef).all() and np.isfinite(intercept).all()):
+        raise Diverged(1, loss)
+    first = 0.0 if from_zero else loss
+    if _runs_away(loss, first, (coef, intercept), zero_loss, weighted_excess):
         raise Diverged(1, loss)
     return StochasticResult(coef, intercept, 1, [loss], [], "max_iter", is_last=True)
 

@@ -16,7 +16,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.linear_model import SGDRegressor as SklearnSGD
 
 from fastlsgd import LeastSquaresRegressor, SGDRegressor
-from fastlsgd.solvers import plain_descent
+from fastlsgd.solvers import plain_descent, seen_rows
 
 # -------------------------------------------------------------------- scikit-learn's weights
 
@@ -253,6 +253,17 @@ def test_shuffles_of_the_native_backend_are_numpys(n):
         native.permute(generator, orders)
         assert (orders == [expected.permutation(n) for _ in range(4)]).all()
         assert np.random.RandomState(generator).randint(2**31) == expected.randint(2**31)
+
+
+def test_the_native_backend_keeps_the_same_rows(monkeypatch):
+    native = pytest.importorskip("fastlsgd.kernels.native")
+    monkeypatch.setattr(seen_rows, "ROWS_PER_CALL", 999)
+    for limit in (1.0, np.nextafter(1.0, 0.0), 0.3, 1e-3, 1e-15):
+        for start in (0, 12345, 2**40 + 1, 2**62):
+            found = seen_rows._random_numbers_below(native, limit, start, 20_000)
+            expected = seen_rows._made_below(limit, start, 20_000)
+            for ours, numpys in zip(found, expected, strict=True):
+                np.testing.assert_array_equal(ours, numpys)
 
 
 def test_chunks_cover_each_row_once_on_borders_of_groups(monkeypatch):

@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array, issparse
 from sklearn.base import clone
 
 from fastlsgd import (
@@ -113,6 +114,46 @@ def test_sgd_makes_several_passes_in_random_order():
     assert one.n_iter_ == 1
     one.fit_stream(stream)  # anew, from zero
     assert one.t_ == 2001
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"learning_rate": "constant", "eta0": 0.01},
+        {"learning_rate": "invscaling", "penalty": "l1", "alpha": 0.01, "average": 150},
+        {"optimizer": "adam", "batch_size": 64, "clip_norm": 1.0},
+        {"learning_rate": "constant", "eta0": 0.01, "kind": SGDClassifier},
+    ],
+)
+def test_blocks_go_on_as_calls_of_partial_fit_do(options):
+    X, y, s = data(500)
+    options = dict(options)
+    kind = options.pop("kind", SGDRegressor)
+    more = {}
+    if kind is SGDClassifier:
+        y = labels_of(y, 3)
+        more = {"classes": np.unique(y)}
+    s[200:300] = 0.0
+    blocks = [(X[k : k + 100], y[k : k + 100], s[k : k + 100]) for k in range(0, 500, 100)]
+    blocks[1] = blocks[1][0].astype(np.float32), *blocks[1][1:]  # read as it is
+    blocks[3] = csr_array(blocks[3][0]), *blocks[3][1:]
+    blocks[4] = blocks[4][0].astype(np.float16), *blocks[4][1:]  # converted: by partial_fit
+    streamed = kind(**options, random_state=0, max_iter=1)
+    streamed.fit_stream(scan(blocks + blocks[:1]), **more)
+    rng = np.random.RandomState(0)
+    rng.permutation(1)  # a list of batches is one piece
+    called = kind(**options, random_state=rng)
+    for block in blocks + blocks[:1]:
+        called.partial_fit(block[0], block[1], sample_weight=block[2], **more)
+    for name in ("coef_", "intercept_", "t_", "backend_", "n_features_in_"):
+        np.testing.assert_array_equal(getattr(streamed, name), getattr(called, name))
+    assert streamed.coef_.dtype == called.coef_.dtype
+    for part, expected in zip(streamed._seen, called._seen, strict=True):
+        dense = [a.toarray() if issparse(a) else a for a in (part, expected)]
+        np.testing.assert_array_equal(*dense)
+    for model in (streamed, called):  # both have left the same to go on from
+        model.set_params(random_state=1).partial_fit(X[:100], y[:100])
+    np.testing.assert_array_equal(streamed.coef_, called.coef_)
 
 
 # -------------------------------------------------------------------------------- checkpoints
