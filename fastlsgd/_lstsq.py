@@ -88,7 +88,8 @@ def lstsq(
         Not negative and not all zero. Default: ones.
     solver : {"auto", "gram", "sketch", "cg", "qr"}, default="auto"
         "gram" and "sketch" descend in the metric of A^T A or of a random sketch of A, "cg" by
-        conjugate gradients in the columns' own scales, "qr" is LAPACK a block of rows at a time.
+        conjugate gradients in the columns' own scales, or on sparse rows that are fewer than the
+        columns, "qr" is LAPACK a block of rows at a time.
         "auto" takes the cheapest whose factor can be trusted; any other falls back on "qr".
     tol : float >= 0, optional
         End once the gradient, in the solver's metric, is this share of that at zero.

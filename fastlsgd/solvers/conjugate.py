@@ -311,6 +311,7 @@ class Inner:
     v: np.ndarray
     condition: float  # the square root of that of the matrix, as far as it was seen
     n_seen: int  # dimensions on which this estimate is based
+    largest: float  # the largest eigenvalue of the matrix, as far as it was seen
     is_slow: bool
     n_iter: int
 
@@ -413,10 +414,11 @@ def exceeds(budget: int, history: list[float], spent: float = SPENT_SHARE) -> bo
     return not rate < 0.0 or left / rate > budget - k
 
 
-def condition_seen(steps: Sequence[float], squares: Sequence[float]) -> tuple[float, int]:
+def condition_seen(steps: Sequence[float], squares: Sequence[float]) -> tuple[float, int, float]:
     """Return the condition of A that conjugate gradients have seen, and in how many dimensions.
 
-    It is the square root of that of the Lanczos matrix, whose eigenvalues are those of the problem.
+    It is the square root of that of the Lanczos matrix, whose eigenvalues are those of the problem;
+    the largest of these comes last.
 
     Parameters
     ----------
@@ -428,10 +430,11 @@ def condition_seen(steps: Sequence[float], squares: Sequence[float]) -> tuple[fl
     counts = np.cumprod(np.asarray(steps) > 0.0, dtype=bool)
     a = np.asarray(steps)[counts]
     if len(a) == 0:
-        return np.nan, 0
+        return np.nan, 0, np.nan
     rho = np.asarray(squares)[: len(a) + 1]
     beta = rho[1:] / rho[:-1]
     diagonal = 1.0 / a
     diagonal[1:] += beta[:-1] / a[:-1]
     values = eigvalsh_tridiagonal(diagonal, np.sqrt(beta[:-1]) / a[:-1])
-    return float(np.sqrt(values[-1] / values[0])) if values[0] > 0.0 else np.inf, len(a)
+    condition = float(np.sqrt(values[-1] / values[0])) if values[0] > 0.0 else np.inf
+    return condition, len(a), float(values[-1])

@@ -1,5 +1,9 @@
 """Conjugate gradients on (A A^T + alpha I) u = y, for sparse rows that are fewer than the columns.
 
+Without a penalty, the weights are those of least norm that interpolate, where the rows are
+independent: 11,000 x 100,000 with 95 numbers per row take 0.2 s, and minutes by the Cholesky factor
+of A A^T.
+
 The weights are A^T u, as in wide.py, whose refinement judges them by the residuals of all rows.
 Unlike on A^T A, whose vectors are as long as a row of X is wide, all vectors but one have a number
 per row of X, so that an iteration costs little more than its two products with the stored numbers:
@@ -31,6 +35,8 @@ from .solution import Solution
 from .system import CANCELLATION, System
 from .wide import SPARSE_NUMBERS, RowMetric, WideRows, refined, refuse_range, wide_rows
 
+# The largest eigenvalue may be so many times the one that the iterations have seen.
+LARGEST_SEEN = 4.0
 # What a stage leaves to the next one: the bound of its own norm is not that of the answer.
 SHARE_OF_GOAL = 0.1
 # The share of the budget before which the rate does not count: on 1,000 x 3,000 with alpha = 0.001,
@@ -42,13 +48,14 @@ LEAST_REDUCTION = {"float64": 1e-11, "float32": 5e-10}
 
 
 def solve_by_rows(system: System, *, tol: float, max_iter: int, budget: int) -> Solution:
-    """Solve for alpha > 0 by conjugate gradients on the rows.
+    """Solve by conjugate gradients on the rows, which must be independent where alpha is 0.
 
     Raises
     ------
     NotTrustworthy
         If squares overflow or underflow, a copy of the rows would take much memory, the iteration
-        would need many more passes than `budget`, or it does not reach the rounding of residuals.
+        would need many more passes than `budget`, or it does not reach the rounding of residuals;
+        for alpha = 0, too, if rows may depend on each other.
     """
     rows = wide_rows(system)
     return refined("cg", rows, _Iterated(rows, budget), tol, max_iter)
@@ -94,7 +101,7 @@ class _Iterated(RowMetric):
             if (raw > CANCELLATION * squares).any():
                 raise NotTrustworthy("the mean of the rows outweighs them")
         squares = squares * self.rows.root[:, 0] ** 2
-        refuse_range(squares[squares != 0.0], "float64")
+        refuse_range(squares[squares != 0.0] if self.alpha > 0.0 else squares, "float64")
         return squares
 
     def _products_of(self, count: int) -> RowProducts:
@@ -135,19 +142,42 @@ class _Iterated(RowMetric):
             raise NotTrustworthy("conjugate gradients would take too long")
         if self.budget is not None:
             self.budget = None  # the first stage has shown the rate
-            self.condition = found.condition
-            if found.n_seen < LOOK_BACK:
-                before_probe = self.rows.system.passes
-                image = self._product(np.random.default_rng(0).normal(size=(1, self.rows.n)))
-                least = UNSEEN / ROUND**2  # alpha bounds what a smaller component could lack
-                seen = condition_seen_at_random(self._product, image, least, LOOK_BACK)
-                self.rows.system.passes = before_probe  # which counts those of the descent
-                self.condition = float(np.fmax(self.condition, seen))
+            self.condition = self._condition(found)
             if not self.condition <= CG_CONDITION:
                 raise NotTrustworthy("the residuals say little where the condition is large")
         move = found.v.T * self.scale
         self.u += move
         return move
+
+    def _condition(self, found: Inner) -> float:
+        """Return the condition as the iterations have seen it, or a random direction does.
+
+        Raises
+        ------
+        NotTrustworthy
+            If alpha is 0 and the random direction shows no end of small eigenvalues.
+        """
+        system = self.rows.system
+        random, before = np.random.default_rng(0).normal(size=(1, self.rows.n)), system.passes
+        if self.alpha > 0.0:
+            bound = LARGEST_SEEN * found.largest / (self.alpha * float(self.scale.min()) ** 2)
+            if found.n_seen >= LOOK_BACK or bound <= ROUND**2:
+                return found.condition
+            least = UNSEEN / ROUND**2  # alpha bounds what a smaller component could lack
+            seen = condition_seen_at_random(self._product, self._product(random), least, LOOK_BACK)
+        else:
+            # The random vector has a part in every direction, and what remains of it is less than a
+            # typical one: no eigenvalue has gone unseen.
+            if self.rows.null is not None:
+                null = self.rows.null / self.scale[:, 0]
+                random -= (random @ null)[:, None] * (null / (null @ null))
+            most, reduction = max(LOOK_BACK, 2 * found.n_iter), UNSEEN / np.sqrt(self.rows.n)
+            at_random = conjugate_gradients(self._product, random, reduction, most)
+            if at_random.n_iter >= most:
+                raise NotTrustworthy("rows may depend on each other")
+            seen = at_random.condition
+        system.passes = before  # which counts those of the descent
+        return float(np.fmax(found.condition, seen))
 
     def _by_products(self, e: np.ndarray, limits: RowGoal, note) -> Inner:
         """Solve by one call of products per iteration, for backends without the compiled loop."""

@@ -246,7 +246,7 @@ def _first_to_be_trusted(system: System, request: Request, solver: str) -> Solut
         system.has_far_sparse_columns or _only_qr_sees_light_rows(system)
     ):
         return None
-    for attempt in [_ATTEMPTS[solver]] if solver != "auto" else _plan(system, is_warm):
+    for attempt in _named(system, solver, is_warm) if solver != "auto" else _plan(system, is_warm):
         try:
             with np.errstate(over="ignore", invalid="ignore"):
                 return attempt(system, request)
@@ -282,6 +282,16 @@ def _plan(system: System, is_warm: bool) -> list[Callable[[System, Request], Sol
     return [_by_quick_cg, *ways] if _gram_passes(system) > PATIENCE else ways
 
 
+def _named(
+    system: System, solver: str, is_warm: bool
+) -> list[Callable[[System, Request], Solution]]:
+    """What a solver's name stands for: "cg" is on the rows where these are few and sparse."""
+    is_wide = system.n < system.d and isinstance(system.X, CSR)
+    if solver == "cg" and is_wide and not is_warm and not lives_on_device(system.X):
+        return [_by_rows, _by_cg]
+    return [_ATTEMPTS[solver]]
+
+
 def _wide_plan(system: System, is_warm: bool) -> list[Callable[[System, Request], Solution]]:
     """Return the solvers that "auto" tries for fewer rows than columns, in order."""
     is_sparse = isinstance(system.X, CSR)
@@ -290,7 +300,7 @@ def _wide_plan(system: System, is_warm: bool) -> list[Callable[[System, Request]
         ways = [_by_gram] if system.alpha > 0.0 and system.d <= FACTOR_FEATURES else [_by_cg]
     elif is_sparse and _dual_passes(system) > PATIENCE:
         ways = [_by_quick_cg, _by_dual]
-    if is_sparse and system.alpha > 0.0 and not is_warm and ways != [_by_dual]:
+    if is_sparse and not is_warm and ways != [_by_dual]:
         ways = [_by_rows, *ways]
     return ways
 
