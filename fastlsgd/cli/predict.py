@@ -79,13 +79,11 @@ def _blocks(
 def _read(
     model: TableModel, source, keep: list[str], memory: int
 ) -> Iterator[tuple[RowBlock, dict]]:
-    number = 0
     if is_array_file(source):
         if keep:
             raise CommandError("--keep is for tables", EXIT_USAGE)
-        for X, place in array_blocks(model, source, memory):
+        for number, (X, place) in enumerate(array_blocks(model, source, memory)):
             yield _block(X, place, number), {}
-            number += 1
         return
     reading = reading_of(model, source, memory)
     for name in keep:
@@ -96,6 +94,7 @@ def _read(
     own = [column.name for column in reading.encoding.columns]
     wanted = list(dict.fromkeys([*own, *keep]))
     for place, batches in reading.pieces:
+        number = 0  # of the block in its piece, as errors name it
         for batch in batches(wanted, reading.rows):
             if batch.num_rows:
                 X = reading.encoding.encoded(batch, place)

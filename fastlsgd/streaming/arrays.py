@@ -6,6 +6,7 @@ import os
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from io import BytesIO
 from mmap import mmap
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -298,9 +299,30 @@ class SvmlightSource:
         except (ValueError, OverflowError) as error:
             if "no samples" in str(error).lower():
                 return
-            raise StreamError(f"{place}: {error}") from error
+            raise StreamError(f"{self._wrong_line(start, n_features)}: {error}") from error
         if X.shape[0]:
             yield sparse.csr_array(X), y, None, place
+
+    def _wrong_line(self, start: int, n_features: int | None) -> str:
+        """Return the place of the first line of a piece that can't be read, found by halving."""
+        from sklearn.datasets import load_svmlight_file
+
+        with open(self.path, "rb") as file:
+            file.seek(start)
+            at = start + (len(file.readline()) if start else 0)  # the piece before has this line
+            file.seek(at)
+            lines = file.readlines(max(1, start + self.n_bytes - at))
+        while len(lines) > 1:
+            first = lines[: len(lines) // 2]
+            try:
+                load_svmlight_file(BytesIO(b"".join(first)), n_features=n_features)
+            except (ValueError, OverflowError) as error:
+                if "no samples" not in str(error).lower():
+                    lines = first
+                    continue
+            at += sum(map(len, first))
+            lines = lines[len(first) :]
+        return f"{self.path}, line at byte {at}"
 
     def labels(self) -> np.ndarray:
         return distinct(y for k in range(len(self.pieces())) for _, y, _, _ in self.read(k))

@@ -261,6 +261,17 @@ def test_svmlight_columns_beyond_any_number_are_refused(tmp_path):
         LeastSquaresRegressor().fit_stream(scan(path))
 
 
+@pytest.mark.parametrize("memory", [2**20, 600])
+def test_the_line_of_an_svmlight_file_that_is_wrong_is_named(memory, tmp_path):
+    path = tmp_path / "a.svm"
+    lines = [b"1.5 1:2 3:4\n"] * 40
+    lines[5], lines[17] = b"# a comment\n", b"1 1;2\n"
+    path.write_bytes(b"".join(lines))
+    at = len(b"".join(lines[:17]))
+    with pytest.raises(StreamError, match=f"a.svm, line at byte {at}: "):
+        LeastSquaresRegressor().fit_stream(scan(path, columns=4, memory=memory))
+
+
 def test_filters_and_dtypes(tmp_path):
     table = frame()
     path = parquet(table, tmp_path)
