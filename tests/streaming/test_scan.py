@@ -176,26 +176,6 @@ def test_streams_of_batches_and_svmlight_are_pickled_where_their_source_is(tmp_p
         pickle.dumps(scan(lambda: batches_of_ones()))
 
 
-@pytest.mark.parametrize("columns", [None, 6])
-def test_svmlight(columns, tmp_path):
-    from sklearn.datasets import dump_svmlight_file
-
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(200, 6)) * (rng.random((200, 6)) < 0.4)
-    X[0, 5] = 1.0
-    X = sp.csr_array(X)
-    y = rng.normal(size=200)
-    dump_svmlight_file(X, y, str(tmp_path / "t.svm"))
-    stream = scan(tmp_path / "t.svm", columns=columns, memory=6000)
-    parts = list(stream)
-    assert len(parts) > 5
-    found = sp.vstack([X for X, _, _ in parts])
-    np.testing.assert_allclose(found.toarray(), X.toarray(), rtol=1e-6)
-    np.testing.assert_allclose(np.concatenate([y for _, y, _ in parts]), y, rtol=1e-6)
-    model = LeastSquaresRegressor().fit_stream(stream)
-    np.testing.assert_allclose(model.coef_, LeastSquaresRegressor().fit(X, y).coef_, rtol=1e-4)
-
-
 def test_batches_can_be_gone_through_again():
     rng = np.random.default_rng(0)
     batches = [(rng.normal(size=(n, 3)), rng.normal(size=n)) for n in (4, 0, 5)]
@@ -252,24 +232,6 @@ def test_categories_make_no_column_twice():
             scan(table, "y", columns=["k"], categories={"k": given})
     with pytest.raises(StreamError, match="two columns 'k=b'"):
         scan(table, "y")
-
-
-def test_svmlight_columns_beyond_any_number_are_refused(tmp_path):
-    path = tmp_path / "a.svm"
-    path.write_text("1 99999999999999:1\n")
-    with pytest.raises(StreamError, match="too large"):
-        LeastSquaresRegressor().fit_stream(scan(path))
-
-
-@pytest.mark.parametrize("memory", [2**20, 600])
-def test_the_line_of_an_svmlight_file_that_is_wrong_is_named(memory, tmp_path):
-    path = tmp_path / "a.svm"
-    lines = [b"1.5 1:2 3:4\n"] * 40
-    lines[5], lines[17] = b"# a comment\n", b"1 1;2\n"
-    path.write_bytes(b"".join(lines))
-    at = len(b"".join(lines[:17]))
-    with pytest.raises(StreamError, match=f"a.svm, line at byte {at}: "):
-        LeastSquaresRegressor().fit_stream(scan(path, columns=4, memory=memory))
 
 
 def test_filters_and_dtypes(tmp_path):
