@@ -6,6 +6,7 @@
 #include "fastlsgd.h"
 #include "isas.h"
 #include "light_rows.h"
+#include "moved_weights.h"
 #include "row_products.h"
 #include "segments.h"
 #include "small_moments.h"
@@ -25,6 +26,7 @@
 
 DISPATCH(fastlsgd_descents, fastlsgd_descent_functions)
 DISPATCH(fastlsgd_hides_function, fastlsgd_hides_functions)
+DISPATCH(fastlsgd_move_function, fastlsgd_move_functions)
 DISPATCH(fastlsgd_walk_function, fastlsgd_walk_functions)
 DISPATCH(fastlsgd_row_kernels, fastlsgd_row_functions)
 DISPATCH(fastlsgd_segments_table, fastlsgd_segments_functions)
@@ -45,6 +47,10 @@ int64_t fastlsgd_column_descent(double *w, float *r, const fastlsgd_columns *pro
 int64_t fastlsgd_walk_sets(fastlsgd_walk *walk, const fastlsgd_quadratic *problem, double tol,
                            int64_t most_steps, int *status) {
   return (*fastlsgd_walk_functions())(walk, problem, tol, most_steps, status);
+}
+
+int fastlsgd_move_weights(const fastlsgd_matrix *X, const fastlsgd_move *move) {
+  return (*fastlsgd_move_functions())(X, move);
 }
 
 void fastlsgd_row_sums(double *z, const fastlsgd_matrix *X, const double *u, int64_t t, int64_t w) {

@@ -19,7 +19,7 @@ from .contract import CSR, Epochs, Gram, TargetGradients, empty_fits, empty_smal
 
 cnp.import_array()
 
-__all__ = ["MAKES_WINDOWS", "SUMS_ARE_SPLIT", "column_descent", "column_products", "coordinate_descent", "descend_rows", "fit_segments", "gram", "isa", "keys_below", "label_bounds", "loss_gradient", "permute", "predict", "row_dots", "row_squares", "row_sums", "sgd_epoch", "sgd_epochs", "small_lasso", "small_least_squares", "small_weights", "solve_small_batch", "solve_triangle", "sort_codes", "update_triangle", "walk_sets"]
+__all__ = ["MAKES_WINDOWS", "SUMS_ARE_SPLIT", "column_descent", "column_products", "coordinate_descent", "descend_rows", "fit_segments", "gram", "isa", "keys_below", "label_bounds", "loss_gradient", "move_weights", "permute", "predict", "row_dots", "row_squares", "row_sums", "sgd_epoch", "sgd_epochs", "small_lasso", "small_least_squares", "small_weights", "solve_small_batch", "solve_triangle", "sort_codes", "update_triangle", "walk_sets"]
 
 MAKES_WINDOWS = True
 SUMS_ARE_SPLIT = False
@@ -248,6 +248,18 @@ cdef extern from "permutations.h" nogil:
     void fastlsgd_permute(int64_t *orders, int64_t n_orders, int64_t n, void *generator)
     int64_t fastlsgd_keys_below(int64_t *places, double *keys, double limit, uint64_t start, int64_t n)
 
+cdef extern from "moved_weights.h" nogil:
+    ctypedef struct fastlsgd_move:
+        const double *u
+        const double *total
+        const double *centre
+        const int64_t *constant
+        int64_t n_constant
+        double *coef
+        int64_t t, coef_stride
+        double *out
+
+    int fastlsgd_move_weights(const fastlsgd_matrix *X, const fastlsgd_move *move)
 
 cdef extern from "row_products.h" nogil:
     void fastlsgd_row_sums(double *z, const fastlsgd_matrix *X, const double *u, int64_t t,
@@ -709,6 +721,22 @@ def column_products(X, cnp.ndarray s, cnp.ndarray place, int64_t k, int64_t firs
     if status != FASTLSGD_OK:
         _fail(status, "column_products: no memory for a row.")
     return out
+
+
+def move_weights(X, cnp.ndarray coef, cnp.ndarray u, cnp.ndarray total, cnp.ndarray centre,
+                 cnp.ndarray constant, cnp.ndarray out):
+    cdef fastlsgd_matrix matrix
+    cdef fastlsgd_move move
+    cdef int failed
+    _matrix(X, &matrix)
+    move.u, move.total, move.centre = <double *>_data(u), <double *>_data(total), <double *>_data(centre)
+    move.constant, move.n_constant = <int64_t *>_data(constant), cnp.PyArray_DIM(constant, 0)
+    move.coef, move.t = <double *>_data(coef), cnp.PyArray_DIM(coef, 0)
+    move.coef_stride, move.out = cnp.PyArray_STRIDE(coef, 0) // 8, <double *>_data(out)
+    with nogil:
+        failed = fastlsgd_move_weights(&matrix, &move)
+    if failed:
+        raise MemoryError("move_weights: no memory for a block of weights.")
 
 
 def row_sums(X, cnp.ndarray u, cnp.ndarray z):

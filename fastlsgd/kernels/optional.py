@@ -134,6 +134,25 @@ class ColumnKernels(Protocol):
         """Products (k - first, k) of columns from `first` on with all that have a place below k."""
 
 
+class WideKernels(Protocol):
+    """Both products of a refinement of few, long rows at once, for `solvers/moved_weights.py`."""
+
+    def move_weights(
+        self,
+        X: Array,
+        coef: Array,
+        u: Array,
+        total: Array,
+        centre: Array,
+        constant: Array,
+        out: Array,
+    ) -> None:
+        """coef (t, d) += (X - 1 centre^T)^T u for u (n, t); then out (n, t) += X coef^T.
+
+        `total` (t,) has the sums of u. The weights of the columns `constant`, ascending, become 0.
+        """
+
+
 class RowKernels(Protocol):
     """Products of sparse rows with w vectors at once, and a descent made of them.
 
@@ -203,6 +222,10 @@ def has_small_kernels(kernels: object) -> TypeGuard[SmallKernels]:
 
 def has_column_kernels(kernels: object) -> TypeGuard[ColumnKernels]:
     return hasattr(kernels, "coordinate_descent")
+
+
+def has_wide_kernels(kernels: object) -> TypeGuard[WideKernels]:
+    return hasattr(kernels, "move_weights")
 
 
 def has_row_kernels(kernels: object) -> TypeGuard[RowKernels]:

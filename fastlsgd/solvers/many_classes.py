@@ -30,7 +30,7 @@ from .factors import NotTrustworthy
 from .least_squares import FACTOR_FEATURES, ROUGH_CONDITION, Request, from_gram
 from .solution import Solution
 from .system import DENSE_NUMBERS, System
-from .threaded_products import in_parts
+from .threaded_products import cut, in_parts
 from .weights import WEIGHT_EXPONENT
 
 FEW_CLASSES = 16  # up to so many, dense targets are as quick
@@ -217,9 +217,10 @@ def scores_by_blas(
     if is_small(X.shape, len(coef), FEW_THREADED_PRODUCTS):
         n_threads = 1
     step = max(1, SCORES_AT_A_TIME // max(len(coef), X.shape[1]))
-    starts = range(0, X.shape[0], step)
+    n_parts = max(1, -(-X.shape[0] // step))
+    n_parts += -n_parts % n_threads  # as many for each thread
     with np.errstate(over="ignore", invalid="ignore"):
-        in_parts([partial(part, slice(start, start + step)) for start in starts], n_threads)
+        in_parts([partial(part, rows) for rows in cut(X.shape[0], n_parts)], n_threads)
     return None if spoilt else out
 
 

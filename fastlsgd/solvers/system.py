@@ -480,16 +480,19 @@ class System:
         """`LEAST_SAMPLE` random rows, in which most columns vary that are not constant."""
         return take_rows(self.X, random_rows(self.n, LEAST_SAMPLE, self.host_weights))
 
+    @cached_property
+    def few_extremes(self) -> tuple[np.ndarray, np.ndarray]:
+        """The least and the largest number of each column in `few_rows` of dense X, in float64."""
+        few = as_dense(self.few_rows)
+        return few.min(axis=0), few.max(axis=0)
+
     def _may_be_far(self) -> bool:
         """Return whether a column might be far from zero, by a few rows."""
-        A = as_dense(self.few_rows)
-        with np.errstate(over="ignore", invalid="ignore"):
-            low, high = A.min(axis=0), A.max(axis=0)
-            size = np.maximum(np.abs(low), np.abs(high))
-            # The spread of so many numbers is at least a sixteenth of their range.
-            return not bool(
-                (self._far_share / LEAST_SAMPLE * (high - low) >= self.eps * size).all()
-            )
+        low, high = self.few_extremes
+        size = np.maximum(np.abs(low), np.abs(high))
+        with np.errstate(over="ignore"):  # so many numbers spread by a sixteenth of their range
+            spread = self._far_share / LEAST_SAMPLE * (high - low)
+        return not bool((spread >= self.eps * size).all())
 
     @cached_property
     def underflow(self) -> float:

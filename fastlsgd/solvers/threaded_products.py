@@ -46,7 +46,7 @@ def product(A: np.ndarray, B: np.ndarray, n_threads: int | None = None) -> np.nd
     else:
         columns = cut(B.shape[1], n_parts)
         calls = [partial(np.matmul, A, B[:, own], out=out[:, own]) for own in columns]
-    _make(calls, n_parts, work)
+    make(calls, n_parts, work)
     return out
 
 
@@ -64,7 +64,7 @@ def square(A: np.ndarray, n_threads: int | None = None) -> np.ndarray:
         if rows != columns:
             out[columns, rows] = out[rows, columns].T
 
-    _make([partial(part, *own) for own in _triangle(n, n_parts)], n_parts, work)
+    make([partial(part, *own) for own in _triangle(n, n_parts)], n_parts, work)
     return out
 
 
@@ -87,7 +87,7 @@ def add_square(K: np.ndarray, B: np.ndarray, n_threads: int | None = None) -> No
         _add_part(K[rows, columns], *factors)
 
     n_parts = n_parts_of(d, work, n_threads)
-    _make([partial(part, *own) for own in _triangle(d, n_parts)], n_parts, work)
+    make([partial(part, *own) for own in _triangle(d, n_parts)], n_parts, work)
 
 
 def n_parts_of(length: int, work: float, n_threads: int | None) -> int:
@@ -133,7 +133,8 @@ def in_parts(calls: Calls, n_threads: int) -> None:
         call_all([some, *(carried(some) for _ in range(min(n_threads, len(calls)) - 1))])
 
 
-def _make(calls: Calls, n_threads: int, work: float) -> None:
+def make(calls: Calls, n_threads: int, work: float) -> None:
+    """Make the calls `in_parts`; Ctrl-C does not wait for them where they take long."""
     if work >= LONG_WORK:
         interruptible(in_parts, calls, n_threads)
     else:

@@ -18,7 +18,7 @@ Cost: K, n^3 / 3, and two or three passes over X. Memory: n^2, and a block of co
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 from scipy import sparse
@@ -38,15 +38,15 @@ from .factors import (
 )
 from .graded import GRADED
 from .interrupt import call_kernel
+from .moved_weights import move_dense
 from .orthogonal import rank_tolerance, upper_of_both
 from .row_products import RowProducts, has_row_products
 from .rows import as_dense, as_scipy, row_slice, take_rows
 from .solution import Solution
 from .system import CANCELLATION, NAME_OF, System
-from .threaded_products import add_square, cut, in_parts, n_parts_of, square
+from .threaded_products import add_square, square
 
 COLUMN_BLOCK_NUMBERS = 2**20  # of a block of columns: 8 MB
-MOVED_NUMBERS = 2**17  # of a block that is converted: 1 MB, which takes less than a larger one
 CACHED_NUMBERS = 2**15  # of a block that is read and written several times
 # K, its factor and intermediate results, of n^2 numbers each, must fit in memory.
 MOST_DUAL_ROWS = 16384
@@ -56,8 +56,6 @@ CONDITION = {"float32": 300.0, "float64": 3e6}
 RANGE = {"float32": (1e-18, 1e30), "float64": (1e-200, 1e200)}
 # Rows whose squares differ by less than this factor are of similar size, as in `graded.py`.
 ALIKE_ROWS = GRADED**2
-# Of a number of X, a pass costs as much as products with so many targets.
-PASS_WORK = 16
 REFINEMENTS = 2  # for singular values, which are accurate to eps times the condition number
 # If weights differ by more, the rounding error of the mean becomes large.
 WEIGHT_RANGE = 1e8
@@ -124,9 +122,10 @@ class WideRows:
             if len(columns) == 0:
                 return columns
             values = as_scipy(sample)[:, columns].toarray()
+            low, high = values.min(axis=0), values.max(axis=0)
         else:
-            values = as_dense(sample)
-        apart = np.abs(values - centre[columns]).max(axis=0)
+            low, high = system.few_extremes
+        apart = np.maximum(high - centre[columns], centre[columns] - low)
         doubtful = columns[apart <= 2.0**20 * system.eps * np.abs(centre[columns])]
         if len(doubtful) == 0:
             return doubtful
@@ -268,33 +267,13 @@ class WideRows:
         if isinstance(self.system.X, CSR):
             out = self._sparse_move(coef, u)
         else:
-            out = self._dense_move(coef, u)
+            system = self.system
+            assert not isinstance(system.X, CSR)
+            kept = system.centre, self.constant
+            out = move_dense(system.X, self.rows, coef, u, *kept, system.kernels, system.n_threads)
         out -= coef @ self.system.centre
         out *= self.root
         return out
-
-    def _dense_move(self, coef: np.ndarray, u: np.ndarray) -> np.ndarray:
-        """`move` before the mean is subtracted; each thread takes blocks of columns."""
-        d, total, step = self.system.d, u.sum(axis=0), max(8, MOVED_NUMBERS // self.n)
-
-        def moved(own: slice, out: np.ndarray) -> None:
-            buffer = np.empty(self.n * min(step, own.stop - own.start))
-            for columns in slices(own.start, own.stop, step):
-                B = self._part(columns)
-                if B.dtype != np.float64:  # into memory that is there: new pages take as long
-                    copy = buffer[: B.size].reshape(B.shape)
-                    copy[:] = B
-                    B = copy
-                part = coef[:, columns] + u.T @ B - np.outer(total, self.system.centre[columns])
-                part[:, self._constant_in(columns)] = 0.0
-                coef[:, columns] = part
-                out += B @ part.T
-
-        work = 2.0 * self.n * d * max(u.shape[1], PASS_WORK)
-        parts = cut(d, n_parts_of(d, work, self.system.n_threads))
-        out = np.zeros((len(parts), *u.shape))
-        in_parts([partial(moved, *own) for own in zip(parts, out, strict=True)], len(parts))
-        return out.sum(axis=0)
 
     def move_a_little(self, coef: np.ndarray, u: np.ndarray) -> np.ndarray:
         """Add A^T u to coef; return A (A^T u)^T, (n, t), up to multiples of q.

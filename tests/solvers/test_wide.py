@@ -19,6 +19,8 @@ from fastlsgd import (
     LeastSquaresRegressor,
     lstsq,
 )
+from fastlsgd.kernels import resolve_backend
+from fastlsgd.solvers.moved_weights import move_dense
 
 ON_HOST = [name for name in BACKENDS if name != "cuda"]
 
@@ -243,3 +245,29 @@ def test_float32_products_of_many_columns_are_corrected(fit_intercept):
         H = A.T @ (s[:, None] * A) + alpha * s.sum() * np.eye(320)
         assert model.solver_ == "gram"
         close(model.coef_, np.linalg.solve(H, A.T @ (s * b)), 2e-7)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("layout", ["rows", "every other row", "columns", "some rows"])
+def test_weights_are_moved_along_the_rows_in_any_layout(dtype, layout):
+    rng = np.random.default_rng(5)
+    kernels = resolve_backend("native")
+    for n, d, t in ((1, 3, 1), (9, 70, 1), (12, 65, 2), (17, 1030, 3), (8, 600, 4), (23, 131, 11)):
+        X = rng.normal(size=(2 * n, d)).astype(dtype)
+        rows = None
+        if layout == "rows":
+            X = X[:n]
+        elif layout == "every other row":
+            X = X[::-2]
+        elif layout == "columns":
+            X = np.asfortranarray(X[:n])
+        else:
+            rows = np.sort(rng.choice(2 * n, n, replace=False))
+        A = (X if rows is None else X[rows]).astype(np.float64)
+        coef, u, centre = rng.normal(size=(t, d)), rng.normal(size=(n, t)), rng.normal(size=d)
+        constant = np.unique(rng.integers(0, d, 3))
+        expected = coef + u.T @ A - np.outer(u.sum(axis=0), centre)
+        expected[:, constant] = 0.0
+        out = move_dense(X, rows, coef, u, centre, constant, kernels, 2)
+        np.testing.assert_allclose(coef, expected, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(out, A @ expected.T, rtol=1e-11, atol=1e-11)
