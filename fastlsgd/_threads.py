@@ -29,6 +29,10 @@ FEW_NUMBERS, FEW_PRODUCTS = 2**16, 2**24
 # A pass over so many numbers takes a third of a millisecond, where a fit's Gram matrix may take far
 # longer.
 FEW_PASS_NUMBERS = 2**20
+# The passes of an exact solver over so many dense numbers take a millisecond each, and there may be
+# tens of them. Threads that wait for one another in each took 27 to 250 ms of processor time beside
+# busy processes for a lasso of 1,000 x 4,000 float32 numbers, and one thread took 7.
+FEW_DENSE_NUMBERS = 2**22
 # So many multiply-adds of a prediction take half a millisecond. Beside busy processes, those of
 # 200 x 1,000 numbers took 20 ms with two threads, and 0.06 with one.
 FEW_PREDICTIONS = 2**21
@@ -65,9 +69,9 @@ def is_small(shape: tuple[int, ...], n_targets: int = 1, few: int = FEW_PRODUCTS
     return numbers * n_targets <= FEW_NUMBERS or numbers * per_number <= few
 
 
-def pass_threads(numbers: int, n_threads: int) -> int:
+def pass_threads(numbers: int, n_threads: int, few: int = FEW_PASS_NUMBERS) -> int:
     """How many of these threads are useful in a pass over so many numbers, times targets."""
-    return 1 if numbers <= FEW_PASS_NUMBERS else n_threads
+    return 1 if numbers <= few else n_threads
 
 
 @cache

@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 from .. import _validation as check
 from .._sklearn_compat import check_feature_names, check_n_features, check_y
 from .._sparse_structure import check_structure
-from .._threads import FEW_PREDICTIONS, is_small, pass_threads
+from .._threads import FEW_PREDICTIONS, is_small
 from .._version import __version__
 from ..kernels import BACKENDS, resolve_backend, resolve_threads, usable_processors
 from ..kernels.contract import CSR, Kernels, Matrix, working_dtype
@@ -37,7 +37,7 @@ from ..solvers.factors import NotTrustworthy
 from ..solvers.holdout import class_numbers
 from ..solvers.interrupt import call_kernel, call_loss_gradient
 from ..solvers.many_classes import scores_by_blas
-from ..solvers.rows import stored_numbers
+from ..solvers.rows import stored_numbers, useful_threads
 from ..solvers.serial_blas import serial_blas
 from ..solvers.solution import weights_underflow
 from ..solvers.weights import normalised_weights
@@ -170,7 +170,7 @@ class LinearModel(BaseEstimator):
         n, d = X.shape
         targets = np.broadcast_to(np.full(1, -1.0, working_dtype(X)), (n, 1))
         w, b = np.zeros((1, d)), np.zeros(1)
-        n_threads = pass_threads(stored_numbers(X), self._n_threads(X))
+        n_threads = useful_threads(X, 1, self._n_threads(X))
         at_zero = call_loss_gradient(kernels, X, targets, w, b, None, n_threads)
         if not np.isfinite(at_zero.loss[0]):
             check.explain_non_finite(X=X)

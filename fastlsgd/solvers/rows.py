@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 from scipy.sparse import csr_array
 
+from .._threads import FEW_DENSE_NUMBERS, FEW_PASS_NUMBERS, pass_threads
 from ..kernels.contract import (
     CSR,
     DeviceKernels,
@@ -48,6 +49,12 @@ def stored_numbers(X: Matrix) -> int:
         X.indptr[:: max(X.shape[0], 1)]
     ).tolist()  # copies at most two numbers from a GPU
     return ends[-1] - ends[0]
+
+
+def useful_threads(X: Matrix, n_targets: int, n_threads: int) -> int:
+    """Return how many of these threads are useful in a pass of an exact solver over X."""
+    few = FEW_PASS_NUMBERS if isinstance(X, CSR) else FEW_DENSE_NUMBERS
+    return pass_threads(stored_numbers(X) * n_targets, n_threads, few)
 
 
 def gram_products(X: CSR) -> float:

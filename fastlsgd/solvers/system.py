@@ -12,15 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._threads import pass_threads
 from ..kernels.contract import CSR, Gram, Kernels, Matrix, TargetGradients, working_dtype
 from ..kernels.device import DeviceArray, extremes, lives_on_device, placed_beside, repeated
 from .factors import EPS, NotTrustworthy, column_scale
+from .gradient_parts import part_gradients
 from .interrupt import call_gram, call_kernel, call_loss_gradient
 from .moments_by_blas import blas_dtype, gram_by_blas
 from .rows import (
@@ -31,6 +30,7 @@ from .rows import (
     stored_by_chunks,
     stored_numbers,
     take_rows,
+    useful_threads,
 )
 
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
@@ -130,7 +130,7 @@ class System:
         self.X, self.y, self.sample_weight = X, y, sample_weight
         self.alpha, self.fit_intercept = alpha, fit_intercept
         self.n, self.d, self.t = X.shape[0], X.shape[1], y.shape[1]
-        self.pass_threads = pass_threads(stored_numbers(X) * self.t, n_threads)
+        self.pass_threads = useful_threads(X, self.t, n_threads)
         if sample_weight is None:
             self.weight = float(self.n)
         else:
@@ -584,15 +584,9 @@ class System:
         if not self.kernels.SUMS_ARE_SPLIT and not is_rough:
             parts = min(GRADIENT_PARTS, max(1, self.stored // GRADIENT_PART_NUMBERS))
         squares, slope, sums = np.zeros(self.t), np.zeros((self.t, self.d)), np.zeros(self.t)
-        for start, stop in pairwise(np.linspace(0, self.n, parts + 1).astype(int).tolist()):
-            s = None if self.sample_weight is None else self.sample_weight[start:stop]
-            weight = self.weight
-            if parts > 1:
-                weight = float(stop - start if s is None else s.sum(dtype=np.float64))
-            if weight == 0.0:
-                continue
-            X, y = row_slice(self.X, start, stop), self.y[start:stop]
-            loss, dw, db = self._call(X, y, coef, intercept, s)
+        given = self.X, self.y, self.sample_weight, coef, intercept
+        found = part_gradients(self.kernels, *given, parts, self.pass_threads)
+        for weight, (loss, dw, db) in found:
             squares += 2.0 * weight * loss
             slope += weight * dw
             sums += weight * db

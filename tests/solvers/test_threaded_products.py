@@ -1,9 +1,11 @@
-"""Products that fastlsgd's own threads make are those of BLAS."""
+"""What fastlsgd's own threads share is what one thread makes: products, and gradients of parts."""
 
 import numpy as np
 import pytest
 
+from fastlsgd.kernels import reference
 from fastlsgd.solvers import threaded_products
+from fastlsgd.solvers.gradient_parts import part_gradients
 from fastlsgd.solvers.threaded_products import add_square, in_parts, product, square
 
 
@@ -44,3 +46,21 @@ def test_a_part_that_fails_is_told():
     with pytest.raises(MemoryError, match="no memory"):
         in_parts([fails, *[lambda k=k: made.append(k) for k in range(5)]], 2)
     assert len(made) in (0, 5)  # by the other thread, if there was one
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_threads_share_the_parts_of_a_gradient(weighted, n_threads):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(50, 6)), rng.normal(size=(50, 2))
+    s = np.where(np.arange(50) < 20, 0.0, rng.random(50)) if weighted else None
+    asked = rng.normal(size=(2, 6)), rng.normal(size=2)
+    found = list(part_gradients(reference, X, y, s, *asked, 5, n_threads))
+    bounds = np.arange(20 if weighted else 0, 50, 10)
+    assert len(found) == len(bounds)
+    for (weight, gradients), start in zip(found, bounds, strict=True):
+        part = slice(start, start + 10)
+        of_part = None if s is None else s[part]
+        assert weight == (10.0 if s is None else s[part].sum())
+        alone = reference.loss_gradient(X[part], y[part], *asked, of_part, 1)
+        for value, expected in zip(gradients, alone, strict=True):
+            np.testing.assert_array_equal(value, expected)
