@@ -36,7 +36,7 @@ from .factors import (
 )
 from .interrupt import LONG_WORK, interruptible
 from .orthogonal import rank_tolerance
-from .rows import as_dense, row_slice, take_rows
+from .rows import as_dense, row_slice, stored_numbers, take_rows
 from .serial_blas import blas_for_decomposition
 from .system import System
 from .target_scale import far_exponents
@@ -470,9 +470,12 @@ def read(factor: str, data: TrainingData, origin: np.ndarray | None) -> Sums:
     if origin is None:
         origin = sampled_mean(data)
     found: Sums | None = None
-    size = QR_NUMBERS if factor == "qr" else BLOCK_NUMBERS
-    least = 4 * (d + 1) if factor == "qr" else LEAST_ROWS
-    step = max(least, min(MOST_ROWS, size // d))
+    if factor == "qr":
+        step = max(4 * (d + 1), min(MOST_ROWS, QR_NUMBERS // d))
+    else:
+        # Products of sparse rows take the time of their stored numbers; merging takes d^2.
+        stored = max(1, stored_numbers(data.X) // n)
+        step = max(LEAST_ROWS, min(MOST_ROWS, BLOCK_NUMBERS // stored))
     take: Callable[[System, Place], Sums] = _triangle if factor == "qr" else _gram
     for start in range(0, n, step):
         part = _read_block(take, _some_rows(data, start, min(start + step, n)), origin)
