@@ -62,11 +62,17 @@ def check_x(X) -> None:
             f"X must be a dask array or dataframe, got type {type(X).__name__}: the estimators of "
             f"fastlsgd itself fit rows in memory."
         )
+    if X.shape[1] == 0:
+        raise ValueError("X must have at least one feature, but it has no columns.")
 
 
 def _check_array(X, name: str) -> None:
     if X.dtype.kind not in REAL_KINDS:
         raise ValueError(f"{name} must hold real numbers, got dtype {X.dtype}.")
+    _check_chunks(X, name)
+
+
+def _check_chunks(X, name: str) -> None:
     if X.ndim > 1 and len(X.chunks[1]) > 1:
         raise ValueError(
             f"{name} is divided into {len(X.chunks[1])} blocks of columns, but each block must "
@@ -87,7 +93,7 @@ def _check_columns(X, name: str) -> None:
             )
 
 
-def blocks_of(X, y=None, sample_weight=None, *, labels: bool = False) -> DaskBlocks:
+def blocks_of(X, y, sample_weight=None, *, labels: bool = False) -> DaskBlocks:
     """Return the blocks of X, with the rows of y and the weights that belong to them.
 
     `labels`: y may hold anything.
@@ -95,23 +101,40 @@ def blocks_of(X, y=None, sample_weight=None, *, labels: bool = False) -> DaskBlo
     Raises
     ------
     ValueError
-        If the collections have other blocks, and it can't be known how to match them.
+        If y is None, or if the collections have other blocks, and it can't be known how to match
+        them.
     """
+    if y is None:
+        raise ValueError("The estimator requires y to be passed, but the target y is None.")
+    return _joined(X, y, sample_weight, labels)
+
+
+def blocks_of_x(X) -> DaskBlocks:
+    """Return the blocks of rows that have no target."""
+    return _joined(X, None, None, False)
+
+
+def _joined(X, y, sample_weight, labels: bool) -> DaskBlocks:
     check_x(X)
     lengths = _lengths(X)
     others = []
     for given, name in ((y, "y"), (sample_weight, "sample_weight")):
         matched = None if given is None else _matched(given, name, X, lengths)
-        if matched is not None and not (labels and name == "y"):
-            if is_array(matched):
-                _check_array(matched, name)
-            elif _is_frame(matched):
-                _check_columns(matched, name)
+        if matched is not None:
+            _check_values(matched, name, labels and name == "y")
         others.append([None] * len(lengths) if matched is None else _delayed(matched))
     columns = zip(_delayed(X), *others, strict=True)
     parts = [DaskBlock(x, own_y, s, k) for k, (x, own_y, s) in enumerate(columns)]
     known = None if any(math.isnan(n) for n in lengths) else [int(n) for n in lengths]
     return DaskBlocks(parts, known, int(X.shape[1]), _names(X), _dtype(X))
+
+
+def _check_values(collection, name: str, are_labels: bool) -> None:
+    """Refuse y or weights that are not whole rows, or no numbers where these are not labels."""
+    if is_array(collection):
+        (_check_chunks if are_labels else _check_array)(collection, name)
+    elif _is_frame(collection) and not are_labels:
+        _check_columns(collection, name)
 
 
 def _lengths(X) -> list[float]:

@@ -10,12 +10,12 @@ import numpy as np
 from .. import _validation as check
 from .. import linear_model
 from ..kernels.contract import working_dtype
-from ..linear_model._base import all_or_nothing, check_class_weight, check_classes, check_labels
+from ..linear_model._base import all_or_nothing, check_class_weight, check_classes
 from ..linear_model._from_passes import needs_passes
 from ..linear_model._least_squares_classifier import REGRESSOR_ATTRIBUTES
 from ..streaming.source import distinct
 from ._blocks import DaskBlocks, blocks_of, is_lazy
-from ._predictions import LazyClassifier
+from ._predictions import LazyClassifier, labels_in_one_column
 from ._regressors import MOMENTS_MEMORY, collected, descend
 from ._sums import WorkerSetting, prepared, setting_of, summed
 
@@ -39,13 +39,7 @@ def labels_of_block(X, y, s) -> LabelCounts | None:
     y, _ = prepared(X, y, s, None)
     if len(y) == 0:
         return None
-    check_labels(y, "y")
-    y = np.asarray(y)
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = y[:, 0]
-    if y.ndim != 1:
-        raise ValueError(f"y must have one label per row, got shape {y.shape}.")
-    return LabelCounts(*np.unique(y, return_counts=True))
+    return LabelCounts(*np.unique(labels_in_one_column(y), return_counts=True))
 
 
 def label_counts(blocks: DaskBlocks, setting: WorkerSetting) -> LabelCounts:
@@ -137,7 +131,7 @@ backend
         with all_or_nothing(self):
             regressor, _ = self._regressor()
             blocks = blocks_of(X, y, sample_weight, labels=True)
-            setting = setting_of(self.backend, self.n_jobs, blocks.names)
+            setting = setting_of(self.backend, self.n_jobs, blocks)
             found = label_counts(blocks, setting)
             weights = class_weights(self.class_weight, found)
             worker = linear_model.LeastSquaresClassifier(class_weight=weights)

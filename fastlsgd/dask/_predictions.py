@@ -11,10 +11,9 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from .. import _validation as check
-from .._config import config_context
 from ..linear_model._base import DRAFT, as_published, check_labels
-from ._blocks import blocks_of, fitted_columns, is_array, is_lazy
-from ._sums import WorkerSetting, prepared, setting_of, summed, without_index
+from ._blocks import blocks_of, blocks_of_x, fitted_columns, is_array, is_lazy
+from ._sums import WorkerSetting, of_block, prepared, setting_of, summed
 
 # The names of the columns are compared before blocks are read.
 NOT_FOR_PREDICTIONS = ("_moments", "_evidence", "loss_curve_", "coef_path_", "intercept_path_",
@@ -61,8 +60,8 @@ class LazyModel:
         check_is_fitted(self)
         fitted_columns(self, X)
         estimator: Any = self
-        setting = setting_of(estimator.backend, estimator.n_jobs, None)
-        model, blocks = self._light(), blocks_of(X)
+        model, blocks = self._light(), blocks_of_x(X)
+        setting = setting_of(estimator.backend, estimator.n_jobs, blocks)
         example = getattr(model, method)(np.zeros((1, blocks.n_features), blocks.dtype))
         light = dask.delayed(model, traverse=False)
         options = {"method": method, "setting": setting, "nothing": example[:0]}
@@ -78,7 +77,11 @@ class LazyModel:
             )
         call, shape = dask.delayed(predicted, pure=False), (np.nan, *example.shape[1:])
         arrays = [
-            da.from_delayed(call(part.X, model=light, **options), shape, meta=example[:0])
+            da.from_delayed(
+                call(part.X, model=light, **options, block_id=(part.number,)),
+                shape,
+                meta=example[:0],
+            )
             for part in blocks.parts
         ]
         return da.concatenate(arrays, allow_unknown_chunksizes=True)
@@ -89,19 +92,20 @@ class LazyModel:
         fitted_columns(self, X)
         estimator: Any = self
         blocks = blocks_of(X, y, sample_weight, labels=True)
-        setting = setting_of(estimator.backend, estimator.n_jobs, None)
+        setting = setting_of(estimator.backend, estimator.n_jobs, blocks)
         light = dask.delayed(self._light(), traverse=False)
         total = summed(blocks, setting, compute, light)
         return da.from_delayed(dask.delayed(finish)(total), (), meta=np.zeros(()))
 
 
-def predicted(X, *, model, method: str, setting: WorkerSetting, nothing) -> np.ndarray:
-    """Return what a method of the model gives for a block."""
+def predicted(
+    X, *, model, method: str, setting: WorkerSetting, nothing, block_id: tuple[int, ...]
+) -> np.ndarray:
+    """Return what a method of the model gives for a block, whose number begins `block_id`."""
     if X.shape[0] == 0:
         return nothing
-    X = without_index(X)
-    with config_context(backend=setting.backend, n_threads=setting.n_threads):
-        return getattr(model, method)(X)
+    block = X, None, None, block_id[0]
+    return of_block(setting, block, lambda rows, y, s: getattr(model, method)(rows))
 
 
 class Squares(NamedTuple):
@@ -166,13 +170,31 @@ class Hits(NamedTuple):
         return Hits(self.weight + other.weight, self.right + other.right)
 
 
+def labels_in_one_column(y) -> np.ndarray:
+    """Return labels (n,) of those of shape (n,) or (n, 1).
+
+    Raises
+    ------
+    ValueError
+        If they have another shape, or labels are missing.
+    """
+    check_labels(y, "y")
+    labels = np.asarray(y)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1:
+        raise ValueError(f"y must have one label per row, got shape {labels.shape}.")
+    if labels.dtype.kind == "f":
+        check.explain_non_finite(y=labels)
+    return labels
+
+
 def hits_of_block(X, y, s, model) -> Hits | None:
     """Return the sums for the accuracy."""
     if X.shape[0] == 0:
         return None
     y, s = prepared(X, y, s, None)
-    check_labels(y, "y")
-    right = model.predict(X) == np.asarray(y)
+    right = model.predict(X) == labels_in_one_column(y)
     weights = _weights(s, len(right))
     return Hits(float(weights.sum()), float(weights @ right))
 

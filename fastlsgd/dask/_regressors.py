@@ -46,6 +46,17 @@ def named_sums(found, blocks: DaskBlocks):
     return found
 
 
+def named_folds(found: dict[int, Moments], n_folds: int, blocks: DaskBlocks) -> list[Moments]:
+    """Return the moments of all folds, each of which must have rows of positive weight."""
+    has_rows = [k in found and found[k].n_samples > 0 for k in range(n_folds)]
+    if any(has_rows) and not all(has_rows):
+        raise ValueError(
+            f"sample_weight is all zero in a fold or outside it: on the rows to be judged of fold "
+            f"{has_rows.index(False)}."
+        )
+    return [named_sums(found.get(k), blocks) for k in range(n_folds)]
+
+
 def descend(
     regressor, blocks: DaskBlocks, setting: WorkerSetting, prepare=None
 ) -> tuple[ColumnTotals, PathDescent]:
@@ -102,7 +113,7 @@ class LazyLeastSquares(LazyRegressor):
         with all_or_nothing(self):
             estimator._check_parameters()
             blocks = blocks_of(X, y, sample_weight)
-            setting = setting_of(estimator.backend, estimator.n_jobs, blocks.names)
+            setting = setting_of(estimator.backend, estimator.n_jobs, blocks)
             if needs_passes(estimator.solver, blocks.n_features, MOMENTS_MEMORY):
                 descend(self, blocks, setting)
             else:
@@ -194,7 +205,7 @@ class LeastSquaresRegressor(LazyLeastSquares, linear_model.LeastSquaresRegressor
         with all_or_nothing(self):
             alphas = self._check_parameters()
             blocks = blocks_of(X, y, sample_weight)
-            setting = setting_of(self.backend, self.n_jobs, blocks.names)
+            setting = setting_of(self.backend, self.n_jobs, blocks)
             moments = collected(blocks, setting, self.solver)
             if hasattr(self, "_moments"):
                 moments = self._moments + moments
@@ -263,9 +274,9 @@ class LeastSquaresCV(LazyLeastSquares, linear_model.LeastSquaresCV):
             sizes = np.full(n_folds, n // n_folds) + (np.arange(n_folds) < n % n_folds)
             cuts = np.append(0, np.cumsum(sizes))
             starts = np.append(0, np.cumsum(lengths))[:-1].tolist()
-            setting = setting_of(self.backend, self.n_jobs, blocks.names)
+            setting = setting_of(self.backend, self.n_jobs, blocks)
             factor = "qr" if self.solver == "qr" else "gram"
             total = summed(blocks, setting, folds_of_block, factor, cuts, of_each=starts)
             found = dask.compute(total)[0].parts
-            self.fit_moments([named_sums(found.get(k), blocks) for k in range(n_folds)])
+            self.fit_moments(named_folds(found, n_folds, blocks))
         return self

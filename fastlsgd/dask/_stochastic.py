@@ -214,7 +214,7 @@ backend
             self._check_parameters()
             self._check_partial_fit()
             blocks = blocks_of(X, y, sample_weight)
-            setting = setting_of(self.backend, self.n_jobs, blocks.names)
+            setting = setting_of(self.backend, self.n_jobs, blocks)
             if is_solved_by_moments(self, blocks.n_features):
                 fit_to_moments(self, collected(blocks, setting, "auto"))
             else:
@@ -244,7 +244,7 @@ backend
         with all_or_nothing(self):
             self._check_parameters()
             blocks = blocks_of(X, y, sample_weight)
-            setting = setting_of(self.backend, self.n_jobs, blocks.names)
+            setting = setting_of(self.backend, self.n_jobs, blocks)
             self._add_blocks(blocks, setting, self.in_memory(), {})
         return self
 
@@ -323,7 +323,7 @@ keep_interrupted, backend
             self._check_parameters()
             self._check_partial_fit()
             blocks = blocks_of(X, y, sample_weight, labels=True)
-            setting = setting_of(self.backend, self.n_jobs, blocks.names)
+            setting = setting_of(self.backend, self.n_jobs, blocks)
             found = label_counts(blocks, setting)
             if is_solved_by_moments(self, blocks.n_features):
                 prepare = SignedTargets(linear_model.LeastSquaresClassifier(), found.labels)
@@ -362,6 +362,6 @@ keep_interrupted, backend
             if classes is not None or not hasattr(self, "classes_"):
                 classes = classes_of_calls(self, classes)
             blocks = blocks_of(X, y, sample_weight, labels=True)
-            setting = setting_of(self.backend, self.n_jobs, blocks.names)
+            setting = setting_of(self.backend, self.n_jobs, blocks)
             self._add_blocks(blocks, setting, self.in_memory(), {"classes": classes})
         return self

@@ -32,15 +32,17 @@ class WorkerSetting(NamedTuple):
 
     backend: str
     n_threads: int
-    names: list[str] | None
+    n_features: int
+    names: list[str] | None  # of the features
 
 
-def setting_of(backend: str | None, n_jobs, names: list[str] | None) -> WorkerSetting:
+def setting_of(backend: str | None, n_jobs, blocks: DaskBlocks) -> WorkerSetting:
     """Return how workers are to compute: with one thread per task, unless `n_jobs` says more."""
     n_threads = check.check_n_jobs(n_jobs) or 1
     if n_threads < 0:
         n_threads = max(1, usable_processors() + 1 + n_threads)
-    return WorkerSetting(backend or get_config()["backend"], n_threads, names)
+    backend = backend or get_config()["backend"]
+    return WorkerSetting(backend, n_threads, blocks.n_features, blocks.names)
 
 
 def of_blocks(setting: WorkerSetting, rows: list, compute: Callable, args, of_each) -> Any:
@@ -51,12 +53,19 @@ def of_blocks(setting: WorkerSetting, rows: list, compute: Callable, args, of_ea
 
 
 def of_block(setting: WorkerSetting, block, compute: Callable, *args) -> Any:
-    """Return what `compute` makes of a block; errors name the block and the column."""
+    """Return what `compute` makes of a block; errors name the block and the column.
+
+    The metadata of a collection may be wrong about a block, whose columns are checked therefore.
+    """
     X, y, s, number = block
     X = without_index(X)
     told = RowBlock(X, y, s, f"block {number} of X", number, number, 0)
     context = config_context(backend=setting.backend, n_threads=setting.n_threads)
     with context, named(told, setting.names):
+        if X.ndim != 2 or X.shape[1] != setting.n_features:
+            raise ValueError(
+                f"the block has shape {X.shape}, but X has {setting.n_features} columns."
+            )
         return compute(X, y, s, *args)
 
 
@@ -210,9 +219,16 @@ class Gradient:
 
 def folds_of_block(X, y, s, factor: str, cuts: np.ndarray, start: int) -> Folds:
     """Return the moments of each fold's rows in a block, whose first row has this number."""
-    found = {}
+    found: dict[int, Moments] = {}
     n = X.shape[0]
+    if n == 0:
+        return Folds(found)
     y, s = prepared(X, y, s, None)
+    # Checked as a whole, since errors are to tell rows of the block.
+    X = check.as_matrix(X)
+    targets, s = check.as_targets_and_weights(X, y, s, some_weight=False)
+    check.explain_non_finite(y=targets)
+    y = targets.reshape(np.shape(y))
     for k in range(len(cuts) - 1):
         rows = slice(max(int(cuts[k]) - start, 0), min(int(cuts[k + 1]) - start, n))
         if rows.stop > rows.start:
@@ -268,5 +284,5 @@ def moments(X, y, sample_weight=None, *, factor: str = "gram", backend: str | No
     """
     check.check_choice(factor, "factor", FACTORS)
     blocks = blocks_of(X, y, sample_weight)
-    setting = setting_of(backend, None, blocks.names)
+    setting = setting_of(backend, None, blocks)
     return summed(blocks, setting, moments_of_block, factor, None)

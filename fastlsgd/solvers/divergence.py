@@ -152,7 +152,8 @@ def rate_that_holds(X: Matrix, sample_weight: np.ndarray | None, fit_intercept: 
 def _squared_norms(X: Matrix) -> np.ndarray:
     with np.errstate(over="ignore"):
         if not isinstance(X, CSR):
-            return np.einsum("nd,nd->n", X, X, dtype=np.float64)
+            X = X.astype(np.float64, copy=False)  # objects and wider floats, too
+            return np.einsum("nd,nd->n", X, X)
         ends = np.asarray(X.indptr)
         span = slice(int(ends[0]), int(ends[-1]))
         row = np.repeat(np.arange(X.shape[0]), np.diff(ends))

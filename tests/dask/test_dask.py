@@ -317,6 +317,8 @@ def test_blocks_that_do_not_fit_are_refused_before_any_work():
 
     refused(r"2 blocks of columns.*X\.rechunk\(\{1: -1\}\)", dX.rechunk({1: (2, 3)}), dy)
     refused("y has 200 rows, but X has 240", dX, dy[:200])
+    refused("X must have at least one feature", dX[:, :0], dy)
+    refused("requires y to be passed, but the target y is None", dX, None)
     refused("y is in memory, but the blocks of X have unknown lengths", unknown(dX), y)
     refused("X has 2 blocks of rows and y has 3", unknown(dX), chunked(y, [10, 20]))
     refused("X must be a dask array or dataframe, got type ndarray", X, y)
@@ -329,6 +331,10 @@ def test_blocks_that_do_not_fit_are_refused_before_any_work():
     ddf = dd.from_pandas(frame, npartitions=3)
     other = dd.from_pandas(frame.iloc[::-1].reset_index(drop=True)[:200], npartitions=3)
     refused("X and y have other divisions", ddf[["a"]], other["y"])
+    in_columns = chunked(np.c_[y, y] > 0, [100]).rechunk({1: 1})
+    for classifier in (lazy.LeastSquaresClassifier(), lazy.SGDClassifier()):
+        with pytest.raises(ValueError, match="y is divided into 2 blocks of columns"):
+            classifier.fit(dX, in_columns)
     with pytest.raises(ValueError, match="cv must be a number of folds"):
         lazy.LeastSquaresCV(cv=[([0], [1])]).fit(dX, dy)
     model.fit(dX, dy, chunked(s, [40, 80]))
@@ -355,6 +361,37 @@ def test_bad_rows_name_their_block(solver):
         model.fit(good, dy, da.zeros(N, chunks=60))
     with pytest.raises(ValueError, match=r"block [01] of X: y has \d0 rows, but X has 50"):
         model.fit(unknown(good), unknown(chunked(y, [40, 100, 150])))
+    lies = da.concatenate([good[:200], da.from_delayed(dask.delayed(X[:40, :3]), (40, 5), float)])
+    with pytest.raises(
+        ValueError, match=r"block 4 of X: the block has shape \(40, 3\), but X has 5"
+    ):
+        model.fit(lies, y)
+    with pytest.raises(ValueError, match="block 3 of X: X contains NaN: column 3, row 1 of block"):
+        model.fit(good, dy).predict(dX).compute()
+    with pytest.raises(ValueError, match="block 2 of X: X contains NaN: column 'd'"):
+        model.predict(frame[list("abcde")]).compute()
+
+
+def test_bad_targets_are_told_by_their_place_in_the_block():
+    """Whatever folds cut, and whatever else the classes are compared with."""
+    X, y, _ = data()
+    dX, missing = chunked(X, [100]), chunked(np.where(np.arange(N) == 151, np.nan, y), [100])
+    with pytest.raises(ValueError, match=r"block 1 of X: y contains NaN .* first in row 51"):
+        lazy.LeastSquaresCV(cv=5).fit(dX, missing)
+    for classifier in (lazy.LeastSquaresClassifier(), lazy.SGDClassifier()):
+        with pytest.raises(ValueError, match=r"block 1 of X: y contains NaN .* first in row 51"):
+            classifier.fit(dX, missing)
+    first = chunked(np.where(np.arange(N) < 90, 0.0, 1.0), [100])
+    with pytest.raises(ValueError, match=r"all zero in a fold .* to be judged of fold 0"):
+        lazy.LeastSquaresCV(cv=5).fit(dX, chunked(y, [100]), first)
+
+
+def test_labels_of_one_column_are_scored():
+    X, y, _ = data()
+    labels = (y > y.mean()).astype(int)
+    dX, column = chunked(X, [100]), chunked(labels[:, None], [100])
+    model = lazy.LeastSquaresClassifier().fit(dX, column)
+    assert float(model.score(dX, column)) == model.in_memory().score(X, labels)
 
 
 def test_workers_compute_as_configured_here(monkeypatch):

@@ -275,6 +275,10 @@ def test_divergence_names_epoch_loss_and_a_rate_that_holds(chosen, words, kind, 
     assert re.search(r"the mean loss (reached \d\S*|overflowed) in epoch \d+\.", message), message
     rate = float(re.search(r"rate that holds on these rows is (\S+) or less", message).group(1))
     assert 0.0 < rate < 1.0
+    if isinstance(X, np.ndarray) and dtype is np.float64:
+        same = SGDRegressor(**chosen, max_iter=200, random_state=0)
+        with pytest.raises(ValueError, match=re.escape(message[-80:])):
+            same.fit(X.astype(object), y, sample_weight=s)
     held = {**chosen, "learning_rate": "constant", "eta0": rate, "max_iter": 50, "random_state": 0}
     model = quiet(SGDRegressor(**held), X, y, sample_weight=s)
     assert model.loss_curve_[-1] <= model.loss_curve_[0]
