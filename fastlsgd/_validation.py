@@ -215,18 +215,21 @@ def check_same_place(X, **others) -> None:
             raise ValueError(f"X is on {here} but {name} is on {there}: both must be on one.")
 
 
-def as_matrix(X, name: str = "X") -> Matrix:
+def as_matrix(X, name: str = "X", *, for_predictions: bool = False) -> Matrix:
     """X as a matrix of the contract: an ndarray of two dimensions, or CSR with checked indices.
 
-    X may have any real dtype. Dense arrays and CSR are never copied.
+    X may have any real dtype. Dense arrays and CSR are never copied. `for_predictions` alone, CSR
+    may list a column twice in a row.
     """
     if type(X) is not np.ndarray or X.dtype not in FLOATS:
         if hasattr(X, "tocsr"):
-            return as_device_csr(X, name) if is_device_sparse(X) else as_csr(X, name)
+            if is_device_sparse(X):
+                return as_device_csr(X, name)
+            return as_csr(X, name, for_predictions=for_predictions)
         if is_device_array(X):
             X = _device_floats(X, name, None)
         elif _is_sparse_frame(X):
-            return as_csr(X.sparse.to_coo(), name)
+            return as_csr(X.sparse.to_coo(), name, for_predictions=for_predictions)
         else:
             X = as_real_array(X, name)
     if X.ndim != 2:
@@ -261,11 +264,12 @@ def _is_sparse_frame(X) -> bool:
     return all(hasattr(dtype, "fill_value") for dtype in X.dtypes)
 
 
-def as_csr(X, name: str = "X") -> CSR:
+def as_csr(X, name: str = "X", *, for_predictions: bool = False) -> CSR:
     """A SciPy sparse matrix or array as `CSR`; the user's own matrix is left as it is.
 
     CSR passes without a copy, whatever the order of its indices. Only where a row has a column
-    twice, which kernels do not allow, the numbers are added up in a copy.
+    twice, which kernels do not allow, the numbers are added up in a copy. `predict` adds up the
+    terms of such a column itself, and looking for one takes as long as the predictions.
     """
     check_structure(X, name)
     if getattr(X, "format", None) != "csr":
@@ -284,7 +288,7 @@ def as_csr(X, name: str = "X") -> CSR:
     # A copy, small beside the indices: no other thread can change it once it has been checked.
     indices, indptr = np.asarray(X.indices), np.array(X.indptr)
     check_indptr(indptr, shape[0], min(len(data), len(indices)), name)
-    if has_duplicates(indices, indptr, shape[1]):
+    if not for_predictions and has_duplicates(indices, indptr, shape[1]):
         return _without_duplicates(data, indices, indptr, shape)
     return CSR(data, indices, indptr, shape)
 

@@ -175,7 +175,7 @@ def predict(X, coef, intercept=0.0, *, backend: str | None = None) -> np.ndarray
     >>> fastlsgd.predict([[1.0, 2.0]], [3.0, 4.0], 0.5).tolist()
     [11.5]
     """
-    like, X = X, check.as_matrix(X)
+    like, X = X, check.as_matrix(X, for_predictions=True)
     one_target = ndim(coef) == 1
     w, b = check.as_coefficients(coef, intercept, X.shape[1])
     kernels, n_threads = resolve(backend, X)

@@ -515,7 +515,10 @@ class Kernels(Protocol):
         """Second moments of X about `shift` (float64, (d,); None is 0) in one pass."""
 
     def predict(self, X: Matrix, w: np.ndarray, b: np.ndarray, n_threads: int) -> np.ndarray:
-        """X w + b, of shape (n, t) and X's dtype."""
+        """X w + b, of shape (n, t) and X's dtype.
+
+        Here alone, a row of CSR may list a column twice: both terms count.
+        """
 
 
 def epochs_by_calls(

@@ -78,7 +78,7 @@ class LinearModel(BaseEstimator):
         predictions have the dtype of X.
         """
         check_is_fitted(self)
-        like, X = X, self._matrix(X, reset=False)
+        like, X = X, self._matrix(X, reset=False, for_predictions=True)
         coef, intercept = self._coefficients(X.shape[1])
         kernels = resolve_backend(self.backend, X)
         dtype = working_dtype(X)
@@ -139,7 +139,7 @@ class LinearModel(BaseEstimator):
             state.pop("_moments", None)
         super().__setstate__(state)
 
-    def _matrix(self, X, *, reset: bool) -> Matrix:
+    def _matrix(self, X, *, reset: bool, for_predictions: bool = False) -> Matrix:
         """X as the kernels read it, with scikit-learn's checks of names and number of columns.
 
         Whether its numbers are finite shows in the results of the kernels.
@@ -151,7 +151,7 @@ class LinearModel(BaseEstimator):
             check_feature_names(self, X, reset=reset)
         elif reset:
             self.__dict__.pop("feature_names_in_", None)
-        X = check.as_matrix(X)
+        X = check.as_matrix(X, for_predictions=for_predictions)
         check_n_features(self, X, reset=reset)
         return X
 

@@ -257,6 +257,20 @@ def test_layouts_of_X(name, layout):
         np.testing.assert_array_equal(given.data[: before.nnz], before.data)
 
 
+@pytest.mark.parametrize("targets", [1, 3, 20])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int16"])
+def test_all_backends_predict_from_columns_that_come_twice(dtype, targets):
+    """Validation leaves them to the kernels, which add up the terms of each column."""
+    X = np.round(3 * problem()[0]).astype(dtype)
+    X = (2 * X).astype(dtype)  # halves of whole numbers are whole
+    given, w = with_duplicates(X), np.random.default_rng(0).normal(size=(targets, D))
+    given.data = given.data.astype(dtype)
+    for backend, state in fastlsgd.available_backends().items():
+        if state == "available" and backend != "cuda":
+            found = fastlsgd.predict(given, w, np.zeros(targets), backend=backend)
+            np.testing.assert_allclose(found, X @ w.T, rtol=1e-5, atol=1e-5)
+
+
 def test_small_floats_become_float32():
     X, _, w, _ = problem()
     for dtype in (np.float16, ">f4"):
