@@ -16,7 +16,7 @@ from sklearn.metrics import get_scorer
 
 from .. import _validation as check
 from .._sklearn_compat import safe_indexing
-from .._threads import carried
+from .._threads import carried, start_thread
 from ..kernels import resolve_backend, resolve_threads
 from ..kernels.contract import CSR
 from ..kernels.device import DeviceArray, lives_on_device
@@ -158,6 +158,8 @@ class SGDRegressorCV(StreamedSGDCV, RoutedSplitter, LinearRegressor):
         rows = _divisible(X, matrix)
         folds = list(folds_of(self.cv, X, y_judged, matrix, split_params))
         n_workers = min(effective_n_jobs(self.n_jobs), len(folds))
+        if n_workers > 1 and not start_thread(_nothing):
+            n_workers = 1  # joblib would raise
         score = partial(_score_by_callable if callable(self.scoring) else _score_by_name, scorer)
         # Squares of y may overflow or vanish; those of errors in units near 1 do not.
         exponent = 0
@@ -283,6 +285,10 @@ class _JudgedOnHost:
 
 
 _SCIPY_DIVIDES = tuple(map(np.dtype, "?bBhHiIlL"))
+
+
+def _nothing() -> None:
+    """What a thread does that is started to see whether one can be."""
 
 
 def _divisible(X, matrix):

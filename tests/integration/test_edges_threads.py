@@ -121,6 +121,20 @@ def test_work_is_done_where_threads_do_not_start(start, monkeypatch):
     assert list(prefetched(iter(range(5)))) == list(range(5))
 
 
+def test_folds_of_sgd_where_threads_do_not_start(monkeypatch):
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    models = [
+        fastlsgd.SGDRegressorCV(fastlsgd.SGDRegressor(random_state=0), alphas=[1.0, 0.1], cv=3)
+        for _ in range(2)
+    ]
+    expected = models[0].fit(X, X[:, 0])
+    monkeypatch.setattr(_threads._thread, "start_new_thread", refuses)
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: refuses(None, ()))
+    found = models[1].set_params(n_jobs=2).fit(X, X[:, 0])
+    assert found.alpha_ == expected.alpha_
+    assert np.allclose(found.coef_, expected.coef_, rtol=1e-12)
+
+
 def test_a_pool_has_no_more_threads_than_processors():
     for _ in range(3):
         assert _threads.call_all([lambda k=k: k for k in range(200)]) == list(range(200))

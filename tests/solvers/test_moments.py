@@ -137,6 +137,23 @@ def test_blocks_are_merged(monkeypatch):
     assert found.n_samples == 48
 
 
+def test_large_sums_are_made_a_few_rows_at_a_time(monkeypatch):
+    """Ctrl-C waits for one operation of NumPy; the sums have the same bits however it is cut."""
+    X = np.random.default_rng(0).normal(size=(90, 7)) + 3.0
+    y = X @ np.arange(7.0)
+
+    def sums():
+        part = Moments().update(X[:50], y[:50], np.linspace(0.5, 2.0, 50))
+        whole = part + Moments().update(X[50:], y[50:])
+        return whole.required_sums().xx, (whole - part).required_sums().xx
+
+    expected = sums()
+    monkeypatch.setattr("fastlsgd.solvers.moments.PART_NUMBERS", 2 * 7)
+    for found, one in zip(sums(), expected, strict=True):
+        assert np.array_equal(found, one)
+        assert np.array_equal(found, found.T)
+
+
 @pytest.mark.parametrize("factor", FACTORS)
 def test_a_part_is_taken_out_again(factor):
     X, y, s = data(4, 200, t=2, far=1e6)
