@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .graded_stream import GradedMemory
 from .metric import ColumnMoments
 from .recursive import Triangle, triangle_of_moments
 from .training import Objective
@@ -21,7 +22,7 @@ class AutomaticMemory:
     moments: ColumnMoments
     weight_unit: float  # a power of two, by which the weights in the moments were divided
     objective: Objective
-    rows: Triangle | None = None  # where a few rows dominate the moments
+    rows: Triangle | GradedMemory | None = None  # where a few rows dominate the moments
     correlated: np.ndarray | None = None  # `correlated_rows`, where the moments are variances
 
     def of_target(self, t: int) -> AutomaticMemory:
@@ -29,7 +30,7 @@ class AutomaticMemory:
         rows = None if self.rows is None else self.rows.of_target(t)
         return replace(self, moments=self.moments.of_target(t), rows=rows)
 
-    def triangle(self, coef: np.ndarray, intercept: np.ndarray) -> Triangle:
+    def triangle(self, coef: np.ndarray, intercept: np.ndarray) -> Triangle | GradedMemory:
         """Return the triangle of rows with these moments, of which these weights are the best."""
         if self.rows is not None:
             return self.rows

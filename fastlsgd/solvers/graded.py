@@ -47,7 +47,7 @@ def solve_graded(system: System, found: Orthogonal) -> Orthogonal:
     triangle = GradedTriangle(rows.width, system.t)
     for block in rows.blocks():
         triangle.append(*rows.take(block))
-    v, condition = triangle.solve(rows)
+    v, condition = triangle.solve(_shifts(rows.units), system.fit_intercept)
     residual_norm = triangle.residual_norm(v, system.alpha, rows.units)
     coef = np.zeros((system.t, system.d))
     coef[:, rows.columns] = np.ldexp(v[: len(rows.columns)].T, rows.y_units[:, None] - rows.units)
@@ -151,20 +151,7 @@ class GradedRows:
         system = self.system
         most = max(1, min(ORIGIN_ROWS, QR_BLOCK_NUMBERS // system.d))
         rows = random_rows(system.n, most, system.host_weights)
-        A = np.abs(self._counted(rows)[0])
-        exponents = np.frexp(largest)[1]
-        stored = np.count_nonzero(A, axis=0)
-        inner = np.sort(np.where(A > 0.0, A, np.inf), axis=0)
-        ordinary = inner[np.maximum(stored - 1, 0) // 4, np.arange(A.shape[1])]
-        known = 4 * stored > len(A)
-        units = np.where(known, np.frexp(np.where(known, ordinary, 1.0))[1], exponents)
-        units = np.maximum(units, exponents - UNIT_EXPONENT)
-        # A column that is zero but in huge rows is as large as these are: beside their other
-        # columns it would be rounding.
-        sizes = np.ldexp(A[:, known], -units[known]).max(axis=1, initial=1.0)
-        beside = np.frexp((A / sizes[:, None]).max(axis=0, initial=0.0))[1]
-        units = np.where(known, np.minimum(units, beside), np.where(stored > 0, beside, units))
-        return np.maximum(units, exponents - UNIT_EXPONENT)
+        return ordinary_units(np.abs(self._counted(rows)[0]), np.frexp(largest)[1])
 
     def _chunks(self):
         step = max(1, QR_BLOCK_NUMBERS // self.system.d)
@@ -208,6 +195,25 @@ class GradedRows:
         return out, right
 
 
+def ordinary_units(A: np.ndarray, exponents: np.ndarray) -> np.ndarray:
+    """Return the powers of two near ordinary numbers of each column, as a sample |A| shows them.
+
+    `exponents` are those of the columns' largest numbers.
+    """
+    stored = np.count_nonzero(A, axis=0)
+    inner = np.sort(np.where(A > 0.0, A, np.inf), axis=0)
+    ordinary = inner[np.maximum(stored - 1, 0) // 4, np.arange(A.shape[1])]
+    known = 4 * stored > len(A)
+    units = np.where(known, np.frexp(np.where(known, ordinary, 1.0))[1], exponents)
+    units = np.maximum(units, exponents - UNIT_EXPONENT)
+    # A column that is zero but in huge rows is as large as these are: beside their other columns it
+    # would be rounding.
+    sizes = np.ldexp(A[:, known], -units[known]).max(axis=1, initial=1.0)
+    beside = np.frexp((A / sizes[:, None]).max(axis=0, initial=0.0))[1]
+    units = np.where(known, np.minimum(units, beside), np.where(stored > 0, beside, units))
+    return np.maximum(units, exponents - UNIT_EXPONENT)
+
+
 class GradedTriangle:
     """R of the rows so far, whose own rows are sorted from the largest to the smallest."""
 
@@ -224,32 +230,56 @@ class GradedTriangle:
         upper, pivots, right = interruptible(pivoted, rows, right)
         k = len(upper)
         noise = rank_tolerance(rows.shape[1]) * np.sqrt(len(rows)) * sizes[:k]
-        keep = _norms(upper.T) > noise
+        keep = norms_of(upper.T) > noise
         self.upper = np.zeros((int(keep.sum()), rows.shape[1]))
         self.upper[:, pivots] = upper[keep]
         self.right = right[:k][keep]
         rest = np.vstack([right[:k][~keep], right[k:]])
-        self.dropped = np.hypot(self.dropped, _norms(rest))
+        self.dropped = np.hypot(self.dropped, norms_of(rest))
+
+    def with_rows(self, rows: np.ndarray, right: np.ndarray) -> GradedTriangle:
+        """Return the triangle with these rows added, of any size, whatever the sizes so far.
+
+        What two equal rows of 1e16 leave of each other is rounding of 1. So the rows so far take
+        part once more, from the largest on, and it is dropped before the small ones come.
+        """
+        out = GradedTriangle(rows.shape[1], right.shape[1])
+        out.dropped = self.dropped
+        rows, right = np.vstack([self.upper, rows]), np.vstack([self.right, right])
+        sizes = np.abs(rows).max(axis=1, initial=0.0)
+        order = np.argsort(-sizes, kind="stable")
+        start, sizes = 0, sizes[order]
+        while start < len(order):
+            stop = int(np.searchsorted(-sizes, -sizes[start] / GRADED, side="right"))
+            alike = order[start:stop]
+            out.append(rows[alike], right[alike])
+            start = stop
+        return out
 
     def residual_norm(self, v: np.ndarray, alpha: float, units: np.ndarray) -> np.ndarray:
         """Return sqrt(sum s r^2) of each target: what was dropped, without the penalty's rows."""
-        penalty = np.sqrt(alpha) * _norms(np.ldexp(v[: len(units)], -units[:, None]))
+        penalty = np.sqrt(alpha) * norms_of(np.ldexp(v[: len(units)], -units[:, None]))
         less = np.maximum(self.dropped - penalty, 0.0)
         return np.sqrt(less) * np.sqrt(self.dropped + penalty)
 
-    def solve(self, rows: GradedRows) -> tuple[np.ndarray, float]:
-        """Return v (width, t), and an estimate of the condition of columns scaled to norm 1."""
+    def solve(self, shifts: np.ndarray, fit_intercept: bool) -> tuple[np.ndarray, float]:
+        """Return v (width, t), and an estimate of the condition of columns scaled to norm 1.
+
+        Where columns depend on each other, 2^shifts v are the weights whose norm is least. The last
+        column is the intercept's, if there is one.
+        """
         if len(self.upper) < self.upper.shape[1]:
-            sizes = _norms(self.upper.T)[:, None]
-            return _least_norm(self.upper / sizes, self.right / sizes, rows), np.inf
+            sizes = norms_of(self.upper.T)[:, None]
+            upper, right = self.upper / sizes, self.right / sizes
+            return _least_norm(upper, right, shifts, fit_intercept), np.inf
         R, pivots, c = interruptible(pivoted, self.upper, self.right)
         v = np.zeros_like(c)
         v[pivots] = solve_triangular(R, c, check_finite=False)
-        reciprocal = reciprocal_condition(np.asfortranarray(R / _norms(R)))
+        reciprocal = reciprocal_condition(np.asfortranarray(R / norms_of(R)))
         return v, 1.0 / reciprocal if reciprocal > 0.0 else np.inf
 
 
-def _norms(rows: np.ndarray) -> np.ndarray:
+def norms_of(rows: np.ndarray) -> np.ndarray:
     """Return the norms of columns, also where squares of their numbers are out of range."""
     largest = np.abs(rows).max(axis=0, initial=0.0)
     unit = np.where(largest > 0.0, largest, 1.0)
@@ -271,13 +301,18 @@ def pivoted(rows: np.ndarray, right: np.ndarray):
     return np.triu(packed[: len(tau)]), pivots - 1, turned
 
 
-def _least_norm(upper: np.ndarray, right: np.ndarray, rows: GradedRows) -> np.ndarray:
+def _shifts(units: np.ndarray) -> np.ndarray:
+    """Return the exponents by which 2^units are smaller than the largest of them."""
+    return np.maximum(units - units.max(initial=0), -(2**12))
+
+
+def _least_norm(
+    upper: np.ndarray, right: np.ndarray, shifts: np.ndarray, fit_intercept: bool
+) -> np.ndarray:
     """Return the weights of least norm, in their own units; the intercept does not count in it."""
-    d = len(rows.columns)
-    common = rows.units.max(initial=0)
-    shifts = np.maximum(rows.units - common, -(2**12))
+    d = len(shifts)
     own, c, b = np.ldexp(upper[:, :d], shifts), right, None
-    if rows.system.fit_intercept:
+    if fit_intercept:
         Q, beta = qr(upper[:, d:], check_finite=False)
         own, c = Q.T @ own, Q.T @ c
         first, first_c, own, c = own[0], c[0], own[1:], c[1:]
@@ -286,7 +321,7 @@ def _least_norm(upper: np.ndarray, right: np.ndarray, rows: GradedRows) -> np.nd
         w = Q @ solve_triangular(R, c, trans="T", check_finite=False)
     else:
         w = np.zeros((d, right.shape[1]))
-    if rows.system.fit_intercept:
+    if fit_intercept:
         b = (first_c - first @ w) / beta[0, 0]
     v = np.ldexp(w, shifts[:, None])
     return v if b is None else np.vstack([v, b])

@@ -79,7 +79,7 @@ def with_light_rows(
     return points
 
 
-class _Minimum(NamedTuple):
+class GradedMinimum(NamedTuple):
     v: np.ndarray  # (width,)
     slope: np.ndarray  # (width,)  minus the gradient of the squares, of data and L2 penalty
     squares: float  # of the residuals of the data alone
@@ -130,37 +130,64 @@ class _GradedPath:
             dual_gap=None if solution.dual_gap is None else gap,
         )
 
-    def _minimum(self, k: int, terms: Terms, start: np.ndarray) -> _Minimum | None:
+    def _minimum(self, k: int, terms: Terms, start: np.ndarray) -> GradedMinimum | None:
         """Return the minimum for target k, in the units v = 2^units w / 2^y_unit."""
         rows, system, columns = self.rows, self.system, self.rows.columns
-        y_unit, d = int(rows.y_units[k]), len(columns)
         triangle = self.triangle
-        root = np.ldexp(np.sqrt(system.weight * terms.l2[columns]), -rows.units)
         if terms.l2.any():
             triangle = copy(triangle)
+            d = len(columns)
             below = np.zeros((d, rows.width))
             below[:, :d] = np.diag(
                 np.ldexp(np.sqrt(system.weight * terms.l2[columns]), -rows.units)
             )
             triangle.append(below, np.zeros((d, system.t)))
-        more = np.zeros(rows.width - d)
-        by = rows.units - y_unit
-        lasso = Lasso(
-            triangle.upper,
-            triangle.right[:, k],
-            np.append(np.ldexp(system.weight * terms.l1[columns], -rows.units - y_unit), more),
-            lower=np.append(np.ldexp(terms.lower[columns], by), more - np.inf),
-            upper=np.append(np.ldexp(terms.upper[columns], by), more + np.inf),
-        )
-        v = np.append(np.ldexp(start[columns], by), more)
-        search = _GradedSearch(lasso, np.clip(v, lasso.least, lasso.most))
-        if not search.run():
-            return None
-        squares = triangle.dropped[k] ** 2 + search.squares
-        if terms.l2.any():
-            paid = root * search.v[:d]
-            squares = max(squares - float(paid @ paid), 0.0)
-        return _Minimum(search.v, search.slope, squares)
+        own = Terms(*(part[columns] for part in vars(terms).values()))
+        y_unit = int(rows.y_units[k])
+        return graded_minimum(triangle, k, own, (rows.units, y_unit), system.weight, start[columns])
+
+
+def graded_minimum(
+    triangle: GradedTriangle,
+    k: int,
+    terms: Terms,
+    units: tuple[np.ndarray, int],
+    weight: float,
+    start: np.ndarray,
+) -> GradedMinimum | None:
+    """Return the minimum for target k of a triangle, in the units v = 2^units w / 2^y_unit.
+
+    Parameters
+    ----------
+    triangle : GradedTriangle
+        Of rows of this weight and of their L2 penalty; the intercept has the last column, if there
+        is one.
+    terms : Terms
+        Of the columns but for the intercept's.
+    units : ndarray of int and int
+        Powers of two of the columns and of the target.
+    start : ndarray
+        The weights w to begin with.
+    """
+    d = len(start)
+    more = np.zeros(triangle.upper.shape[1] - d)
+    by = units[0] - units[1]
+    lasso = Lasso(
+        triangle.upper,
+        triangle.right[:, k],
+        np.append(np.ldexp(weight * terms.l1, -units[0] - units[1]), more),
+        lower=np.append(np.ldexp(terms.lower, by), more - np.inf),
+        upper=np.append(np.ldexp(terms.upper, by), more + np.inf),
+    )
+    v = np.append(np.ldexp(start, by), more)
+    search = _GradedSearch(lasso, np.clip(v, lasso.least, lasso.most))
+    if not search.run():
+        return None
+    squares = triangle.dropped[k] ** 2 + search.squares
+    if terms.l2.any():
+        paid = np.ldexp(np.sqrt(weight * terms.l2), -units[0]) * search.v[:d]
+        squares = max(squares - float(paid @ paid), 0.0)
+    return GradedMinimum(search.v, search.slope, squares)
 
 
 class _GradedSearch:

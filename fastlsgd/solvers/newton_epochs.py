@@ -37,6 +37,7 @@ from .._threads import pass_threads
 from ..kernels.contract import TargetGradients, working_dtype
 from .automatic import AutomaticMemory
 from .factors import EPS, GRAM_CONDITION, NotTrustworthy, TriangularFactor, cholesky_factor
+from .graded_stream import GradedMemory
 from .interrupt import call_loss_gradient
 from .metric import (
     SAMPLE_RATIO,
@@ -49,7 +50,7 @@ from .metric import (
 from .ordinary_rows import ruled_by_few
 from .problem import Penalty, Problem
 from .quadratic import minima
-from .recursive import Triangle, empty_triangle, with_rows
+from .recursive import Triangle, rows_of_fit
 from .regression import fit_regression
 from .rows import centred_rows, counted_rows, rows_on_host, stored_numbers
 from .system import hides_spread
@@ -123,7 +124,7 @@ class _Descent:
 
     coef: np.ndarray  # (t, d)
     b: np.ndarray  # (t,): the intercept at the centre
-    triangle: Triangle | None
+    triangle: Triangle | GradedMemory | None
 
     def weights(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the weights for X as it was given, in float64."""
@@ -218,10 +219,8 @@ class _Descent:
         300 x 30, R2 of the others was -0.2.
         """
         X, y, s = self.X, self.y, self.sample_weight
-        triangle = empty_triangle(X.shape[1], y.shape[1])
-        for block in rows_on_host(X, y, s, counted_rows(s)):
-            triangle = with_rows(triangle, *block)
-        self.triangle, self.is_exact, self.gap = triangle, True, 0.0
+        self.triangle = rows_of_fit(rows_on_host(X, y, s, counted_rows(s)), start, self.objective)
+        self.is_exact, self.gap = True, 0.0
         objective, fixed = self.objective, start[1]
         if not objective.fit_intercept and fixed.any():
             y = np.asarray(y, np.float64) - fixed

@@ -19,6 +19,7 @@ kept as it was there.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,13 @@ import numpy as np
 from ..kernels.contract import Kernels
 from ..kernels.optional import has_triangle_kernels
 from .eigen import eigh, svd
+from .graded_stream import (
+    GradedMemory,
+    GradedStream,
+    RowsSoFar,
+    differ_in_size,
+    graded_memory,
+)
 from .metric import RANK_TOLERANCE, ColumnMoments, Metric, factor_metric
 from .problem import Penalty
 from .quadratic import minima
@@ -37,6 +45,9 @@ from .updated_factor import UpdatedFactor, updated
 FLAT_NOISE = 1e-9
 # The curvature of directions in which no row before the last border varies, times their number.
 FLAT_CURVATURE = 1e-8
+
+
+Rows = tuple[np.ndarray, np.ndarray, np.ndarray]  # X, y and the weights
 
 
 class Triangle(NamedTuple):
@@ -55,6 +66,10 @@ class Triangle(NamedTuple):
     @property
     def n_features(self) -> int:
         return len(self.last)
+
+    def so_far(self) -> RowsSoFar:
+        varies, stored = self.roughness > 0.0, self.sizes > 0.0
+        return RowsSoFar(self.R, self.rows, self.weight, self.last, varies, stored)
 
     def of_target(self, t: int) -> Triangle:
         """Return the triangle of the rows [1, x, y_t]."""
@@ -121,6 +136,22 @@ def _with_sums(
     )
 
 
+def rows_of_fit(
+    blocks: Iterable[Rows], start: tuple[np.ndarray, np.ndarray], objective: Objective
+) -> Triangle | GradedMemory:
+    """Return what a stream goes on from after a fit of these rows, which began at `start`."""
+    triangle, graded = empty_triangle(start[0].shape[1], len(start[0])), None
+    for X, y, s in blocks:
+        if graded is None and differ_in_size(triangle.R, triangle.rows, X, s, objective):
+            memory = graded_memory(start, objective, triangle.so_far(), X, y)
+            graded = GradedStream(memory, objective)
+        if graded is None:
+            triangle = with_rows(triangle, X, y, s)
+        else:
+            graded.add(X, y, s)
+    return triangle if graded is None else graded.memory
+
+
 def _fourth_roots(A: np.ndarray) -> np.ndarray:
     """Return the fourth roots of |A|, in its place."""
     np.abs(A, out=A)
@@ -182,6 +213,8 @@ class RecursiveMemory(NamedTuple):
     objective: Objective
     solution: _Solution | None = None  # at the last border, where it was asked for
     factor: UpdatedFactor | None = None  # of all rows
+    # With an L1 penalty: squared norms of the columns when rows were last compared in size.
+    compared: np.ndarray | None = None
 
     @property
     def is_new(self) -> bool:
@@ -253,30 +286,47 @@ class RecursiveLeastSquares:
             memory = memory._replace(
                 objective=objective, waiting=waiting, solution=None, factor=None
             )
-        self.memory, self.kernels = memory, kernels
+        self.own, self.objective, self.kernels = memory, objective, kernels
+        self.graded: GradedStream | None = None  # takes over where rows differ much in size
         self.total = memory.triangle.rows + memory.waiting.rows + n_rows
 
     def add(self, X: np.ndarray, y: np.ndarray, s: np.ndarray) -> None:
         """Add a block of rows, which are float64."""
-        factor = self.memory.factor
+        if self.graded is not None:
+            self.graded.add(X, y, s)
+            return
+        before, factor = self.own, self.own.factor
         if factor is not None and factor.is_of_rows:
             self._add_to_both(X, y, s)
+            factor = self.own.factor
+            if not (factor is not None and factor.is_trusted) and _hide_others(before, X, s):
+                self._grade(before, (X, y, s))
             return
         self._add(X, y, s)
-        if self.memory.waiting.rows > most_waiting(X.shape[1]):
-            self.memory = self._settled()
+        if self.own.waiting.rows > most_waiting(X.shape[1]):
+            if _hide_others(self.own):
+                self._grade(self.own)
+            else:
+                self.own = self._settled()
+
+    def _grade(self, memory: RecursiveMemory, *blocks: Rows) -> None:
+        """Go on with rows sorted by size: those of a memory, and these."""
+        X, y, s = map(np.concatenate, zip(memory.waiting[:3], *blocks, strict=True))
+        start = graded_memory(memory.start, self.objective, memory.triangle.so_far(), X, y)
+        self.graded = GradedStream(start, self.objective)
+        self.graded.add(X, y, s)
 
     def _add(self, X: np.ndarray, y: np.ndarray, s: np.ndarray) -> None:
-        memory = self.memory
+        memory = self.own
         waiting, factor = _joined(memory.waiting, memory.solution, X, y, s), memory.factor
         if factor is not None:
             rows = _as_regression(memory, _joint(X, y, s))
             factor = factor.with_rows(rows, float(s.sum()), self.kernels)
-        self.memory = memory._replace(waiting=waiting, factor=factor)
+        self.own = memory._replace(waiting=waiting, factor=factor)
 
     def _add_to_both(self, X: np.ndarray, y: np.ndarray, s: np.ndarray) -> None:
         """Add rows to a factor that is R, of which the triangle is as it was at the last border."""
-        memory, A = self.memory, _joint(X, y, s)
+        memory, A = self.own, _joint(X, y, s)
         triangle, waiting, factor = memory.triangle, memory.waiting, memory.factor
         border, solution, seen = memory.border, memory.solution, triangle.rows + waiting.rows
         assert factor is not None
@@ -291,20 +341,20 @@ class RecursiveLeastSquares:
         if len(s):
             factor = factor.with_rows(A, float(s.sum()), self.kernels)
             waiting = _joined(waiting, solution, X, y, s)
-        self.memory = memory._replace(
+        self.own = memory._replace(
             triangle=triangle, waiting=waiting, border=border, solution=solution, factor=factor
         )
 
     def _last_border(self) -> tuple[int, int]:
         """Return the last border among all rows that will have come, and the one after it."""
-        last, border = self.memory.triangle.rows, self.memory.border
+        last, border = self.own.triangle.rows, self.own.border
         while border <= self.total:
-            last, border = border, next_border(border, self.memory.triangle.n_features)
+            last, border = border, next_border(border, self.own.triangle.n_features)
         return last, border
 
     def _settled(self) -> RecursiveMemory:
         """Return the memory with all rows up to the last border in R, of those that have come."""
-        memory = self.memory
+        memory = self.own
         triangle, waiting = memory.triangle, memory.waiting
         share = min(self._last_border()[0] - triangle.rows, waiting.rows)
         if share == 0:
@@ -317,27 +367,62 @@ class RecursiveLeastSquares:
         left = _Waiting(X[share:].copy(), y[share:], s[share:], np.zeros((len(s) - share, 0)))
         return memory._replace(triangle=triangle, waiting=left, border=border, solution=None)
 
+    @property
+    def memory(self) -> RecursiveMemory | GradedMemory:
+        return self.own if self.graded is None else self.graded.memory
+
     def finish(self) -> None:
         """Find the weights of all rows so far."""
-        memory = self.memory
+        if self.graded is None:
+            self._finish()
+        if self.graded is not None:
+            self.graded.finish()
+
+    def _finish(self) -> None:
+        memory = self.own
         if self.total == 0:
             coef, intercept = memory.coef, memory.intercept
         elif memory.objective.l1 > 0.0:
-            memory = self._settled()
-            coef, intercept = _sparse_weights(memory)
+            if self.total > most_waiting(memory.triangle.n_features):
+                memory = self._settled()
+            triangle = with_rows(memory.triangle, *memory.waiting[:3])
+            squares, known = np.einsum("ij,ij->j", triangle.R, triangle.R), memory.compared
+            if known is None or (squares > 4.0 * known).any() or self.total <= most_waiting(0):
+                if _hide_others(self.own):
+                    self._grade(self.own)
+                    return
+                memory = memory._replace(compared=squares)
+            coef, intercept = _sparse_weights(memory, triangle)
         else:
             with serial_blas():  # threads would wait for each other in such small steps
-                self.memory = memory = _up_to_date(memory, self.kernels)
+                self.own = memory = _up_to_date(memory, self.kernels)
                 assert memory.factor is not None
+                if not memory.factor.is_trusted and _hide_others(memory):
+                    self._grade(memory)
+                    return
                 factor = memory.factor.examined()
                 if factor is not None:
                     coef, intercept = _separated(memory, factor.solution(self.kernels))
-                    self.memory = memory._replace(coef=coef, intercept=intercept, factor=factor)
+                    self.own = memory._replace(coef=coef, intercept=intercept, factor=factor)
                     return
                 memory = self._settled()
                 memory = memory if memory.solution is not None else _solved(memory)
                 coef, intercept = _corrected(memory)
-        self.memory = memory._replace(coef=coef, intercept=intercept)
+        self.own = memory._replace(coef=coef, intercept=intercept)
+
+
+def _hide_others(
+    memory: RecursiveMemory, X: np.ndarray | None = None, s: np.ndarray | None = None
+) -> bool:
+    """Return whether these rows, or those that wait, differ too much in size from others."""
+    waiting, triangle = memory.waiting, memory.triangle
+    if X is None or s is None:
+        X, s = waiting.X, waiting.s
+    elif waiting.rows:
+        X, s = np.concatenate([waiting.X, X]), np.concatenate([waiting.s, s])
+    if len(s) == 0:
+        return False
+    return differ_in_size(triangle.R, triangle.rows, X, s, memory.objective)
 
 
 def _as_regression(memory: RecursiveMemory, A: np.ndarray) -> np.ndarray:
@@ -556,12 +641,9 @@ def _flat_directions(memory: RecursiveMemory) -> np.ndarray:
     return basis[values > FLAT_NOISE] * scale / np.sqrt(most)
 
 
-def _sparse_weights(memory: RecursiveMemory) -> tuple[np.ndarray, np.ndarray]:
+def _sparse_weights(memory: RecursiveMemory, triangle: Triangle) -> tuple[np.ndarray, np.ndarray]:
     """Return the minimum under L1 of the quadratic that the triangle of all rows represents."""
-    waiting, objective = memory.waiting, memory.objective
-    triangle = with_rows(memory.triangle, waiting.X, waiting.y, waiting.s)
-    if triangle.rows == 0:
-        return memory.coef, memory.intercept
+    objective = memory.objective
     A, right, x_mean, y_mean = _split(triangle, objective, memory.start[1])
     coef = minima(A.T @ A, right.T @ A, Penalty(objective.l1, objective.l2), memory.coef)
     return coef, y_mean - coef @ x_mean if objective.fit_intercept else memory.start[1]

@@ -24,6 +24,7 @@ from scipy.sparse import csr_array
 from ..kernels.contract import CSR, GROUP_ROWS, Epoch, Kernels, Prox, SGDState
 from . import metric
 from .automatic import AutomaticMemory
+from .graded_stream import GradedMemory, GradedStream
 from .recursive import RecursiveLeastSquares, RecursiveMemory, recursive_memory
 from .rows import CHUNK_NUMBERS, rows_on_host
 from .streamed_moments import MomentMemory, MomentStream, moment_memory
@@ -55,7 +56,7 @@ class StreamMemory(NamedTuple):
     """What `partial_fit` keeps between calls."""
 
     weight_unit: float  # a power of two, near the weight of the first row
-    part: RecursiveMemory | MomentMemory | DiagonalMemory
+    part: RecursiveMemory | GradedMemory | MomentMemory | DiagonalMemory
 
     def of_target(self, t: int) -> StreamMemory:
         """Return the memory of a stream of target t alone."""
@@ -107,11 +108,19 @@ class StreamingDescent:
         if d > metric.FULL_METRIC_FEATURES:
             return StreamMemory(unit, moment_memory(*start, self.objective, fitted))
         triangle = None if fitted is None else fitted.triangle(*start)
+        if isinstance(triangle, GradedMemory):
+            return StreamMemory(
+                unit, triangle._replace(start=start, coef=start[0], intercept=start[1])
+            )
         return StreamMemory(unit, recursive_memory(*start, self.objective, triangle))
 
-    def _stream(self, part, n_rows: int) -> RecursiveLeastSquares | MomentStream | DiagonalStream:
+    def _stream(
+        self, part, n_rows: int
+    ) -> RecursiveLeastSquares | GradedStream | MomentStream | DiagonalStream:
         if isinstance(part, RecursiveMemory):
             return RecursiveLeastSquares(part, self.objective, n_rows, self.kernels)
+        if isinstance(part, GradedMemory):
+            return GradedStream(part, self.objective)
         if isinstance(part, MomentMemory):
             return MomentStream(part, self.objective)
         return DiagonalStream(self.kernels, part, self.objective, self.n_threads)
@@ -124,7 +133,7 @@ class StreamingDescent:
         if part.is_new and self.sample_weight is not None:
             unit = power_of_two(float(self.sample_weight[0 if order is None else order[0]]))
         stream, total = self._stream(part, n), 0.0
-        sparse = not isinstance(part, RecursiveMemory)
+        sparse = not isinstance(part, RecursiveMemory | GradedMemory)
         for X, y, s in rows_on_host(self.X, self.y, self.sample_weight, order, sparse=sparse):
             r = X @ self.coef.T + self.intercept - y
             total += 0.5 * float(np.vdot(r, r))

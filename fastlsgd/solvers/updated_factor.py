@@ -149,13 +149,18 @@ class UpdatedFactor(NamedTuple):
         # With an intercept and no penalty, R may since have come to suffice by itself.
         return self.weight <= (1.0 + MOST_UNPENALISED) * self.penalised
 
+    @property
+    def is_trusted(self) -> bool:
+        """Whether no column has doubled in size since the condition was last estimated."""
+        return self.trusted is not None and bool((self.squares <= 4.0 * self.trusted).all())
+
     def examined(self) -> UpdatedFactor | None:
         """Return the factor if its condition allows a solution, else None.
 
         More rows never reduce the least singular value of R. So the condition of the scaled columns
         grows by no more than their norms do, and is only estimated again where one has doubled.
         """
-        if self.trusted is not None and (self.squares <= 4.0 * self.trusted).all():
+        if self.is_trusted:
             return self
         size = np.sqrt(self.squares)
         if not (np.isfinite(size).all() and size.all()):

@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+from small_problems import householder
 
 from fastlsgd import LeastSquaresRegressor, SGDRegressor
 
@@ -76,3 +77,55 @@ def test_as_many_huge_rows_as_columns_are_not_few(solver, fit_intercept, spread)
         others = slice(d + 1, None)
         error = X[others] @ (model.coef_ - coef) + model.intercept_
         assert np.sqrt(np.mean(error**2)) < 0.15, (d, size)
+
+
+def truth_beside_few(X, y, s):
+    """Least squares of rows [x, 1] in extended precision, without a penalty."""
+    order = np.argsort(-np.abs(X).max(axis=1) * np.sqrt(s))
+    A = np.hstack([X, np.ones((len(y), 1))])[order].astype(np.longdouble)
+    root = np.sqrt(s.astype(np.longdouble))[order]
+    return householder(A * root[:, None], y[order] * root)
+
+
+@pytest.mark.parametrize("cut", [1, 20])
+@pytest.mark.parametrize("place", [0, 45])
+@pytest.mark.parametrize(("size", "weight"), [(1e6, 1.0), (1e12, 1.0), (1e16, 1.0), (1.0, 1e12)])
+def test_a_stream_keeps_what_light_rows_say(size, weight, place, cut):
+    """97 of 300 streams beside such a row or weight were wrong without a warning."""
+    rng = np.random.default_rng(place)
+    X, s = rng.normal(size=(60, 4)), np.ones(60)
+    X[place] *= size
+    noise = 0.1 * rng.normal(size=60)
+    noise[place], s[place] = 0.0, weight
+    y = X @ np.array([1.0, -2.0, 0.5, 3.0]) + 2.0 + noise
+    model = SGDRegressor(alpha=0.0)
+    for start in range(0, 60, cut):
+        rows = slice(start, start + cut)
+        model.partial_fit(X[rows], y[rows], sample_weight=s[rows])
+    wanted = truth_beside_few(X, y, s)
+    found = np.append(model.coef_, model.intercept_)
+    np.testing.assert_allclose(found, wanted.astype(float), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("size", [1e4, 1e8, 1e12])
+def test_a_stream_goes_on_from_a_fit_beside_a_heavy_row(size):
+    X, y, _ = heavy_problem(size, 4, np.float64, n=60)
+    whole = SGDRegressor(alpha=0.0).partial_fit(X, y)
+    model = SGDRegressor(alpha=0.0).fit(X[:30], y[:30]).partial_fit(X[30:], y[30:])
+    np.testing.assert_allclose(model.coef_, whole.coef_, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(model.intercept_, whole.intercept_, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("cut", [1, 20])
+@pytest.mark.parametrize("size", [1e5, 1e8, 1e12])
+def test_lasso_of_a_stream_beside_a_heavy_row(size, cut):
+    """122 of 300 were wrong without a warning; the exact solver's answers agree with mpmath."""
+    X, y, _ = heavy_problem(size, 4, np.float64, n=60)
+    exact = LeastSquaresRegressor(alpha=0.05, l1_ratio=1.0).fit(X, y)
+    model = SGDRegressor(alpha=0.05, penalty="l1")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for start in range(0, 60, cut):
+            model.partial_fit(X[start : start + cut], y[start : start + cut])
+    np.testing.assert_allclose(model.coef_, exact.coef_, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(model.intercept_, exact.intercept_, rtol=0, atol=1e-8)
