@@ -48,7 +48,7 @@ from .weights import normalised_weights
 BLOCK_NUMBERS, LEAST_ROWS, MOST_ROWS = 2**24, 2**14, 2**20
 # Numbers of a block that is decomposed by QR: 8 MB.
 QR_NUMBERS = 2**20
-PART_NUMBERS = 2**20  # of a d x d array, in one operation of NumPy
+PART_NUMBERS = 2**16  # of a d x d array, in one operation of NumPy: half a megabyte, in cache
 # Numbers that are copied before Ctrl-C is looked for.
 NUMBERS_AT_ONCE = 2**22
 # A column that loses more than this to the square of its mean is summed again about its mean.
@@ -600,7 +600,10 @@ def _by_rows(
     d: int, rows: Callable[[slice], np.ndarray], out: np.ndarray | None = None
 ) -> np.ndarray:
     """Return the d x d array of these rows."""
-    out = np.empty((d, d)) if out is None else out
+    if out is None:
+        if d * d <= PART_NUMBERS:
+            return rows(slice(d))
+        out = np.empty((d, d))
     for part in _parts(d):
         out[part] = rows(part)
     return out
