@@ -4,7 +4,7 @@ The result of a call depends on the rows seen so far and on their order, but not
 cut into calls. For up to `MOMENT_FEATURES` features the weights are those of least squares on all
 these rows: by a triangular factor of them for up to `FULL_METRIC_FEATURES` (`recursive.py`), else
 by their moments (`streamed_moments.py`). For more features, `DiagonalStream` takes steps that
-depend on the number of rows alone: it visits groups of `GROUP_ROWS` rows, whichever calls they came
+depend on the rows alone: it visits groups of `GROUP_ROWS` rows, whichever calls they came
 in, and measures the columns anew whenever there are a tenth more rows. An incomplete group, of at
 most seven rows, waits for the next call, and its effect on the weights is provisional.
 
@@ -38,18 +38,15 @@ LARGEST_SHARE = 100.0
 # such rows per feature, and of 0.91 to 0.94 after ten, where a fit has 0.97 and 0.95.
 MOMENT_FEATURES = 2048
 GROWTH = 1.1
-# A step, relative to the inverse of the rows' mean square. R2 of 10 normal rows per feature, whose
-# least squares have 0.935, is 0.928 with it and 0.921 with half of it; of 5, it is 0.922 and 0.890
-# of 0.951. Steps of twice this length take 0.015 from R2 of noisy rows.
-RATE = 1.0
-# How much later rows count in the mean. With 1.0, R2 of these 5 rows per feature is 0.902.
+# The variance of the signal, as a multiple of that of the noise: before there are rows to estimate
+# it from, and the limits of the estimate. Of 5,000 text rows with as much noise as signal, the
+# held-out R2 is 0.13 with a lower limit of 0.3, and 0.145 with this one.
+SIGNAL, LEAST_SIGNAL, MOST_SIGNAL = 3.0, 1.0, 300.0
+ESTIMATING_ROWS = 64  # how many rows the first estimate takes
+# How much later rows count in the mean.
 AVERAGE_POWER = 3.0
 # Rows of which this share is not zero are centred, and made dense if they are not.
 CENTRED_SHARE = 0.25
-# Of sparse rows, an update costs the stored numbers, and an L2 penalty of each column by itself all
-# d. It is due so many times in as many rows as there are features, which changes the weights by at
-# most a sixteenth at a time.
-PENALTIES = 16
 
 
 class StreamMemory(NamedTuple):
@@ -170,6 +167,13 @@ class DiagonalMemory:
     x_mean: np.ndarray  # (d,)
     y_mean: np.ndarray  # (t,)
     squares: np.ndarray  # (d,), about x_mean
+    present: np.ndarray  # (d,): the weight of rows in which a column is not zero
+    # Sums of w x^2 and of w, where a row's w is its weight over 1 + the variance of its prediction.
+    # None: a fit has left the other sums, and these follow from them.
+    information: tuple[np.ndarray, float] | None
+    # Discounted: the squared errors of moving, mean and constant weights in rows they had not met,
+    # 1 + the variance of predictions, and the weight of these rows.
+    judged: np.ndarray  # (5,)
     segment: _Segment
     # The rows of an incomplete group.
     waiting: tuple[np.ndarray | csr_array, np.ndarray, np.ndarray]
@@ -188,14 +192,18 @@ class DiagonalMemory:
         )
         return replace(
             self,
-            moving=(self.moving[0][[t]], self.moving[1][[t]]),
-            mean=(self.mean[0][[t]], self.mean[1][[t]]),
+            moving=_of_target(self.moving, t),
+            mean=_of_target(self.mean, t),
             coef=self.coef[[t]],
             intercept=self.intercept[[t]],
             y_mean=self.y_mean[[t]],
-            segment=segment,
+            segment=replace(segment, begin=_of_target(segment.begin, t)),
             waiting=(X, y[:, [t]], s),
         )
+
+
+def _of_target(weights: tuple[np.ndarray, np.ndarray], t: int) -> tuple[np.ndarray, np.ndarray]:
+    return weights[0][[t]], weights[1][[t]]
 
 
 @dataclass(frozen=True)
@@ -210,6 +218,9 @@ class _Segment:
     shortened: float
     unit: float  # by which the rows' weights are divided
     end: int  # the number of rows at which the segment ends
+    rate: float
+    begin: tuple[np.ndarray, np.ndarray]  # the moving weights at its first row
+    judged: np.ndarray  # (5,): of its rows
     # Sums of the weights after each update, in z.
     coef_sum: np.ndarray
     intercept_sum: np.ndarray
@@ -220,11 +231,14 @@ def diagonal_memory(coef, intercept, fitted: AutomaticMemory | None) -> Diagonal
     """Return the memory before the first row, or after a fit."""
     (t, d), start = coef.shape, (coef, intercept)
     nothing = np.zeros(d)
-    segment = _Segment(nothing, nothing, False, 1.0, 1.0, 0, np.zeros((t, d)), np.zeros(t))
+    segment = _Segment(
+        nothing, nothing, False, 1.0, 1.0, 0, 1.0, start, np.zeros(5), np.zeros((t, d)), np.zeros(t)
+    )
     waiting = np.zeros((0, d)), np.zeros((0, t)), np.zeros(0)
     memory = DiagonalMemory(
-        start, start, *start, 0, 0.0, 0.0, nothing, np.zeros(t), nothing, segment, waiting
-    )
+        start, start, *start, 0, 0.0, 0.0, nothing, np.zeros(t), nothing,
+        nothing, (nothing, 0.0), np.zeros(5), segment, waiting,
+    )  # fmt: skip
     if fitted is None:
         return memory
     moments = fitted.moments
@@ -237,16 +251,21 @@ def diagonal_memory(coef, intercept, fitted: AutomaticMemory | None) -> Diagonal
         x_mean=moments.x_mean(),
         y_mean=intercept + coef @ moments.x_mean(),
         squares=moments.weight * np.maximum(moments.variances(), 0.0),
+        information=None,
     )
 
 
 class DiagonalStream:
-    """Implicit descent in columns of unit size, at a constant rate, with averaged weights.
+    """A Kalman filter whose covariance is kept diagonal, and the mean of its weights.
 
-    A constant rate with averaging converges as fast as a single pass can (Bach and Moulines 2013,
-    NIPS 26; Jain et al. 2018). In the mean, rows are weighted by a power of the number of rows
-    before them, so that the first weights are forgotten. The intercept comes from the means of x
-    and y. Rows that are mostly zeros are not centred, and cost their stored numbers.
+    In a row's own step, each weight moves in proportion to its variance, which falls with the rows
+    in which its column is not zero (Crammer, Kulesza and Dredze 2009, NIPS 22). The variances are
+    those at the beginning of a segment. How much the signal varies beside the noise is estimated
+    from the errors in rows that the weights had not met. So is whether the weights as they move or
+    their mean is better: where columns are correlated, it is the mean. There, rows are weighted by
+    a power of the number of rows before them, so that the first weights are forgotten. The
+    intercept comes from the means of x and y. Rows that are mostly zeros are not centred, and cost
+    their stored numbers.
     """
 
     def __init__(
@@ -281,7 +300,8 @@ class DiagonalStream:
             if memory.rows >= memory.segment.end:
                 memory = _next_segment(memory, X, y, self.objective)
             memory = self._stepped(memory, X, y, s)
-        coef, intercept = _mean(memory)
+        judged = self.memory.judged
+        coef, intercept = memory.moving if judged[0] <= judged[1] else _mean(memory)
         if self.objective.fit_intercept:
             intercept = _best_intercept(memory, coef)
         self.memory = replace(self.memory, coef=coef, intercept=intercept)
@@ -295,13 +315,12 @@ class DiagonalStream:
         v, b = _inwards(memory)
         state = SGDState(average_after=0, n_summed=segment.n_summed)
         state.coef_sum, state.intercept_sum = segment.coef_sum.copy(), segment.intercept_sum.copy()
-        features = np.count_nonzero(scale) + float(objective.fit_intercept)
         penalised = objective.l1 > 0.0 or (objective.l2 > 0.0 and not segment.is_sparse)
         shortened = segment.shortened
         prox = Prox(shortened * objective.l1 * scale, shortened * objective.l2 * scale**2)
         epoch = Epoch(
             order=None,
-            rates=np.full(len(s), RATE / max(features, 1.0)),
+            rates=np.full(len(s), segment.rate),
             batch_size=1,
             fit_intercept=objective.fit_intercept,
             prox=prox if penalised else None,
@@ -342,76 +361,176 @@ def _row_squares(Z: np.ndarray | csr_array) -> np.ndarray:
 
 def _measured(memory: DiagonalMemory, X, Z, y, s) -> DiagonalMemory:
     """Return the memory with the moments of these rows added, each up to its largest share."""
-    size = _row_squares(Z) / max(1, np.count_nonzero(memory.segment.scale))
-    u = s * np.minimum(1.0, LARGEST_SHARE / np.maximum(size, LARGEST_SHARE))
+    segment, rate, s = memory.segment, memory.segment.rate, np.asarray(s)
+    q = rate * (_row_squares(Z) + 1.0)  # the variance of the prediction, relative to the noise's
+    expected = 1.0 / segment.shortened - 1.0
+    size = q / max(expected, rate)
+    capped = np.minimum(s, LARGEST_SHARE * segment.unit)
+    u = capped * np.minimum(1.0, LARGEST_SHARE / np.maximum(size, LARGEST_SHARE))
     added = float(u.sum())
     weight = memory.weight + added
     mean = X.T @ u / added
     step = mean - memory.x_mean
+    relative = s / segment.unit
+    told = s / (1.0 + relative * q)
     if isinstance(X, csr_array):
         about_zero = csr_array((X.data**2, X.indices, X.indptr), X.shape).T @ u
         squares = np.maximum(about_zero - added * mean**2, 0.0)
+        present = csr_array((np.float64(X.data != 0.0), X.indices, X.indptr), X.shape).T @ u
+        rows = np.repeat(np.arange(len(s)), np.diff(X.indptr))
+        own = rate * Z.data**2
+        parts = s[rows] * X.data**2 / (1.0 + relative[rows] * np.maximum(q[rows] - own, 0.0))
+        information = np.bincount(X.indices, parts, minlength=X.shape[1])
     else:
         squares = u @ (X - mean) ** 2
+        if segment.is_sparse:
+            present = u @ (X != 0.0)
+            rest = np.maximum(q[:, None] - rate * Z**2, 0.0)
+            information = s @ (X**2 / (1.0 + relative[:, None] * rest))
+        else:
+            present = np.full(len(mean), added)
+            information = told @ (X - segment.shift) ** 2
+    judged = [_squared_errors(u, X, y, *part) for part in (segment.begin, memory.mean)]
+    judged += [float(u @ ((y - memory.y_mean) ** 2).sum(axis=1)), float(u @ (1.0 + q)), added]
+    before, total = memory.information or (0.0, 0.0)
     return replace(
         memory,
         rows=memory.rows + len(s),
-        weight_roots=memory.weight_roots + float(np.sqrt(np.sqrt(s)).sum()),
+        weight_roots=memory.weight_roots + float(np.sqrt(np.sqrt(capped)).sum()),
         weight=weight,
         x_mean=memory.x_mean + step * (added / weight),
         y_mean=memory.y_mean + (u @ y / added - memory.y_mean) * (added / weight),
         squares=memory.squares + squares + step**2 * (memory.weight * added / weight),
+        present=memory.present + present,
+        information=(before + information, total + float(told.sum())),
+        segment=replace(segment, judged=segment.judged + judged),
     )
 
 
-def _next_segment(memory: DiagonalMemory, X, y, objective: Objective) -> DiagonalMemory:
-    """Return the memory at a new segment, whose scales come from the rows before it.
+def _squared_errors(u: np.ndarray, X, y: np.ndarray, coef: np.ndarray, intercept) -> float:
+    return float(u @ ((y - X @ coef.T - intercept) ** 2).sum(axis=1))
 
-    The first segment takes them from medians of its own rows, of which X is the first group.
-    """
-    mean, segment, moving = _mean(memory), memory.segment, memory.moving
-    if segment.is_sparse and objective.l1 == 0.0:
-        features = max(int(np.count_nonzero(segment.scale)), 1)
-        rate = segment.n_summed * RATE / features * segment.shortened
-        moving = moving[0] / (1.0 + rate * objective.l2 * segment.scale**2), moving[1]
-    X = X.toarray() if isinstance(X, csr_array) else X
-    is_sparse = np.count_nonzero(X) < CENTRED_SHARE * X.size
-    shift, unit, rows = memory.x_mean, 1.0, memory.rows
-    if rows:
-        variance = memory.squares / memory.weight
-        unit = (memory.weight_roots / rows) ** 4
+
+class _Columns(NamedTuple):
+    """What is known of the columns at the beginning of a segment."""
+
+    size: np.ndarray  # (d,): the mean square of a column where it is present; 0: it never varied
+    shift: np.ndarray  # (d,)
+    square: np.ndarray  # (d,): its mean square in all rows, about the shift
+    typical: float  # the mean number of columns that are present in a row
+
+
+def _columns_of(memory: DiagonalMemory, X: np.ndarray, is_sparse: bool, centred: bool) -> _Columns:
+    """Return the columns as the rows so far show them, or as the first rows X do."""
+    if memory.rows:
+        shift, variance = memory.x_mean, memory.squares / memory.weight
     else:
         shift = np.median(X, axis=0)
         squares = (X - shift) ** 2
         variance = np.median(squares, axis=0)
         variance = np.where(variance > 0.0, 2.2 * variance, squares.mean(axis=0))
-    if is_sparse or not objective.fit_intercept:
-        variance, shift = variance + shift**2, np.zeros_like(shift)
     noise = (1e-15 * np.abs(shift)) ** 2
+    if is_sparse or not centred:
+        variance, shift = variance + shift**2, np.zeros_like(shift)
     varies = variance > np.maximum(noise, np.finfo(np.float64).tiny)
-    variance = np.where(varies, variance, 1.0)
-    most = int(GROWTH * rows)
-    if is_sparse and objective.l2 > 0.0:
-        most = min(most, rows + int(np.count_nonzero(varies)) // PENALTIES)
-    end = max(rows + GROUP_ROWS, most // GROUP_ROWS * GROUP_ROWS)
-    scale = np.where(varies, 1.0 / np.sqrt(variance + objective.l2), 0.0)
-    size = float((variance * scale**2).sum()) / max(int(np.count_nonzero(varies)), 1)
+    square = np.where(varies, variance, 0.0)
+    if not is_sparse:
+        return _Columns(square, shift, square, max(float(np.count_nonzero(varies)), 1.0))
+    if memory.rows:
+        share = memory.present / memory.weight
+    else:
+        share, square = (X != 0.0).mean(axis=0), (X**2).mean(axis=0)
+    size = np.divide(square, share, out=np.zeros_like(square), where=share > 0.0)
+    usual = float(np.median(size[size > 0.0])) if np.any(size > 0.0) else 0.0
+    return _Columns(np.where(size > 0.0, size, usual), shift, square, max(float(share.sum()), 1.0))
+
+
+def _after_fit(memory: DiagonalMemory, X: np.ndarray, is_sparse: bool) -> DiagonalMemory:
+    """Return the memory with the sums that a fit has not left; X are the first rows after it."""
+    present = np.full(len(memory.squares), memory.weight)
+    if is_sparse:  # columns are as large as those of the new rows
+        stored = X[X != 0.0] ** 2
+        usual = float(np.median(stored)) if len(stored) else 1.0
+        present = np.minimum((memory.squares + memory.weight * memory.x_mean**2) / usual, present)
+    return replace(memory, present=present)
+
+
+def _next_segment(memory: DiagonalMemory, X, y, objective: Objective) -> DiagonalMemory:
+    """Return the memory at a new segment, whose variances come from the rows before it.
+
+    The first segment takes them from medians of its own rows, of which X is the first group.
+    """
+    mean, segment, moving, rows = _mean(memory), memory.segment, memory.moving, memory.rows
+    if segment.is_sparse and objective.l1 == 0.0:
+        h = segment.n_summed * segment.rate * segment.shortened
+        moving = moving[0] / (1.0 + h * objective.l2 * segment.scale**2), moving[1]
+    X = X.toarray() if isinstance(X, csr_array) else X
+    is_sparse = np.count_nonzero(X) < CENTRED_SHARE * X.size
+    if memory.information is None:
+        memory = _after_fit(memory, X, is_sparse)
+    columns = _columns_of(memory, X, is_sparse, objective.fit_intercept)
+    unit = (memory.weight_roots / rows) ** 4 if rows else 1.0
+    kept = ((rows - segment.n_summed) / rows) ** 2 if rows else 0.0
+    judged = kept * memory.judged + segment.judged
+    variance, told = _variances(memory, columns, unit, _signal(judged, unit), objective.l2)
+    expected = float(variance @ columns.square)
+    rate = 1.0 / (told / unit + 1.0) if objective.fit_intercept else 1.0
+    end = max(rows + GROUP_ROWS, int(GROWTH * rows) // GROUP_ROWS * GROUP_ROWS)
+    if objective.fit_intercept and not rows:
+        moving = moving[0], np.median(y - X @ moving[0].T, axis=0)
     segment = _Segment(
-        scale,
-        shift,
+        np.sqrt(variance / rate),
+        columns.shift,
         is_sparse,
-        1.0 / (1.0 + RATE * size),
+        1.0 / (1.0 + expected),
         unit,
         end,
+        rate,
+        moving,
+        np.zeros(5),
         np.zeros_like(segment.coef_sum),
         np.zeros_like(segment.intercept_sum),
     )
-    if objective.fit_intercept and not rows:
-        moving = moving[0], np.median(y - X @ moving[0].T, axis=0)
-    elif objective.fit_intercept:
-        # By steps, the intercept would take as many rows as there are features.
-        moving = moving[0], _best_intercept(memory, moving[0])
-    return replace(memory, moving=moving, mean=mean, segment=segment)
+    if memory.information is None:
+        share = 1.0 / (1.0 + expected)
+        memory = replace(
+            memory,
+            information=(memory.weight * share * columns.square, memory.weight * share),
+        )
+    return replace(memory, moving=moving, mean=mean, judged=judged, segment=segment)
+
+
+def _signal(judged: np.ndarray, unit: float) -> float:
+    """Return the variance of the signal over that of the noise, as errors in new rows show it.
+
+    Their mean square is that of the noise times 1 + the variance of the prediction.
+    """
+    moving, _, constant, variance, weight = judged
+    if not weight >= ESTIMATING_ROWS * unit:
+        return SIGNAL
+    with np.errstate(all="ignore"):
+        estimate = constant * (variance / weight) / moving - 1.0
+    return float(min(max(estimate, LEAST_SIGNAL), MOST_SIGNAL)) if estimate == estimate else SIGNAL
+
+
+def _variances(
+    memory: DiagonalMemory, columns: _Columns, unit: float, signal: float, l2: float
+) -> tuple[np.ndarray, float]:
+    """Return each weight's variance, relative to the noise, and the weight that rows told."""
+    prior = columns.size * (columns.typical / signal)
+
+    def of(information, told):
+        precision = (information + told * l2) / unit + prior
+        varies = columns.size > 0.0
+        return np.divide(1.0, precision, out=np.zeros_like(precision), where=varies)
+
+    if memory.information is not None:
+        return of(*memory.information), memory.information[1]
+    told = memory.weight
+    for _ in range(20):  # how much rows have told depends on the variances, and these on it
+        expected = float(of(told * columns.square, told) @ columns.square)
+        told = memory.weight / (1.0 + expected)
+    return of(told * columns.square, told), told
 
 
 def _at(x: np.ndarray, coef: np.ndarray) -> np.ndarray:

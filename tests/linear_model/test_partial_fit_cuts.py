@@ -203,6 +203,25 @@ def test_few_sparse_rows_of_many_features():
     assert peak < 32 * 2**20  # dense, X has 160 MB
 
 
+def test_columns_that_are_rarely_present_learn_at_rates_of_their_own():
+    """At one rate for all, R2 was 0.52 where a fit has 0.76; after a fit, 0.74 in place of 0.77."""
+    rng, n, d = np.random.default_rng(0), 3000, 3000
+    shares = 1.0 / np.arange(1, d + 1)
+    columns = rng.choice(d, (n + 1000, 20), p=shares / shares.sum())
+    rows = np.repeat(np.arange(n + 1000), 20)
+    X = sp.coo_array((np.ones(columns.size), (rows, columns.ravel()))).tocsr()
+    X.resize((n + 1000, d))
+    y = X @ rng.normal(size=d)
+    y += 0.3 * y.std() * rng.normal(size=len(y))
+    fitted = SGDRegressor().fit(X[:n], y[:n]).score(X[n:], y[n:])
+    model = streamed(SGDRegressor(), X[:n], y[:n], [500])
+    assert model.score(X[n:], y[n:]) > fitted - 0.05
+    half = SGDRegressor().fit(X[: n // 2], y[: n // 2])
+    before = half.score(X[n:], y[n:])
+    half.partial_fit(X[n // 2 : n], y[n // 2 : n])
+    assert half.score(X[n:], y[n:]) > before + 0.06
+
+
 PARAMETERS = [
     {},
     {"alpha": 0.5},
