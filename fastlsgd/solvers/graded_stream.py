@@ -61,17 +61,25 @@ def differ_in_size(
     if rows == 0:
         return _hide_each_other(X, root, centred, large if len(X) >= FEW else LARGE_OF_FEW)
     A = R[:, : 1 + X.shape[1]]
-    norms = norms_of(A)
+    norms = _norms(A)
     if _are_light(np.abs(X) * root, norms[1:] / np.sqrt(rows), rows):
         return True
     away, spread = X, norms
     if centred:
         away = X - A[0, 1:] / A[0, 0]
-        spread = np.append(norms[0], norms_of(A[1:, 1:]))
+        spread = np.append(norms[0], _norms(A[1:, 1:]))
         spread[1:][spread[1:] <= FLAT * np.abs(A[0, 1:])] = 0.0
     sizes, spread = np.hstack([root, np.abs(away) * root]), spread / np.sqrt(rows)
     heavy = (sizes.max(axis=0) > large * spread) & (spread > 0.0)
     return bool(heavy.any()) or _are_light(sizes, spread, rows)
+
+
+def _norms(A: np.ndarray) -> np.ndarray:
+    """Return the norms of columns, by squares where these are far within the range of float64."""
+    squares = np.einsum("ij,ij->j", A, A)
+    if ((squares > 1e-250) & (squares < 1e250)).all():
+        return np.sqrt(squares)
+    return norms_of(A)  # which takes 1.5 ms for 200 x 200, and einsum 20 us
 
 
 def _are_light(sizes: np.ndarray, size: np.ndarray, rows: int) -> bool:
