@@ -21,9 +21,9 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import qr_delete, solve_triangular
+from scipy.linalg import qr_delete
 
-from .factors import EPS, LONG
+from .factors import EPS, LONG, solve_upper
 from .interrupt import interruptible
 
 # A column depends on the set if its part outside of the set's span is at most this share of it: in
@@ -175,7 +175,7 @@ class _Set:
         size = float(np.linalg.norm(v))
         p = len(self.columns)
         if size <= self.lasso.dependent or p == len(v):
-            return solve_triangular(self.T, h, check_finite=False) if p else np.zeros(0)
+            return solve_upper(self.T, h)
         T = np.zeros((p + 1, p + 1))
         T[:p, :p], T[:p, p], T[p, p] = self.T, h, size
         self.T, self.Q = T, np.column_stack([self.Q, v / size])
@@ -204,7 +204,7 @@ class _Set:
 
     def paid(self) -> np.ndarray:
         """Q^T r at the minimum: the residual in the span, which is due to the penalty."""
-        return solve_triangular(self.T, self.segments[:, 2], trans="T", check_finite=False)
+        return solve_upper(self.T, self.segments[:, 2], trans="T")
 
     def solve(self, u: np.ndarray) -> np.ndarray:
         """The weights of the set's columns that minimise J without their knots, refined once.
@@ -214,9 +214,9 @@ class _Set:
         outside = u.copy()
         outside[self.columns] = 0.0
         q, paid = self.lasso.residual(outside), self.paid()
-        z = solve_triangular(self.T, self.Q.T @ q - paid, check_finite=False)
+        z = solve_upper(self.T, self.Q.T @ q - paid)
         r = q - self.lasso.R[:, self.columns] @ z
-        return z + solve_triangular(self.T, self.Q.T @ r - paid, check_finite=False)
+        return z + solve_upper(self.T, self.Q.T @ r - paid)
 
     def condition(self) -> float:
         """A lower bound of the columns' condition number, from the diagonal of T."""

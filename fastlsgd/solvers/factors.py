@@ -187,7 +187,9 @@ def upper_of(A: np.ndarray) -> np.ndarray | None:
 
 def solve_upper(R: np.ndarray, B: np.ndarray, trans: str = "N") -> np.ndarray:
     """Return R^-1 B or R^-T B, in parts that are short enough for Ctrl-C to be handled between."""
-    step = max(1, int(LONG_WORK) // max(len(R) ** 2, 1))
+    if len(R) == 0:  # which SciPy 1.11 refuses
+        return np.zeros(B.shape)
+    step = max(1, int(LONG_WORK) // len(R) ** 2)
     if B.ndim == 2 and 0 < B.size <= SMALL_RIGHT_SIDE and R.diagonal().all():
         # solve_triangular calls LAPACK's dtrtrs, in which OpenBLAS divides even 5 right-hand sides
         # of 3 numbers among threads: 50 ms beside a busy process, where dtrsm takes 1 microsecond.

@@ -20,11 +20,10 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import solve_triangular
 
 from .active_set import MOVES_PER_WEIGHT, Lasso
 from .constrained import duality_gap
-from .factors import EPS, TINY, NotTrustworthy
+from .factors import EPS, TINY, NotTrustworthy, solve_upper
 from .graded import GradedRows, GradedTriangle, pivoted
 from .interrupt import interruptible
 from .light_rows import hidden_in
@@ -264,9 +263,9 @@ class _GradedSearch:
         if p and not (np.linalg.norm(T, axis=1) > least).all():
             return None
         slopes = self.segments[free[pivots], 2]
-        paid = solve_triangular(T, slopes, trans="T", check_finite=False)
+        paid = solve_upper(T, slopes, trans="T")
         z = np.zeros(p)
-        z[pivots] = solve_triangular(T, right[:p, -1] - paid, check_finite=False)
+        z[pivots] = solve_upper(T, right[:p, -1] - paid)
         H, V, r = right[:p, :-1], right[p:, :-1], right[p:, -1]
         slope = H.T @ paid + V.T @ r
         terms = np.abs(H).T @ np.abs(paid) + np.abs(V).T @ np.abs(r)
