@@ -6,6 +6,7 @@ What is common to files of moments, checkpoints and models. Nothing in a file is
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,6 +45,16 @@ def file_in_place_of(path: str | PathLike) -> Iterator[BinaryIO]:
         if isinstance(error, OSError) and error.errno and not error.filename:  # a full disk
             raise OSError(error.errno, error.strerror, os.fspath(path)) from error
         raise
+
+
+def unfinished_files(path: str | PathLike) -> list[Path]:
+    """Return the new files for `path` that processes which were killed have left."""
+    target = Path(os.path.realpath(path))
+    name = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{16}}")
+    try:
+        return [file for file in target.parent.iterdir() if name.fullmatch(file.name)]
+    except OSError:  # a folder that may be written to, but not listed
+        return []
 
 
 def replace_file(path: str | PathLike, content: bytes) -> None:

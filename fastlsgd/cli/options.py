@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
 from typing import NoReturn
@@ -22,7 +23,18 @@ EXIT_CODES = (
 
 
 class _Parser(argparse.ArgumentParser):
+    _given: Sequence[str] = ()
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[override]
+        self._given = sys.argv[1:] if args is None else args
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
+        if "are required" in message:  # perhaps since their names are misspelt
+            names = [word.split("=")[0] for word in self._given if word.startswith("--")]
+            known = tuple(self._option_string_actions)
+            unknown = [name for name in names if not any(own.startswith(name) for own in known)]
+            message += f"; unknown: {', '.join(unknown)}" if unknown else ""
         raise CommandError(f"{message} (see {self.prog} --help)", EXIT_USAGE)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from .._checked_files import WrongFile, replace_file, safetensors_package
+from .._checked_files import WrongFile, replace_file, safetensors_package, unfinished_files
 from .._moments_file import content, described, fill
 from ..moments import Moments
 from .source import StreamError
@@ -108,7 +108,7 @@ class MomentsCheckpoint:
             raise WrongFile("it has another number of folds.")
 
     def remove(self) -> None:
-        self.path.unlink(missing_ok=True)
+        _remove(self.path)
 
 
 class StateCheckpoint:
@@ -162,7 +162,14 @@ class StateCheckpoint:
             raise StreamError(f"checkpoint {self.path}: {error}") from error
 
     def remove(self) -> None:
-        self.path.unlink(missing_ok=True)
+        _remove(self.path)
+
+
+def _remove(path: Path) -> None:
+    """Remove a checkpoint, and the unfinished files beside it that killed processes have left."""
+    path.unlink(missing_ok=True)
+    for left in unfinished_files(path):
+        left.unlink(missing_ok=True)
 
 
 def compare(found: dict[str, Any], expected: dict[str, Any]) -> None:

@@ -355,7 +355,8 @@ def _dataset(source):
         wrong = file_of(error) or first
         known = "" if _format(wrong) else f". Names of other formats end with {ENDINGS}."
         raise StreamError(
-            f"{wrong}: this can't be read as {_format(first) or 'parquet'}: {reason(error)}{known}"
+            f"{wrong}: this can't be read as {_format(first) or 'parquet'}: "
+            f"{reason(error).removesuffix('.') if known else reason(error)}{known}"
         ) from error
 
 
@@ -441,10 +442,19 @@ def _categories(types, chosen, given, pieces: list[Piece], impute) -> dict[str, 
     for place, batches in pieces if open_names else ():
         for batch in batches(open_names, 2**20):
             for name in open_names:
-                values = plain(batch.column(name).unique()).to_pylist()
+                column = plain(batch.column(name).unique())
+                values = column.to_pylist()
                 if any(value != value for value in values):
                     raise StreamError(f"{place}: column {name!r} has NaN, which is no category.")
-                found[name].update(value for value in values if value is not None)
+                new = {value for value in values if value is not None}
+                one_of_each = [next(iter(group)) for group in (found[name], new) if group]
+                if len({isinstance(value, str) for value in one_of_each}) > 1:
+                    before = "strings" if isinstance(one_of_each[0], str) else "numbers"
+                    raise StreamError(
+                        f"{place}: column {name!r} has type {column.type}, "
+                        f"but {before} in files before it."
+                    )
+                found[name] |= new
                 if len(found[name]) > MOST_CATEGORIES:
                     raise StreamError(
                         f"{place}: column {name!r} has more than {MOST_CATEGORIES} categories."

@@ -341,3 +341,8 @@ def test_warnings_are_one_line_each(tmp_path, capsys):
         if not code:
             assert json.loads(told.out)["errors"]["rows"] == N
     assert main([*arguments, "--solver", "qr"]) == 0
+
+
+def test_a_misspelt_option_that_is_required_is_named(table, capsys):
+    fit = ["fit", table, "--target", "price", "--outptu", "m.json"]
+    assert_fails(capsys, 2, "are required: --output; unknown: --outptu (see", arguments=fit)

@@ -262,6 +262,14 @@ def changed_type(folder):
     return folder, r"1.parquet, row group 0: column 'a' has type (large_)?string"
 
 
+def strings_then_numbers(folder):
+    for k, values in enumerate((["u", "v", "w"], np.arange(3))):
+        pa.parquet.write_table(
+            pa.table({"a": values, "y": [1.0, 2.0, 3.0]}), folder / f"{k}.parquet"
+        )
+    return folder, r"1.parquet, row group 0: column 'a' has type int64, but strings in files before"
+
+
 def truncated(folder):
     path = folder / "0.parquet"
     pa.parquet.write_table(pa.table({"a": np.arange(999.0), "y": np.arange(999.0)}), path)
@@ -323,7 +331,7 @@ def no_files(folder):
 
 def another_format(folder):
     np.savez(folder / "0.npz", np.ones(3))
-    return folder / "0.npz", r"Names of other formats end with .arrow, .*\.npy"
+    return folder / "0.npz", r"[^.]\. Names of other formats end with .arrow, .*\.npy"
 
 
 def no_file(folder):
@@ -364,7 +372,7 @@ def lazy_frame_without_a_column(folder):
     "make",
     [
         broken_schema, changed_type, truncated, damaged, not_a_number, text_in_csv, no_values,
-        no_values_in_a_second_file,
+        strings_then_numbers, no_values_in_a_second_file,
         fewer_columns_in_a_row, no_files, another_format, mixed_frame, lazy_frame_that_fails,
         no_file, column_of_a_filter, damage_beside_an_intact_file, lazy_frame_without_a_column,
     ],
