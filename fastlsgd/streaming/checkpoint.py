@@ -176,10 +176,22 @@ def compare(found: dict[str, Any], expected: dict[str, Any]) -> None:
     """Refuse a checkpoint of another stream or fit."""
     for name, value in expected.items():
         if found.get(name) != value:
+            before, now = _where_they_differ(found.get(name), value)
             raise WrongFile(
-                f"it belongs to another fit: {name} was {found.get(name)!r:.80}, and is "
-                f"{value!r:.80}. Remove the file to begin anew."
+                f"it belongs to another fit: {name} was {before}, and is {now}. "
+                "Remove the file to begin anew."
             )
+
+
+def _where_they_differ(before: Any, now: Any) -> tuple[str, str]:
+    """Return both as text in one line, of long ones what stands about the first difference."""
+    texts = [" ".join((x if isinstance(x, str) else repr(x)).split()) for x in (before, now)]
+    pairs = enumerate(zip(*texts, strict=False))
+    same = next((k for k, (a, b) in pairs if a != b), min(map(len, texts)))
+    start = max(same - 40, 0) if max(map(len, texts)) > 80 else 0
+    parts = [f"{'...' if start else ''}{x[start : start + 80]}" for x in texts]
+    cut = [part + "..." * (start + 80 < len(x)) for part, x in zip(parts, texts, strict=True)]
+    return cut[0], cut[1]
 
 
 def _digest(text: str) -> str:

@@ -229,6 +229,15 @@ def test_a_checkpoint_knows_the_choice_from_a_table(tmp_path):
     np.testing.assert_array_equal(found.coef_, expected.coef_)
 
 
+def test_a_checkpoint_of_another_fit_says_where_they_differ(tmp_path):
+    X, y, _ = data()
+    stream, path = scan(X, y, batch_rows=50), tmp_path / "checkpoint"
+    own = {"learning_rate": "constant", "eta0": 1e-4, "max_iter": 300, "tol": None}
+    interrupted(SGDRegressor(**own, random_state=0), stream, path, 2)
+    with pytest.raises(StreamError, match=r"was \.\.\..*random_state=0, .* is .*random_state=1, "):
+        SGDRegressor(**own, random_state=1).fit_stream(stream, checkpoint=path)
+
+
 @pytest.mark.parametrize("model", [LeastSquaresRegressor(), SGDRegressor()], ids=str)
 def test_a_checkpoint_of_another_fit_is_refused(model, tmp_path):
     X, y, _ = data()
