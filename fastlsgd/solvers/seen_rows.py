@@ -99,14 +99,16 @@ def with_seen(
         limit = 1.0 if before is None or len(before.keys) < most else float(before.keys.max())
         start = 0 if before is None else before.rows
         places, keys = _random_numbers_below(kernels, limit, start, n)
-        best = _smallest(keys, most)
-        places, keys = places[best], keys[best]
+        if len(keys) > most:
+            best = _smallest(keys, most)
+            places, keys = places[best], keys[best]
     if before is not None and len(places) == 0:  # mostly so for calls of few rows
         return before._replace(rows=before.rows + n, weight=before.weight + weight)
     total = n, weight
     if before is not None:
         total = before.rows + n, before.weight + weight
-        places, keys, before = _without_largest(before, places, keys, most)
+        stay, new, keys = _without_largest(before.keys, keys, most)
+        places = places[new]
     numbers = places if counted is None else counted[places]
     s = np.ones(len(numbers)) if sample_weight is None else each[numbers]
     kept = take_rows(X, numbers)
@@ -115,25 +117,20 @@ def with_seen(
         return SeenRows(*total, rows, s, keys)
     return SeenRows(
         *total,
-        _one_below_another(before.X, rows),
-        np.concatenate([before.s, s]),
-        np.concatenate([before.keys, keys]),
+        _one_below_another(before.X, stay, rows),
+        np.concatenate([before.s[stay], s]),
+        keys,
     )
 
 
 def _without_largest(
-    before: SeenRows, places: np.ndarray, keys: np.ndarray, most: int
-) -> tuple[np.ndarray, np.ndarray, SeenRows]:
-    """Return new rows, their keys and those before that have the smallest keys of all."""
-    old = len(before.keys)
-    if old + len(keys) <= most:
-        return places, keys, before
-    best = _smallest(np.concatenate([before.keys, keys]), most)
-    first = int(np.searchsorted(best, old))
-    new, best = best[first:] - old, best[:first]
-    if first < old:
-        before = before._replace(X=before.X[best], s=before.s[best], keys=before.keys[best])
-    return places[new], keys[new], before
+    before: np.ndarray, keys: np.ndarray, most: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return which rows before and which new ones have the smallest keys of all, and these keys."""
+    joint = np.concatenate([before, keys])
+    best = _smallest(joint, most)
+    first = int(np.searchsorted(best, len(before)))
+    return best[:first], best[first:] - len(before), joint[best]
 
 
 def _smallest(keys: np.ndarray, count: int) -> np.ndarray:
@@ -143,10 +140,14 @@ def _smallest(keys: np.ndarray, count: int) -> np.ndarray:
     return np.sort(np.argsort(keys, kind="stable")[:count])
 
 
-def _one_below_another(A, B) -> np.ndarray | csr_array:
+def _one_below_another(A, stay: np.ndarray, B) -> np.ndarray | csr_array:
+    """Return the rows of A that stay, and those of B below them."""
     if isinstance(A, np.ndarray) and isinstance(B, np.ndarray):
-        return np.concatenate([A, B])
-    return csr_array(sp.vstack([csr_array(A), csr_array(B)], format="csr"))
+        joint = np.empty((len(stay) + len(B), A.shape[1]))
+        np.take(A, stay, axis=0, out=joint[: len(stay)], mode="clip")  # "raise" makes a copy
+        joint[len(stay) :] = B
+        return joint
+    return csr_array(sp.vstack([csr_array(A)[stay], csr_array(B)], format="csr"))
 
 
 def _random_numbers_below(
