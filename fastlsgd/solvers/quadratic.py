@@ -39,7 +39,7 @@ class Quadratic:
     """1/2 w^T H w - c^T w for one target; columns of H_jj = 0 are left out."""
 
     def __init__(self, H: np.ndarray, c: np.ndarray) -> None:
-        self.H, self.c = H, c
+        self.H, self.c = H, np.ascontiguousarray(c)  # compiled kernels know of no strides
         self.diagonal = np.diag(H).copy()
         self.condition = 1.0  # that of the scaled columns of the last set, with its penalty
 

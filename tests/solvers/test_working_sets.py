@@ -316,6 +316,7 @@ def test_compiled_walks_end_at_the_minimum(kind, l2, positive):
         A[:, 35:] = A[:, :35] @ rng.normal(size=(35, 35))
         A[:, 3] = 0.0
     H, c = A.T @ A / 40, A.T @ rng.normal(size=40) / 40
+    c = np.stack([c, -c], axis=1)[:, 0]  # one of several targets, with a stride
     penalty = Penalty(0.02 * float(np.abs(c).max()), l2, positive)
     before = kernels.isa()
     try:
